@@ -1,0 +1,47 @@
+"""The ``reben`` command and its subcommands, each loaded when it is called.
+
+Dask imports this module for every ``dask …`` command, so it imports nothing but click.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from reben_dask import __version__
+
+SUBCOMMANDS = {
+    "run": "reben_dask.run:run",
+    "demo": "reben_dask.demo.command:demo",
+}
+
+_OWN_OPTIONS = {"-h", "--help", "--version"}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is needed; options alone mean ``run``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, _, name = SUBCOMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in _OWN_OPTIONS:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("reben", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="reben_dask")
+def main() -> None:
+    """Build labelled Sentinel datasets (reBEN and its relatives) as one Dask job.
+
+    `reben --s2 …` is short for `reben run --s2 …`. Begin with `reben demo`.
+    """

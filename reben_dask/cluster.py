@@ -1,0 +1,171 @@
+"""A Dask client: from an address, a scheduler file, Dask's own configuration, or an embedded cluster."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+from dask.utils import format_bytes, parse_bytes
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from reben_dask.errors import ClusterError
+
+CONNECT_TIMEOUT_S = 10
+WORKERS_TIMEOUT_S = 60
+COMFORTABLE_WORKER_BYTES = 3 * 2**30
+"""A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How to get a cluster; ``None`` means "decide for me".
+
+    Parameters
+    ----------
+    scheduler : str or None
+        Address of a running scheduler, such as ``tcp://host:8786`` or ``tls://host:8786``.
+    scheduler_file : Path or None
+        File that a running scheduler wrote.
+    workers, threads : int or None
+        Processes of an embedded cluster, and threads of each.
+    memory_limit : str or None
+        Memory of each worker of an embedded cluster, such as ``4GiB``.
+    dashboard_address : str or None
+        Where the dashboard of an embedded cluster listens; without a host, on loopback only.
+    quiet : bool
+        Keep Dask's own log lines out of the terminal.
+    """
+
+    scheduler: str | None = None
+    scheduler_file: Path | None = None
+    workers: int | None = None
+    threads: int | None = None
+    memory_limit: str | None = None
+    dashboard_address: str | None = None
+    quiet: bool = True
+
+    @property
+    def address(self) -> str | None:
+        """Address of a running scheduler, from the option or from Dask's configuration."""
+        configured: str | None = dask.config.get("scheduler-address", None)
+        return self.scheduler or (None if self.scheduler_file else configured)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether a cluster is started for this job alone."""
+        return self.address is None and self.scheduler_file is None
+
+
+@contextmanager
+def connect(options: ClusterOptions) -> Iterator[Client]:
+    """Connect to the cluster that ``options`` ask for, and leave it as it was at the end.
+
+    Raises
+    ------
+    ClusterError
+        If no scheduler answers, or it has no workers.
+    """
+    if options.quiet:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with _embedded(options) if options.is_embedded else _remote(options) as client:
+        yield client
+
+
+def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
+    """Workers, threads of each, and bytes of memory of each, of the embedded cluster that ``options`` ask for.
+
+    Raises
+    ------
+    ClusterError
+        If the memory limit is not an amount of memory.
+    """
+    cores = dask.system.CPU_COUNT
+    roomy = max(1, int(MEMORY_LIMIT // COMFORTABLE_WORKER_BYTES))
+    workers = options.workers or max(1, min(cores // (options.threads or 1), roomy))
+    threads = options.threads or max(1, cores // workers)
+    return workers, threads, _memory(options.memory_limit) or int(MEMORY_LIMIT * 0.9 // workers)
+
+
+def loopback_unless_asked(address: str) -> str:
+    """A dashboard address whose missing host is loopback; Dask itself would listen on every interface."""
+    host, _, port = address.rpartition(":")
+    return f"{host or '127.0.0.1'}:{port}"
+
+
+@contextmanager
+def _embedded(options: ClusterOptions) -> Iterator[Client]:
+    workers, threads, memory = embedded_size(options)
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
+        memory_limit=memory,
+        processes=True,
+        dashboard_address=loopback_unless_asked(options.dashboard_address or ":8787"),
+        silence_logs=logging.CRITICAL if options.quiet else logging.WARNING,
+    )
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _remote(options: ClusterOptions) -> Iterator[Client]:
+    if options.scheduler_file and not options.scheduler_file.is_file():
+        raise ClusterError(
+            f"The scheduler file {options.scheduler_file} does not exist; "
+            f"start one with: dask scheduler --scheduler-file {options.scheduler_file}"
+        )
+    where = options.address or f"the address in {options.scheduler_file}"
+    target = {"address": options.address} if options.address else {"scheduler_file": str(options.scheduler_file)}
+    try:
+        client = Client(**target, timeout=CONNECT_TIMEOUT_S)
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"No Dask scheduler answers at {where} within {CONNECT_TIMEOUT_S} s ({type(error).__name__}); "
+            "start one with `dask scheduler`, or leave the option out to use an embedded cluster."
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
+        except TimeoutError:
+            raise ClusterError(
+                f"The scheduler at {where} has no workers after {WORKERS_TIMEOUT_S} s; "
+                f"start some with: dask worker {client.scheduler.address}"
+            ) from None
+        yield client
+
+
+def require_memory(client: Client, task_bytes: int) -> None:
+    """Refuse before running what cannot fit: every worker must hold one task per thread.
+
+    Raises
+    ------
+    ClusterError
+        Naming the worker, what it has and what the job needs.
+    """
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        needed, limit = task_bytes * worker["nthreads"], worker["memory_limit"]
+        if limit and needed > limit:
+            fitting = max(1, math.floor(limit / task_bytes))
+            raise ClusterError(
+                f"Worker {address} may use {format_bytes(limit)}, but its {worker['nthreads']} threads need up to "
+                f"{format_bytes(needed)} for this job; give it more memory, or {fitting} threads."
+            )
+
+
+def _memory(text: str | None) -> int | None:
+    try:
+        return parse_bytes(text) if text else None
+    except ValueError:
+        raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.") from None
+
+
+def thread_count(client: Client) -> int:
+    """Threads of all workers together."""
+    return sum(client.nthreads().values()) or os.cpu_count() or 1

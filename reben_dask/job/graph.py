@@ -1,0 +1,147 @@
+"""The graph of a batch of tiles: the patch frame, one partition per tile, and the tasks that feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask_geopandas
+import numpy as np
+import pandas as pd
+from dask import delayed
+from dask.delayed import Delayed
+
+from reben_dask.job.plan import Plan
+from reben_dask.job.tally import EMPTY_TALLY, tally
+from reben_dask.job.tasks import ingest_band, label_tile, make_cube, observe_sky
+from reben_dask.patches.countries import country_column
+from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.join import polygons_of_tiles
+from reben_dask.patches.labels import label_columns
+from reben_dask.patches.sky import SkyRule, sky_columns
+from reben_dask.sources.countries import read_countries
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.patch_table import write_part
+
+STAGES = ("bands", "labels", "patches")
+"""Stages of a tile in the order in which they finish."""
+
+_NO_PATCHES = PatchGrid(32633, 0, 0, ShapeYX(0, 0))
+
+
+@dataclass(frozen=True)
+class BatchGraph:
+    """Lazy tasks of a batch of tiles.
+
+    Parameters
+    ----------
+    patches : dask_geopandas.GeoDataFrame
+        The finished patch frame, one partition per tile.
+    stages : dict of str to list of Delayed
+        Tasks whose completion is the progress of each stage. Those of ``patches`` write the part files and return the
+        tally of their tile.
+    """
+
+    patches: dask_geopandas.GeoDataFrame
+    stages: dict[str, list[Delayed]]
+
+
+def batch_graph(
+    plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, cubes: Path, table: Path
+) -> BatchGraph:
+    """Compose the tasks of some tiles; nothing is computed.
+
+    Parameters
+    ----------
+    plan : Plan
+        The job.
+    tiles : sequence of Tile
+        Tiles of this batch.
+    landcover : dask_geopandas.GeoDataFrame
+        The map, spatially partitioned.
+    cubes : Path
+        The Zarr store.
+    table : Path
+        Folder of the patch table.
+    """
+    observed = _Observations(plan, tiles, landcover, cubes)
+    patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
+    patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
+    patches = with_columns(patches, observed.sky, sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
+    no_labels = label_columns(np.zeros((0, 0), np.uint16), _NO_PATCHES, plan.nomenclature)
+    patches = with_columns(patches, observed.labels, no_labels)
+    patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
+    patches = with_decision(patches, plan.recipe)
+    written = patches.map_partitions(_write_and_tally, table, plan.nomenclature.classes, meta=EMPTY_TALLY)
+    stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
+    return BatchGraph(patches, stages)
+
+
+class _Observations:
+    """For each tile of a batch the tasks that observe its patches; a tile that failed its quality is not looked at."""
+
+    def __init__(
+        self, plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, cubes: Path
+    ) -> None:
+        sky = plan.recipe.sky
+        self.rule = SkyRule(sky.snow, sky.cloud, sky.shadow, sky.flag_from)
+        self.bands: list[Delayed] = []
+        self.maps: list[Delayed] = []
+        self.nodata: list[Delayed] = []
+        self.sky: list[Delayed] = []
+        self.labels: list[Delayed] = []
+        self.countries: list[Delayed] = []
+        self._plan, self._cubes = plan, cubes
+        self._polygons = _task(read_countries, "countries", plan.countries, plan.recipe.countries)
+        near = polygons_of_tiles(landcover, [plan.grid(tile) for tile in tiles])
+        for tile, parts in zip(tiles, near, strict=True):
+            if plan.is_usable(tile):
+                self._observe(tile, parts)
+            else:
+                self._leave_out(tile)
+
+    def _observe(self, tile: Tile, parts: list[Delayed]) -> None:
+        plan, grid, name = self._plan, self._plan.grid(tile), tile.name
+        cube = _task(make_cube, f"cube-{name}", self._cubes, plan.layout(tile))
+        counts = [
+            _task(ingest_band, f"band-{band}-{name}", tile, band, self._cubes, cube, harmonized=plan.recipe.harmonize)
+            for band in plan.recipe.bands
+        ]
+        labels = _task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts)
+        self.bands += counts
+        self.maps.append(labels)
+        self.labels.append(labels)
+        self.nodata.append(_task(combine_nodata, f"validity-{name}", counts))
+        self.sky.append(_task(observe_sky, f"sky-{name}", tile, grid, self.rule))
+        countries = self._polygons if plan.countries else None
+        self.countries.append(_task(country_column, f"country-{name}", grid, countries))
+
+    def _leave_out(self, tile: Tile) -> None:
+        grid = self._plan.grid(tile)
+        columns = {
+            "nodata": (self.nodata, ["nodata"]),
+            "sky": (self.sky, list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))),
+            "labels": (self.labels, ["labels", "labeled_fraction"]),
+        }
+        for what, (where, names) in columns.items():
+            where.append(_task(unobserved, f"{what}-{tile.name}", grid.size, names))
+        countries = self._polygons if self._plan.countries else None
+        self.countries.append(_task(country_column, f"country-{tile.name}", grid, countries))
+
+
+def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
+    """Null columns for patches whose pixels were not looked at."""
+    return pd.DataFrame({name: [None] * patches for name in columns}, dtype=object)
+
+
+def _write_and_tally(patches: Any, table: Path, classes: tuple[str, ...]) -> pd.DataFrame:
+    write_part(patches, table, classes)
+    return tally(patches)
+
+
+def _task(function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
+    """A task with a name that can be read on the dashboard."""
+    return delayed(function, pure=True, traverse=True)(*args, **kwargs, dask_key_name=key)

@@ -1,0 +1,73 @@
+"""The run record: enough to know later what was made, from what, with what, and how long it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import rasterio
+import yaml
+
+from reben_dask.job.plan import Plan
+from reben_dask.sources.sentinel2.archive import open_product
+from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+
+RECORD_FILE = "record.json"
+RECIPE_FILE = "recipe.yaml"
+COUNTS_FILE = "counts.csv"
+REPORT_FILE = "performance.html"
+
+_LIBRARIES = ("reben_dask", "dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "numpy", "pandas", "pyarrow")
+_LIBRARIES_OF_PIXELS = ("rasterio", "safetensors", "shapely", "xarray", "zarr")
+
+
+def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mapping[str, float], workers: str) -> None:
+    """Write the record of a finished job into ``folder``: ``record.json``, ``recipe.yaml`` and ``counts.csv``."""
+    record = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "classes": list(plan.nomenclature.classes),
+        "inputs": {
+            "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
+            "landcover": {**vars(plan.landcover), "bytes": Path(plan.landcover.path).stat().st_size},
+            "countries": plan.countries,
+        },
+        "warnings": list(plan.warnings),
+        "counts": _counts(tallies),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "workers": workers,
+        "versions": _versions(),
+    }
+    _write(folder / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False))
+    _write(folder / RECIPE_FILE, yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True))
+    ordered = tallies.sort_values(["tile", "measure", "key", "split"])
+    _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
+
+
+def _tile_record(path: Path, name: str) -> dict[str, str]:
+    digest = hashlib.sha256(open_product(path).read_xml(METADATA_FILE)).hexdigest()
+    return {"tile": name, "path": str(path), "metadata_sha256": digest}
+
+
+def _counts(tallies: pd.DataFrame) -> dict[str, Any]:
+    sums = tallies.groupby(["measure", "key"])["patches"].sum()
+    counts: dict[str, dict[str, int]] = {}
+    for (measure, key), patches in sums.items():
+        counts.setdefault(str(measure), {})[str(key)] = int(patches)
+    return counts
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in (*_LIBRARIES, *_LIBRARIES_OF_PIXELS)}
+    return {"python": platform.python_version(), "gdal": rasterio.__gdal_version__, **libraries}
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")

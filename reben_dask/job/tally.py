@@ -1,0 +1,60 @@
+"""Counting what became of the patches, tile by tile; the sums of all tiles are the result of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from reben_dask.patches.decision import KEPT
+
+COLUMNS = ("tile", "measure", "key", "split", "patches")
+EMPTY_TALLY = pd.DataFrame({name: pd.Series(dtype="int64" if name == "patches" else "str") for name in COLUMNS})
+
+
+def tally(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count the patches of one tile.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        Finished patches of a tile.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``tile``, ``measure``, ``key``, ``split`` (empty where it does not matter) and ``patches``. Measures:
+        ``status``, ``reason`` (of rejection), ``split`` and ``class`` of kept patches (``key`` is the class name), and
+        ``apart`` (kept, but listed apart for ``snow`` or ``cloud_or_shadow``).
+    """
+    kept = patches[patches["status"] == KEPT]
+    snow, cloud = (kept[name].eq(True) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
+    classes = kept[["labels", "split"]].explode("labels")
+    rows = [
+        *_counts("status", patches["status"].value_counts()),
+        *_counts("reason", patches["reason"].value_counts()),
+        *_counts("split", kept["split"].value_counts()),
+        ("apart", "snow", "", int(snow.sum())),
+        ("apart", "cloud_or_shadow", "", int(cloud.sum())),
+        ("apart", "any", "", int((snow | cloud).sum())),
+        *(("class", name, split, count) for (name, split), count in classes.value_counts().items()),
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
+    table.insert(0, "tile", patches["tile"].iloc[0])
+    return table.astype(EMPTY_TALLY.dtypes.to_dict())
+
+
+def add_up(tallies: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """All tallies as one table, one row per tile, measure, key and split."""
+    return pd.concat([EMPTY_TALLY, *tallies], ignore_index=True)
+
+
+def total(tallies: pd.DataFrame, measure: str) -> dict[str, int]:
+    """Patches by key of one measure, over all tiles."""
+    chosen = tallies[tallies["measure"] == measure]
+    return {str(key): int(count) for key, count in chosen.groupby("key")["patches"].sum().items()}
+
+
+def _counts(measure: str, counts: pd.Series[Any]) -> list[tuple[str, str, str, int]]:
+    return [(measure, str(key), "", int(count)) for key, count in counts.items()]

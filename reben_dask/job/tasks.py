@@ -1,0 +1,61 @@
+"""What a worker does: each function is one task, keyed by tile and band or by tile and stage.
+
+Pixels never leave the task that reads them: it writes whole shards and returns a small frame, one row per patch.
+Each task may be repeated without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reben_dask.patches.grid import PatchGrid
+from reben_dask.patches.join import polygons_near
+from reben_dask.patches.labels import label_columns
+from reben_dask.patches.nomenclature import UNLABELED_CODE, Nomenclature
+from reben_dask.patches.reference_map import MAP_RESOLUTION_M, reference_map
+from reben_dask.patches.sky import SkyRule, sky_columns
+from reben_dask.patches.validity import nodata_pixels
+from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, SCENE_CLASSIFICATION, Tile, harmonize, read_image
+from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
+
+
+def make_cube(store: Path, layout: CubeLayout) -> CubeLayout:
+    """Begin the tile's group in the Zarr store; whoever writes to it waits for this."""
+    create_cube(store, layout)
+    return layout
+
+
+def ingest_band(tile: Tile, band: str, store: Path, layout: CubeLayout, *, harmonized: bool) -> pd.Series[int]:
+    """Decode one band, write it to the cube, and count the NODATA pixels of each patch."""
+    dn = cast("npt.NDArray[np.uint16]", read_image(tile, band))
+    nodata = nodata_pixels(dn, layout.grid, BAND_RESOLUTION_M[band])
+    write_band(store, layout, band, harmonize(dn, tile.offsets.get(band, 0)) if harmonized else dn)
+    return pd.Series(nodata, name=band)
+
+
+def observe_sky(tile: Tile, grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
+    """Snow, cloud and shadow of each patch; without a scene classification the fractions are null, nothing is flagged."""
+    if SCENE_CLASSIFICATION in tile.images:
+        scl = cast("npt.NDArray[np.uint8]", read_image(tile, SCENE_CLASSIFICATION))
+        return sky_columns(scl, grid, rule)
+    columns = sky_columns(np.zeros(grid.shape_px_yx(20), np.uint8), grid, rule)
+    return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
+
+
+def label_tile(
+    store: Path, layout: CubeLayout, nomenclature: Nomenclature, parts: Sequence[gpd.GeoDataFrame]
+) -> pd.DataFrame:
+    """Burn the polygons of a tile into its reference map, write the map, and read the labels off it."""
+    if parts:
+        codes = reference_map(polygons_near(layout.grid, parts), layout.grid)
+    else:
+        codes = np.full(layout.grid.shape_px_yx(MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
+    write_reference_map(store, layout.tile, codes)
+    return label_columns(codes, layout.grid, nomenclature)

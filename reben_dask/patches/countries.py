@@ -1,0 +1,51 @@
+"""Country of each patch: the nearest one of the recipe's list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+
+from reben_dask.patches.grid import PatchGrid
+
+if TYPE_CHECKING:
+    import geopandas
+
+
+def country_column(grid: PatchGrid, countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
+    """The column ``country`` of a tile's patches, in name order; null without country polygons."""
+    names = np.full(grid.size, None, object) if countries is None else nearest_country(grid, countries)
+    return pd.DataFrame({"country": pd.Series(names, dtype="str")})
+
+
+def nearest_country(grid: PatchGrid, countries: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
+    """Name of the country nearest to each patch.
+
+    The distance is measured from the patch square to the country's polygon in the tile's system. Of countries at
+    the same distance (a patch that touches two of them), the first in alphabetical order is taken.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        Patches of the tile.
+    countries : GeoDataFrame
+        Columns ``country`` and the geometry, in any system.
+
+    Returns
+    -------
+    ndarray of object, shape (patch,)
+        In name order.
+    """
+    placed = countries.sort_values("country").to_crs(epsg=grid.epsg)
+    squares = shapely.box(*grid.bounds().T)
+    nearest = np.full(grid.size, np.inf)
+    names = np.full(grid.size, None, object)
+    for name, geometry in zip(placed["country"], placed.geometry, strict=True):
+        # A country on the far side of the globe has no finite place in a UTM zone.
+        distance = shapely.distance(squares, geometry) if np.isfinite(geometry.bounds).all() else np.inf
+        closer = distance < nearest
+        nearest[closer], names[closer] = np.broadcast_to(distance, grid.size)[closer], name
+    return names

@@ -1,0 +1,68 @@
+"""The patches as a distributed frame: one partition per tile, to which each step adds columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import reduce
+
+import dask
+import dask.dataframe as dd
+import dask_geopandas
+import geopandas as gpd
+import pandas as pd
+from dask.delayed import Delayed
+
+from reben_dask.patches.candidates import Scene, candidate_patches
+from reben_dask.patches.decision import decide
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.recipes.model import Recipe
+
+
+def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
+    """Candidate patches of some tiles, lazily; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
+    nothing = Scene("", datetime(2000, 1, 1, tzinfo=UTC), PatchGrid(32633, 0, 0, ShapeYX(0, 0)), None)
+    meta = candidate_patches(nothing, recipe)
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame = dd.from_map(candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches")
+    return dask_geopandas.from_dask_dataframe(frame)
+
+
+def with_columns(
+    patches: dask_geopandas.GeoDataFrame, columns: Sequence[Delayed], meta: pd.DataFrame
+) -> dask_geopandas.GeoDataFrame:
+    """Add columns that a task per tile observes.
+
+    Parameters
+    ----------
+    patches : dask_geopandas.GeoDataFrame
+        One partition per tile.
+    columns : sequence of Delayed
+        For each tile a frame with one row per patch in name order.
+    meta : DataFrame
+        Empty frame with the columns and dtypes of each of ``columns``.
+
+    Returns
+    -------
+    dask_geopandas.GeoDataFrame
+        ``patches`` with the columns appended.
+    """
+    with dask.config.set({"dataframe.convert-string": False}):
+        observed = dd.from_delayed(list(columns), meta=meta, verify_meta=False)
+    joined_meta = _side_by_side(patches._meta, meta)
+    return patches.map_partitions(_side_by_side, observed, meta=joined_meta, align_dataframes=False)
+
+
+def with_decision(patches: dask_geopandas.GeoDataFrame, recipe: Recipe) -> dask_geopandas.GeoDataFrame:
+    """Add ``status`` and ``reason``; see :func:`~reben_dask.patches.decision.decide`."""
+    rule = recipe.labeled_fraction
+    return patches.map_partitions(decide, labeled_fraction=rule.threshold, comparison=rule.comparison)
+
+
+def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
+    """NODATA of patches from the NODATA pixel counts of each band: one such pixel in any band is enough."""
+    return (reduce(pd.Series.add, counts) > 0).to_frame("nodata")
+
+
+def _side_by_side(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:
+    return patches.assign(**{name: columns[name].to_numpy() for name in columns})

@@ -1,0 +1,134 @@
+"""The patch grid of a tile: the one place where pixels, metres and patch indices meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T", bound=np.generic)
+
+PATCH_SIDE_M = 1200
+"""Side of a patch in metres: 120 px of 10 m, 60 px of 20 m, 20 px of 60 m (reBEN, section II)."""
+
+
+class ShapeYX(NamedTuple):
+    """A shape whose axis order is in its type: rows (southwards), then columns (eastwards)."""
+
+    y: int
+    x: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGrid:
+    """Complete square patches of a tile, counted from its upper-left corner.
+
+    ``x`` is the column (eastwards) and ``y`` the row (southwards). What is left over at the right and
+    lower edge belongs to the tile, but to no patch.
+
+    Parameters
+    ----------
+    epsg : int
+        Coordinate reference system of the tile, in metres (UTM).
+    ulx, uly : int
+        Upper-left corner of the tile in that system.
+    tile_m : ShapeYX
+        Height and width of the whole tile in metres, left-over strip included.
+    patch_m : int
+        Side of a patch in metres.
+
+    Examples
+    --------
+    >>> PatchGrid(32633, 300000, 5800020, ShapeYX(109_800, 109_800)).shape_yx
+    ShapeYX(y=91, x=91)
+    """
+
+    epsg: int
+    ulx: int
+    uly: int
+    tile_m: ShapeYX
+    patch_m: int = PATCH_SIDE_M
+
+    @property
+    def shape_yx(self) -> ShapeYX:
+        """Rows and columns of complete patches."""
+        return ShapeYX(self.tile_m.y // self.patch_m, self.tile_m.x // self.patch_m)
+
+    @property
+    def size(self) -> int:
+        """Number of complete patches."""
+        return self.shape_yx.y * self.shape_yx.x
+
+    @property
+    def digits(self) -> int:
+        """Width of an index in a patch name: the digits of the largest index (section 2.2: two for 91 x 91)."""
+        return len(str(max(*self.shape_yx, 1) - 1))
+
+    def patch_px(self, resolution: int) -> int:
+        """Side of a patch in pixels of ``resolution`` metres.
+
+        Raises
+        ------
+        ValueError
+            If a patch is not a whole number of pixels.
+        """
+        pixels, rest = divmod(self.patch_m, resolution)
+        if rest:
+            raise ValueError(f"a patch of {self.patch_m} m is not a whole number of {resolution} m pixels")
+        return pixels
+
+    def shape_px_yx(self, resolution: int) -> ShapeYX:
+        """Height and width in pixels of the area that complete patches cover."""
+        side = self.patch_px(resolution)
+        return ShapeYX(self.shape_yx.y * side, self.shape_yx.x * side)
+
+    def indices_xy(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Column and row of every patch, in the order of the patch names: ``x`` first, then ``y``."""
+        columns, rows = np.meshgrid(np.arange(self.shape_yx.x), np.arange(self.shape_yx.y), indexing="ij")
+        return columns.ravel().astype(np.int32), rows.ravel().astype(np.int32)
+
+    def bounds(self) -> npt.NDArray[np.int64]:
+        """Exact bounds ``(minx, miny, maxx, maxy)`` in metres of every patch, shape ``(size, 4)``, in name order."""
+        x, y = self.indices_xy()
+        minx = self.ulx + x.astype(np.int64) * self.patch_m
+        maxy = self.uly - y.astype(np.int64) * self.patch_m
+        return np.column_stack([minx, maxy - self.patch_m, minx + self.patch_m, maxy])
+
+    def covered_bounds(self) -> tuple[int, int, int, int]:
+        """Bounds ``(minx, miny, maxx, maxy)`` in metres of the area that complete patches cover."""
+        height, width = (n * self.patch_m for n in self.shape_yx)
+        return (self.ulx, self.uly - height, self.ulx + width, self.uly)
+
+    def border_distance(self) -> npt.NDArray[np.float64]:
+        """Distance in metres of every patch centre from the nearest border of the whole tile, in name order."""
+        x, y = self.indices_xy()
+        east = (x + 0.5) * self.patch_m
+        south = (y + 0.5) * self.patch_m
+        nearest: npt.NDArray[np.float64] = np.minimum.reduce([east, self.tile_m.x - east, south, self.tile_m.y - south])
+        return nearest
+
+    def blocks(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
+        """Cut an image into patches.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (y, x)
+            An image that starts at the tile's upper-left corner; the left-over strip may be there or not.
+        resolution : int
+            Pixel size in metres.
+
+        Returns
+        -------
+        ndarray, shape (patch_y, patch_x, y, x)
+            A view; nothing is copied.
+        """
+        side = self.patch_px(resolution)
+        height, width = self.shape_px_yx(resolution)
+        cut = pixels[:height, :width].reshape(self.shape_yx.y, side, self.shape_yx.x, side)
+        return cut.swapaxes(1, 2)
+
+    def in_name_order(self, values_yx: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Flatten per-patch values of shape ``(patch_y, patch_x, ...)`` to name order (``x`` first, then ``y``)."""
+        return values_yx.swapaxes(0, 1).reshape(self.size, *values_yx.shape[2:])

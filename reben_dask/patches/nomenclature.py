@@ -1,0 +1,110 @@
+"""Nomenclatures: from level-3 CORINE codes to the class names of a dataset.
+
+A nomenclature is a CSV file with the columns ``code`` and ``class``; an empty class means that the code is known,
+but carries no label. The file decides; no class list is written in code.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reben_dask.errors import RecipeError
+
+UNLABELED_CODE = 999
+"""Code of a pixel that no polygon covers."""
+
+
+@dataclass(frozen=True)
+class Nomenclature:
+    """Class of each code.
+
+    Parameters
+    ----------
+    name : str
+        Name of the nomenclature, such as ``bigearthnet19``.
+    class_of : dict of int to (str or None)
+        Class name of each known code; ``None`` where the code carries no label.
+    """
+
+    name: str
+    class_of: dict[int, str | None]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted alphabetically."""
+        return tuple(sorted({name for name in self.class_of.values() if name is not None}))
+
+    @cached_property
+    def codes(self) -> frozenset[int]:
+        """Every code that a map may hold, labelled or not."""
+        return frozenset(self.class_of) | {UNLABELED_CODE}
+
+    def class_index(self) -> npt.NDArray[np.uint8]:
+        """Look-up table from code to 1 + position in :attr:`classes`; 0 means unlabelled.
+
+        Returns
+        -------
+        ndarray of uint8, shape (65536,)
+            Indexed by any uint16 code.
+        """
+        table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint8)
+        for code, name in self.class_of.items():
+            if name is not None:
+                table[code] = 1 + self.classes.index(name)
+        return table
+
+    def __dask_tokenize__(self) -> tuple[str, tuple[tuple[int, str | None], ...]]:
+        return (self.name, tuple(sorted(self.class_of.items())))
+
+
+def load_nomenclature(name: str) -> Nomenclature:
+    """Load a nomenclature that comes with the package, or a CSV file of one's own.
+
+    Parameters
+    ----------
+    name : str
+        ``clc44``, ``bigearthnet43``, ``bigearthnet19``, or a path that ends in ``.csv``.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such nomenclature, or the file is not a table of codes and classes.
+    """
+    if name.endswith(".csv"):
+        path = Path(name)
+        if not path.is_file():
+            raise RecipeError(f"The nomenclature file {name} does not exist.")
+        return _parse(path.stem, path.read_text(encoding="utf-8"))
+    shipped = resources.files("reben_dask.patches") / "nomenclatures" / f"{name}.csv"
+    if not shipped.is_file():
+        raise RecipeError(
+            f"There is no nomenclature {name!r}; use one of {', '.join(shipped_nomenclatures())}, "
+            "or the path of a CSV file with the columns code and class."
+        )
+    return _parse(name, shipped.read_text(encoding="utf-8"))
+
+
+def shipped_nomenclatures() -> list[str]:
+    """Names of the nomenclatures that come with the package, sorted."""
+    folder = resources.files("reben_dask.patches") / "nomenclatures"
+    return sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
+
+
+def _parse(name: str, text: str) -> Nomenclature:
+    rows = csv.DictReader(text.splitlines())
+    if not {"code", "class"} <= set(rows.fieldnames or ()):
+        raise RecipeError(f"The nomenclature {name} has the columns {rows.fieldnames}; it needs code and class.")
+    try:
+        class_of = {int(row["code"]): row["class"] or None for row in rows}
+    except ValueError as error:
+        raise RecipeError(f"The nomenclature {name} has a code that is not a number: {error}.") from None
+    if bad := [code for code in class_of if not 0 < code < UNLABELED_CODE]:
+        raise RecipeError(f"The nomenclature {name} has the code {bad[0]}; codes are 1 to {UNLABELED_CODE - 1}.")
+    return Nomenclature(name, class_of)

@@ -1,0 +1,54 @@
+"""The reference map of a tile: land-cover polygons on the pixel grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
+
+from reben_dask.patches.grid import PatchGrid
+from reben_dask.patches.nomenclature import UNLABELED_CODE
+
+if TYPE_CHECKING:
+    import geopandas
+
+MAP_RESOLUTION_M = 10
+
+
+def reference_map(polygons: geopandas.GeoDataFrame, grid: PatchGrid) -> npt.NDArray[np.uint16]:
+    """Burn land-cover polygons into the 10 m pixels of a tile.
+
+    A pixel takes the code of the polygon that covers its centre. Polygons are transformed vertex by vertex to the
+    tile's system, without new vertices on their edges. Where polygons overlap, the one that comes later in the map
+    (the larger ``order``) wins, whatever order the rows have here.
+
+    Parameters
+    ----------
+    polygons : GeoDataFrame
+        Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system.
+        Polygons outside the tile are harmless.
+    grid : PatchGrid
+        Patches of the tile.
+
+    Returns
+    -------
+    ndarray of uint16, shape (y, x)
+        Codes over the complete patches; 999 where no polygon covers the pixel.
+    """
+    shape = grid.shape_px_yx(MAP_RESOLUTION_M)
+    if polygons.empty:
+        return np.full(shape, UNLABELED_CODE, np.uint16)
+    placed = polygons.sort_values("order").to_crs(epsg=grid.epsg)
+    transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
+    burnt: npt.NDArray[np.uint16] = rasterize(
+        zip(placed.geometry, placed["code"].astype(int), strict=True),
+        out_shape=shape,
+        transform=transform,
+        fill=UNLABELED_CODE,
+        dtype="uint16",
+        all_touched=False,
+    )
+    return burnt

@@ -1,0 +1,32 @@
+"""NODATA: a patch with a zero DN in any band is not used (reBEN, section II-B)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from reben_dask.patches.grid import PatchGrid
+
+NODATA_DN = 0
+"""Digital number that means "no data" in every Sentinel-2 L2A band (product specification, special values)."""
+
+
+def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) -> npt.NDArray[np.int32]:
+    """Count the NODATA pixels of each patch in one band.
+
+    Parameters
+    ----------
+    dn : ndarray of uint16, shape (y, x)
+        One band of the tile, from its upper-left corner. Pixels outside complete patches do not count.
+    grid : PatchGrid
+        Patches of the tile.
+    resolution : int
+        Pixel size of the band in metres.
+
+    Returns
+    -------
+    ndarray of int32, shape (patch,)
+        In name order.
+    """
+    zeros = grid.blocks(dn == NODATA_DN, resolution)
+    return grid.in_name_order(np.count_nonzero(zeros, axis=(2, 3)).astype(np.int32))

@@ -1,0 +1,65 @@
+"""Country polygons."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pyogrio
+
+from reben_dask.errors import InputError
+
+if TYPE_CHECKING:
+    import geopandas
+
+
+@lru_cache(maxsize=4)
+def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDataFrame:
+    """Read the polygons of countries from a vector file.
+
+    The column that holds the names is found by what it holds: the text column in which most of ``names`` occur.
+
+    Parameters
+    ----------
+    path : str
+        Any vector file that GDAL reads, with a coordinate reference system.
+    names : tuple of str or None
+        Countries wanted; ``None`` takes every row, named by the column ``name``, ``NAME`` or ``country``.
+
+    Returns
+    -------
+    GeoDataFrame
+        Columns ``country`` and ``geometry``; one row per polygon of the file that is wanted.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has no system, or names none of the countries.
+    """
+    try:
+        table = pyogrio.read_dataframe(path)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise InputError(f"The countries file {path} cannot be read: {error}.") from None
+    if table.crs is None:
+        raise InputError(f"The countries file {path} has no coordinate reference system.")
+    column = _name_column(table, names)
+    if column is None:
+        wanted = ", ".join(names) if names else "any country"
+        raise InputError(f"The countries file {path} has no column that names {wanted}; give a file with their names.")
+    chosen = table if names is None else table[table[column].isin(names)]
+    return chosen[[column, "geometry"]].rename(columns={column: "country"}).reset_index(drop=True)
+
+
+def missing_countries(path: str, names: tuple[str, ...] | None) -> list[str]:
+    """Countries asked for that the file does not have."""
+    present = set(read_countries(path, names)["country"])
+    return sorted(set(names or ()) - present)
+
+
+def _name_column(table: Any, names: tuple[str, ...] | None) -> str | None:
+    texts = [column for column in table.columns if column != "geometry" and table[column].dtype.kind in "OUT"]
+    if names is None:
+        return next((column for column in texts if column.lower() in {"name", "country", "admin"}), None)
+    matches = {column: table[column].isin(names).sum() for column in texts}
+    best = max(matches, key=lambda column: int(matches[column]), default=None)
+    return best if best is not None and matches[best] else None

@@ -1,0 +1,18 @@
+"""Sentinel-2 L2A products: finding them, their metadata, their pixels."""
+
+from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.sources.sentinel2.cube import open_cube
+from reben_dask.sources.sentinel2.discovery import find_products
+from reben_dask.sources.sentinel2.pixels import harmonize, read_image
+from reben_dask.sources.sentinel2.product import Tile, open_tile
+
+__all__ = [
+    "BAND_RESOLUTION_M",
+    "SCENE_CLASSIFICATION",
+    "Tile",
+    "find_products",
+    "harmonize",
+    "open_cube",
+    "open_tile",
+    "read_image",
+]

@@ -1,0 +1,106 @@
+"""Access to the files of a product, in a folder or in place inside a zip file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from reben_dask.errors import InputError
+from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+
+MAX_XML_BYTES = 64 * 2**20
+"""No metadata file of a product comes near this; a larger one is not read."""
+
+
+class ProductFiles(Protocol):
+    """The files of one product, addressed by their path inside it."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the product holds a file of this name."""
+
+    def read_xml(self, name: str) -> bytes:
+        """Content of a metadata file."""
+
+    def gdal_path(self, name: str) -> str:
+        """Path under which GDAL opens the file."""
+
+
+def open_product(path: Path) -> ProductFiles:
+    """Open the product at ``path``, a folder or a zip file.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or holds no ``MTD_MSIL2A.xml``.
+    """
+    if path.is_dir():
+        files: ProductFiles = _Folder(path)
+    elif zipfile.is_zipfile(path):
+        files = _Zip(path)
+    else:
+        raise InputError(f"{path} is neither a .SAFE folder nor a readable .zip file of one; is it fully downloaded?")
+    if not files.exists(METADATA_FILE):
+        raise InputError(f"{path} holds no {METADATA_FILE}; only Sentinel-2 L2A products can be read.")
+    return files
+
+
+def checked_name(name: str, source: str) -> str:
+    """A path from a product's own metadata, once it is known to stay inside the product.
+
+    Raises
+    ------
+    InputError
+        If the path is absolute, or leads out of the product.
+    """
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
+        raise InputError(f"{source} names the file {name!r}, which is not inside the product.")
+    return name
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def exists(self, name: str) -> bool:
+        return (self._path / name).is_file()
+
+    def read_xml(self, name: str) -> bytes:
+        file = self._path / name
+        if file.stat().st_size > MAX_XML_BYTES:
+            raise InputError(f"{file} is larger than {MAX_XML_BYTES // 2**20} MiB, which no metadata file is.")
+        return file.read_bytes()
+
+    def gdal_path(self, name: str) -> str:
+        return str(self._path / name)
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with zipfile.ZipFile(path) as archive:
+            self._sizes = {info.filename: info.file_size for info in archive.infolist()}
+        metadata = [name for name in self._sizes if PurePosixPath(name).name == METADATA_FILE]
+        if len(metadata) > 1:
+            raise InputError(f"{path} holds {len(metadata)} products; a zip file of one product is expected.")
+        self._root = str(PurePosixPath(metadata[0]).parent) if metadata else "."
+
+    def _inside(self, name: str) -> str:
+        return name if self._root == "." else f"{self._root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        return self._inside(name) in self._sizes
+
+    def read_xml(self, name: str) -> bytes:
+        inside = self._inside(name)
+        if self._sizes[inside] > MAX_XML_BYTES:
+            raise InputError(f"{self._path}: {name} is larger than {MAX_XML_BYTES // 2**20} MiB.")
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                return archive.read(inside)
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{self._path} is damaged ({error}); download it again.") from None
+
+    def gdal_path(self, name: str) -> str:
+        # Braces mark where the archive's own path ends, so that a name with ".zip" in a folder is no trap.
+        return f"/vsizip/{{{self._path}}}/{self._inside(name)}"

@@ -1,0 +1,182 @@
+"""What the XML files of a product say: ``MTD_MSIL2A.xml`` of the product, ``MTD_TL.xml`` of its granule.
+
+Elements are found by their local name, as namespaces change with the processing baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from reben_dask.errors import InputError
+from reben_dask.sources.sentinel2.bands import PHYSICAL_BANDS
+
+QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
+
+
+@dataclass(frozen=True)
+class ProductMetadata:
+    """The parts of ``MTD_MSIL2A.xml`` that building a dataset needs.
+
+    Parameters
+    ----------
+    product : str
+        Name of the product, without ``.SAFE``.
+    sensing_time : datetime
+        Start of sensing, in UTC.
+    baseline : str
+        Processing baseline, such as ``05.09``.
+    images : tuple of str
+        Paths of the granule's images inside the product, without suffix.
+    image_format : str
+        ``JPEG2000`` in products of the ground segment.
+    offsets : dict of str to int
+        ``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00.
+    quality : dict of str to str
+        Outcome (``PASSED``, ``FAILED``) of each quality indicator that the file has.
+    """
+
+    product: str
+    sensing_time: datetime
+    baseline: str
+    images: tuple[str, ...]
+    image_format: str
+    offsets: dict[str, int]
+    quality: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Geocoding:
+    """Place and size of a granule, from ``MTD_TL.xml``.
+
+    Parameters
+    ----------
+    epsg : int
+        Coordinate reference system, a UTM zone.
+    ulx, uly : int
+        Upper-left corner in metres.
+    shape_yx : dict of int to (int, int)
+        Rows and columns of the images of each resolution.
+    """
+
+    epsg: int
+    ulx: int
+    uly: int
+    shape_yx: dict[int, tuple[int, int]]
+
+
+def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
+    """Read ``MTD_MSIL2A.xml``.
+
+    Parameters
+    ----------
+    xml : bytes
+        The file's content.
+    source : str
+        What to call the file in an error.
+
+    Raises
+    ------
+    InputError
+        If it is not well-formed XML without entities, or lacks an element that every L2A product has.
+    """
+    root = _parse(xml, source)
+    granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
+    if len(granules) != 1:
+        raise InputError(f"{source} lists {len(granules)} granules; only products of one granule (tile) can be read.")
+    uri = _text(root, "PRODUCT_URI", source)
+    return ProductMetadata(
+        product=uri.removesuffix(".SAFE"),
+        sensing_time=_time(_text(root, "PRODUCT_START_TIME", source), source),
+        baseline=_text(root, "PROCESSING_BASELINE", source),
+        images=tuple((image.text or "").strip() for image in granules[0].iterfind(".//{*}IMAGE_FILE")),
+        image_format=granules[0].get("imageFormat", "JPEG2000"),
+        offsets=dict(_offsets(root, source)),
+        quality=dict(_quality(root)),
+    )
+
+
+def parse_geocoding(xml: bytes, source: str) -> Geocoding:
+    """Read the place and size of a granule from ``MTD_TL.xml``.
+
+    Raises
+    ------
+    InputError
+        If the file is not well-formed XML without entities, or has no complete ``Tile_Geocoding``.
+    """
+    root = _parse(xml, source)
+    epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
+    shapes = {
+        _integer(size.get("resolution", ""), source): (
+            _integer(_text(size, "NROWS", source), source),
+            _integer(_text(size, "NCOLS", source), source),
+        )
+        for size in root.iterfind(".//{*}Size")
+    }
+    corner = next(root.iterfind(".//{*}Geoposition"), None)
+    if corner is None or not {10, 20, 60} <= shapes.keys():
+        raise InputError(f"{source} does not say where its tile lies (Tile_Geocoding); download the product again.")
+    return Geocoding(
+        epsg=_integer(epsg, source),
+        ulx=_integer(_text(corner, "ULX", source), source),
+        uly=_integer(_text(corner, "ULY", source), source),
+        shape_yx=shapes,
+    )
+
+
+def _parse(xml: bytes, source: str) -> Element:
+    try:
+        root: Element = fromstring(xml, forbid_dtd=True)
+    except ParseError as error:
+        raise InputError(f"{source} is not well-formed XML ({error}); download the product again.") from None
+    except DefusedXmlException:
+        raise InputError(f"{source} declares XML entities or a DTD, which no Sentinel product does.") from None
+    except (ValueError, LookupError) as error:
+        raise InputError(f"{source} cannot be read as XML: {error}.") from None
+    return root
+
+
+def _text(parent: Element, name: str, source: str) -> str:
+    element = next(parent.iterfind(f".//{{*}}{name}"), None)
+    text = (element.text or "").strip() if element is not None else ""
+    if not text:
+        raise InputError(f"{source} has no {name}; is it the metadata of a Sentinel-2 L2A product?")
+    return text
+
+
+def _integer(text: str, source: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{source} has {text!r} where a whole number belongs.") from None
+
+
+def _time(text: str, source: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{source} has the sensing time {text!r}, which is not a time.") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _offsets(root: Element, source: str) -> Iterator[tuple[str, int]]:
+    for offset in root.iterfind(".//{*}BOA_ADD_OFFSET"):
+        index = _integer(offset.get("band_id", ""), source)
+        if not 0 <= index < len(PHYSICAL_BANDS):
+            raise InputError(f"{source} has a BOA_ADD_OFFSET for band_id {index}; band_id is 0 to 12.")
+        yield PHYSICAL_BANDS[index], _integer((offset.text or "").strip(), source)
+
+
+def _quality(root: Element) -> Iterator[tuple[str, str]]:
+    """Outcomes of the quality checks; old baselines write ``<GEOMETRIC_QUALITY_FLAG>`` instead of a check type."""
+    for element in root.iter():
+        name = element.get("checkType") or str(element.tag).rpartition("}")[2]
+        indicator = name.upper().removesuffix("_FLAG").removesuffix("_QUALITY")
+        outcome = (element.text or "").strip().upper()
+        if indicator in QUALITY_INDICATORS and outcome:
+            yield indicator, outcome

@@ -1,0 +1,102 @@
+"""Reading the pixels of a tile's images, on the blocks of the files themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from reben_dask.errors import InputError
+from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M
+from reben_dask.sources.sentinel2.product import Tile
+
+GDAL_OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""GDAL's own cache is 5 % of the machine's memory in every process, and it looks for side files in every folder."""
+
+
+def read_image(tile: Tile, image: str) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
+    """Decode one whole image of a tile, each block of the file once.
+
+    Parameters
+    ----------
+    tile : Tile
+        The product.
+    image : str
+        A band such as ``B02``, or ``SCL``.
+
+    Returns
+    -------
+    ndarray, shape (y, x)
+        Digital numbers (uint16), or classes (uint8) for ``SCL``.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or does not lie where the product's metadata says.
+    """
+    return read_window(tile, image, None)
+
+
+def read_window(
+    tile: Tile, image: str, window: Window | None
+) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
+    """Decode a window of an image; ``None`` stands for the whole.
+
+    Each call opens the file anew, as GDAL's datasets must not be shared between threads.
+    """
+    path = tile.images[image]
+    try:
+        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+            _check_place(tile, image, dataset)
+            pixels: npt.NDArray[np.uint16] = dataset.read(1, window=window)
+    except (RasterioError, OSError) as error:
+        raise InputError(
+            f"The image {image} of {tile.name} cannot be decoded ({_cause(error)}); "
+            f"the file is damaged or cut short, download it again: {path}"
+        ) from error
+    return pixels
+
+
+def block_rows(tile: Tile, image: str) -> int:
+    """Height in pixels of the blocks in which an image is stored; reads the file's header."""
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(tile.images[image]) as dataset:
+        height: int = dataset.block_shapes[0][0]
+    return height
+
+
+def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]:
+    """Shift digital numbers to the scale before processing baseline 04.00.
+
+    Parameters
+    ----------
+    dn : ndarray of uint16
+        Digital numbers of any shape; 0 is NODATA and stays 0.
+    offset : int
+        ``BOA_ADD_OFFSET`` of the band, usually -1000.
+
+    Returns
+    -------
+    ndarray of uint16
+        ``max(dn + offset, 1)`` where ``dn`` is not 0.
+    """
+    shifted = np.clip(dn.astype(np.int32) + offset, 1, np.iinfo(np.uint16).max).astype(np.uint16)
+    return np.where(dn == 0, np.uint16(0), shifted)
+
+
+def _check_place(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> None:
+    resolution = IMAGE_RESOLUTION_M[image]
+    expected = (tile.epsg, tile.ulx, tile.uly, resolution, *tile.shape_yx[resolution])
+    transform = dataset.transform
+    actual = (dataset.crs and dataset.crs.to_epsg(), transform.c, transform.f, transform.a, *dataset.shape)
+    if actual != expected:
+        raise InputError(
+            f"The image {image} of {tile.name} does not lie where the product says: EPSG, upper-left corner, pixel "
+            f"size and shape are {actual}, but MTD_TL.xml has {expected}."
+        )
+
+
+def _cause(error: BaseException) -> str:
+    message = str(error.__cause__ or error).strip() or type(error).__name__
+    return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")

@@ -1,0 +1,137 @@
+"""A tile: one Sentinel-2 L2A product as the rest of the job sees it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+from reben_dask.errors import InputError
+from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
+from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M
+from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+from reben_dask.sources.sentinel2.metadata import ProductMetadata, parse_geocoding, parse_product_metadata
+
+_PRODUCT = re.compile(r"(?P<tile>S2[A-D]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T(?P<mgrs>\d{2}[A-Z]{3}))_\d{8}T\d{6}")
+_IMAGE = re.compile(r"_(?P<band>[A-Z0-9]{3})_(?P<resolution>\d\d)m$")
+_SUFFIX = {"JPEG2000": ".jp2", "GeoTIFF": ".tif"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One product: where it lies, what it holds, and where its pixels are. Opening it reads metadata only.
+
+    Parameters
+    ----------
+    name : str
+        Product name without its last ``_<timestamp>.SAFE``; the first part of every patch name.
+    path : Path
+        The ``.SAFE`` folder or the zip file.
+    mgrs : str
+        MGRS tile without the leading ``T``, such as ``33UUP``.
+    sensing_time : datetime
+        Start of sensing, in UTC.
+    baseline : str
+        Processing baseline, such as ``05.09``.
+    epsg : int
+        UTM zone.
+    ulx, uly : int
+        Upper-left corner in metres.
+    shape_yx : dict of int to (int, int)
+        Rows and columns of the images of each resolution.
+    images : dict of str to str
+        Path under which GDAL opens each band at its native resolution, and ``SCL`` at 20 m.
+    offsets : dict of str to int
+        ``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00.
+    quality : dict of str to str
+        Outcome of each quality indicator.
+    """
+
+    name: str
+    path: Path
+    mgrs: str
+    sensing_time: datetime
+    baseline: str
+    epsg: int
+    ulx: int
+    uly: int
+    shape_yx: dict[int, tuple[int, int]]
+    images: dict[str, str]
+    offsets: dict[str, int]
+    quality: dict[str, str]
+
+    def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
+        """Indicators among those asked for that are present and did not pass."""
+        return [name for name in indicators if self.quality.get(name, "PASSED") != "PASSED"]
+
+    def require(self, bands: tuple[str, ...]) -> None:
+        """Make sure that the product holds each of ``bands`` at its native resolution.
+
+        Raises
+        ------
+        InputError
+            Naming the bands that are missing.
+        """
+        if missing := [band for band in bands if band not in self.images]:
+            raise InputError(
+                f"The product {self.path} has no image of {', '.join(missing)} at native resolution; "
+                "download it again, or leave the band out of the recipe."
+            )
+
+
+def open_tile(path: Path) -> Tile:
+    """Read the metadata of a product.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.SAFE`` folder or a zip file of one.
+
+    Raises
+    ------
+    InputError
+        If it is not a complete L2A product of one tile.
+    """
+    files = open_product(path)
+    metadata = parse_product_metadata(files.read_xml(METADATA_FILE), f"{path}/{METADATA_FILE}")
+    name = _PRODUCT.fullmatch(metadata.product)
+    if name is None:
+        raise InputError(f"{path} calls itself {metadata.product!r}, which is not the name of an L2A product.")
+    if not metadata.images:
+        raise InputError(f"{path}/{METADATA_FILE} lists no images; download the product again.")
+    granule_file = f"{_granule(metadata, path)}/MTD_TL.xml"
+    if not files.exists(granule_file):
+        raise InputError(f"The product {path} has no {granule_file}; download it again.")
+    place = parse_geocoding(files.read_xml(granule_file), f"{path}/{granule_file}")
+    return Tile(
+        name=name["tile"],
+        path=path,
+        mgrs=name["mgrs"],
+        sensing_time=metadata.sensing_time,
+        baseline=metadata.baseline,
+        epsg=place.epsg,
+        ulx=place.ulx,
+        uly=place.uly,
+        shape_yx=place.shape_yx,
+        images=_images(metadata, files, path),
+        offsets=metadata.offsets,
+        quality=metadata.quality,
+    )
+
+
+def _granule(metadata: ProductMetadata, path: Path) -> str:
+    first = checked_name(metadata.images[0], str(path))
+    return str(PurePosixPath(*PurePosixPath(first).parts[:2]))
+
+
+def _images(metadata: ProductMetadata, files: ProductFiles, path: Path) -> dict[str, str]:
+    suffix = _SUFFIX.get(metadata.image_format, ".jp2")
+    images = {}
+    for image in metadata.images:
+        match = _IMAGE.search(image)
+        if match and IMAGE_RESOLUTION_M.get(match["band"]) == int(match["resolution"]):
+            name = checked_name(image, str(path)) + suffix
+            if files.exists(name):
+                images[match["band"]] = files.gdal_path(name)
+    return images

@@ -1,0 +1,1 @@
+"""Writing what others read: Zarr cubes, the patch table, metadata files, LMDB."""

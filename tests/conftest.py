@@ -1,0 +1,56 @@
+"""Fixtures of all tests: real data where it is present, and finished runs that several tests look at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+JOB_TIMEOUT_S = 300
+
+
+def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the job as a user does, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "reben_dask.run", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=JOB_TIMEOUT_S,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data, from ``REBEN_TEST_DATA``."""
+    path = Path(os.environ.get("REBEN_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path}; set REBEN_TEST_DATA to a folder that has it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def mini_inputs(data_dir: Path) -> list[object]:
+    """Arguments for the job on the small real product."""
+    return [
+        "--s2",
+        data_dir / "mini",
+        "--landcover",
+        data_dir / "landcover" / "clc2018_poznan_3035.gpkg",
+        "--countries",
+        data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg",
+    ]
+
+
+@pytest.fixture(scope="session")
+def mini_run(mini_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of a finished job on the small real product, on an embedded cluster."""
+    out = tmp_path_factory.mktemp("mini") / "out"
+    done = run_job(*mini_inputs, "--out", out, "--workers", 2, "--threads", 1, "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    return out
