@@ -23,9 +23,11 @@ class LazyGroup(click.Group):
     """A group that imports a subcommand when it is needed; options alone mean ``run``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the subcommands, in the order of their use."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
         if cmd_name not in SUBCOMMANDS:
             return None
         module, _, name = SUBCOMMANDS[cmd_name].partition(":")
@@ -33,6 +35,7 @@ class LazyGroup(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` before options that stand alone."""
         if args and args[0].startswith("-") and args[0] not in _OWN_OPTIONS:
             args = ["run", *args]
         return super().parse_args(ctx, args)

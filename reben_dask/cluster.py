@@ -62,6 +62,13 @@ class ClusterOptions:
         """Whether a cluster is started for this job alone."""
         return self.address is None and self.scheduler_file is None
 
+    def describe(self) -> str:
+        """One line about the workers, for the plan."""
+        if not self.is_embedded:
+            return f"those of the scheduler at {self.address or self.scheduler_file}"
+        workers, threads, memory = embedded_size(self)
+        return f"embedded: {workers} x {threads} threads, {format_bytes(memory)} each"
+
 
 @contextmanager
 def connect(options: ClusterOptions) -> Iterator[Client]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import click
-from rich.console import Console
+
+from reben_dask.errors import RebenError
 
 OPTION_OF_MANY = "--s2"
+_EXISTING = ("scheduler", "scheduler_file")
+_EMBEDDED = ("workers", "threads", "memory_limit", "dashboard_address")
 
 EPILOG = """
 \b
@@ -30,6 +32,7 @@ class RunCommand(click.Command):
     """A command whose ``--s2`` takes all the values that follow it, as a shell's ``*`` gives them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spread the values of ``--s2`` before click sees them."""
         return super().parse_args(ctx, spread(args))
 
 
@@ -54,7 +57,7 @@ def spread(args: list[str]) -> list[str]:
     metavar="DIR_OR_PRODUCT …",
     help="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders that hold products.",
 )
-@click.option("--landcover", required=True, metavar="MAP.gpkg", help="Vector land-cover map with CORINE codes, any CRS.")
+@click.option("--landcover", required=True, metavar="MAP.gpkg", help="Vector map with CORINE codes, in any CRS.")
 @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder for the dataset.")
 @click.option("--recipe", default="reben", show_default=True, metavar="NAME|FILE.yaml", help="What to build.")
 @click.option("--countries", metavar="FILE", help="Vector file of country polygons; without it, country stays empty.")
@@ -80,98 +83,42 @@ def spread(args: list[str]) -> list[str]:
 def run(**options: Any) -> None:
     """Build a labelled dataset from Sentinel-2 tiles and a land-cover map.
 
-    Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons, a split,
-    a season, a country, and snow and cloud fractions. Every candidate is on record with the reason for its fate.
+    Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
+    a split, a season, a country, and snow and cloud fractions. Every candidate is on record with its reason.
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
-    from reben_dask.errors import RebenError
+    debug, dry_run, overwrite = (options.pop(name) for name in ("debug", "dry_run", "overwrite"))
+    cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
+    _require_one_cluster(cluster)
+    # What the job needs takes seconds to import, and --help should not wait for it.
+    from reben_dask.job.session import run_job  # noqa: PLC0415
 
-    console = Console(soft_wrap=False)
     try:
-        _run(console, **options)
+        run_job(options, {**cluster, "quiet": not debug}, dry_run=dry_run, overwrite=overwrite)
     except RebenError as error:
-        if options["debug"]:
+        if debug:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("Interrupted; what was in OUT before is untouched.")
     except Exception as error:
-        if options["debug"]:
+        if debug:
             raise
-        _fail(f"{type(error).__name__}: {error}\nThis is not an error of yours; run again with --debug for details.")
+        _fail(f"{type(error).__name__}: {error}\nThis should not happen; run again with --debug for the details.")
 
 
-def _run(console: Console, **options: Any) -> None:
-    from reben_dask.cluster import connect, require_memory
-    from reben_dask.job.build import build_dataset, stage_totals
-    from reben_dask.job.output import Output
-    from reben_dask.job.plan import make_plan
-    from reben_dask.job.progress import StageProgress
-    from reben_dask.job.record import write_record
-    from reben_dask.job.show import show_plan, show_result
-    from reben_dask.recipes import load_recipe
-
-    start = perf_counter()
-    cluster = _cluster_options(options)
-    output = Output(options["out"].absolute())
-    output.check(overwrite=options["overwrite"])
-    inputs = {name: options[name] for name in ("s2", "landcover", "countries", "code_column", "lmdb_shards")}
-    plan = make_plan(recipe=load_recipe(options["recipe"]), **inputs)
-    workers = _describe(cluster)
-    show_plan(console, plan, output, workers)
-    if options["dry_run"]:
-        return
-    with connect(cluster) as client:
-        require_memory(client, plan.task_bytes)
-        console.print(f"Dashboard: {client.dashboard_link}", highlight=False)
-        output.begin()
-        with _performance_report(output.run), StageProgress(console, stage_totals(plan)) as progress:
-            tallies, seconds = build_dataset(client, plan, output, progress)
-    write_record(output.run, plan, tallies, seconds, workers)
-    output.publish()
-    show_result(console, plan, output, tallies, perf_counter() - start)
-
-
-def _cluster_options(options: dict[str, Any]) -> Any:
-    from reben_dask.cluster import ClusterOptions
-
-    embedded = ("workers", "threads", "memory_limit", "dashboard_address")
-    cluster = ClusterOptions(
-        options["scheduler"],
-        options["scheduler_file"],
-        **{name: options[name] for name in embedded},
-        quiet=not options["debug"],
-    )
-    if options["scheduler"] and options["scheduler_file"]:
-        raise click.UsageError("Give --scheduler or --scheduler-file, not both.")
-    given = [f"--{name.replace('_', '-')}" for name in embedded if options[name] is not None]
-    if given and (options["scheduler"] or options["scheduler_file"]):
-        raise click.UsageError(f"{given[0]} is for an embedded cluster; a running scheduler has workers of its own.")
-    return cluster
-
-
-def _describe(cluster: Any) -> str:
-    from dask.utils import format_bytes
-
-    from reben_dask.cluster import embedded_size
-
-    if not cluster.is_embedded:
-        return f"those of the scheduler at {cluster.address or cluster.scheduler_file}"
-    workers, threads, memory = embedded_size(cluster)
-    return f"embedded: {workers} x {threads} threads, {format_bytes(memory)} each"
-
-
-def _performance_report(folder: Path) -> Any:
-    from distributed import performance_report
-
-    from reben_dask.job.record import REPORT_FILE
-
-    return performance_report(folder / REPORT_FILE)
+def _require_one_cluster(cluster: dict[str, Any]) -> None:
+    existing = [f"--{name.replace('_', '-')}" for name in _EXISTING if cluster[name]]
+    embedded = [f"--{name.replace('_', '-')}" for name in _EMBEDDED if cluster[name]]
+    if len(existing) > 1:
+        raise click.UsageError(f"Give {existing[0]} or {existing[1]}, not both.")
+    if existing and embedded:
+        raise click.UsageError(f"{embedded[0]} is for an embedded cluster; {existing[0]} brings its own workers.")
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", style="bold red", highlight=False, markup=False)
+    click.secho(f"Error: {message}", fg="red", bold=True, err=True)
     sys.exit(1)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
-from distributed import Client, as_completed
+from distributed import Client, Future, as_completed
 
 from reben_dask.cluster import thread_count
 from reben_dask.job.graph import STAGES, batch_graph
@@ -60,39 +61,50 @@ def build_dataset(
     Exception
         The error of the first task that fails, as it was raised on the worker.
     """
+    tasks = _Tasks(client, uuid4().hex[:12])
     seconds: dict[str, float] = {}
     with _clock(seconds, "landcover"):
-        _sort_landcover(client, plan, output)
+        codes = plan.nomenclature.codes
+        tasks.run("sort-landcover", sort_landcover, plan.landcover, output.landcover, known_codes=codes)
         progress.advance("landcover")
     with _clock(seconds, "tiles"):
-        tallies = _build_tiles(client, plan, output, progress)
+        tallies = _build_tiles(tasks, plan, output, progress)
     with _clock(seconds, "metadata"):
         parts = part_files(output.patches)
-        _result(client, write_metadata, parts, output.building, plan.nomenclature.classes, key="metadata")
-        _result(client, consolidate, output.cubes, key="consolidate")
+        tasks.run("metadata", write_metadata, parts, output.building, plan.nomenclature.classes)
+        tasks.run("consolidate", consolidate, output.cubes)
         progress.advance("metadata")
     with _clock(seconds, "lmdb"):
-        _export_lmdb(client, plan, output, tallies, progress)
+        _export_lmdb(tasks, plan, output, tallies, progress)
     return tallies, seconds
 
 
-def _sort_landcover(client: Client, plan: Plan, output: Output) -> None:
-    codes = plan.nomenclature.codes
-    _result(client, sort_landcover, plan.landcover, output.landcover, known_codes=codes, key="sort-landcover")
+class _Tasks:
+    """Single tasks of one job; its id keeps their names apart from those of other jobs on the cluster."""
+
+    def __init__(self, client: Client, job: str) -> None:
+        self.client, self.job = client, job
+
+    def submit(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Future:
+        return self.client.submit(function, *args, **kwargs, key=f"{name}-{self.job}")
+
+    def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.submit(name, function, *args, **kwargs).result()
 
 
-def _build_tiles(client: Client, plan: Plan, output: Output, progress: StageProgress) -> pd.DataFrame:
+def _build_tiles(tasks: _Tasks, plan: Plan, output: Output, progress: StageProgress) -> pd.DataFrame:
     create_store(output.cubes, {"recipe": plan.recipe.name, "classes": list(plan.nomenclature.classes)})
     landcover = read_sorted_landcover(output.landcover)
 
     def build(tiles: Sequence[Any]) -> dict[str, list[Any]]:
-        return batch_graph(plan, tiles, landcover, output.cubes, output.patches).stages
+        graph = batch_graph(plan, tiles, landcover, cubes=output.cubes, table=output.patches, job=tasks.job)
+        return graph.stages
 
-    size = batch_size(thread_count(client))
-    return add_up(run_batches(client, plan.tiles, build, size, progress.advance))
+    size = batch_size(thread_count(tasks.client))
+    return add_up(run_batches(tasks.client, plan.tiles, build, size, progress.advance))
 
 
-def _export_lmdb(client: Client, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
+def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
     status = tallies[tallies["measure"] == "status"]
     kept = status[status["key"] == KEPT].set_index("tile")["patches"]
     counts = [(part, int(kept.get(part.stem, 0))) for part in part_files(output.patches)]
@@ -101,18 +113,14 @@ def _export_lmdb(client: Client, plan: Plan, output: Output, tallies: pd.DataFra
     names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
     progress.begin("lmdb")
     futures = [
-        client.submit(write_environment, output.lmdb / name, ranges, output.cubes, name, key=f"lmdb-{number:05d}")
+        tasks.submit(f"lmdb-{number:05d}", write_environment, output.lmdb / name, ranges, output.cubes, name)
         for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
     ]
     for future in as_completed(futures):
         future.result()
         progress.advance("lmdb")
     if not single:
-        write_index(output.lmdb, client.gather(futures), plan.nomenclature.classes)
-
-
-def _result(client: Client, function: Any, *args: Any, key: str, **kwargs: Any) -> Any:
-    return client.submit(function, *args, **kwargs, key=key, pure=False).result()
+        write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class BatchGraph:
 
 
 def batch_graph(
-    plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, cubes: Path, table: Path
+    plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, *, cubes: Path, table: Path, job: str
 ) -> BatchGraph:
     """Compose the tasks of some tiles; nothing is computed.
 
@@ -66,8 +66,13 @@ def batch_graph(
         The Zarr store.
     table : Path
         Folder of the patch table.
+    job : str
+        Unique to this job. A scheduler takes tasks of one name for one task, so jobs that share a cluster must not
+        share names.
     """
-    observed = _Observations(plan, tiles, landcover, cubes)
+    observed = _Observations(plan, cubes, job)
+    for tile, parts in zip(tiles, polygons_of_tiles(landcover, [plan.grid(tile) for tile in tiles]), strict=True):
+        observed.add(tile, parts)
     patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
     patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
     patches = with_columns(patches, observed.sky, sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
@@ -83,9 +88,7 @@ def batch_graph(
 class _Observations:
     """For each tile of a batch the tasks that observe its patches; a tile that failed its quality is not looked at."""
 
-    def __init__(
-        self, plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, cubes: Path
-    ) -> None:
+    def __init__(self, plan: Plan, cubes: Path, job: str) -> None:
         sky = plan.recipe.sky
         self.rule = SkyRule(sky.snow, sky.cloud, sky.shadow, sky.flag_from)
         self.bands: list[Delayed] = []
@@ -94,42 +97,47 @@ class _Observations:
         self.sky: list[Delayed] = []
         self.labels: list[Delayed] = []
         self.countries: list[Delayed] = []
-        self._plan, self._cubes = plan, cubes
-        self._polygons = _task(read_countries, "countries", plan.countries, plan.recipe.countries)
-        near = polygons_of_tiles(landcover, [plan.grid(tile) for tile in tiles])
-        for tile, parts in zip(tiles, near, strict=True):
-            if plan.is_usable(tile):
-                self._observe(tile, parts)
-            else:
-                self._leave_out(tile)
+        self._plan, self._cubes, self._job = plan, cubes, job
+        self._polygons = None
+        if plan.countries:
+            self._polygons = self._task(read_countries, "countries", plan.countries, plan.recipe.countries)
+
+    def add(self, tile: Tile, parts: list[Delayed]) -> None:
+        """Add the tasks of a tile; ``parts`` are the partitions of the map that it overlaps."""
+        if self._plan.is_usable(tile):
+            self._observe(tile, parts)
+        else:
+            self._leave_out(tile)
+        grid = self._plan.grid(tile)
+        self.countries.append(self._task(country_column, f"country-{tile.name}", grid, self._polygons))
 
     def _observe(self, tile: Tile, parts: list[Delayed]) -> None:
-        plan, grid, name = self._plan, self._plan.grid(tile), tile.name
-        cube = _task(make_cube, f"cube-{name}", self._cubes, plan.layout(tile))
+        plan, name = self._plan, tile.name
+        cube = self._task(make_cube, f"cube-{name}", self._cubes, plan.layout(tile))
+        harmonized = plan.recipe.harmonize
         counts = [
-            _task(ingest_band, f"band-{band}-{name}", tile, band, self._cubes, cube, harmonized=plan.recipe.harmonize)
+            self._task(ingest_band, f"band-{band}-{name}", tile, band, self._cubes, cube, harmonized=harmonized)
             for band in plan.recipe.bands
         ]
-        labels = _task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts)
+        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts)
         self.bands += counts
         self.maps.append(labels)
         self.labels.append(labels)
-        self.nodata.append(_task(combine_nodata, f"validity-{name}", counts))
-        self.sky.append(_task(observe_sky, f"sky-{name}", tile, grid, self.rule))
-        countries = self._polygons if plan.countries else None
-        self.countries.append(_task(country_column, f"country-{name}", grid, countries))
+        self.nodata.append(self._task(combine_nodata, f"validity-{name}", counts))
+        self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grid(tile), self.rule))
 
     def _leave_out(self, tile: Tile) -> None:
-        grid = self._plan.grid(tile)
-        columns = {
-            "nodata": (self.nodata, ["nodata"]),
-            "sky": (self.sky, list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))),
-            "labels": (self.labels, ["labels", "labeled_fraction"]),
-        }
-        for what, (where, names) in columns.items():
-            where.append(_task(unobserved, f"{what}-{tile.name}", grid.size, names))
-        countries = self._polygons if self._plan.countries else None
-        self.countries.append(_task(country_column, f"country-{tile.name}", grid, countries))
+        sky = list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
+        for stage, where, columns in (
+            ("validity", self.nodata, ["nodata"]),
+            ("sky", self.sky, sky),
+            ("labels", self.labels, ["labels", "labeled_fraction"]),
+        ):
+            where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.grid(tile).size, columns))
+
+    def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
+        """A task with a name that can be read on the dashboard."""
+        return delayed(function, pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
 
 
 def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
@@ -140,8 +148,3 @@ def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
 def _write_and_tally(patches: Any, table: Path, classes: tuple[str, ...]) -> pd.DataFrame:
     write_part(patches, table, classes)
     return tally(patches)
-
-
-def _task(function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
-    """A task with a name that can be read on the dashboard."""
-    return delayed(function, pure=True, traverse=True)(*args, **kwargs, dask_key_name=key)

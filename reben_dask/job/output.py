@@ -68,11 +68,12 @@ class Output:
         """
         if self.root.exists() and not self.root.is_dir():
             raise OutputError(f"The output {self.root} is a file; give a folder.")
-        found = sorted(path.name for path in self.root.iterdir() if path.name != _BUILDING) if self.root.exists() else []
+        found = sorted(path.name for path in self.root.glob("*") if path.name != _BUILDING)
         if found and not overwrite:
+            shown = ", ".join(found[:3]) + ", …" * (len(found) > 3)
             raise OutputError(
-                f"The output folder {self.root} is not empty (it holds {', '.join(found[:3])}{', …' * (len(found) > 3)}); "
-                "give a new folder, or --overwrite to replace the dataset in it once the new one is complete."
+                f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
+                "or --overwrite to replace the dataset in it once the new one is complete."
             )
 
     def begin(self) -> None:

@@ -25,8 +25,8 @@ TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
 """What a worker process holds before its first task: the libraries and GDAL's block cache, measured."""
 
-TASKS_PER_TILE = 7
-"""Tasks of a tile besides one per band: cube, sky, labels, country and the steps of the patch frame."""
+TASKS_PER_TILE = 14
+"""Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
 
 
 @dataclass(frozen=True)

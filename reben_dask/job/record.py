@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import rasterio
 import yaml
 
 from reben_dask.job.plan import Plan
+from reben_dask.job.tally import total
 from reben_dask.sources.sentinel2.archive import open_product
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 
@@ -56,12 +56,8 @@ def _tile_record(path: Path, name: str) -> dict[str, str]:
     return {"tile": name, "path": str(path), "metadata_sha256": digest}
 
 
-def _counts(tallies: pd.DataFrame) -> dict[str, Any]:
-    sums = tallies.groupby(["measure", "key"])["patches"].sum()
-    counts: dict[str, dict[str, int]] = {}
-    for (measure, key), patches in sums.items():
-        counts.setdefault(str(measure), {})[str(key)] = int(patches)
-    return counts
+def _counts(tallies: pd.DataFrame) -> dict[str, dict[str, int]]:
+    return {str(measure): total(tallies, str(measure)) for measure in sorted(set(tallies["measure"]))}
 
 
 def _versions() -> dict[str, str]:

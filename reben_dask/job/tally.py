@@ -30,7 +30,7 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
     """
     kept = patches[patches["status"] == KEPT]
     snow, cloud = (kept[name].eq(True) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
-    classes = kept[["labels", "split"]].explode("labels")
+    classes = kept[["labels", "split"]].explode("labels").value_counts().reset_index()
     rows = [
         *_counts("status", patches["status"].value_counts()),
         *_counts("reason", patches["reason"].value_counts()),
@@ -38,7 +38,7 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
         ("apart", "snow", "", int(snow.sum())),
         ("apart", "cloud_or_shadow", "", int(cloud.sum())),
         ("apart", "any", "", int((snow | cloud).sum())),
-        *(("class", name, split, count) for (name, split), count in classes.value_counts().items()),
+        *(("class", str(name), str(split), int(count)) for name, split, count in classes.itertuples(index=False)),
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
     table.insert(0, "tile", patches["tile"].iloc[0])

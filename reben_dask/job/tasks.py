@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.patches.grid import PatchGrid
@@ -20,9 +18,16 @@ from reben_dask.patches.join import polygons_near
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.nomenclature import UNLABELED_CODE, Nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M, reference_map
-from reben_dask.patches.sky import SkyRule, sky_columns
+from reben_dask.patches.sky import SCL_RESOLUTION_M, SkyRule, sky_columns
 from reben_dask.patches.validity import nodata_pixels
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, SCENE_CLASSIFICATION, Tile, harmonize, read_image
+from reben_dask.sources.sentinel2 import (
+    BAND_RESOLUTION_M,
+    SCENE_CLASSIFICATION,
+    Tile,
+    harmonize,
+    read_band,
+    read_scene_classification,
+)
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
 
 
@@ -34,18 +39,17 @@ def make_cube(store: Path, layout: CubeLayout) -> CubeLayout:
 
 def ingest_band(tile: Tile, band: str, store: Path, layout: CubeLayout, *, harmonized: bool) -> pd.Series[int]:
     """Decode one band, write it to the cube, and count the NODATA pixels of each patch."""
-    dn = cast("npt.NDArray[np.uint16]", read_image(tile, band))
+    dn = read_band(tile, band)
     nodata = nodata_pixels(dn, layout.grid, BAND_RESOLUTION_M[band])
     write_band(store, layout, band, harmonize(dn, tile.offsets.get(band, 0)) if harmonized else dn)
     return pd.Series(nodata, name=band)
 
 
 def observe_sky(tile: Tile, grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
-    """Snow, cloud and shadow of each patch; without a scene classification the fractions are null, nothing is flagged."""
+    """Snow, cloud and shadow of each patch; without a scene classification fractions are null, nothing is flagged."""
     if SCENE_CLASSIFICATION in tile.images:
-        scl = cast("npt.NDArray[np.uint8]", read_image(tile, SCENE_CLASSIFICATION))
-        return sky_columns(scl, grid, rule)
-    columns = sky_columns(np.zeros(grid.shape_px_yx(20), np.uint8), grid, rule)
+        return sky_columns(read_scene_classification(tile), grid, rule)
+    columns = sky_columns(np.zeros(grid.shape_px_yx(SCL_RESOLUTION_M), np.uint8), grid, rule)
     return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 from dask.delayed import Delayed
@@ -49,22 +48,20 @@ def run_batches(
     Raises
     ------
     Exception
-        The error of the first task that fails; what is still running is cancelled.
+        The error of the first task that fails; what is still running is dropped.
     """
     window = _Window(client, build)
-    waiting = iter([tiles[start : start + size] for start in range(0, len(tiles), size)])
-    for batch in (batch for batch, _ in zip(waiting, range(BATCHES_IN_FLIGHT), strict=False)):
-        window.submit(batch)
+    waiting = deque(tiles[start : start + size] for start in range(0, len(tiles), size))
     try:
+        window.fill(waiting)
         for future, stage, is_last in window:
             result = future.result()
             advance(stage)
             if is_last:
                 yield result
-            if window.has_room and (batch := next(waiting, None)):
-                window.submit(batch)
+            window.fill(waiting)
     except BaseException:
-        window.cancel()
+        window.drop()
         raise
 
 
@@ -78,13 +75,12 @@ class _Window:
         self._left: Counter[int] = Counter()
         self._submitted = 0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether fewer batches are running than may be."""
-        return len(self._left) < BATCHES_IN_FLIGHT
+    def fill(self, waiting: deque[Sequence[Any]]) -> None:
+        """Send batches to the cluster while fewer are running than may be."""
+        while waiting and len(self._left) < BATCHES_IN_FLIGHT:
+            self._submit(waiting.popleft())
 
-    def submit(self, batch: Sequence[Any]) -> None:
-        """Send a batch to the cluster."""
+    def _submit(self, batch: Sequence[Any]) -> None:
         stages = self._build(batch)
         last = list(stages)[-1]
         places = [(self._submitted, stage, stage == last) for stage, tasks in stages.items() for _ in tasks]
@@ -102,7 +98,6 @@ class _Window:
                 del self._left[number]
             yield future, stage, is_last
 
-    def cancel(self) -> None:
-        """Drop what is still running."""
-        with suppress(Exception):
-            self._client.cancel(list(self._futures.futures), force=True)
+    def drop(self) -> None:
+        """Forget what is still running: the scheduler drops tasks that nobody waits for."""
+        self._futures.clear()

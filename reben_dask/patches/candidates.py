@@ -73,7 +73,7 @@ def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
             **{name: bounds[:, column] for column, name in enumerate(("minx", "miny", "maxx", "maxy"))},
             "failed_quality": scene.failed_quality,
         }
-    ).astype({name: "str" for name in ("patch_id", "tile", "split", "season", "failed_quality")})
+    ).astype(dict.fromkeys(("patch_id", "tile", "split", "season", "failed_quality"), "str"))
     return gpd.GeoDataFrame(frame, geometry=footprints(grid))
 
 

@@ -24,7 +24,9 @@ def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.G
     nothing = Scene("", datetime(2000, 1, 1, tzinfo=UTC), PatchGrid(32633, 0, 0, ShapeYX(0, 0)), None)
     meta = candidate_patches(nothing, recipe)
     with dask.config.set({"dataframe.convert-string": False}):
-        frame = dd.from_map(candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches")
+        frame = dd.from_map(
+            candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches"
+        )
     return dask_geopandas.from_dask_dataframe(frame)
 
 
@@ -49,7 +51,7 @@ def with_columns(
     """
     with dask.config.set({"dataframe.convert-string": False}):
         observed = dd.from_delayed(list(columns), meta=meta, verify_meta=False)
-    joined_meta = _side_by_side(patches._meta, meta)
+    joined_meta = _side_by_side(patches._meta, meta)  # noqa: SLF001 - dask has no public name for it
     return patches.map_partitions(_side_by_side, observed, meta=joined_meta, align_dataframes=False)
 
 
@@ -65,4 +67,4 @@ def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
 
 
 def _side_by_side(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:
-    return patches.assign(**{name: columns[name].to_numpy() for name in columns})
+    return patches.assign(**{str(name): columns[name].to_numpy() for name in columns})

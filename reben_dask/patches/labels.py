@@ -11,9 +11,7 @@ from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 
 
-def class_counts(
-    codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: Nomenclature
-) -> npt.NDArray[np.int64]:
+def class_counts(codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: Nomenclature) -> npt.NDArray[np.int64]:
     """Count the pixels of each class in each patch.
 
     Parameters

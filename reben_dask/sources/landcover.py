@@ -164,6 +164,6 @@ def _checked_codes(column: pd.Series[Any], source: LandcoverMap, known: Collecti
         first = int(np.flatnonzero(unknown)[0])
         raise InputError(
             f"The land-cover map {source.path} has the code {column.iloc[first]!r} (column {source.code_column}, "
-            f"row {first}; {int(unknown.sum())} rows in all are like it), which the recipe's nomenclature does not know."
+            f"row {first}; {int(unknown.sum())} rows in all have such), which the recipe's nomenclature does not know."
         )
     return codes.astype(np.uint16).to_numpy()

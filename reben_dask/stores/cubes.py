@@ -152,7 +152,7 @@ def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
         y=grid.uly - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
         x=grid.ulx + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
     )
-    located = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
+    located: xr.Dataset = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
     for variable in located.data_vars.values():
         # As an attribute, not an encoding: then xarray also lists spatial_ref among the variable's coordinates, and a
         # plain xr.open_zarr finds it there.

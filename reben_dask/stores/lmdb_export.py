@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def plan_shards(kept: Sequence[tuple[Path, int]], shards: int) -> list[list[Tile
     """
     total = sum(count for _, count in kept)
     edges = [total * number // shards for number in range(shards + 1)]
-    return [list(_cut(kept, start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [list(_cut(kept, start, stop)) for start, stop in pairwise(edges)]
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -139,11 +140,13 @@ class _ColumnReader:
     """Patches of a tile, read one column of patches at a time."""
 
     def __init__(self, store: Path, tile: str) -> None:
-        group = zarr.open_group(store / tile, mode="r")
-        nodes = sorted(name for name in group.group_keys() if name != MAP_NODE)
-        self._bands: list[zarr.Array[Any]] = [group[f"{node}/dn"] for node in nodes]
-        self._names = [[str(name) for name in group[f"{node}/band"][:]] for node in nodes]
-        self._map: zarr.Array[Any] = group[f"{MAP_NODE}/{MAP_NODE}"]
+        group = store / tile
+        nodes = sorted(path.name for path in group.iterdir() if (path / "dn").is_dir())
+        self._bands = [zarr.open_array(group / node / "dn", mode="r") for node in nodes]
+        self._names = [
+            [str(name) for name in _read(zarr.open_array(group / node / "band", mode="r"))] for node in nodes
+        ]
+        self._map = zarr.open_array(group / MAP_NODE / MAP_NODE, mode="r")
         self._x: int | None = None
 
     def patch(self, x: int, y: int) -> tuple[Mapping[str, npt.NDArray[np.uint16]], npt.NDArray[np.uint16]]:
@@ -168,6 +171,10 @@ class _ColumnReader:
     def _row(pixels: npt.NDArray[np.uint16], y: int) -> npt.NDArray[np.uint16]:
         side = pixels.shape[-1]
         return pixels[..., y * side : (y + 1) * side, :]
+
+
+def _read(array: zarr.Array[Any]) -> npt.NDArray[Any]:
+    return np.asarray(array[:])
 
 
 def _batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:

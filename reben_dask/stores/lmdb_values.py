@@ -26,7 +26,8 @@ def encode_bands(bands: Mapping[str, npt.NDArray[Any]]) -> bytes:
     bytes
         A safetensors file. It orders the tensors by dtype and name, so the bytes are determined by the arrays.
     """
-    return save({name: np.ascontiguousarray(pixels) for name, pixels in bands.items()})
+    encoded: bytes = save({name: np.ascontiguousarray(pixels) for name, pixels in bands.items()})
+    return encoded
 
 
 def encode_reference_map(codes: npt.NDArray[np.uint16]) -> bytes:

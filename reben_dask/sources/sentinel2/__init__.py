@@ -3,7 +3,7 @@
 from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.cube import open_cube
 from reben_dask.sources.sentinel2.discovery import find_products
-from reben_dask.sources.sentinel2.pixels import harmonize, read_image
+from reben_dask.sources.sentinel2.pixels import harmonize, read_band, read_scene_classification
 from reben_dask.sources.sentinel2.product import Tile, open_tile
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "harmonize",
     "open_cube",
     "open_tile",
-    "read_image",
+    "read_band",
+    "read_scene_classification",
 ]

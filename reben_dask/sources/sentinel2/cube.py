@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 from rasterio.windows import Window
 
@@ -45,10 +46,12 @@ def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: b
     for band in chosen:
         by_resolution.setdefault(BAND_RESOLUTION_M[band], []).append(band)
     nodes = {
-        f"r{resolution}m": _node(tile, names, resolution, harmonized)
+        f"r{resolution}m": _node(tile, names, resolution, harmonized=harmonized)
         for resolution, names in sorted(by_resolution.items())
     }
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_attributes(tile, harmonized)), **nodes}, name=tile.name)
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=_attributes(tile, harmonized=harmonized)), **nodes}, name=tile.name
+    )
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ class _LazyImage:
     def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[np.uint16]:
         rows, columns = (piece.indices(size) for piece, size in zip(key, self.shape, strict=True))
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
-        dn = read_window(self.tile, self.band, window)[:: rows[2], :: columns[2]]
+        dn: npt.NDArray[np.uint16] = read_window(self.tile, self.band, window)[:: rows[2], :: columns[2]]
         return harmonize(dn, self.tile.offsets.get(self.band, 0)) if self.harmonized else dn
 
 
-def _node(tile: Tile, bands: list[str], resolution: int, harmonized: bool) -> xr.Dataset:
+def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) -> xr.Dataset:
     rows, columns = tile.shape_yx[resolution]
     height = block_rows(tile, bands[0])
     layers = [
@@ -87,10 +90,11 @@ def _node(tile: Tile, bands: list[str], resolution: int, harmonized: bool) -> xr
             "x": tile.ulx + resolution * (np.arange(columns) + 0.5),
         },
     )
-    return dataset.rio.write_crs(tile.epsg).rio.write_transform()
+    placed: xr.Dataset = dataset.rio.write_crs(tile.epsg).rio.write_transform()
+    return placed
 
 
-def _attributes(tile: Tile, harmonized: bool) -> dict[str, object]:
+def _attributes(tile: Tile, *, harmonized: bool) -> dict[str, object]:
     return {
         "tile": tile.name,
         "mgrs": tile.mgrs,

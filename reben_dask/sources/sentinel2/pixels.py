@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import rasterio
@@ -9,40 +11,45 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M
+from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.product import Tile
 
 GDAL_OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """GDAL's own cache is 5 % of the machine's memory in every process, and it looks for side files in every folder."""
 
 
-def read_image(tile: Tile, image: str) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
-    """Decode one whole image of a tile, each block of the file once.
+def read_band(tile: Tile, band: str) -> npt.NDArray[np.uint16]:
+    """Decode one whole band of a tile, each block of the file once.
 
     Parameters
     ----------
     tile : Tile
         The product.
-    image : str
-        A band such as ``B02``, or ``SCL``.
+    band : str
+        A band such as ``B02``.
 
     Returns
     -------
-    ndarray, shape (y, x)
-        Digital numbers (uint16), or classes (uint8) for ``SCL``.
+    ndarray of uint16, shape (y, x)
+        Digital numbers at native resolution.
 
     Raises
     ------
     InputError
         If the file is damaged, or does not lie where the product's metadata says.
     """
-    return read_window(tile, image, None)
+    dn: npt.NDArray[np.uint16] = read_window(tile, band, None)
+    return dn
 
 
-def read_window(
-    tile: Tile, image: str, window: Window | None
-) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint8]:
-    """Decode a window of an image; ``None`` stands for the whole.
+def read_scene_classification(tile: Tile) -> npt.NDArray[np.uint8]:
+    """Decode the scene classification of a tile: uint8, shape ``(y, x)`` at 20 m. Raises as :func:`read_band`."""
+    scl: npt.NDArray[np.uint8] = read_window(tile, SCENE_CLASSIFICATION, None)
+    return scl
+
+
+def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[Any]:
+    """Decode a window of an image, shape ``(y, x)``; ``None`` stands for the whole.
 
     Each call opens the file anew, as GDAL's datasets must not be shared between threads.
     """
@@ -50,13 +57,15 @@ def read_window(
     try:
         with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
             _check_place(tile, image, dataset)
-            pixels: npt.NDArray[np.uint16] = dataset.read(1, window=window)
+            pixels: npt.NDArray[Any] = dataset.read(1, window=window)
+            return pixels
     except (RasterioError, OSError) as error:
-        raise InputError(
-            f"The image {image} of {tile.name} cannot be decoded ({_cause(error)}); "
-            f"the file is damaged or cut short, download it again: {path}"
-        ) from error
-    return pixels
+        cause = _cause(error)
+    # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from a worker to the client.
+    raise InputError(
+        f"The image {image} of {tile.name} cannot be decoded ({cause}); "
+        f"the file is damaged or cut short, download it again: {path}"
+    )
 
 
 def block_rows(tile: Tile, image: str) -> int:

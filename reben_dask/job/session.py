@@ -1,0 +1,62 @@
+"""One job from its options to its result: plan, print the plan, run it, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from distributed import performance_report
+from rich.console import Console
+
+from reben_dask.cluster import ClusterOptions, connect, require_memory
+from reben_dask.job.build import build_dataset, stage_totals
+from reben_dask.job.output import Output
+from reben_dask.job.plan import make_plan
+from reben_dask.job.progress import StageProgress
+from reben_dask.job.record import REPORT_FILE, write_record
+from reben_dask.job.show import show_plan, show_result
+from reben_dask.recipes import load_recipe
+
+
+def run_job(
+    inputs: Mapping[str, Any], cluster: Mapping[str, Any], *, dry_run: bool = False, overwrite: bool = False
+) -> None:
+    """Carry out one job, talking to the user as it goes.
+
+    Parameters
+    ----------
+    inputs : mapping
+        ``out`` (Path), ``recipe`` (name or path), and what :func:`~reben_dask.job.plan.make_plan` takes.
+    cluster : mapping
+        Fields of :class:`~reben_dask.cluster.ClusterOptions`.
+    dry_run : bool
+        Stop after the plan; nothing is computed or written.
+    overwrite : bool
+        Replace the dataset in ``out``, once the new one is complete.
+
+    Raises
+    ------
+    RebenError
+        If something is wrong that the user can mend; nothing is published then.
+    """
+    start = perf_counter()
+    console = Console()
+    options = ClusterOptions(**cluster)
+    chosen = dict(inputs)
+    output = Output(Path(chosen.pop("out")).absolute())
+    output.check(overwrite=overwrite)
+    plan = make_plan(**{**chosen, "recipe": load_recipe(chosen["recipe"])})
+    show_plan(console, plan, output, options.describe())
+    if dry_run:
+        return
+    with connect(options) as client:
+        require_memory(client, plan.task_bytes)
+        console.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
+        output.begin()
+        with performance_report(output.run / REPORT_FILE), StageProgress(console, stage_totals(plan)) as progress:
+            tallies, seconds = build_dataset(client, plan, output, progress)
+    write_record(output.run, plan, tallies, seconds, options.describe())
+    output.publish()
+    show_result(console, plan, output, tallies, perf_counter() - start)

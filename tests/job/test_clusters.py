@@ -1,0 +1,111 @@
+"""The same job on an embedded cluster and on one started from the shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import run_job
+
+STARTUP_S = 60
+
+
+@pytest.fixture(scope="module")
+def scheduler_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A real scheduler and two real workers, as processes."""
+    folder = tmp_path_factory.mktemp("cluster")
+    file = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    loopback = ["--host", "127.0.0.1"]
+    commands = [[*dask, "scheduler", *loopback, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]]
+    worker = ["worker", *loopback, "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
+    commands += [[*dask, *worker, "--local-directory", str(folder)]] * 2
+    with (folder / "log").open("w") as log:
+        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+        try:
+            _wait_for(file)
+            yield file
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+            for process in processes:
+                process.wait(STARTUP_S)
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + STARTUP_S
+    while not file.is_file():
+        assert time.monotonic() < deadline, f"no scheduler wrote {file} within {STARTUP_S} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def remote_run(scheduler_file: Path, mini_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("remote") / "out"
+    done = run_job(*mini_inputs, "--out", out, "--scheduler-file", scheduler_file, "--lmdb-shards", 3)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", ["metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"])
+def test_metadata_has_the_same_bytes(mini_run: Path, remote_run: Path, name: str) -> None:
+    assert (remote_run / name).read_bytes() == (mini_run / name).read_bytes()
+
+
+def test_patch_table_has_the_same_bytes(mini_run: Path, remote_run: Path) -> None:
+    ours, theirs = (sorted((run / "patches.parquet").iterdir()) for run in (mini_run, remote_run))
+    assert [part.name for part in ours] == [part.name for part in theirs]
+    assert [part.read_bytes() for part in ours] == [part.read_bytes() for part in theirs]
+
+
+def test_cubes_have_the_same_arrays(mini_run: Path, remote_run: Path) -> None:
+    ours, theirs = (xr.open_datatree(run / "cubes.zarr", engine="zarr") for run in (mini_run, remote_run))
+    assert sum(np.any(node["dn"].values) for node in ours.leaves if "dn" in node) == 3
+    xr.testing.assert_identical(ours.load(), theirs.load())
+
+
+def test_shards_hold_what_the_single_environment_holds(mini_run: Path, remote_run: Path) -> None:
+    index = json.loads((remote_run / "lmdb" / "index.json").read_text())
+    assert len(index["shards"]) == 3
+    pieces = [_content(remote_run / "lmdb" / shard["path"]) for shard in index["shards"]]
+    for shard, piece in zip(index["shards"], pieces, strict=True):
+        patches = sorted(key.decode() for key in piece if not key.endswith(b"_reference_map"))
+        assert (patches[0], patches[-1], len(patches)) == (shard["first"], shard["last"], shard["patches"])
+    together = {key: value for piece in pieces for key, value in piece.items()}
+    assert sum(map(len, pieces)) == len(together)
+    assert together == _content(mini_run / "lmdb")
+
+
+def test_dask_configuration_names_the_scheduler(
+    scheduler_file: Path, mini_inputs: list[object], tmp_path: Path
+) -> None:
+    address = json.loads(scheduler_file.read_text())["address"]
+    done = run_job(*mini_inputs, "--out", tmp_path / "out", "--dry-run", DASK_SCHEDULER_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    assert f"those of the scheduler at {address}" in done.stdout
+
+
+def test_dask_reben_is_the_same_command(scheduler_file: Path, mini_inputs: list[object], tmp_path: Path) -> None:
+    address = json.loads(scheduler_file.read_text())["address"]
+    command = [sys.executable, "-m", "dask", "reben", *map(str, mini_inputs)]
+    command += ["--out", str(tmp_path / "out"), "--scheduler", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "metadata.parquet").is_file()
+
+
+def _content(path: Path) -> dict[bytes, bytes]:
+    environment = lmdb.open(str(path), readonly=True, lock=False, create=False)
+    try:
+        with environment.begin() as transaction:
+            return dict(transaction.cursor())
+    finally:
+        environment.close()
