@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 from dask.utils import format_bytes
 from rich.console import Console
@@ -12,48 +14,55 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
 from reben_dask.patches.decision import REASONS
 from reben_dask.patches.splits import SPLITS
+from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 _TILES_SHOWN = 12
+_MADE = {
+    "cubes.zarr": "pixels and reference maps, one group per tile",
+    "patches.parquet": "every candidate patch with its status and reason",
+    METADATA: "the dataset: labels and split of every clear patch",
+    SNOW_CLOUD_METADATA: "the same for patches listed apart",
+    "lmdb": "bands and reference maps of both, for training",
+    "run": "record of this run, with Dask's performance report",
+}
 
 
 def show_plan(console: Console, plan: Plan, output: Output, workers: str) -> None:
     """Print what is going to be made, from what, and what it will take."""
-    table = _table(f"Plan: {plan.recipe.title}", "", "")
-    table.add_row("Tiles", f"{len(plan.tiles):,} ({len(plan.usable):,} usable)")
+    console.print(f"Plan: {plan.recipe.title}", style="bold")
+    for label, value in _plan_lines(plan, output, workers):
+        console.print(f"  {label:<12}{value}", highlight=False, soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"Note: {warning}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str, str]]:
+    left_out = len(plan.tiles) - len(plan.usable)
+    yield "Tiles", f"{len(plan.tiles):,}" + f", {left_out} of them left out" * bool(left_out)
     for tile in plan.tiles[:_TILES_SHOWN]:
         size = plan.grid(tile).shape_yx
-        table.add_row("", f"{tile.name}: {size.x} x {size.y} patches, {tile.sensing_time:%Y-%m-%d}")
+        yield "", f"{tile.name}  {size.x} x {size.y} patches"
     if len(plan.tiles) > _TILES_SHOWN:
-        table.add_row("", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more")
-    table.add_row("Candidate patches", f"{plan.candidates:,}")
-    table.add_row("Land cover", f"{plan.landcover.polygons:,} polygons, {plan.landcover.crs}: {plan.landcover.path}")
-    table.add_row("Countries", plan.countries or "not given; the column stays empty")
-    table.add_row("Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes")
-    table.add_row("Dask tasks", f"{plan.tasks:,}")
-    disk = f"cubes {format_bytes(plan.cube_bytes)}, LMDB up to {format_bytes(plan.lmdb_bytes)}"
-    table.add_row("Disk", f"{disk}, tables {format_bytes(plan.table_bytes)}")
-    table.add_row("Memory", f"up to {format_bytes(plan.task_bytes)} for each thread of a worker")
-    table.add_row("Workers", workers)
-    table.add_row("Output", str(output.root))
-    console.print(table)
-    for warning in plan.warnings:
-        console.print(f"Note: {warning}", style="yellow", highlight=False)
+        yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
+    yield "Patches", f"{plan.candidates:,} candidates of {plan.recipe.patch_size_m:,} m"
+    yield "Land cover", f"{plan.landcover.path} ({plan.landcover.polygons:,} polygons, {plan.landcover.crs})"
+    yield "Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes"
+    yield "Countries", plan.countries or "not given (--countries), the column stays empty"
+    yield "Tasks", f"about {plan.tasks:,}"
+    sizes = {"cubes": plan.cube_bytes, "LMDB at most": plan.lmdb_bytes, "tables": plan.table_bytes}
+    yield "Disk", ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items())
+    yield "Memory", f"up to {format_bytes(plan.task_bytes)} for each thread of a worker"
+    yield "Workers", workers
+    yield "Output", str(output.root)
 
 
 def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFrame, seconds: float) -> None:
     """Print what became of the candidates, and where everything is."""
     console.print(_funnel(plan, tallies))
     console.print(_classes(tallies))
-    console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False)
-    for name, what in (
-        ("cubes.zarr", "pixels and reference maps, one group per tile"),
-        ("patches.parquet", "every candidate patch with its status and reason"),
-        ("metadata.parquet", "the dataset: labels and splits of clear patches"),
-        ("metadata_for_patches_with_snow_cloud_or_shadow.parquet", "the same for patches that are listed apart"),
-        ("lmdb", "bands and reference maps for training"),
-        ("run", "record of this run, with Dask's performance report"),
-    ):
-        console.print(f"  {name}  [dim]{what}[/dim]", highlight=False)
+    console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
+    for name, what in _MADE.items():
+        console.print(f"  {name:<{max(map(len, _MADE))}}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
@@ -82,8 +91,7 @@ def _classes(tallies: pd.DataFrame) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=any(columns), box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        is_text = number == 0 or not any(columns)
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+        table.add_column(column, justify="right" if number else "left")
     return table

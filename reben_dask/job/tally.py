@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from reben_dask.patches.class_table import TOTAL, class_table
 from reben_dask.patches.decision import KEPT
 
 COLUMNS = ("tile", "measure", "key", "split", "patches")
@@ -30,7 +31,7 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
     """
     kept = patches[patches["status"] == KEPT]
     snow, cloud = (kept[name].eq(True) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
-    classes = kept[["labels", "split"]].explode("labels").value_counts().reset_index()
+    classes = class_table(kept).drop(columns=TOTAL)
     rows = [
         *_counts("status", patches["status"].value_counts()),
         *_counts("reason", patches["reason"].value_counts()),
@@ -38,7 +39,7 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
         ("apart", "snow", "", int(snow.sum())),
         ("apart", "cloud_or_shadow", "", int(cloud.sum())),
         ("apart", "any", "", int((snow | cloud).sum())),
-        *(("class", str(name), str(split), int(count)) for name, split, count in classes.itertuples(index=False)),
+        *(("class", name, split, count) for split in classes for name, count in classes[split].items() if count),
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
     table.insert(0, "tile", patches["tile"].iloc[0])

@@ -1,0 +1,36 @@
+"""How many patches carry each class: Table I of the reBEN paper, for any dataset."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reben_dask.patches.splits import SPLITS
+
+TOTAL = "all"
+
+
+def class_table(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count patches by class and split.
+
+    A patch counts once for each of its labels, so the columns add up to more than the number of patches.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        Columns ``labels`` (lists of class names) and ``split``; the metadata files have them, and the patch table for
+        its kept patches.
+
+    Returns
+    -------
+    DataFrame
+        Index ``class``, sorted by name, without classes that do not occur; integer columns ``train``, ``validation``,
+        ``test`` and ``all``.
+
+    Notes
+    -----
+    reBEN, Table I. Give it both metadata files for the whole dataset, or the main one for the clear patches alone.
+    """
+    pairs = patches[["labels", "split"]].explode("labels").dropna(subset="labels")
+    counts = pairs.groupby(["labels", "split"], observed=True).size().unstack(fill_value=0)
+    table = counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64").rename_axis(index="class", columns=None)
+    return table.assign(**{TOTAL: table.sum(axis=1)}).sort_index()
