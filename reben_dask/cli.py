@@ -5,6 +5,7 @@ Dask imports this module for every ``dask …`` command, so it imports nothing b
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -33,6 +34,15 @@ class LazyGroup(click.Group):
         module, _, name = SUBCOMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the subcommand that was meant, where there is none of the name given."""
+        if args[0] not in SUBCOMMANDS:
+            near = get_close_matches(args[0], SUBCOMMANDS, n=1)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``run`` before options that stand alone."""

@@ -1,0 +1,55 @@
+"""The rooms of the house: data flows one way, and small modules stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "reben_dask"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+MAY_IMPORT = {
+    "recipes": {"recipes", "errors"},
+    "sources": {"sources", "errors"},
+    "patches": {"patches", "recipes", "errors"},
+    "stores": {"stores", "patches", "errors"},
+    "demo": {"demo", "patches", "errors"},
+    "cluster": {"errors"},
+    "errors": set(),
+    "cli": set(),
+    "run": {"errors", "job"},
+}
+"""What each room may know; only the job knows them all."""
+
+
+def _imports(module: Path) -> set[str]:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    inside = [name.split(".") for name in names if name.startswith("reben_dask.")]
+    return {parts[1] for parts in inside}
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_rooms_know_only_what_comes_before_them(room: str) -> None:
+    modules = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in {room, f"{room}.py"}]
+    assert modules
+    unexpected = {(path.name, name) for path in modules for name in _imports(path) - MAY_IMPORT[room]}
+    assert not unexpected
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_small_and_documented(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 260
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_the_entry_point_of_dask_is_light() -> None:
+    code = "import sys, reben_dask.cli; print(sorted({'dask', 'numpy', 'pandas', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
