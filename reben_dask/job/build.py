@@ -17,11 +17,12 @@ from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan
 from reben_dask.job.progress import StageProgress
 from reben_dask.job.tally import add_up
+from reben_dask.job.tasks import export_lmdb
 from reben_dask.job.window import batch_size, run_batches
 from reben_dask.patches.decision import KEPT
 from reben_dask.sources.landcover import read_sorted_landcover, sort_landcover
 from reben_dask.stores.cubes import consolidate, create_store
-from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_environment, write_index
+from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_index
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
 
@@ -30,7 +31,7 @@ def stage_totals(plan: Plan) -> dict[str, int]:
     """Tasks of each stage that progress is shown for."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
-    return {"landcover": 1, **{stage: counts[stage] for stage in STAGES}, "metadata": 1, "lmdb": plan.lmdb_shards or 1}
+    return {"landcover": 1, **{stage: counts[stage] for stage in STAGES}, "metadata": 1, "lmdb": plan.candidates}
 
 
 def build_dataset(
@@ -111,14 +112,17 @@ def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFram
     single = plan.lmdb_shards is None
     shards = plan_shards(counts, plan.lmdb_shards or 1)
     names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
-    progress.begin("lmdb")
+    topic = f"lmdb-{tasks.job}"
+    progress.begin("lmdb", sum(count for _, count in counts))
+    tasks.client.subscribe_topic(topic, lambda event: progress.advance("lmdb", event[1]))
     futures = [
-        tasks.submit(f"lmdb-{number:05d}", write_environment, output.lmdb / name, ranges, output.cubes, name)
+        tasks.submit(f"lmdb-{number:05d}", export_lmdb, output.lmdb / name, ranges, output.cubes, name, topic)
         for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
     ]
     for future in as_completed(futures):
         future.result()
-        progress.advance("lmdb")
+    tasks.client.unsubscribe_topic(topic)
+    progress.finish("lmdb")
     if not single:
         write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)
 

@@ -16,7 +16,8 @@ TITLES = {
     "metadata": "Metadata files",
     "lmdb": "LMDB",
 }
-_LINES_PER_STAGE = 10
+_LINES = 4
+"""Lines of each stage where there is no terminal."""
 
 
 class StageProgress:
@@ -53,15 +54,23 @@ class StageProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def begin(self, stage: str) -> None:
-        """Start the clock of a stage."""
+    def begin(self, stage: str, total: int | None = None) -> None:
+        """Start the clock of a stage, and say how much it is if that was not known before."""
+        if total is not None:
+            self._totals[stage] = total
+            self._bars.update(self._ids[stage], total=total)
         self._bars.start_task(self._ids[stage])
 
-    def advance(self, stage: str) -> None:
-        """One more task of a stage is done."""
-        self._done[stage] += 1
-        self.begin(stage)
-        self._bars.advance(self._ids[stage])
-        done, total = self._done[stage], self._totals[stage]
-        if not self._console.is_terminal and done * _LINES_PER_STAGE // total > (done - 1) * _LINES_PER_STAGE // total:
-            self._console.print(f"{TITLES[stage]}: {done} of {total}", highlight=False)
+    def advance(self, stage: str, steps: int = 1) -> None:
+        """Some more of a stage is done."""
+        before, total = self._done[stage], self._totals[stage]
+        self._done[stage] = done = min(before + steps, total)
+        self._bars.start_task(self._ids[stage])
+        self._bars.update(self._ids[stage], completed=done)
+        if not self._console.is_terminal and _LINES * done // total > _LINES * before // total:
+            self._console.print(f"{TITLES[stage]}: {done:,} of {total:,}", highlight=False)
+
+    def finish(self, stage: str) -> None:
+        """All of a stage is done, whether or not each step was heard of."""
+        if self._totals[stage]:
+            self.advance(stage, self._totals[stage] - self._done[stage])

@@ -6,12 +6,16 @@ Each task may be repeated without harm.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import dask
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from distributed import get_worker
 
 from reben_dask.patches.grid import PatchGrid
 from reben_dask.patches.join import polygons_near
@@ -29,6 +33,7 @@ from reben_dask.sources.sentinel2 import (
     read_scene_classification,
 )
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
+from reben_dask.stores.lmdb_export import ShardRecord, TileRange, write_environment
 
 
 def make_cube(store: Path, layout: CubeLayout) -> CubeLayout:
@@ -51,6 +56,26 @@ def observe_sky(tile: Tile, grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
         return sky_columns(read_scene_classification(tile), grid, rule)
     columns = sky_columns(np.zeros(grid.shape_px_yx(SCL_RESOLUTION_M), np.uint8), grid, rule)
     return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
+
+
+def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> ShardRecord:
+    """Write one LMDB environment, telling the client through ``topic`` how many patches are done.
+
+    LMDB must not be written on a network disk. Where Dask's ``temporary-directory`` is set, the environment is written
+    there and moved when it is complete.
+    """
+    worker = get_worker()
+
+    def advance(patches: int) -> None:
+        worker.log_event(topic, patches)
+
+    scratch = dask.config.get("temporary-directory", None)
+    if scratch is None:
+        return write_environment(destination, ranges, store, name, advance)
+    with tempfile.TemporaryDirectory(dir=scratch) as local:
+        record = write_environment(Path(local) / "lmdb", ranges, store, name, advance)
+        shutil.copytree(Path(local) / "lmdb", destination, dirs_exist_ok=True)
+    return record
 
 
 def label_tile(

@@ -31,6 +31,6 @@ def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     reBEN, Table I. Give it both metadata files for the whole dataset, or the main one for the clear patches alone.
     """
     pairs = patches[["labels", "split"]].explode("labels").dropna(subset="labels")
-    counts = pairs.groupby(["labels", "split"], observed=True).size().unstack(fill_value=0)
+    counts = pd.crosstab(pairs["labels"], pairs["split"])
     table = counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64").rename_axis(index="class", columns=None)
     return table.assign(**{TOTAL: table.sum(axis=1)}).sort_index()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -70,7 +70,13 @@ def shard_name(number: int, shards: int) -> str:
     return f"part-{number:05d}-of-{shards:05d}"
 
 
-def write_environment(destination: Path, ranges: Sequence[TileRange], store: Path, name: str = "") -> ShardRecord:
+def write_environment(
+    destination: Path,
+    ranges: Sequence[TileRange],
+    store: Path,
+    name: str = "",
+    advance: Callable[[int], None] = lambda _: None,
+) -> ShardRecord:
     """Write one LMDB environment: bands and reference map of each patch in ``ranges``.
 
     Keys come in order and pixels column by column of patches, as the names are ordered, so that each chunk of the
@@ -86,6 +92,8 @@ def write_environment(destination: Path, ranges: Sequence[TileRange], store: Pat
         The Zarr store with the tiles' cubes.
     name : str
         Path of the environment below the LMDB folder, for the index.
+    advance : callable
+        Called with the number of patches of each batch that is written.
 
     Returns
     -------
@@ -104,6 +112,7 @@ def write_environment(destination: Path, ranges: Sequence[TileRange], store: Pat
             _put(environment, batch)
             first, last = first or batch[0][0], batch[-1][0]
             patches += len(batch)
+            advance(len(batch))
         environment.sync(True)
     finally:
         environment.close()
