@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reben_dask.demo import DemoRegion, make_demo_region
+
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
 
@@ -52,5 +54,27 @@ def mini_run(mini_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
     """Output of a finished job on the small real product, on an embedded cluster."""
     out = tmp_path_factory.mktemp("mini") / "out"
     done = run_job(*mini_inputs, "--out", out, "--workers", 2, "--threads", 1, "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def demo_region(tmp_path_factory: pytest.TempPathFactory) -> DemoRegion:
+    """The small synthetic region."""
+    return make_demo_region(tmp_path_factory.mktemp("demo") / "region")
+
+
+@pytest.fixture(scope="session")
+def demo_inputs(demo_region: DemoRegion) -> list[object]:
+    """Arguments for the job on the synthetic region."""
+    inputs = {"--s2": demo_region.s2, "--landcover": demo_region.landcover, "--countries": demo_region.countries}
+    return [word for option in inputs.items() for word in option]
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of a finished job on the synthetic region, on an embedded cluster."""
+    out = tmp_path_factory.mktemp("demo-run") / "out"
+    done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0")
     assert done.returncode == 0, done.stderr
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -174,8 +175,8 @@ def make_plan(
         recipe=recipe,
         nomenclature=load_nomenclature(recipe.nomenclature),
         tiles=tiles,
-        landcover=open_landcover(landcover, code_column=code_column),
-        countries=countries,
+        landcover=open_landcover(_absolute(landcover), code_column=code_column),
+        countries=_absolute(countries) if countries else None,
         lmdb_shards=lmdb_shards,
     )
     for tile in plan.usable:
@@ -183,6 +184,11 @@ def make_plan(
         if not plan.grid(tile).size:
             raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
     return replace(plan, warnings=tuple(_warnings(plan)))
+
+
+def _absolute(path: str) -> str:
+    """Path that a worker with another working directory understands; links stay as they are."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _require_distinct(tiles: Sequence[Tile]) -> None:
