@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from reben_dask.errors import RebenError
+from reben_dask.command import Command
 
 OPTION_OF_MANY = "--s2"
 _EXISTING = ("scheduler", "scheduler_file")
@@ -28,7 +27,7 @@ Examples:
 """
 
 
-class RunCommand(click.Command):
+class RunCommand(Command):
     """A command whose ``--s2`` takes all the values that follow it, as a shell's ``*`` gives them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -94,18 +93,7 @@ def run(**options: Any) -> None:
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
-    try:
-        run_job(options, {**cluster, "quiet": not debug}, dry_run=dry_run, overwrite=overwrite)
-    except RebenError as error:
-        if debug:
-            raise
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Interrupted; what was in OUT before is untouched.")
-    except Exception as error:
-        if debug:
-            raise
-        _fail(f"{type(error).__name__}: {error}\nThis should not happen; run again with --debug for the details.")
+    run_job(options, {**cluster, "quiet": not debug}, dry_run=dry_run, overwrite=overwrite)
 
 
 def _require_one_cluster(cluster: dict[str, Any]) -> None:
@@ -115,11 +103,6 @@ def _require_one_cluster(cluster: dict[str, Any]) -> None:
         raise click.UsageError(f"Give {existing[0]} or {existing[1]}, not both.")
     if existing and embedded:
         raise click.UsageError(f"{embedded[0]} is for an embedded cluster; {existing[0]} brings its own workers.")
-
-
-def _fail(message: str) -> None:
-    click.secho(f"Error: {message}", fg="red", bold=True, err=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ MAY_IMPORT = {
     "sources": {"sources", "errors"},
     "patches": {"patches", "recipes", "errors"},
     "stores": {"stores", "patches", "errors"},
-    "demo": {"demo", "patches", "errors"},
+    "demo": {"demo", "patches", "command", "errors"},
     "cluster": {"errors"},
+    "command": {"errors"},
     "errors": set(),
     "cli": set(),
-    "run": {"errors", "job"},
+    "run": {"command", "job"},
 }
 """What each room may know; only the job knows them all."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from reben_dask.command import Command
 from reben_dask.demo.region import make_demo_region
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--full-size",

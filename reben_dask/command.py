@@ -1,0 +1,40 @@
+"""What all commands have in common: an error that the user can mend is one sentence, not a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from reben_dask.errors import RebenError
+
+
+class Command(click.Command):
+    """A command that explains its failures; with its option ``--debug``, if it has one, it shows the traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; on failure print one sentence and end with status 1."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            raise Failure(_explain(error)) from None
+        except KeyboardInterrupt:
+            raise Failure("Interrupted; nothing that was finished before is changed.") from None
+
+
+class Failure(click.ClickException):
+    """The last word of a command that failed."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to standard error."""
+        click.secho(f"Error: {self.message}", fg="red", bold=True, err=True, file=file)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, RebenError):
+        return str(error)
+    return f"{type(error).__name__}: {error}\nThis should not happen; run again with --debug for the details."
