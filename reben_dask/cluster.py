@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +147,15 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
         yield client
 
 
-def require_memory(client: Client, task_bytes: int) -> None:
-    """Refuse before running what cannot fit: every worker must hold one task per thread.
+def require_memory(client: Client, needed: Callable[[int], int]) -> None:
+    """Refuse before running what cannot fit.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster.
+    needed : callable
+        Bytes that a worker needs, by the number of its threads.
 
     Raises
     ------
@@ -157,12 +163,12 @@ def require_memory(client: Client, task_bytes: int) -> None:
         Naming the worker, what it has and what the job needs.
     """
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        needed, limit = task_bytes * worker["nthreads"], worker["memory_limit"]
-        if limit and needed > limit:
-            fitting = max(1, math.floor(limit / task_bytes))
+        threads, limit = worker["nthreads"], worker["memory_limit"]
+        if limit and needed(threads) > limit:
             raise ClusterError(
-                f"Worker {address} may use {format_bytes(limit)}, but its {worker['nthreads']} threads need up to "
-                f"{format_bytes(needed)} for this job; give it more memory, or {fitting} threads."
+                f"Worker {address} may use {format_bytes(limit)}, but with {threads} threads this job needs up to "
+                f"{format_bytes(needed(threads))} there (with one, {format_bytes(needed(1))}); "
+                "give it more memory (--memory-limit) or fewer threads (--threads)."
             )
 
 

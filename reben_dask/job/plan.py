@@ -26,6 +26,9 @@ TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
 """What a worker process holds before its first task: the libraries and GDAL's block cache, measured."""
 
+TASK_COPIES = 3
+"""Copies of the largest array that a task holds at its peak: the array, masks and a copy, and compressed shards."""
+
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
 
@@ -125,7 +128,11 @@ class Plan:
     def task_bytes(self) -> int:
         """Memory of the largest task: one 10 m band of the largest tile and its compressed copy, or its map."""
         pixels = max((tile.shape_yx[10][0] * tile.shape_yx[10][1] for tile in self.usable), default=0)
-        return BASE_WORKER_BYTES + 2 * pixels * 2
+        return TASK_COPIES * pixels * 2
+
+    def worker_bytes(self, threads: int) -> int:
+        """Memory that a worker needs, with a task on each of its threads."""
+        return BASE_WORKER_BYTES + threads * self.task_bytes
 
     @property
     def _pixels(self) -> int:

@@ -52,7 +52,7 @@ def run_job(
     if dry_run:
         return
     with connect(options) as client:
-        require_memory(client, plan.task_bytes)
+        require_memory(client, plan.worker_bytes)
         console.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         output.begin()
         with performance_report(output.run / REPORT_FILE), StageProgress(console, stage_totals(plan)) as progress:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reben_dask.job.output import Output
-from reben_dask.job.plan import Plan
+from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
 from reben_dask.patches.decision import REASONS
 from reben_dask.patches.splits import SPLITS
@@ -51,7 +51,8 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     yield "Tasks", f"about {plan.tasks:,}"
     sizes = {"cubes": plan.cube_bytes, "LMDB at most": plan.lmdb_bytes, "tables": plan.table_bytes}
     yield "Disk", ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items())
-    yield "Memory", f"up to {format_bytes(plan.task_bytes)} for each thread of a worker"
+    base, task = (format_bytes(size) for size in (BASE_WORKER_BYTES, plan.task_bytes))
+    yield "Memory", f"{base} for each worker, and up to {task} for each of its threads"
     yield "Workers", workers
     yield "Output", str(output.root)
 

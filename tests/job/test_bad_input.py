@@ -117,7 +117,7 @@ def test_an_unreachable_scheduler(product: Path, landcover: Path, tmp_path: Path
     [
         (["--scheduler", "tcp://127.0.0.1:9", "--workers", "2"], "--workers is for an embedded cluster"),
         (["--memory-limit", "lots"], "4GiB"),
-        (["--memory-limit", "100MB"], "give it more memory"),
+        (["--memory-limit", "100MB"], "give it more memory (--memory-limit)"),
         (["--recipe", "rebn"], "did you mean reben?"),
         (["--lmdb-shard", "2"], "--lmdb-shards"),
     ],
