@@ -56,6 +56,8 @@ class Acquisition:
         Is the product delivered as a zip archive?
     sentinel1 : str or None
         Name of the Sentinel-1 scene that goes with it.
+    unpaired_xy : tuple of int or None
+        Column and row of a patch that the scene has no partner for.
     """
 
     tile: Tile
@@ -73,6 +75,7 @@ class Acquisition:
     failed: tuple[str, ...] = ()
     zipped: bool = False
     sentinel1: str | None = None
+    unpaired_xy: tuple[int, int] | None = None
 
     @property
     def offset(self) -> int:
@@ -140,7 +143,7 @@ def acquisitions(west: Tile, east: Tile) -> tuple[Acquisition, ...]:
         generated=_utc("20210203T081544"), season="spring", failed=("GEOMETRIC_QUALITY",),
     )  # fmt: skip
     return (
-        replace(summer, aerosol=True),
+        replace(summer, aerosol=True, unpaired_xy=(3, 5)),
         replace(winter, dead_pixels=True),
         spring,
         replace(summer, tile=east, cloudy=True),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reben_dask.demo.acquisitions import Acquisition, acquisitions
 from reben_dask.demo.countries import country_table, write_countries
 from reben_dask.demo.imaging import Camera, new_grains
-from reben_dask.demo.landcover import draw_land_cover, map_table, write_map
+from reben_dask.demo.landcover import LandCover, draw_land_cover, map_table, write_map
 from reben_dask.demo.layout import Layout, Tile, full_layout, small_layout
 from reben_dask.demo.parcels import Parcels
 from reben_dask.demo.safe import write_product
 from reben_dask.demo.scene import Weather, classify_scene
-from reben_dask.demo.sentinel1 import MISSING_PATCH_XY, Pair, write_pairs, write_partners
+from reben_dask.demo.sentinel1 import Pair, write_pairs, write_partners
 from reben_dask.demo.surface import Surface, survey
 from reben_dask.demo.terrain import Terrain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from reben_dask.demo.region import DemoRegion
 
@@ -44,33 +45,41 @@ def build_region(region: DemoRegion, *, full_size: bool, progress: Callable[[str
     progress(f"land cover: {cover.codes.size:,} polygons of {len(set(cover.codes.tolist()))} classes")
     write_countries(country_table(layout), region.countries)
     region.s2.mkdir()
-    weather = Weather(layout, terrain)
+    builder = _Builder(region, layout, terrain, parcels, cover, Weather(layout, terrain), progress)
+    every = acquisitions(layout.west, layout.east)
     pairs: list[Pair] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for tile, seen in _by_tile(layout):
-            surface = survey(tile, cover, terrain, parcels)
-            progress(f"tile T{tile.mgrs}: {tile.side_px} x {tile.side_px} pixels of 10 m")
-            for acquisition in seen:
-                _write_acquisition(region, acquisition, surface, weather, layout, pool)
-                progress(f"product {acquisition.product}")
-                if region.s1 is not None:
-                    leave_out = None if pairs else MISSING_PATCH_XY
-                    pairs += write_partners(region.s1, acquisition, surface, pool, leave_out)
+        for tile in layout.tiles:
+            pairs += builder.make_tile(tile, [seen for seen in every if seen.tile == tile], pool)
     if region.s1_pairs is not None:
         write_pairs(region.s1_pairs, pairs)
         progress(f"Sentinel-1: {len(pairs)} pairs")
 
 
-def _by_tile(layout: Layout) -> Iterator[tuple[Tile, list[Acquisition]]]:
-    every = acquisitions(layout.west, layout.east)
-    for tile in layout.tiles:
-        yield tile, [acquisition for acquisition in every if acquisition.tile == tile]
+@dataclass(frozen=True)
+class _Builder:
+    region: DemoRegion
+    layout: Layout
+    terrain: Terrain
+    parcels: Parcels
+    cover: LandCover
+    weather: Weather
+    progress: Callable[[str], None]
 
+    def make_tile(self, tile: Tile, seen: list[Acquisition], pool: Executor) -> list[Pair]:
+        """Write the products and partners of one tile; its ground is forgotten before the next one's is drawn."""
+        surface = survey(tile, self.cover, self.terrain, self.parcels)
+        self.progress(f"tile T{tile.mgrs}: {tile.side_px} x {tile.side_px} pixels of 10 m")
+        pairs: list[Pair] = []
+        for acquisition in seen:
+            self._make_product(acquisition, surface, pool)
+            self.progress(f"product {acquisition.product}")
+            if self.region.s1 is not None:
+                pairs += write_partners(self.region.s1, acquisition, surface, pool)
+        return pairs
 
-def _write_acquisition(
-    region: DemoRegion, acquisition: Acquisition, surface: Surface, weather: Weather, layout: Layout, pool: Executor
-) -> None:
-    sky = weather.over(surface, snowy=acquisition.snowy, cloudy=acquisition.cloudy)
-    scl = classify_scene(surface, sky, acquisition.season, wedge=acquisition.wedge)
-    camera = Camera(surface, sky, acquisition.season, acquisition.offset, acquisition.wedge, *new_grains())
-    write_product(region.s2, acquisition, camera, scl, layout, pool)
+    def _make_product(self, acquisition: Acquisition, surface: Surface, pool: Executor) -> None:
+        sky = self.weather.over(surface, snowy=acquisition.snowy, cloudy=acquisition.cloudy)
+        scl = classify_scene(surface, sky, acquisition.season, wedge=acquisition.wedge)
+        camera = Camera(surface, sky, acquisition.season, acquisition.offset, acquisition.wedge, *new_grains())
+        write_product(self.region.s2, acquisition, camera, scl, self.layout, pool)

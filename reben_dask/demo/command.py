@@ -16,8 +16,8 @@ from reben_dask.demo.region import make_demo_region
 @click.option(
     "--full-size",
     is_flag=True,
-    help="Make tiles of 109.8 km, as real ones are, to measure speed and memory. Takes minutes, about 3 GB of disk "
-    "and of memory; without Sentinel-1. Otherwise tiles are 10.2 km: seconds and about 30 MB.",
+    help="Make tiles of 109.8 km, as real ones are, to measure speed and memory. Takes minutes, 4 GB of "
+    "memory and 2.5 GB of disk; without Sentinel-1. Otherwise tiles are 10.2 km: seconds and about 30 MB.",
 )
 def demo(folder: Path, *, full_size: bool) -> None:
     """Make an invented region to try the job on.

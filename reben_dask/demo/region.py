@@ -63,7 +63,7 @@ def make_demo_region(
     destination : Path
         Folder to make. It must not exist, or be empty; it appears when everything in it is complete.
     full_size : bool
-        Make tiles of 109.8 km, as real ones are, without Sentinel-1 (minutes, some 3 GB of memory and of disk),
+        Make tiles of 109.8 km, as real ones are, without Sentinel-1 (minutes, 4 GB of memory, 2.5 GB of disk),
         instead of 10.2 km (seconds, some 30 MB of disk).
     progress : callable, optional
         Called with one line of text after each step.

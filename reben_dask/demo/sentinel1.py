@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 POLARISATIONS = ("VV", "VH")
 
-MISSING_PATCH_XY = (3, 5)
-"""The one patch without a partner, in the first acquisition of the region."""
-
 _STEPS_PER_DB = 16
 _SPECKLE_DB, _FIELD_DB, _SLOPE_DB, _WINTER_DB = 1.3, 0.9, 7.0, -0.8
 
@@ -41,9 +38,7 @@ class Pair(NamedTuple):
     s1_name: str
 
 
-def write_partners(
-    folder: Path, acquisition: Acquisition, surface: Surface, pool: Executor, leave_out_xy: tuple[int, int] | None
-) -> list[Pair]:
+def write_partners(folder: Path, acquisition: Acquisition, surface: Surface, pool: Executor) -> list[Pair]:
     """Write a pair of files for each complete patch of an acquisition.
 
     Parameters
@@ -51,13 +46,11 @@ def write_partners(
     folder : Path
         Folder of scenes.
     acquisition : Acquisition
-        The Sentinel-2 acquisition, which names its Sentinel-1 scene.
+        The Sentinel-2 acquisition, which names its Sentinel-1 scene, and the patch without a partner.
     surface : Surface
         The ground of its tile.
     pool : Executor
         Threads that write.
-    leave_out_xy : tuple of int or None
-        Column and row of a patch that gets no partner.
 
     Returns
     -------
@@ -73,7 +66,7 @@ def write_partners(
     pairs = []
     files: list[tuple[Path, Field, int, int]] = []
     for x, y, (west, _, _, north) in zip(columns.tolist(), rows.tolist(), grid.bounds().tolist(), strict=True):
-        if (x, y) == leave_out_xy:
+        if (x, y) == acquisition.unpaired_xy:
             continue
         name = str(PatchName(f"{scene}_{acquisition.tile.mgrs}", x, y))
         pairs.append(Pair(str(PatchName(acquisition.tile_name, x, y, grid.digits)), name))

@@ -156,7 +156,9 @@ class TestCommand:
     def test_leaves_what_is_there_alone(self, tmp_path: Path) -> None:
         (tmp_path / "mine.txt").write_text("keep")
         result = CliRunner().invoke(demo, [str(tmp_path)])
-        assert isinstance(result.exception, OutputError)
+        assert result.exit_code == 1
+        assert "name a folder that does not exist yet" in result.output
+        assert "Traceback" not in result.output
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
