@@ -6,17 +6,17 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reben_dask.demo.acquisitions import Acquisition, acquisitions
-from reben_dask.demo.countries import country_table, write_countries
-from reben_dask.demo.imaging import Camera, new_grains
-from reben_dask.demo.landcover import LandCover, draw_land_cover, map_table, write_map
-from reben_dask.demo.layout import Layout, Tile, full_layout, small_layout
-from reben_dask.demo.parcels import Parcels
-from reben_dask.demo.safe import write_product
-from reben_dask.demo.scene import Weather, classify_scene
-from reben_dask.demo.sentinel1 import Pair, write_pairs, write_partners
-from reben_dask.demo.surface import Surface, survey
-from reben_dask.demo.terrain import Terrain
+from reben_dask.demo.ground.countries import country_table, write_countries
+from reben_dask.demo.ground.landcover import LandCover, draw_land_cover, map_table, write_map
+from reben_dask.demo.ground.layout import Layout, Tile, full_layout, small_layout
+from reben_dask.demo.ground.parcels import Parcels
+from reben_dask.demo.ground.surface import Surface, survey
+from reben_dask.demo.ground.terrain import Terrain
+from reben_dask.demo.products.acquisitions import Acquisition, acquisitions
+from reben_dask.demo.products.imaging import Camera, new_grains
+from reben_dask.demo.products.safe import write_product
+from reben_dask.demo.products.scene import Weather, classify_scene
+from reben_dask.demo.products.sentinel1 import Pair, write_pairs, write_partners
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,12 +19,13 @@ from click.testing import CliRunner, Result
 from defusedxml import ElementTree
 from rasterio import features
 
-from reben_dask.demo import DemoRegion, build, make_demo_region, spectra
+from reben_dask.demo import DemoRegion, build, make_demo_region
 from reben_dask.demo.command import demo
-from reben_dask.demo.landcover import draw_land_cover
-from reben_dask.demo.layout import full_layout, small_layout
-from reben_dask.demo.parcels import Parcels
-from reben_dask.demo.terrain import Terrain
+from reben_dask.demo.ground import spectra
+from reben_dask.demo.ground.landcover import draw_land_cover
+from reben_dask.demo.ground.layout import full_layout, small_layout
+from reben_dask.demo.ground.parcels import Parcels
+from reben_dask.demo.ground.terrain import Terrain
 from reben_dask.errors import OutputError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.demo.noise import Field, Fractal, SmoothNoise, Stream, random_stream
+from reben_dask.demo.ground.noise import Field, Fractal, SmoothNoise, Stream, random_stream
 
 if TYPE_CHECKING:
-    from reben_dask.demo.layout import Axis, Layout
-    from reben_dask.demo.terrain import Terrain
+    from reben_dask.demo.ground.layout import Axis, Layout
+    from reben_dask.demo.ground.terrain import Terrain
 
 _JITTER = 0.42
 _WIGGLE_M = 60
@@ -104,7 +104,7 @@ def niches() -> pd.DataFrame:
     For each property of a place there is the value that suits the class best, and the deviation (``_tol``) that
     costs as much as one unit of ``weight``; empty means that the class does not care.
     """
-    with (resources.files("reben_dask.demo") / "niches.csv").open(encoding="utf-8") as file:
+    with (resources.files("reben_dask.demo.ground") / "niches.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file).set_index("code")
 
 

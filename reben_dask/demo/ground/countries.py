@@ -8,14 +8,14 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from reben_dask.demo.landcover import reproject
-from reben_dask.demo.layout import EPSG
-from reben_dask.demo.noise import Fractal, Stream
+from reben_dask.demo.ground.landcover import reproject
+from reben_dask.demo.ground.layout import EPSG
+from reben_dask.demo.ground.noise import Fractal, Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reben_dask.demo.layout import Axis, Box, Layout
+    from reben_dask.demo.ground.layout import Axis, Box, Layout
 
 PLACES_UV = {"Portugal": (0.2, 0.5), "Austria": (0.95, 0.2), "Luxembourg": (0.95, 0.9), "Switzerland": (1.8, 0.4)}
 """A point inside each country, in sides from the region's upper-left corner. The borders are not the real ones."""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.demo.layout import strips
-from reben_dask.demo.noise import Field, Fractal, Stream, ramp
-from reben_dask.demo.spectra import VARIANTS, column, scene_class_table
-from reben_dask.demo.surface import HALO
+from reben_dask.demo.ground.layout import strips
+from reben_dask.demo.ground.noise import Field, Fractal, Stream, ramp
+from reben_dask.demo.ground.spectra import VARIANTS, column, scene_class_table
+from reben_dask.demo.ground.surface import HALO
 
 if TYPE_CHECKING:
-    from reben_dask.demo.layout import Axis, Layout, Tile
-    from reben_dask.demo.surface import Surface
-    from reben_dask.demo.terrain import Terrain
+    from reben_dask.demo.ground.layout import Axis, Layout, Tile
+    from reben_dask.demo.ground.surface import Surface
+    from reben_dask.demo.ground.terrain import Terrain
 
 SHADOW_SCL, MEDIUM_CLOUD_SCL, HIGH_CLOUD_SCL, CIRRUS_SCL, SNOW_SCL = 3, 8, 9, 10, 11
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import rasterio
 from rasterio.transform import from_origin
 
-from reben_dask.demo.layout import EPSG, PIXEL_M
-from reben_dask.demo.noise import Grain, Stream
-from reben_dask.demo.spectra import SEASONS, VARIANTS, column
-from reben_dask.demo.surface import HALO
+from reben_dask.demo.ground.layout import EPSG, PIXEL_M
+from reben_dask.demo.ground.noise import Grain, Stream
+from reben_dask.demo.ground.spectra import SEASONS, VARIANTS, column
+from reben_dask.demo.ground.surface import HALO
 from reben_dask.patches.names import PatchName
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from reben_dask.demo.acquisitions import Acquisition
-    from reben_dask.demo.noise import Field
-    from reben_dask.demo.surface import Surface
+    from reben_dask.demo.ground.noise import Field
+    from reben_dask.demo.ground.surface import Surface
+    from reben_dask.demo.products.acquisitions import Acquisition
 
 POLARISATIONS = ("VV", "VH")
 

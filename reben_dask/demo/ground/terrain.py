@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.demo.noise import Field, Fractal, Stream, ramp
+from reben_dask.demo.ground.noise import Field, Fractal, Stream, ramp
 
 if TYPE_CHECKING:
-    from reben_dask.demo.layout import Axis, Layout
+    from reben_dask.demo.ground.layout import Axis, Layout
 
 COAST_U = 0.24
 """Where the coast runs, on average."""

@@ -10,11 +10,11 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from reben_dask.demo.imaging import NODATA, Camera
-from reben_dask.demo.layout import EPSG, Layout, Tile
-from reben_dask.demo.noise import SmoothNoise, Stream, random_stream
-from reben_dask.demo.product_xml import granule_metadata, product_metadata
-from reben_dask.demo.spectra import BANDS
+from reben_dask.demo.ground.layout import EPSG, Layout, Tile
+from reben_dask.demo.ground.noise import SmoothNoise, Stream, random_stream
+from reben_dask.demo.ground.spectra import BANDS
+from reben_dask.demo.products.imaging import NODATA, Camera
+from reben_dask.demo.products.product_xml import granule_metadata, product_metadata
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from reben_dask.demo.acquisitions import Acquisition
+    from reben_dask.demo.products.acquisitions import Acquisition
 
 DEAD_PIXEL_BAND = "B11"
 DEAD_PIXEL_PATCHES_XY = ((2, 2), (5, 4), (6, 6))

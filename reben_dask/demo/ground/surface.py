@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.demo.landcover import code_grid
-from reben_dask.demo.layout import PIXEL_M, strips
-from reben_dask.demo.spectra import VARIANTS, class_rows, column, takes_shading
+from reben_dask.demo.ground.landcover import code_grid
+from reben_dask.demo.ground.layout import PIXEL_M, strips
+from reben_dask.demo.ground.spectra import VARIANTS, class_rows, column, takes_shading
 
 if TYPE_CHECKING:
-    from reben_dask.demo.landcover import LandCover
-    from reben_dask.demo.layout import Axis, Tile
-    from reben_dask.demo.noise import Field
-    from reben_dask.demo.parcels import Parcels, Place
-    from reben_dask.demo.terrain import Terrain
+    from reben_dask.demo.ground.landcover import LandCover
+    from reben_dask.demo.ground.layout import Axis, Tile
+    from reben_dask.demo.ground.noise import Field
+    from reben_dask.demo.ground.parcels import Parcels, Place
+    from reben_dask.demo.ground.terrain import Terrain
 
 HALO = 2
 """Pixels around a tile that are drawn too, so that the sensor's blur is the same on both sides of a tile's edge."""

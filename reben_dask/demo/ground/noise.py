@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from reben_dask.demo.layout import PIXEL_M, SEED
+from reben_dask.demo.ground.layout import PIXEL_M, SEED
 
 if TYPE_CHECKING:
-    from reben_dask.demo.layout import Axis, Box
+    from reben_dask.demo.ground.layout import Axis, Box
 
 Field = npt.NDArray[np.float32]
 

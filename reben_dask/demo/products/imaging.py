@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.demo.layout import PIXEL_M, strips
-from reben_dask.demo.noise import Field, Grain, Stream
-from reben_dask.demo.scene import beyond_swath
-from reben_dask.demo.spectra import BANDS, SEASONS, VARIANTS, column, pure, reflectance_table
-from reben_dask.demo.surface import HALO
+from reben_dask.demo.ground.layout import PIXEL_M, strips
+from reben_dask.demo.ground.noise import Field, Grain, Stream
+from reben_dask.demo.ground.spectra import BANDS, SEASONS, VARIANTS, column, pure, reflectance_table
+from reben_dask.demo.ground.surface import HALO
+from reben_dask.demo.products.scene import beyond_swath
 
 if TYPE_CHECKING:
-    from reben_dask.demo.scene import Sky
-    from reben_dask.demo.surface import Surface
+    from reben_dask.demo.ground.surface import Surface
+    from reben_dask.demo.products.scene import Sky
 
 NODATA, LARGEST_DN = 0, 65534
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyproj
 
-from reben_dask.demo.acquisitions import QUALITY_CHECKS, RELATIVE_ORBIT, Acquisition
-from reben_dask.demo.layout import EPSG
-from reben_dask.demo.scene import WEDGE_SIDES
+from reben_dask.demo.ground.layout import EPSG
+from reben_dask.demo.products.acquisitions import QUALITY_CHECKS, RELATIVE_ORBIT, Acquisition
+from reben_dask.demo.products.scene import WEDGE_SIDES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reben_dask.demo.layout import Tile
+    from reben_dask.demo.ground.layout import Tile
 
 RELATIVE_ORBIT = 122
 QUALITY_CHECKS = (

@@ -12,16 +12,16 @@ import shapely
 from rasterio import features
 from rasterio.transform import from_origin
 
-from reben_dask.demo.layout import EPSG, PIXEL_M, strips
-from reben_dask.demo.noise import ramp
-from reben_dask.demo.parcels import choose_classes, suitability
+from reben_dask.demo.ground.layout import EPSG, PIXEL_M, strips
+from reben_dask.demo.ground.noise import ramp
+from reben_dask.demo.ground.parcels import choose_classes, suitability
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reben_dask.demo.layout import Axis, Layout, Tile
-    from reben_dask.demo.parcels import Parcels
-    from reben_dask.demo.terrain import Ground, Terrain
+    from reben_dask.demo.ground.layout import Axis, Layout, Tile
+    from reben_dask.demo.ground.parcels import Parcels
+    from reben_dask.demo.ground.terrain import Ground, Terrain
 
 MAP_EPSG = 3035
 LAYER = "U2018_CLC2018_V2020_20u1"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.demo.noise import Stream, random_stream
+from reben_dask.demo.ground.noise import Stream, random_stream
 
 BANDS: dict[str, int] = {
     "B02": 10, "B03": 10, "B04": 10, "B08": 10,
@@ -41,7 +41,7 @@ _PERPETUAL_SNOW = 335
 
 
 def _table(name: str, index: str) -> pd.DataFrame:
-    with (resources.files("reben_dask.demo") / name).open(encoding="utf-8") as file:
+    with (resources.files("reben_dask.demo.ground") / name).open(encoding="utf-8") as file:
         return pd.read_csv(file).set_index(index)
 
 

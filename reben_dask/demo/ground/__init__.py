@@ -1,0 +1,1 @@
+"""The invented ground: terrain, parcels of land cover, countries, and what they reflect."""

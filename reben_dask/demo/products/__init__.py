@@ -1,0 +1,1 @@
+"""What satellites make of the ground: acquisitions, weather, Sentinel-2 products, Sentinel-1 patches."""
