@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dask.delayed import Delayed
-from distributed import Client, as_completed
+from distributed import Client, Future, as_completed
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -71,6 +71,7 @@ class _Window:
     def __init__(self, client: Client, build: Build) -> None:
         self._client, self._build = client, build
         self._futures = as_completed()
+        self._running: dict[Any, Future] = {}
         self._place: dict[Any, tuple[int, str, bool]] = {}
         self._left: Counter[int] = Counter()
         self._submitted = 0
@@ -86,6 +87,7 @@ class _Window:
         places = [(self._submitted, stage, stage == last) for stage, tasks in stages.items() for _ in tasks]
         futures = self._client.compute([task for tasks in stages.values() for task in tasks], retries=RETRIES)
         self._place.update({future.key: place for future, place in zip(futures, places, strict=True)})
+        self._running.update({future.key: future for future in futures})
         self._left[self._submitted] = len(futures)
         self._submitted += 1
         self._futures.update(futures)
@@ -93,11 +95,14 @@ class _Window:
     def __iter__(self) -> Iterator[tuple[Any, str, bool]]:
         for future in self._futures:
             number, stage, is_last = self._place.pop(future.key)
+            del self._running[future.key]
             self._left[number] -= 1
             if not self._left[number]:
                 del self._left[number]
             yield future, stage, is_last
 
     def drop(self) -> None:
-        """Forget what is still running: the scheduler drops tasks that nobody waits for."""
-        self._futures.clear()
+        """Let go of what is still running: the scheduler drops tasks that nobody waits for."""
+        for future in self._running.values():
+            future.release()
+        self._running.clear()

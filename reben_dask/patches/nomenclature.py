@@ -46,15 +46,15 @@ class Nomenclature:
         """Every code that a map may hold, labelled or not."""
         return frozenset(self.class_of) | {UNLABELED_CODE}
 
-    def class_index(self) -> npt.NDArray[np.uint8]:
+    def class_index(self) -> npt.NDArray[np.uint16]:
         """Look-up table from code to 1 + position in :attr:`classes`; 0 means unlabelled.
 
         Returns
         -------
-        ndarray of uint8, shape (65536,)
+        ndarray of uint16, shape (65536,)
             Indexed by any uint16 code.
         """
-        table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint8)
+        table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
         for code, name in self.class_of.items():
             if name is not None:
                 table[code] = 1 + self.classes.index(name)
@@ -81,7 +81,10 @@ def load_nomenclature(name: str) -> Nomenclature:
         path = Path(name)
         if not path.is_file():
             raise RecipeError(f"The nomenclature file {name} does not exist.")
-        return _parse(path.stem, path.read_text(encoding="utf-8"))
+        try:
+            return _parse(path.stem, path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise RecipeError(f"The nomenclature file {name} is not UTF-8 text; save it as UTF-8.") from None
     shipped = resources.files("reben_dask.patches") / "nomenclatures" / f"{name}.csv"
     if not shipped.is_file():
         raise RecipeError(
@@ -103,7 +106,7 @@ def _parse(name: str, text: str) -> Nomenclature:
         raise RecipeError(f"The nomenclature {name} has the columns {rows.fieldnames}; it needs code and class.")
     try:
         class_of = {int(row["code"]): row["class"] or None for row in rows}
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RecipeError(f"The nomenclature {name} has a code that is not a number: {error}.") from None
     if bad := [code for code in class_of if not 0 < code < UNLABELED_CODE]:
         raise RecipeError(f"The nomenclature {name} has the code {bad[0]}; codes are 1 to {UNLABELED_CODE - 1}.")

@@ -63,7 +63,7 @@ def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> p
             "snow_fraction": snow / pixels,
             "cloud_fraction": cloud / pixels,
             "shadow_fraction": shadow / pixels,
-            "contains_seasonal_snow": snow >= rule.flag_from * pixels,
-            "contains_cloud_or_shadow": cloud + shadow >= rule.flag_from * pixels,
+            "contains_seasonal_snow": snow / pixels >= rule.flag_from,
+            "contains_cloud_or_shadow": (cloud + shadow) / pixels >= rule.flag_from,
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
     areas 2:1:1 that it states, and the published split of every patch.
     """
     side = min(grid.tile_m)
-    distance = grid.border_distance()
-    outer = side * (1 - sqrt(test + validation)) / 2
-    inner = side * (1 - sqrt(test)) / 2
-    return np.select([distance < outer, distance < inner], ["train", "validation"], "test")
+    # Both sides of the comparison squared: then a centre exactly on a frame is decided without rounding.
+    square = (side - 2 * grid.border_distance()) ** 2
+    shares = [Fraction(str(test)) + Fraction(str(validation)), Fraction(str(test))]
+    return np.select([square > float(share * side**2) for share in shares], ["train", "validation"], "test")

@@ -40,7 +40,10 @@ def load_recipe(name: str) -> Recipe:
     path = Path(name)
     if not path.is_file():
         raise RecipeError(f"The recipe file {name} does not exist.")
-    recipe = _parse(name, path.read_text(encoding="utf-8"))
+    try:
+        recipe = _parse(name, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RecipeError(f"The recipe file {name} is not UTF-8 text; save it as UTF-8.") from None
     if recipe.nomenclature.endswith(".csv"):
         recipe = recipe.model_copy(update={"nomenclature": str((path.parent / recipe.nomenclature).resolve())})
     return recipe
@@ -58,7 +61,7 @@ def _shipped_text(name: str) -> str:
 def _parse(name: str, text: str) -> Recipe:
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"The recipe {name} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise RecipeError(f"The recipe {name} is not a table of keys; reben.yaml in the package shows how one looks.")

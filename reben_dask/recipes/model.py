@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Comparison = Literal["at_least", "more_than"]
 Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 SclValue = Annotated[int, Field(ge=0, le=11)]
 Month = Annotated[int, Field(ge=1, le=12)]
@@ -61,7 +62,7 @@ class Recipe(_Part):
     patch_size_m: int = Field(gt=0, multiple_of=60)
     bands: tuple[Band, ...] = Field(min_length=1)
     harmonize: bool
-    quality_indicators: tuple[str, ...]
+    quality_indicators: tuple[QualityIndicator, ...]
     nomenclature: str
     labeled_fraction: LabeledFraction
     split: GeographicSplit

@@ -8,12 +8,14 @@ opens only the few files it overlaps.
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask_geopandas
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
@@ -71,8 +73,8 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
     if not Path(path).exists():
         raise InputError(f"The land-cover map {path} does not exist.")
     try:
-        layers = [(name, kind) for name, kind in pyogrio.list_layers(path) if kind and "Polygon" in kind]
-        descriptions = [pyogrio.read_info(path, layer=name) for name, _ in layers]
+        layers = [(name, kind) for name, kind in pyogrio.list_layers(path) if kind and _may_hold_polygons(kind)]
+        descriptions = [pyogrio.read_info(path, layer=name, force_feature_count=True) for name, _ in layers]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise InputError(f"The land-cover map {path} cannot be read: {error}.") from None
     if not descriptions:
@@ -92,7 +94,7 @@ def sort_landcover(source: LandcoverMap, destination: Path, *, known_codes: Coll
     source : LandcoverMap
         The map as published.
     destination : Path
-        Folder for the parts; it is made.
+        Folder for the parts; it is made, and replaced if an interrupted task has left one.
     known_codes : collection of int
         Codes that the nomenclature knows, labelled or not.
 
@@ -112,6 +114,7 @@ def sort_landcover(source: LandcoverMap, destination: Path, *, known_codes: Coll
     polygons = polygons[_is_polygon(polygons.geometry)]
     curve = polygons.geometry.hilbert_distance() if len(polygons) else polygons["order"]
     polygons = polygons.iloc[np.lexsort([polygons["order"], curve])].reset_index(drop=True)
+    shutil.rmtree(destination, ignore_errors=True)
     destination.mkdir(parents=True)
     for number, start in enumerate(range(0, max(len(polygons), 1), POLYGONS_PER_PART)):
         part = polygons.iloc[start : start + POLYGONS_PER_PART]
@@ -133,7 +136,16 @@ def read_sorted_landcover(folder: Path) -> dask_geopandas.GeoDataFrame:
         Columns ``code`` (uint16), ``order`` (int64, position in the source) and ``geometry``; one partition per part,
         with ``spatial_partitions`` known.
     """
-    return dask_geopandas.read_parquet(folder, columns=["code", "order", "geometry"], split_row_groups=False)
+    frame = dask_geopandas.read_parquet(folder, columns=["code", "order", "geometry"], split_row_groups=False)
+    if frame.spatial_partitions is None:
+        # A part without polygons has no bounds, and then none of the partitions are known.
+        frame.spatial_partitions = gpd.GeoSeries([shapely.Polygon()] * frame.npartitions, crs=frame.crs)
+    return frame
+
+
+def _may_hold_polygons(kind: str) -> bool:
+    """Many programs declare a layer's geometry as unknown; what it holds is seen when it is read."""
+    return "Polygon" in kind or "Surface" in kind or kind in {"Unknown", "Geometry", "GeometryCollection"}
 
 
 def _is_polygon(geometry: Any) -> Any:

@@ -69,7 +69,7 @@ def create_cube(store: Path, layout: CubeLayout) -> None:
     """
     if _is_finished(store / layout.tile):
         return
-    _write_group(xr.Dataset(attrs=dict(layout.attributes)), store, layout.tile, {})
+    create_store(store / layout.tile, layout.attributes)
     for resolution, bands in layout.bands.items():
         dataset = _empty_bands(layout.grid, resolution, bands)
         _write_group(dataset, store, f"{layout.tile}/r{resolution}m", {"dn": _encoding(layout.grid, resolution, 0)})
@@ -109,7 +109,7 @@ def write_reference_map(store: Path, tile: str, codes: npt.NDArray[np.uint16]) -
 
 
 def create_store(store: Path, attributes: Mapping[str, Any]) -> None:
-    """Begin an empty store, or update the attributes of its root."""
+    """Begin an empty store or group, or update the attributes of one that exists."""
     zarr.open_group(str(store), mode="a", zarr_format=3).attrs.update(dict(attributes))
 
 

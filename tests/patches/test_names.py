@@ -36,9 +36,7 @@ def indices(published: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_published_name_comes_back(
-    published: pd.DataFrame, indices: list[tuple[int, int]], kind: str
-) -> None:
+def test_every_published_name_comes_back(published: pd.DataFrame, indices: list[tuple[int, int]], kind: str) -> None:
     names = published[kind].tolist()
     parsed = [parse_patch_name(name) for name in names]
     assert len(parsed) == 549_488
@@ -133,7 +131,7 @@ def test_anything_else_is_refused_or_comes_back(text: str) -> None:
     try:
         parsed = parse_patch_name(text)
     except InputError as error:
-        assert repr(text) in str(error)
+        assert repr(text) in str(error)  # noqa: PT017
     else:
         assert str(parsed) == text
 

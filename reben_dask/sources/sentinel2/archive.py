@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -63,7 +65,8 @@ class _Folder:
         self._path = path
 
     def exists(self, name: str) -> bool:
-        return (self._path / name).is_file()
+        # Unlike Path.is_file, this takes a name that no file can have for a file that does not exist.
+        return os.path.isfile(self._path / name)  # noqa: PTH113
 
     def read_xml(self, name: str) -> bytes:
         file = self._path / name
@@ -98,8 +101,8 @@ class _Zip:
         try:
             with zipfile.ZipFile(self._path) as archive:
                 return archive.read(inside)
-        except zipfile.BadZipFile as error:
-            raise InputError(f"{self._path} is damaged ({error}); download it again.") from None
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+            raise InputError(f"{self._path} cannot be unpacked ({error}); download it again.") from None
 
     def gdal_path(self, name: str) -> str:
         # Braces mark where the archive's own path ends, so that a name with ".zip" in a folder is no trap.

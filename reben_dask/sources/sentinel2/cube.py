@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
+from dask.tokenize import tokenize
 from rasterio.windows import Window
 
 from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M, IMAGE_RESOLUTION_M
@@ -78,9 +79,10 @@ class _LazyImage:
 def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) -> xr.Dataset:
     rows, columns = tile.shape_yx[resolution]
     height = block_rows(tile, bands[0])
+    images = [_LazyImage(tile, band, harmonized) for band in bands]
     layers = [
-        da.from_array(_LazyImage(tile, band, harmonized), chunks=(height, columns), name=f"{band}-{tile.name}")
-        for band in bands
+        da.from_array(image, chunks=(height, columns), name=f"{image.band}-{tile.name}-{tokenize(image)}")
+        for image in images
     ]
     dataset = xr.Dataset(
         {"dn": (("band", "y", "x"), da.stack(layers), {"long_name": "digital number", "nodata": 0})},

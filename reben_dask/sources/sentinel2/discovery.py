@@ -55,4 +55,7 @@ def _walk(root: Path) -> Iterator[Path]:
             subfolders.clear()
             yield Path(folder)
             continue
+        # Links to products are followed, other links are not: they may lead in circles.
+        links = [Path(folder, name) for name in subfolders if Path(folder, name).is_symlink()]
+        yield from (link for link in links if (link / METADATA_FILE).is_file())
         yield from (Path(folder) / name for name in files if _ZIP_NAME.fullmatch(name))

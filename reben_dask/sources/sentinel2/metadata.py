@@ -97,7 +97,8 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
         images=tuple((image.text or "").strip() for image in granules[0].iterfind(".//{*}IMAGE_FILE")),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
-        quality=dict(_quality(root)),
+        # Sorted, a FAILED comes before a PASSED of the same indicator, and the first one counts.
+        quality=dict(sorted(_quality(root), reverse=True)),
     )
 
 
@@ -159,9 +160,9 @@ def _integer(text: str, source: str) -> int:
 def _time(text: str, source: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise InputError(f"{source} has the sensing time {text!r}, which is not a time.") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _offsets(root: Element, source: str) -> Iterator[tuple[str, int]]:

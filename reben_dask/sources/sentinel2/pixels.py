@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,24 +55,14 @@ def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[An
 
     Each call opens the file anew, as GDAL's datasets must not be shared between threads.
     """
-    path = tile.images[image]
-    try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
-            _check_place(tile, image, dataset)
-            pixels: npt.NDArray[Any] = dataset.read(1, window=window)
-            return pixels
-    except (RasterioError, OSError) as error:
-        cause = _cause(error)
-    # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from a worker to the client.
-    raise InputError(
-        f"The image {image} of {tile.name} cannot be decoded ({cause}); "
-        f"the file is damaged or cut short, download it again: {path}"
-    )
+    with _opened(tile, image) as dataset:
+        pixels: npt.NDArray[Any] = dataset.read(1, window=window)
+    return pixels
 
 
 def block_rows(tile: Tile, image: str) -> int:
     """Height in pixels of the blocks in which an image is stored; reads the file's header."""
-    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(tile.images[image]) as dataset:
+    with _opened(tile, image) as dataset:
         height: int = dataset.block_shapes[0][0]
     return height
 
@@ -92,6 +84,23 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     """
     shifted = np.clip(dn.astype(np.int32) + offset, 1, np.iinfo(np.uint16).max).astype(np.uint16)
     return np.where(dn == 0, np.uint16(0), shifted)
+
+
+@contextmanager
+def _opened(tile: Tile, image: str) -> Iterator[rasterio.DatasetReader]:
+    path = tile.images[image]
+    try:
+        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+            _check_place(tile, image, dataset)
+            yield dataset
+            return
+    except (RasterioError, OSError) as error:
+        cause = _cause(error)
+    # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from a worker to the client.
+    raise InputError(
+        f"The image {image} of {tile.name} cannot be decoded ({cause}); "
+        f"the file is damaged or cut short, download it again: {path}"
+    )
 
 
 def _check_place(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> None:

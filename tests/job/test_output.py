@@ -1,0 +1,196 @@
+"""The output folder: nothing of the user's is lost, and a dataset is either complete or not there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reben_dask.errors import OutputError
+from reben_dask.job.output import ARTEFACTS, Output
+
+FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
+FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return Output(tmp_path / "out")
+
+
+def _build(output: Output, mark: str) -> None:
+    """Make every artefact below the hidden folder, as a job does."""
+    for name in FOLDERS:
+        (output.building / name).mkdir(parents=True, exist_ok=True)
+        (output.building / name / "content").write_text(mark)
+    for name in FILES:
+        (output.building / name).write_text(mark)
+    (output.run / "record.json").write_text(mark)
+    (output.building / "landcover.parquet").mkdir()
+    (output.landcover / "part-00000.parquet").write_text(mark)
+
+
+def _marks(root: Path) -> dict[str, str]:
+    """Content of each artefact."""
+    return {name: (root / name / "content" if name in FOLDERS else root / name).read_text() for name in ARTEFACTS}
+
+
+def test_the_names_that_a_job_makes() -> None:
+    assert set(ARTEFACTS) == FOLDERS | FILES
+    assert ARTEFACTS[-1] == "run"
+
+
+def test_artefacts_are_built_under_their_own_names(output: Output) -> None:
+    places = [output.cubes, output.patches, output.lmdb, output.run]
+    assert {place.name for place in places} <= set(ARTEFACTS)
+    assert all(place.parent == output.building for place in [*places, output.landcover])
+    assert output.landcover.name not in ARTEFACTS
+    assert output.building.parent == output.root
+    assert output.building.name.startswith(".")
+
+
+# Before the job
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_new_or_empty_folder_will_do(output: Output, overwrite: bool) -> None:  # noqa: FBT001
+    output.check(overwrite=overwrite)
+    assert not output.root.exists()
+    output.root.mkdir()
+    output.check(overwrite=overwrite)
+
+
+def test_checking_changes_nothing(output: Output) -> None:
+    output.building.mkdir(parents=True)
+    (output.building / "remains").write_text("x")
+    output.check(overwrite=False)
+    output.check(overwrite=True)
+    assert (output.building / "remains").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", ".hidden", "metadata.parquet", "run", "building"])
+def test_a_folder_with_something_in_it_needs_overwrite(output: Output, name: str) -> None:
+    output.root.mkdir()
+    (output.root / name).write_text("mine")
+    with pytest.raises(OutputError) as caught:
+        output.check(overwrite=False)
+    message = f"The output folder {output.root} is not empty (it holds {name}); give a new folder, or --overwrite"
+    assert str(caught.value).startswith(message)
+    output.check(overwrite=True)
+    assert (output.root / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(2, "(it holds f0, f1);"), (3, "(it holds f0, f1, f2);"), (9, "(it holds f0, f1, f2, …);")]
+)
+def test_of_many_things_three_are_named(output: Output, count: int, shown: str) -> None:
+    output.root.mkdir()
+    for number in range(count):
+        (output.root / f"f{number}").mkdir()
+    with pytest.raises(OutputError) as caught:
+        output.check(overwrite=False)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_no_folder(output: Output, overwrite: bool) -> None:  # noqa: FBT001
+    output.root.write_text("mine")
+    with pytest.raises(OutputError, match="is a file; give a folder"):
+        output.check(overwrite=overwrite)
+    assert output.root.read_text() == "mine"
+
+
+# Begin
+
+
+def test_begin_removes_the_remains_of_an_earlier_job_and_nothing_else(output: Output) -> None:
+    output.begin()
+    _build(output, "unfinished")
+    (output.root / "thesis.txt").write_text("mine")
+    output.begin()
+    assert [path.name for path in output.building.rglob("*")] == ["run"]
+    assert (output.root / "thesis.txt").read_text() == "mine"
+
+
+def test_begin_keeps_the_finished_dataset(output: Output) -> None:
+    output.begin()
+    _build(output, "old")
+    output.publish()
+    output.begin()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
+
+
+@pytest.mark.parametrize("file", ["out", "out/.building", "."], ids=["file", "hidden file", "file above"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, file: str) -> None:
+    in_the_way = tmp_path / "disk" / file
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("mine")
+    output = Output(tmp_path / "disk" / "out")
+    with pytest.raises(OutputError) as caught:
+        output.begin()
+    assert str(caught.value).startswith(f"The output folder {output.root} cannot be written (")
+    assert in_the_way.read_text() == "mine"
+
+
+# Publish
+
+
+def test_publish_puts_every_artefact_in_its_place(output: Output) -> None:
+    output.begin()
+    _build(output, "new")
+    output.publish()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "new")
+    assert {path.name for path in output.root.iterdir()} == set(ARTEFACTS)
+
+
+def test_overwriting_replaces_own_names_only(output: Output) -> None:
+    output.begin()
+    _build(output, "old")
+    output.publish()
+    mine = ["thesis.txt", "metadata.csv", "lmdb-backup/data.mdb", ".building-notes", "run.log"]
+    for name in mine:
+        (output.root / name).parent.mkdir(exist_ok=True)
+        (output.root / name).write_text("mine")
+    (output.root / "cubes.zarr" / "of the old one").write_text("old")
+
+    output.check(overwrite=True)
+    output.begin()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
+    _build(output, "new")
+    output.publish()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "new")
+    assert [(output.root / name).read_text() for name in mine] == ["mine"] * len(mine)
+    assert not (output.root / "cubes.zarr" / "of the old one").exists()
+    assert not output.building.exists()
+
+
+@pytest.mark.parametrize("name", ["lmdb", "metadata.parquet"])
+def test_a_link_is_replaced_and_what_it_leads_to_is_not(output: Output, tmp_path: Path, name: str) -> None:
+    """Large artefacts are moved to another disk, and a link is left in their place."""
+    output.begin()
+    _build(output, "old")
+    output.publish()
+    elsewhere = (output.root / name).rename(tmp_path / name)
+    (output.root / name).symlink_to(elsewhere)
+    output.begin()
+    _build(output, "new")
+    output.publish()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "new")
+    assert not (output.root / name).is_symlink()
+    assert (elsewhere / "content" if elsewhere.is_dir() else elsewhere).read_text() == "old"
+
+
+@pytest.mark.parametrize("missing", ARTEFACTS)
+def test_a_dataset_that_is_not_complete_has_no_record(output: Output, missing: str) -> None:
+    """Publishing may be interrupted at any artefact; what it leaves must not look finished."""
+    output.begin()
+    _build(output, "old")
+    output.publish()
+    output.begin()
+    _build(output, "new")
+    lost = output.building / missing
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    with pytest.raises(FileNotFoundError):
+        output.publish()
+    assert not (output.root / "run" / "record.json").exists()

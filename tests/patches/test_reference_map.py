@@ -1,0 +1,161 @@
+"""The reference map, against asking each pixel centre which polygon contains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from oracle import centres
+
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.reference_map import reference_map
+
+EPSG, ULX, ULY = 32633, 634_380, 5_840_280
+SIDE_M = 600
+SMALL = PatchGrid(EPSG, ULX, ULY, ShapeYX(SIDE_M + 50, SIDE_M + 10), SIDE_M)
+NEAR_M = 1e-6
+"""Centres as near to a border as this are decided by rounding; the test does not look at them."""
+
+
+def _map(polygons: list[shapely.Geometry], codes: list[int], crs: object = EPSG) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame({"code": codes, "order": range(len(codes))}, geometry=polygons, crs=crs)
+
+
+def _asked(polygons: gpd.GeoDataFrame, grid: PatchGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Code of the last polygon that contains each centre, and which centres lie too near to a border to say."""
+    xs, ys = centres(grid.covered_bounds())
+    codes, unsure = np.full(xs.shape, 999), np.zeros(xs.shape, bool)
+    points = shapely.points(xs, ys)
+    for code, polygon in zip(polygons["code"], polygons.geometry, strict=True):
+        boundary = polygon.boundary
+        shapely.prepare([polygon, boundary])
+        codes[shapely.contains_xy(polygon, xs, ys)] = code
+        unsure |= shapely.dwithin(boundary, points, NEAR_M)
+    return codes, unsure
+
+
+@st.composite
+def polygon_lists(draw: st.DrawFn) -> list[shapely.Geometry]:
+    """Up to five polygons, some with holes or of several parts, on, across or beside the tile."""
+    coordinate = st.integers(-2000, SIDE_M * 10 + 2000).map(lambda decimetres: decimetres / 10)
+    points = st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=8, unique=True)
+    polygons = []
+    for _ in range(draw(st.integers(1, 5))):
+        ring = np.array(draw(points)) * (1, -1) + (ULX, ULY)
+        area = shapely.buffer(shapely.Polygon(ring), 0)
+        if draw(st.booleans()):
+            hole = shapely.convex_hull(shapely.multipoints(np.array(draw(points)) * (1, -1) + (ULX, ULY)))
+            area = shapely.difference(area, hole)
+        if area.geom_type in {"Polygon", "MultiPolygon"} and not area.is_empty:
+            polygons.append(area)
+    assume(polygons)
+    return polygons
+
+
+@settings(max_examples=60, deadline=None)
+@given(polygon_lists(), st.data())
+def test_a_pixel_belongs_to_the_last_polygon_that_contains_its_centre(
+    polygons: list[shapely.Geometry], data: st.DataObject
+) -> None:
+    table = _map(polygons, data.draw(st.permutations([111, 211, 312, 411, 523]))[: len(polygons)])
+    codes, unsure = _asked(table, SMALL)
+    assume(not unsure.all())
+    shuffled = table.iloc[data.draw(st.permutations(range(len(table))))]
+    burnt = reference_map(shuffled, SMALL)
+    assert burnt.dtype == np.uint16
+    assert burnt[~unsure].tolist() == codes[~unsure].tolist()
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]])
+def test_the_larger_order_wins_whatever_the_order_of_the_rows(rows: list[int]) -> None:
+    box = shapely.box(*SMALL.covered_bounds())
+    table = _map([box] * 3, [111, 312, 211]).iloc[rows]
+    assert (reference_map(table, SMALL) == 211).all()
+    assert (reference_map(table[table["order"] < 2], SMALL) == 312).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "pixels"), [(4.9, 0), (5.1, 1), (14.9, 1), (15.1, 2), (594.9, 59), (595.1, 60), (9999.0, 60)]
+)
+def test_the_centre_decides(width: float, pixels: int) -> None:
+    strip = shapely.box(ULX - 50, ULY - 5000, ULX + width, ULY + 50)
+    row = [311] * pixels + [999] * (60 - pixels)
+    assert (reference_map(_map([strip], [311]), SMALL) == row).all()
+
+
+def test_polygons_beside_the_tile_leave_no_trace() -> None:
+    beside = [shapely.box(ULX - 900, ULY - 900, ULX - 1, ULY), shapely.box(ULX, ULY + 1, ULX + 900, ULY + 900)]
+    assert (reference_map(_map(beside, [111, 112]), SMALL) == 999).all()
+
+
+@pytest.mark.parametrize("shape", [ShapeYX(1200, 1200), ShapeYX(1300, 2450), ShapeYX(0, 0)])
+def test_without_polygons_all_is_999(shape: ShapeYX) -> None:
+    grid = PatchGrid(EPSG, ULX, ULY, shape)
+    codes = reference_map(_map([], []), grid)
+    assert codes.shape == (120 * (shape.y // 1200), 120 * (shape.x // 1200))
+    assert codes.dtype == np.uint16
+    assert (codes == 999).all()
+
+
+def _moved(polygons: gpd.GeoDataFrame, epsg: int) -> gpd.GeoDataFrame:
+    """Each vertex transformed by pyproj, and none added."""
+    transformer = pyproj.Transformer.from_crs(polygons.crs, epsg, always_xy=True)
+    moved = shapely.transform(polygons.geometry.to_numpy(), transformer.transform, interleaved=False)
+    return polygons.set_geometry(gpd.GeoSeries(moved, crs=epsg, index=polygons.index))
+
+
+def test_edges_stay_straight_after_the_transformation() -> None:
+    """An edge of 300 km in EPSG:3035, seen from its middle: adding vertices would move it by six pixels."""
+    to_map = pyproj.Transformer.from_crs(EPSG, 3035, always_xy=True)
+    east, north = (round(value) for value in to_map.transform(ULX + SIDE_M / 2, ULY - SIDE_M / 2))
+    half = shapely.box(east - 80_000, north - 150_000, east, north + 150_000)
+    grid = PatchGrid(EPSG, ULX - 1800, ULY + 1800, ShapeYX(4800, 4800))
+    table = _map([half], [211], 3035)
+    codes, unsure = _asked(_moved(table, EPSG), grid)
+    densified, _ = _asked(_moved(table.set_geometry(table.segmentize(100)), EPSG), grid)
+    assert not unsure.any()
+    assert set(np.unique(codes)) == {211, 999}
+    assert (densified != codes).sum() > 1000, "the case does not tell both readings apart"
+    assert (reference_map(table, grid) == codes).all()
+
+
+def _landcover(path: Path, layer: str) -> gpd.GeoDataFrame:
+    table = gpd.read_file(path, layer=layer)
+    code = next(column for column in table.columns if column.lower() == "code_18")
+    return table[["geometry"]].assign(code=table[code].astype(int), order=range(len(table)))
+
+
+def test_real_polygons_in_the_system_of_the_official_map(data_dir: Path) -> None:
+    table = _landcover(data_dir / "landcover" / "clc2018_poznan_3035.gpkg", "U2018_CLC2018_V2020_20u1")
+    grid = PatchGrid(EPSG, ULX, ULY, ShapeYX(4800, 4800))
+    near = _moved(table, EPSG).cx[ULX : ULX + 4800, ULY - 4800 : ULY]
+    codes, unsure = _asked(near, grid)
+    assert unsure.sum() == 0
+    assert (reference_map(table, grid) == codes).all()
+
+
+def test_one_map_in_two_systems_gives_the_same_codes(data_dir: Path) -> None:
+    """EPSG:25830 as found, and reprojected to EPSG:3035: 4 of 2,692,800 pixels differ.
+
+    Reprojecting back leaves each vertex within about a millimetre of its place, and the centres of those pixels lie as near
+    to a border as that.
+    """
+    found = _landcover(data_dir / "landcover" / "clc_lanjaron_original_25830.gpkg", "clc")
+    reprojected = _landcover(data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg", "U2018_CLC2018_V2020_20u1")
+    grid = PatchGrid(32630, 452_400, 4_100_400, ShapeYX(20_400, 13_200))
+    ours, theirs = reference_map(found, grid), reference_map(reprojected, grid)
+    placed, again = _moved(found, grid.epsg).geometry, _moved(reprojected, grid.epsg).geometry
+    vertex_shift = np.hypot(*(shapely.get_coordinates(placed) - shapely.get_coordinates(again)).T).max()
+    assert vertex_shift < 0.0015
+
+    rows, columns = np.nonzero(ours != theirs)
+    differing = shapely.points(grid.ulx + 10 * columns + 5, grid.uly - 10 * rows - 5)
+    assert (ours != 999).mean() > 0.5
+    assert len(differing) <= 4
+    assert all(placed.boundary.distance(centre).min() <= vertex_shift for centre in differing)
