@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from reben_dask.errors import InputError
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+
+_UNPACKING_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 MAX_XML_BYTES = 64 * 2**20
 """No metadata file of a product comes near this; a larger one is not read."""
@@ -60,6 +75,15 @@ def checked_name(name: str, source: str) -> str:
     return name
 
 
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    """Say in one sentence whatever a damaged, encrypted or exotic archive makes :mod:`zipfile` raise."""
+    try:
+        yield
+    except _UNPACKING_ERRORS as error:
+        raise InputError(f"{path} cannot be unpacked ({error}); download it again.") from None
+
+
 class _Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,7 +105,7 @@ class _Folder:
 class _Zip:
     def __init__(self, path: Path) -> None:
         self._path = path
-        with zipfile.ZipFile(path) as archive:
+        with _unpacking(path), zipfile.ZipFile(path) as archive:
             self._sizes = {info.filename: info.file_size for info in archive.infolist()}
         metadata = [name for name in self._sizes if PurePosixPath(name).name == METADATA_FILE]
         if len(metadata) > 1:
@@ -98,11 +122,8 @@ class _Zip:
         inside = self._inside(name)
         if self._sizes[inside] > MAX_XML_BYTES:
             raise InputError(f"{self._path}: {name} is larger than {MAX_XML_BYTES // 2**20} MiB.")
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                return archive.read(inside)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
-            raise InputError(f"{self._path} cannot be unpacked ({error}); download it again.") from None
+        with _unpacking(self._path), zipfile.ZipFile(self._path) as archive:
+            return archive.read(inside)
 
     def gdal_path(self, name: str) -> str:
         # Braces mark where the archive's own path ends, so that a name with ".zip" in a folder is no trap.
