@@ -26,8 +26,9 @@ TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
 """What a worker process holds before its first task: the libraries and GDAL's block cache, measured."""
 
-TASK_COPIES = 3
-"""Copies of the largest array that a task holds at its peak: the array, masks and a copy, and compressed shards."""
+TASK_COPIES = 4
+"""Copies of the largest array that fit a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array, its
+masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
 
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
