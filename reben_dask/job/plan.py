@@ -27,8 +27,8 @@ BASE_WORKER_BYTES = 450 * 2**20
 """What a worker process holds before its first task: the libraries and GDAL's block cache, measured."""
 
 TASK_COPIES = 4
-"""Copies of the largest array that fit a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array, its
-masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
+"""Copies of the largest array that fit a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array,
+its masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
 
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
@@ -187,10 +187,11 @@ def make_plan(
         countries=_absolute(countries) if countries else None,
         lmdb_shards=lmdb_shards,
     )
-    for tile in plan.usable:
-        tile.require(recipe.bands)
+    for tile in plan.tiles:
         if not plan.grid(tile).size:
             raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
+    for tile in plan.usable:
+        tile.require(recipe.bands)
     return replace(plan, warnings=tuple(_warnings(plan)))
 
 

@@ -7,6 +7,7 @@ but carries no label. The file decides; no class list is written in code.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -82,7 +83,7 @@ def load_nomenclature(name: str) -> Nomenclature:
         if not path.is_file():
             raise RecipeError(f"The nomenclature file {name} does not exist.")
         try:
-            return _parse(path.stem, path.read_text(encoding="utf-8"))
+            return _parse(path.stem, path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
             raise RecipeError(f"The nomenclature file {name} is not UTF-8 text; save it as UTF-8.") from None
     shipped = resources.files("reben_dask.patches") / "nomenclatures" / f"{name}.csv"
@@ -105,9 +106,13 @@ def _parse(name: str, text: str) -> Nomenclature:
     if not {"code", "class"} <= set(rows.fieldnames or ()):
         raise RecipeError(f"The nomenclature {name} has the columns {rows.fieldnames}; it needs code and class.")
     try:
-        class_of = {int(row["code"]): row["class"] or None for row in rows}
+        pairs = [(int(row["code"]), row["class"] or None) for row in rows]
     except (TypeError, ValueError) as error:
         raise RecipeError(f"The nomenclature {name} has a code that is not a number: {error}.") from None
+    class_of = dict(pairs)
+    if len(class_of) < len(pairs):
+        twice = next(code for code, count in Counter(code for code, _ in pairs).items() if count > 1)
+        raise RecipeError(f"The nomenclature {name} has the code {twice} more than once.")
     if bad := [code for code in class_of if not 0 < code < UNLABELED_CODE]:
         raise RecipeError(f"The nomenclature {name} has the code {bad[0]}; codes are 1 to {UNLABELED_CODE - 1}.")
     return Nomenclature(name, class_of)

@@ -50,6 +50,13 @@ class Sky(_Part):
     shadow: tuple[SclValue, ...]
     flag_from: float = Field(gt=0, le=1)
 
+    @model_validator(mode="after")
+    def _counts_each_value_once(self) -> Self:
+        values = [*self.snow, *self.cloud, *self.shadow]
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            raise ValueError(f"the SCL value {twice[0]} is named twice, and its pixels would count twice")
+        return self
+
 
 class Recipe(_Part):
     """Everything that makes one dataset differ from another.

@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.job.tally import EMPTY_TALLY, add_up, tally, total
@@ -54,6 +54,7 @@ def _counts(table: pd.DataFrame) -> dict[tuple[str, str, str, str], int]:
     return counts
 
 
+@settings(deadline=None)
 @given(PATCHES)
 def test_counts_are_those_of_a_loop(rows: list[tuple[object, ...]]) -> None:
     expected: Counter[tuple[str, str, str]] = Counter()
@@ -72,6 +73,7 @@ def test_counts_are_those_of_a_loop(rows: list[tuple[object, ...]]) -> None:
     assert counts == {key: count for key, count in expected.items() if count}
 
 
+@settings(deadline=None)
 @given(PATCHES)
 def test_a_tally_has_one_shape(rows: list[tuple[object, ...]]) -> None:
     table = tally(_frame(rows))
@@ -80,6 +82,7 @@ def test_a_tally_has_one_shape(rows: list[tuple[object, ...]]) -> None:
     assert set(table["tile"]) == {"T1"}
 
 
+@settings(deadline=None)
 @given(st.lists(PATCHES, max_size=4))
 def test_tallies_add_up(tiles: list[list[tuple[object, ...]]]) -> None:
     frames = [_frame(rows, f"T{number}") for number, rows in enumerate(tiles)]

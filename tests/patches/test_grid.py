@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid, ShapeYX
@@ -78,12 +78,14 @@ def test_a_patch_is_a_whole_number_of_pixels(resolution: int) -> None:
         FULL.patch_px(resolution)
 
 
+@settings(deadline=None)
 @given(grids())
 def test_indices_go_down_each_column(grid: PatchGrid) -> None:
     expected = [(x, y) for x in range(grid.shape_yx.x) for y in range(grid.shape_yx.y)]
     assert list(zip(*(axis.tolist() for axis in grid.indices_xy()), strict=True)) == expected
 
 
+@settings(deadline=None)
 @given(grids())
 def test_index_order_is_the_order_of_the_names(grid: PatchGrid) -> None:
     ids = patch_ids("T", *(axis.tolist() for axis in grid.indices_xy()), grid.digits)
@@ -92,6 +94,7 @@ def test_index_order_is_the_order_of_the_names(grid: PatchGrid) -> None:
     assert len({len(name) for name in ids}) <= 1
 
 
+@settings(deadline=None)
 @given(grids())
 def test_bounds_are_counted_from_the_upper_left_corner(grid: PatchGrid) -> None:
     side = grid.patch_m
@@ -104,6 +107,7 @@ def test_bounds_are_counted_from_the_upper_left_corner(grid: PatchGrid) -> None:
     assert grid.bounds().dtype == np.int64
 
 
+@settings(deadline=None)
 @given(grids())
 def test_covered_bounds_enclose_all_patches(grid: PatchGrid) -> None:
     rows, columns = grid.tile_m.y // grid.patch_m, grid.tile_m.x // grid.patch_m
@@ -114,6 +118,7 @@ def test_covered_bounds_enclose_all_patches(grid: PatchGrid) -> None:
         assert (*boxes.min(axis=0)[:2], *boxes.max(axis=0)[2:]) == expected
 
 
+@settings(deadline=None)
 @given(grids())
 def test_border_distance_counts_the_left_over_strip(grid: PatchGrid) -> None:
     side, (height, width) = grid.patch_m, grid.tile_m
@@ -125,6 +130,7 @@ def test_border_distance_counts_the_left_over_strip(grid: PatchGrid) -> None:
     assert grid.border_distance().tolist() == expected
 
 
+@settings(deadline=None)
 @given(grids(), st.sampled_from([20, 60]), st.booleans())
 def test_blocks_are_plain_slices(grid: PatchGrid, resolution: int, with_strip: bool) -> None:  # noqa: FBT001
     side = grid.patch_m // resolution
@@ -145,6 +151,7 @@ def test_blocks_of_a_full_tile_are_a_view(resolution: int) -> None:
     assert blocks.shape == (91, 91, 1200 // resolution, 1200 // resolution)
 
 
+@settings(deadline=None)
 @given(grids(), st.sampled_from([(), (3,), (2, 2)]))
 def test_name_order_of_values_by_row_and_column(grid: PatchGrid, inner: tuple[int, ...]) -> None:
     values = np.arange(grid.size * int(np.prod(inner))).reshape(*grid.shape_yx, *inner)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -197,6 +197,7 @@ def test_labels_of_the_published_map(data_dir: Path) -> None:
     assert columns["labeled_fraction"][0] == 1.0
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         np.uint16,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
@@ -116,6 +116,7 @@ def test_indices_are_padded_alike(indices: str) -> None:
         parse_patch_name(f"{V2_SCENE}_{indices}")
 
 
+@settings(deadline=None)
 @given(SCENES, st.integers(0, 9999), st.integers(0, 9999), st.integers(0, 4))
 def test_names_come_back(scene: str, x: int, y: int, padding: int) -> None:
     digits = max(padding, len(str(max(x, y)))) if padding else 1
@@ -126,6 +127,7 @@ def test_names_come_back(scene: str, x: int, y: int, padding: int) -> None:
     assert patch_ids(scene, [x], [y], digits) == [name]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.from_regex(r"S2A_[0-9A-Z_]{0,9}_\d{1,5}_\d{1,5}"))
 def test_anything_else_is_refused_or_comes_back(text: str) -> None:
     try:

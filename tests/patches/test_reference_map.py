@@ -143,8 +143,8 @@ def test_real_polygons_in_the_system_of_the_official_map(data_dir: Path) -> None
 def test_one_map_in_two_systems_gives_the_same_codes(data_dir: Path) -> None:
     """EPSG:25830 as found, and reprojected to EPSG:3035: 4 of 2,692,800 pixels differ.
 
-    Reprojecting back leaves each vertex within about a millimetre of its place, and the centres of those pixels lie as near
-    to a border as that.
+    Reprojecting back leaves each vertex within about a millimetre of its place, and the centres of those pixels lie
+    as near to a border as that.
     """
     found = _landcover(data_dir / "landcover" / "clc_lanjaron_original_25830.gpkg", "clc")
     reprojected = _landcover(data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg", "U2018_CLC2018_V2020_20u1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.patches.candidates import Scene, candidate_patches
@@ -55,6 +55,7 @@ def test_the_month_is_that_of_utc(time: str, season: str) -> None:
     assert season_of(datetime.fromisoformat(time), METEOROLOGICAL) == season
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(2015, 6, 23), datetime(2040, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001
 def test_the_same_instant_has_one_season(moment: datetime, minutes: int) -> None:
     instant = moment.replace(tzinfo=UTC)

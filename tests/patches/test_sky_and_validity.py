@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -38,6 +38,7 @@ def _patches(image: np.ndarray, side: int) -> list[list[int]]:
     ]
 
 
+@settings(deadline=None)
 @given(
     _shapes(3).flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 12) | st.just(255))),
     st.sampled_from([1 / 9, 2 / 9, 5 / 9, 1.0]),
@@ -120,6 +121,7 @@ def test_sky_of_no_patches() -> None:
     assert [str(kind) for kind in columns.dtypes] == ["float64"] * 3 + ["bool"] * 2
 
 
+@settings(deadline=None)
 @given(_shapes(2).flatmap(lambda shape: hnp.arrays(np.uint16, shape, elements=st.sampled_from([0, 0, 1, 65_535]))))
 def test_nodata_is_that_of_a_loop(dn: np.ndarray) -> None:
     counts = nodata_pixels(dn, _grid(dn, 60, 120), 60)

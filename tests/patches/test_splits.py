@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import geographic_split as split_in_whole_metres
 
@@ -82,6 +82,7 @@ def test_squares_are_concentric(cells: int) -> None:
     assert outwards == sorted(outwards)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 97).flatmap(lambda test: st.tuples(st.just(test), st.integers(1, 98 - test))),
     st.integers(1, 24),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from distributed.protocol import pickle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
@@ -358,24 +359,45 @@ def test_a_damaged_zip_is_opened_or_refused(shell: Path, tmp_path: Path, data: s
         assert str(damaged) in str(error)  # noqa: PT017
 
 
-def test_a_zip_with_damaged_metadata(shell: Path, tmp_path: Path) -> None:
-    path = _zip(shell, tmp_path / "x.zip", "")
+def _tamper(path: Path, where: str, offset: int, value: bytes) -> None:
+    """Overwrite bytes of the product's metadata file in an archive: in its entry, its header or its data."""
+    content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(METADATA)
-    content = bytearray(path.read_bytes())
-    start = info.header_offset + 30 + len(METADATA)
-    content[start : start + info.compress_size] = b"\xff" * info.compress_size
+        entry = content.index(METADATA.encode(), archive.start_dir) - 46
+    start = {"entry": entry, "header": info.header_offset, "data": info.header_offset + 30 + len(METADATA)}[where]
+    content[start + offset : start + offset + len(value)] = value
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("where", "offset", "value"),
+    [
+        ("entry", 0, b"XX"),
+        ("entry", 6, b"\xff"),
+        ("entry", 8, b"\x01"),
+        ("entry", 10, b"\x63"),
+        ("entry", 16, b"\0\0\0\0"),
+        ("entry", 42, b"\xff\xff\xff\x7f"),
+        ("header", 0, b"XX"),
+        ("header", 30, b"XX"),
+        ("data", 0, b"\xff" * 100),
+        ("data", 100, b"\0" * 100),
+    ],
+    ids=["signature", "version", "password", "method", "checksum", "place", "header", "name", "data", "more data"],
+)
+def test_a_zip_that_cannot_be_unpacked(shell: Path, tmp_path: Path, where: str, offset: int, value: bytes) -> None:
+    path = _zip(shell, tmp_path / "x.zip", "")
+    open_tile(path)
+    _tamper(path, where, offset, value)
     assert str(path) in _refused(lambda: open_tile(path))
 
 
-def test_a_zip_with_a_password(shell: Path, tmp_path: Path) -> None:
-    path = _zip(shell, tmp_path / "x.zip", "")
+def test_a_zip_with_names_that_are_not_text(shell: Path, tmp_path: Path) -> None:
+    path = _zip(shell, tmp_path / "x.zip", "wörld/")
     content = path.read_bytes()
-    # Bit 0 of the flags, in each header of a file and in its entry of the directory, says "encrypted".
-    content = content.replace(b"PK\x03\x04\x14\0\0\0", b"PK\x03\x04\x14\0\1\0")
-    content = content.replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0")
-    path.write_bytes(content)
+    assert content.count("wörld".encode()) > 2
+    path.write_bytes(content.replace("wörld".encode(), b"w\xff\xffrld"))
     assert str(path) in _refused(lambda: open_tile(path))
 
 
@@ -409,6 +431,18 @@ def test_an_image_that_is_cut_short(product: Path, tmp_path: Path, share: float,
     assert "download it again" in message
     assert str(path) in message
     assert message.endswith(f"{image.name}")
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_the_error_can_be_sent_to_another_process(product: Path, share: float) -> None:
+    """What a worker raises is pickled with the errors that led to it, and GDAL's own cannot be read back."""
+    image = _image(product, "B08_10m")
+    os.truncate(image, int(share * image.stat().st_size))
+    with pytest.raises(InputError) as caught:
+        read_band(open_tile(product), "B08")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is InputError
+    assert str(again) == str(caught.value)
 
 
 def test_a_cube_of_an_image_that_is_no_image(product: Path) -> None:

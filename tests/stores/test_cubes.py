@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import warnings
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ import xarray as xr
 import zarr
 
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.stores import cubes
 from reben_dask.stores.cubes import CubeLayout, consolidate, create_cube, create_store, write_band, write_reference_map
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B11"), 60: ("B01", "B09")}
@@ -153,29 +154,47 @@ def test_tasks_may_be_repeated(written: tuple[Path, CubeLayout]) -> None:
     _assert_pixels(store, layout)
 
 
-@pytest.mark.parametrize("groups", [0, 1, 2, 3])
-def test_a_creation_that_was_interrupted_may_be_repeated(
-    store: Path, monkeypatch: pytest.MonkeyPatch, groups: int
-) -> None:
-    """The worker may be lost after any of the groups; the task comes back on another."""
-    layout = _layout()
-    whole, begun = cubes._write_group, []
+class _LostWorkerError(Exception):
+    pass
 
-    def interrupted(*arguments: Any) -> None:
-        if len(begun) == groups:
-            raise KeyboardInterrupt
-        begun.append(arguments)
-        whole(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(cubes, "_write_group", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+def _create_until(step: int, store: Path, layout: CubeLayout) -> bool:
+    """Begin a cube on a worker that is lost before its ``step``-th write of metadata; whether there was one."""
+    steps = count()
+
+    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if next(steps) == step:
+                raise _LostWorkerError
+            return write(*arguments, **options)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xr.Dataset, "to_zarr", counted(xr.Dataset.to_zarr))
+        patch.setattr(zarr, "consolidate_metadata", counted(zarr.consolidate_metadata))
+        try:
             create_cube(store, layout)
-    create_cube(store, layout)
-    for band, dn in _pixels(layout).items():
-        write_band(store, layout, band, dn)
-    write_reference_map(store, layout.tile, _codes(layout))
-    _assert_pixels(store, layout)
+        except _LostWorkerError:
+            return True
+    return False
+
+
+def test_a_creation_that_was_interrupted_may_be_repeated(tmp_path: Path) -> None:
+    """The task comes back on another worker, whatever the lost one had written."""
+    for step in count():
+        store, layout = tmp_path / f"{step}.zarr", _layout()
+        create_store(store, {})
+        was_interrupted = _create_until(step, store, layout)
+        create_cube(store, layout)
+        for band, dn in _pixels(layout).items():
+            write_band(store, layout, band, dn)
+        write_reference_map(store, layout.tile, _codes(layout))
+        _assert_pixels(store, layout)
+        assert zarr.open_group(store / layout.tile, mode="r").metadata.consolidated_metadata is not None
+        if not was_interrupted:
+            break
+    assert step >= 4
 
 
 def test_tiles_do_not_disturb_each_other(store: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
@@ -95,6 +95,7 @@ def test_values_of_24_published_pairs_come_back(data_dir: Path) -> None:
         assert encode_bands(load(value)) == value, key
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.from_regex(r"[A-Z]{1,3}[0-9]{0,2}", fullmatch=True), st.integers(1, 5), min_size=1, max_size=13),
     st.sampled_from([np.uint16, np.float32]),
@@ -127,6 +128,7 @@ def test_the_planned_size_is_an_upper_bound(bands: dict[int, tuple[str, ...]]) -
 # Division into shards
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 20))
 def test_each_kept_patch_is_in_exactly_one_shard_in_order(counts: list[int], shards: int) -> None:
     kept = [(Path(f"T{number:02d}.parquet"), count) for number, count in enumerate(counts)]

@@ -16,6 +16,7 @@ from defusedxml.ElementTree import fromstring
 from reben_dask.errors import InputError
 from reben_dask.sources.sentinel2.bands import PHYSICAL_BANDS
 
+PASSED = "PASSED"
 QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
 
 
@@ -97,8 +98,8 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
         images=tuple((image.text or "").strip() for image in granules[0].iterfind(".//{*}IMAGE_FILE")),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
-        # Sorted, a FAILED comes before a PASSED of the same indicator, and the first one counts.
-        quality=dict(sorted(_quality(root), reverse=True)),
+        # Of several outcomes of one indicator, one that is not PASSED comes later here, and counts.
+        quality=dict(sorted(_quality(root), key=lambda check: check[1] != PASSED)),
     )
 
 

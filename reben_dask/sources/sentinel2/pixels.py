@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,15 +54,13 @@ def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[An
 
     Each call opens the file anew, as GDAL's datasets must not be shared between threads.
     """
-    with _opened(tile, image) as dataset:
-        pixels: npt.NDArray[Any] = dataset.read(1, window=window)
+    pixels: npt.NDArray[Any] = _with_image(tile, image, lambda dataset: dataset.read(1, window=window))
     return pixels
 
 
 def block_rows(tile: Tile, image: str) -> int:
     """Height in pixels of the blocks in which an image is stored; reads the file's header."""
-    with _opened(tile, image) as dataset:
-        height: int = dataset.block_shapes[0][0]
+    height: int = _with_image(tile, image, lambda dataset: dataset.block_shapes[0][0])
     return height
 
 
@@ -86,14 +83,12 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     return np.where(dn == 0, np.uint16(0), shifted)
 
 
-@contextmanager
-def _opened(tile: Tile, image: str) -> Iterator[rasterio.DatasetReader]:
+def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], Any]) -> Any:
     path = tile.images[image]
     try:
         with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
             _check_place(tile, image, dataset)
-            yield dataset
-            return
+            return use(dataset)
     except (RasterioError, OSError) as error:
         cause = _cause(error)
     # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from a worker to the client.

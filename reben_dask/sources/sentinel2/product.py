@@ -11,7 +11,7 @@ from reben_dask.errors import InputError
 from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
 from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
-from reben_dask.sources.sentinel2.metadata import ProductMetadata, parse_geocoding, parse_product_metadata
+from reben_dask.sources.sentinel2.metadata import PASSED, ProductMetadata, parse_geocoding, parse_product_metadata
 
 _PRODUCT = re.compile(r"(?P<tile>S2[A-D]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T(?P<mgrs>\d{2}[A-Z]{3}))_\d{8}T\d{6}")
 _IMAGE = re.compile(r"_(?P<band>[A-Z0-9]{3})_(?P<resolution>\d\d)m$")
@@ -63,7 +63,7 @@ class Tile:
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
         """Indicators among those asked for that are present and did not pass."""
-        return [name for name in indicators if self.quality.get(name, "PASSED") != "PASSED"]
+        return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
     def require(self, bands: tuple[str, ...]) -> None:
         """Make sure that the product holds each of ``bands`` at its native resolution.
