@@ -12,6 +12,7 @@ from pathlib import Path
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
+from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
@@ -55,6 +56,15 @@ class ClusterOptions:
         """Address of a running scheduler, from the option or from Dask's configuration."""
         configured: str | None = dask.config.get("scheduler-address", None)
         return self.scheduler or (None if self.scheduler_file else configured)
+
+    def __post_init__(self) -> None:
+        embedded = (self.workers, self.threads, self.memory_limit, self.dashboard_address)
+        if not self.is_embedded and any(option is not None for option in embedded):
+            raise ClusterError(
+                f"Workers, threads, memory and dashboard are those of the scheduler at "
+                f"{self.address or self.scheduler_file}; leave their options out, or take scheduler-address out of "
+                "Dask's configuration to have an embedded cluster."
+            )
 
     @property
     def is_embedded(self) -> bool:
@@ -108,14 +118,21 @@ def loopback_unless_asked(address: str) -> str:
 @contextmanager
 def _embedded(options: ClusterOptions) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=threads,
-        memory_limit=memory,
-        processes=True,
-        dashboard_address=loopback_unless_asked(options.dashboard_address or ":8787"),
-        silence_logs=logging.CRITICAL if options.quiet else logging.WARNING,
-    )
+    dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
+    try:
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=memory,
+            processes=True,
+            dashboard_address=dashboard,
+            silence_logs=logging.CRITICAL if options.quiet else logging.WARNING,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"The embedded cluster does not start, with its dashboard at {dashboard} ({error.__cause__ or error}); "
+            "set --dashboard-address to another port, such as :0 for any that is free."
+        ) from None
     with cluster, Client(cluster) as client:
         yield client
 
@@ -131,11 +148,13 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
     target = {"address": options.address} if options.address else {"scheduler_file": str(options.scheduler_file)}
     try:
         client = Client(**target, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
         raise ClusterError(
             f"No Dask scheduler answers at {where} within {CONNECT_TIMEOUT_S} s ({type(error).__name__}); "
             "start one with `dask scheduler`, or leave the option out to use an embedded cluster."
         ) from error
+    except (ValueError, TypeError, AssertionError, LookupError) as error:
+        raise ClusterError(f"{where} is not the address of a Dask scheduler that can be used ({error}).") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
@@ -173,10 +192,33 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
 
 
 def _memory(text: str | None) -> int | None:
+    if text is None:
+        return None
     try:
-        return parse_bytes(text) if text else None
+        amount = int(parse_bytes(text))
     except ValueError:
-        raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.") from None
+        amount = 0
+    if amount <= 0:
+        raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.")
+    return amount
+
+
+@contextmanager
+def explain_lost_workers() -> Iterator[None]:
+    """Say what to change when a task has ended several workers, which is nearly always a matter of memory.
+
+    Raises
+    ------
+    ClusterError
+        Instead of :class:`distributed.scheduler.KilledWorker`.
+    """
+    try:
+        yield
+    except KilledWorker as error:
+        raise ClusterError(
+            f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
+            "give workers more (--memory-limit), or fewer threads (--threads)."
+        ) from None
 
 
 def thread_count(client: Client) -> int:

@@ -43,6 +43,8 @@ def spread(args: list[str]) -> list[str]:
         if is_open and not arg.startswith("-") and spread_out[-1] != OPTION_OF_MANY:
             spread_out.append(OPTION_OF_MANY)
         if arg.startswith("-"):
+            if spread_out and spread_out[-1] == OPTION_OF_MANY:
+                raise click.UsageError(f"{OPTION_OF_MANY} needs a path, but is followed by {arg}.")
             is_open = arg == OPTION_OF_MANY
         spread_out.append(arg)
     return spread_out

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 from distributed import Client, Future, as_completed
@@ -62,11 +61,11 @@ def build_dataset(
     Exception
         The error of the first task that fails, as it was raised on the worker.
     """
-    tasks = _Tasks(client, uuid4().hex[:12])
+    tasks = _Tasks(client, output.job)
     seconds: dict[str, float] = {}
     with _clock(seconds, "landcover"):
         codes = plan.nomenclature.codes
-        tasks.run("sort-landcover", sort_landcover, plan.landcover, output.landcover, known_codes=codes)
+        tasks.run("sort-landcover", sort_landcover, plan.landcover, output.landcover, known_codes=codes, area=plan.area)
         progress.advance("landcover")
     with _clock(seconds, "tiles"):
         tallies = _build_tiles(tasks, plan, output, progress)
@@ -119,9 +118,11 @@ def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFram
         tasks.submit(f"lmdb-{number:05d}", export_lmdb, output.lmdb / name, ranges, output.cubes, name, topic)
         for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
     ]
-    for future in as_completed(futures):
-        future.result()
-    tasks.client.unsubscribe_topic(topic)
+    try:
+        for future in as_completed(futures):
+            future.result()
+    finally:
+        tasks.client.unsubscribe_topic(topic)
     progress.finish("lmdb")
     if not single:
         write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)

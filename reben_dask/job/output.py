@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
+
+import psutil
 
 from reben_dask.errors import OutputError
+from reben_dask.job.record import RECORD_FILE
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
-_BUILDING = ".building"
+_BUILDING = ".building-"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,17 @@ class Output:
     ----------
     root : Path
         The folder that the user asked for, absolute.
+    job : str
+        Unique to this job, so that tasks of an earlier one that still run somewhere cannot write into this one.
     """
 
     root: Path
+    job: str = field(default_factory=lambda: uuid4().hex[:12])
 
     @property
     def building(self) -> Path:
         """Where artefacts stand while they are made."""
-        return self.root / _BUILDING
+        return self.root / f"{_BUILDING}{self.job}"
 
     @property
     def cubes(self) -> Path:
@@ -63,44 +73,89 @@ class Output:
         Raises
         ------
         OutputError
-            If the folder holds anything but the remains of an unfinished job, and ``overwrite`` is not set; or if it
-            cannot be a folder.
+            If the folder holds anything but the remains of an unfinished job, and ``overwrite`` is not set; if what
+            ``overwrite`` would replace was not made by this program; or if it cannot be a folder.
         """
         if self.root.exists() and not self.root.is_dir():
             raise OutputError(f"The output {self.root} is a file; give a folder.")
-        found = sorted(path.name for path in self.root.glob("*") if path.name != _BUILDING)
+        found = sorted(path.name for path in self.root.glob("*") if not _is_ours_unfinished(path.name))
         if found and not overwrite:
             shown = ", ".join(found[:3]) + ", …" * (len(found) > 3)
             raise OutputError(
                 f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
                 "or --overwrite to replace the dataset in it once the new one is complete."
             )
+        foreign = [name for name in found if name in ARTEFACTS]
+        if foreign and not (self.root / "run" / RECORD_FILE).is_file():
+            raise OutputError(
+                f"{self.root / foreign[0]} is in the way, and is not part of a dataset of this program "
+                f"(there is no run/{RECORD_FILE}); move it, or give a new folder."
+            )
 
     def begin(self) -> None:
-        """Make the hidden folder, without the remains of an earlier job that did not finish.
+        """Own the folder, one job at a time, and clear what jobs that did not finish have left.
 
         Raises
         ------
         OutputError
-            If the folder cannot be written.
+            If another job is writing to the folder, or it cannot be written.
         """
         try:
-            shutil.rmtree(self.building, ignore_errors=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            for remains in self.root.glob(f"{_BUILDING}*"):
+                shutil.rmtree(remains, ignore_errors=True)
             self.run.mkdir(parents=True)
         except OSError as error:
             raise OutputError(f"The output folder {self.root} cannot be written ({error.strerror}).") from None
 
+    def release(self) -> None:
+        """Let other jobs have the folder."""
+        if self._lock_owner() == self._owner:
+            self._lock.unlink()
+
     def publish(self) -> None:
-        """Put the finished artefacts in their places, replacing those of an earlier job, and nothing else."""
-        (self.root / "run" / "record.json").unlink(missing_ok=True)
+        """Put the finished artefacts in their places; those of an earlier job are deleted when all are there."""
+        old = self.building / "old"
+        old.mkdir()
         for name in ARTEFACTS:
-            _remove(self.root / name)
+            if (self.root / name).exists() or (self.root / name).is_symlink():
+                (self.root / name).rename(old / name)
+        for name in ARTEFACTS:
             (self.building / name).rename(self.root / name)
         shutil.rmtree(self.building)
+        self.release()
+
+    @property
+    def _lock(self) -> Path:
+        return self.root / _LOCK
+
+    @property
+    def _owner(self) -> str:
+        return f"{socket.gethostname()} {os.getpid()} {self.job}"
+
+    def _lock_owner(self) -> str | None:
+        return self._lock.read_text(encoding="utf-8") if self._lock.exists() else None
+
+    def _take_lock(self) -> None:
+        owner = self._lock_owner()
+        if owner is not None and (owner == self._owner or _is_gone(owner)):
+            self._lock.unlink()
+        try:
+            with self._lock.open("x", encoding="utf-8") as file:
+                file.write(self._owner)
+        except FileExistsError:
+            raise OutputError(
+                f"Another job is writing to {self.root} (host, process and job: {owner}); wait for it, or give another "
+                f"folder. If it is gone, delete {self._lock}."
+            ) from None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_ours_unfinished(name: str) -> bool:
+    return name == _LOCK or name.startswith(_BUILDING)
+
+
+def _is_gone(owner: str) -> bool:
+    """Whether the process that made a lock is known to be gone; of another host nothing is known."""
+    host, process, _ = [*owner.split(), "", "", ""][:3]
+    return host == socket.gethostname() and process.isdigit() and not psutil.pid_exists(int(process))

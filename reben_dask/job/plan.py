@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import shapely
+
 from reben_dask.errors import InputError
 from reben_dask.patches.candidates import Scene
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.join import search_area
 from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.recipes import Recipe
 from reben_dask.sources.countries import missing_countries
@@ -98,6 +101,12 @@ class Plan:
     def is_usable(self, tile: Tile) -> bool:
         """Whether a tile passed the quality indicators that the recipe looks at."""
         return not tile.failed_quality(self.recipe.quality_indicators)
+
+    @property
+    def area(self) -> shapely.Geometry:
+        """Area of the usable tiles in the system of the map, with a margin; no polygon outside it is needed."""
+        areas = [search_area(self.grid(tile), self.landcover.crs) for tile in self.usable]
+        return shapely.union_all([area for area in areas if area.is_valid])
 
     @property
     def candidates(self) -> int:

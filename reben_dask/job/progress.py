@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Self
 
 from rich.console import Console
@@ -16,7 +17,7 @@ TITLES = {
     "metadata": "Metadata files",
     "lmdb": "LMDB",
 }
-_LINES = 4
+_LINES = 10
 """Lines of each stage where there is no terminal."""
 
 
@@ -34,6 +35,8 @@ class StageProgress:
     def __init__(self, console: Console, totals: Mapping[str, int]) -> None:
         self._console, self._totals = console, dict(totals)
         self._done = dict.fromkeys(totals, 0)
+        # Workers' messages arrive in the thread of Dask's event loop.
+        self._lock = Lock()
         self._bars = Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(),
@@ -63,8 +66,9 @@ class StageProgress:
 
     def advance(self, stage: str, steps: int = 1) -> None:
         """Some more of a stage is done."""
-        before, total = self._done[stage], self._totals[stage]
-        self._done[stage] = done = min(before + steps, total)
+        with self._lock:
+            before, total = self._done[stage], self._totals[stage]
+            self._done[stage] = done = min(before + steps, total)
         self._bars.start_task(self._ids[stage])
         self._bars.update(self._ids[stage], completed=done)
         if not self._console.is_terminal and _LINES * done // total > _LINES * before // total:

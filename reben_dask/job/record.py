@@ -14,6 +14,7 @@ import pandas as pd
 import rasterio
 import yaml
 
+from reben_dask import __version__
 from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
 from reben_dask.sources.sentinel2.archive import open_product
@@ -24,7 +25,7 @@ RECIPE_FILE = "recipe.yaml"
 COUNTS_FILE = "counts.csv"
 REPORT_FILE = "performance.html"
 
-_LIBRARIES = ("reben_dask", "dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "numpy", "pandas", "pyarrow")
+_LIBRARIES = ("dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "numpy", "pandas", "pyarrow")
 _LIBRARIES_OF_PIXELS = ("rasterio", "safetensors", "shapely", "xarray", "zarr")
 
 
@@ -34,6 +35,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": plan.recipe.model_dump(mode="json"),
         "classes": list(plan.nomenclature.classes),
+        "class_of_code": {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())},
         "inputs": {
             "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
             "landcover": {**vars(plan.landcover), "bytes": Path(plan.landcover.path).stat().st_size},
@@ -62,7 +64,12 @@ def _counts(tallies: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _versions() -> dict[str, str]:
     libraries = {name: version(name) for name in (*_LIBRARIES, *_LIBRARIES_OF_PIXELS)}
-    return {"python": platform.python_version(), "gdal": rasterio.__gdal_version__, **libraries}
+    return {
+        "reben_dask": __version__,
+        "python": platform.python_version(),
+        "gdal": rasterio.__gdal_version__,
+        **libraries,
+    }
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from dask.utils import format_bytes
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
@@ -63,7 +64,7 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     console.print(_classes(tallies))
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     for name, what in _MADE.items():
-        console.print(f"  {name:<{max(map(len, _MADE))}}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 
 
 def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
@@ -87,7 +88,7 @@ def _classes(tallies: pd.DataFrame) -> Table:
     counts = counts.reindex(columns=list(SPLITS), fill_value=0)
     table = _table("Classes of kept patches", "class", *SPLITS, "all")
     for name, row in counts.iterrows():
-        table.add_row(str(name), *(f"{int(count):,}" for count in row), f"{int(row.sum()):,}")
+        table.add_row(Text(str(name)), *(f"{int(count):,}" for count in row), f"{int(row.sum()):,}")
     return table
 
 

@@ -55,7 +55,8 @@ def run_batches(
     try:
         window.fill(waiting)
         for future, stage, is_last in window:
-            result = future.result()
+            if is_last or future.status == "error":
+                result = future.result()
             advance(stage)
             if is_last:
                 yield result

@@ -68,7 +68,8 @@ def _parse(name: str, text: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is also a missing one, and the spelling is what helps.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise RecipeError(f"The recipe {name} cannot be used: {_explain(first)}") from None
 
 
@@ -80,7 +81,7 @@ def _explain(problem: Any) -> str:
         return f"the key {where} is unknown" + (f"; did you mean {near[0]}?" if near else ".")
     if problem["type"] == "missing":
         return f"the key {where} is missing."
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{where} is {problem['input']!r}: {message[0].lower()}{message[1:]}."
 
 

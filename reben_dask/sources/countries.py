@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyogrio
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     import geopandas
 
 
-@lru_cache(maxsize=4)
 def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDataFrame:
     """Read the polygons of countries from a vector file.
 
@@ -40,12 +38,13 @@ def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDat
         table = pyogrio.read_dataframe(path)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise InputError(f"The countries file {path} cannot be read: {error}.") from None
-    if table.crs is None:
-        raise InputError(f"The countries file {path} has no coordinate reference system.")
+    if "geometry" not in table or table.crs is None:
+        raise InputError(f"The countries file {path} has no polygons with a coordinate reference system.")
     column = _name_column(table, names)
     if column is None:
         wanted = ", ".join(names) if names else "any country"
         raise InputError(f"The countries file {path} has no column that names {wanted}; give a file with their names.")
+    table = table[~(table.geometry.isna() | table.geometry.is_empty)]
     chosen = table if names is None else table[table[column].isin(names)]
     return chosen[[column, "geometry"]].rename(columns={column: "country"}).reset_index(drop=True)
 
@@ -60,6 +59,6 @@ def _name_column(table: Any, names: tuple[str, ...] | None) -> str | None:
     texts = [column for column in table.columns if column != "geometry" and table[column].dtype.kind in "OUT"]
     if names is None:
         return next((column for column in texts if column.lower() in {"name", "country", "admin"}), None)
-    matches = {column: table[column].isin(names).sum() for column in texts}
+    matches = {column: table.loc[table[column].isin(names), column].nunique() for column in texts}
     best = max(matches, key=lambda column: int(matches[column]), default=None)
     return best if best is not None and matches[best] else None

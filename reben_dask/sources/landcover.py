@@ -86,7 +86,13 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
     raise InputError(_explain_columns(path, descriptions, code_column))
 
 
-def sort_landcover(source: LandcoverMap, destination: Path, *, known_codes: Collection[int]) -> Path:
+def sort_landcover(
+    source: LandcoverMap,
+    destination: Path,
+    *,
+    known_codes: Collection[int],
+    area: shapely.Geometry | None = None,
+) -> Path:
     """Write a map as spatially sorted GeoParquet parts.
 
     Parameters
@@ -97,6 +103,8 @@ def sort_landcover(source: LandcoverMap, destination: Path, *, known_codes: Coll
         Folder for the parts; it is made, and replaced if an interrupted task has left one.
     known_codes : collection of int
         Codes that the nomenclature knows, labelled or not.
+    area : Geometry, optional
+        Part of the map that is needed, in its own system; by default all of it.
 
     Returns
     -------
@@ -108,9 +116,9 @@ def sort_landcover(source: LandcoverMap, destination: Path, *, known_codes: Coll
     InputError
         If a polygon has no code, or one outside ``known_codes``.
     """
-    table = pyogrio.read_dataframe(source.path, layer=source.layer, columns=[source.code_column])
+    table = _read(source, area)
     codes = _checked_codes(table[source.code_column], source, known_codes)
-    polygons = table[["geometry"]].assign(code=codes, order=np.arange(len(table), dtype=np.int64))
+    polygons = table[["geometry"]].assign(code=codes, order=table.index.to_numpy(np.int64))
     polygons = polygons[_is_polygon(polygons.geometry)]
     curve = polygons.geometry.hilbert_distance() if len(polygons) else polygons["order"]
     polygons = polygons.iloc[np.lexsort([polygons["order"], curve])].reset_index(drop=True)
@@ -141,6 +149,14 @@ def read_sorted_landcover(folder: Path) -> dask_geopandas.GeoDataFrame:
         # A part without polygons has no bounds, and then none of the partitions are known.
         frame.spatial_partitions = gpd.GeoSeries([shapely.Polygon()] * frame.npartitions, crs=frame.crs)
     return frame
+
+
+def _read(source: LandcoverMap, area: shapely.Geometry | None) -> gpd.GeoDataFrame:
+    """Codes and polygons, indexed by their row in the map: feature ids count from 0 or 1, as the format has it."""
+    wanted = {"layer": source.layer, "columns": [source.code_column], "fid_as_index": True}
+    first = pyogrio.read_dataframe(source.path, max_features=1, **wanted)
+    table = pyogrio.read_dataframe(source.path, mask=area, **wanted)
+    return table.set_axis(table.index - (first.index[0] if len(first) else 0))
 
 
 def _may_hold_polygons(kind: str) -> bool:
@@ -176,6 +192,7 @@ def _checked_codes(column: pd.Series[Any], source: LandcoverMap, known: Collecti
         first = int(np.flatnonzero(unknown)[0])
         raise InputError(
             f"The land-cover map {source.path} has the code {column.iloc[first]!r} (column {source.code_column}, "
-            f"row {first}; {int(unknown.sum())} rows in all have such), which the recipe's nomenclature does not know."
+            f"row {column.index[first]}; {int(unknown.sum())} rows in all have such), "
+            "which the recipe's nomenclature does not know."
         )
     return codes.astype(np.uint16).to_numpy()

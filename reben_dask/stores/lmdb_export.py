@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,7 +101,9 @@ def write_environment(
     ShardRecord
         First and last patch and counts.
     """
-    destination.mkdir(parents=True, exist_ok=True)
+    # An attempt that was interrupted has left an environment that would only grow.
+    shutil.rmtree(destination, ignore_errors=True)
+    destination.mkdir(parents=True)
     environment = lmdb.open(str(destination), map_size=SPARE_PAGES * PAGE_BYTES, readahead=False, sync=False)
     expected = sum(piece.stop - piece.start for piece in ranges)
     first = last = None

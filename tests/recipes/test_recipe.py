@@ -120,7 +120,7 @@ def test_a_copy_of_the_shipped_recipe_is_the_same(tmp_path: Path, suffix: str) -
         (_set("patch_size_m", 1200.5), "patch_size_m is 1200.5: input should be a valid integer"),
         (_set("bands", ["B02", "B10"]), "bands.1 is 'B10': input should be"),
         (_set("bands", []), "bands is []: "),
-        (_set("bands", "B02"), "bands is 'B02': input should be a valid tuple"),
+        (_set("bands", "B02"), "bands is 'B02': input should be a list"),
         (_set("harmonize", "perhaps"), "harmonize is 'perhaps': input should be a valid boolean"),
         (_set("nomenclature", None), "nomenclature is None: input should be a valid string"),
         (_set("labeled_fraction", 0.75), "labeled_fraction is 0.75: input should be a valid dictionary"),
@@ -136,7 +136,7 @@ def test_a_copy_of_the_shipped_recipe_is_the_same(tmp_path: Path, suffix: str) -
         (_set("sky.flag_from", 1.5), "sky.flag_from is 1.5: input should be less than or equal to 1"),
         (_set("sky.flag_from", 0), "sky.flag_from is 0: input should be greater than 0"),
         (_set("seasons.summer", [6, 13]), "seasons.summer.1 is 13: input should be less than or equal to 12"),
-        (_set("countries", "Austria"), "countries is 'Austria': input should be a valid tuple"),
+        (_set("countries", "Austria"), "countries is 'Austria': input should be a list"),
         (_set("name", "My Recipe"), "name is 'My Recipe': 'My Recipe' is not a plain name; use small letters"),
         (_set("name", "../reben"), "is not a plain name"),
         # Contradictions.

@@ -79,8 +79,11 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     ndarray of uint16
         ``max(dn + offset, 1)`` where ``dn`` is not 0.
     """
-    shifted = np.clip(dn.astype(np.int32) + offset, 1, np.iinfo(np.uint16).max).astype(np.uint16)
-    return np.where(dn == 0, np.uint16(0), shifted)
+    # A table of all values: a band of a full tile is 240 MB, and wider copies of it would decide a worker's memory.
+    highest = np.iinfo(np.uint16).max
+    table = np.clip(np.arange(highest + 1) + offset, 1, highest).astype(np.uint16)
+    table[0] = 0
+    return table[dn]
 
 
 def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], Any]) -> Any:
