@@ -227,6 +227,12 @@ def _warnings(plan: Plan) -> list[str]:
         for tile in plan.usable
         if SCENE_CLASSIFICATION not in tile.images
     ]
+    reach = shapely.box(*plan.landcover.bounds) if plan.landcover.bounds else None
+    found += [
+        f"{tile.name} lies outside the land-cover map; its patches will have no labels."
+        for tile in plan.usable
+        if reach is not None and not reach.intersects(search_area(plan.grid(tile), plan.landcover.crs))
+    ]
     if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
         found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
     return found

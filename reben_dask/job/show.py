@@ -13,7 +13,7 @@ from rich.text import Text
 from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
-from reben_dask.patches.decision import REASONS
+from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
@@ -61,7 +61,10 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
 def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFrame, seconds: float) -> None:
     """Print what became of the candidates, and where everything is."""
     console.print(_funnel(plan, tallies))
-    console.print(_classes(tallies))
+    if total(tallies, "status").get(KEPT):
+        console.print(_classes(tallies))
+    else:
+        console.print("No patch was kept; the reasons above say why.", style="yellow")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     for name, what in _MADE.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)

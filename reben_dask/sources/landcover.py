@@ -46,6 +46,8 @@ class LandcoverMap:
         Coordinate reference system.
     polygons : int
         Number of rows.
+    bounds : tuple of float or None
+        ``(minx, miny, maxx, maxy)`` of all rows in ``crs``, if the file keeps it.
     """
 
     path: str
@@ -53,6 +55,7 @@ class LandcoverMap:
     code_column: str
     crs: str
     polygons: int
+    bounds: tuple[float, ...] | None = None
 
 
 def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap:
@@ -82,7 +85,15 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
     for description in descriptions:
         column = _find_code_column(list(description["fields"]), code_column)
         if column and description["crs"]:
-            return LandcoverMap(path, description["layer_name"], column, description["crs"], description["features"])
+            bounds = description["total_bounds"] if description["features"] else None
+            return LandcoverMap(
+                path,
+                layer=description["layer_name"],
+                code_column=column,
+                crs=description["crs"],
+                polygons=description["features"],
+                bounds=None if bounds is None else tuple(map(float, bounds)),
+            )
     raise InputError(_explain_columns(path, descriptions, code_column))
 
 

@@ -149,3 +149,12 @@ def test_overwrite_replaces_only_a_complete_dataset(product: Path, landcover: Pa
     assert (out / "metadata.parquet").read_bytes() == before
     assert (out / "thesis.txt").read_text() == "mine"
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_map_of_somewhere_else_is_noticed(product: Path, data_dir: Path, tmp_path: Path) -> None:
+    elsewhere = data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg"
+    done = run_job("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "lies outside the land-cover map" in done.stdout
+    assert "No patch was kept" in done.stdout
+    assert set(gpd.read_parquet(tmp_path / "out" / "patches.parquet")["status"]) == {"rejected"}
