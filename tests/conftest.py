@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reben_dask.demo import DemoRegion, make_demo_region
+
+# A person's run looks for new failures; the run that decides about a change must not depend on luck.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
