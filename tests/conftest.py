@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 from hypothesis import settings
 
@@ -84,3 +86,14 @@ def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
     done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture
+def nothing_computes() -> Iterator[None]:
+    """Dask's default scheduler refuses to compute anything."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was computed that should have stayed lazy")
+
+    with dask.config.set(scheduler=refuse):
+        yield

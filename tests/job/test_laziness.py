@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import dask
 import pytest
 import rasterio
 
@@ -19,12 +17,6 @@ from reben_dask.sources.sentinel2 import find_products, open_cube, open_tile
 
 def _refuse(*_: object, **__: object) -> None:
     raise AssertionError("something was computed that should have stayed lazy")
-
-
-@pytest.fixture
-def nothing_computes() -> Iterator[None]:
-    with dask.config.set(scheduler=_refuse):
-        yield
 
 
 @pytest.fixture

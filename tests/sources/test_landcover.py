@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import dask
@@ -60,15 +60,6 @@ def opened_map(sorted_map: Path) -> OpenedMap:
     frame = read_sorted_landcover(sorted_map)
     lazy = frame.to_delayed()
     return frame, dict(zip([part.key for part in lazy], dask.compute(*lazy), strict=True))
-
-
-@pytest.fixture
-def nothing_computes() -> Iterator[None]:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("something was computed that should have stayed lazy")
-
-    with dask.config.set(scheduler=refuse):
-        yield
 
 
 def _squares(count: int, **columns: object) -> gpd.GeoDataFrame:

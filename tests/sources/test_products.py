@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-import dask
 import numpy as np
 import pytest
 import rasterio
@@ -96,15 +95,6 @@ FORMS = [
 def form(request: pytest.FixtureRequest, mini: Path, zips: dict[str, Path]) -> Path:
     """The small product in each form."""
     return {"folder": mini, **zips}[request.param]
-
-
-@pytest.fixture
-def nothing_computes() -> Iterator[None]:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("something was computed that should have stayed lazy")
-
-    with dask.config.set(scheduler=refuse):
-        yield
 
 
 def _image(product: Path, name: str) -> Path:
