@@ -18,7 +18,7 @@ from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.progress import StageProgress
 from reben_dask.job.record import REPORT_FILE, write_record
-from reben_dask.job.show import show_plan, show_result
+from reben_dask.job.show import show_note, show_plan, show_result
 from reben_dask.recipes import load_recipe
 
 
@@ -61,7 +61,7 @@ def run_job(
     plan = make_plan(**{**chosen, "recipe": load_recipe(chosen["recipe"])})
     show_plan(console, plan, output, options.describe())
     if shortage := disk_shortage(plan, output):
-        console.print(f"Note: {shortage}", style="yellow", highlight=False, soft_wrap=True)
+        show_note(console, shortage)
     if dry_run:
         return
     with connect(options) as client:

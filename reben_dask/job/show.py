@@ -34,7 +34,12 @@ def show_plan(console: Console, plan: Plan, output: Output, workers: str) -> Non
     for label, value in _plan_lines(plan, output, workers):
         console.print(f"  {label:<12}{value}", highlight=False, soft_wrap=True)
     for warning in plan.warnings:
-        console.print(f"Note: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        show_note(console, warning)
+
+
+def show_note(console: Console, text: str) -> None:
+    """Print one sentence that the user should know, but need not act on."""
+    console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str, str]]:
