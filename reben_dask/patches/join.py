@@ -1,20 +1,20 @@
 """The distributed spatial join of patches with the land-cover map.
 
 Both sides are spatially partitioned frames: the patches by tile, the map by the compact areas of its parts. A tile is
-joined with those partitions of the map that it overlaps, and with no others. Unlike :func:`dask_geopandas.sjoin`, the
-result keeps its polygons together by tile, which is the unit in which they are burnt into pixels: a polygon that
-touches a thousand patches travels once, not a thousand times.
+joined with those partitions of the map that it overlaps, and reads from them only what lies near. Unlike
+:func:`dask_geopandas.sjoin`, the result keeps its polygons together by tile, which is the unit in which they are burnt
+into pixels: a polygon that touches a thousand patches is read once, and none travels between workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dask_geopandas
 import geopandas as gpd
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 import shapely
-from dask.delayed import Delayed
 
 from reben_dask.errors import InputError
 from reben_dask.patches.grid import PatchGrid
@@ -23,7 +23,7 @@ MARGIN_M = 2_000
 """An edge that is straight in the map's projection is slightly bent in the tile's: 100 km of it by some 100 m."""
 
 
-def polygons_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[Delayed]]:
+def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
     """For each tile, the partitions of the map that it overlaps.
 
     Parameters
@@ -35,8 +35,8 @@ def polygons_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[Pa
 
     Returns
     -------
-    list of list of Delayed
-        Partitions of ``landcover``, lazily; nothing is computed.
+    list of list of int
+        Positions of partitions of ``landcover``, ascending; nothing is computed.
 
     Raises
     ------
@@ -46,33 +46,31 @@ def polygons_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[Pa
     partitions = landcover.spatial_partitions
     if partitions is None:
         raise InputError("The land-cover frame has no spatial partitions; sort it first (sort_landcover).")
-    parts = landcover.to_delayed()
-    return [
-        [parts[number] for number in sorted(partitions.sindex.query(search_area(grid, partitions.crs)))]
-        for grid in grids
-    ]
+    areas = search_areas(grids, partitions.crs)
+    tiles, found = partitions.sindex.query(areas)
+    return [np.sort(found[tiles == number]).tolist() for number in range(len(grids))]
+
+
+def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.object_]:
+    """For each tile, the box in the map's system outside which no polygon can reach its patches; shape ``(tile,)``."""
+    epsg = np.array([grid.epsg for grid in grids], int)
+    bounds = np.empty((len(grids), 4))
+    for zone in np.unique(epsg):
+        members = np.flatnonzero(epsg == zone)
+        edges = gpd.GeoSeries(_edges(grids[number] for number in members.tolist()), crs=int(zone))
+        bounds[members] = edges.to_crs(crs).bounds
+    areas: npt.NDArray[np.object_] = shapely.box(*bounds.T)
+    return areas
 
 
 def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
-    """Box in the map's system outside which no polygon can reach the patches of a tile."""
-    area = shapely.box(*grid.covered_bounds()).buffer(MARGIN_M, join_style="mitre").segmentize(10 * MARGIN_M)
-    return shapely.box(*gpd.GeoSeries([area], crs=grid.epsg).to_crs(crs).total_bounds)
+    """As :func:`search_areas`, for one tile."""
+    return search_areas([grid], crs)[0]
 
 
-def polygons_near(grid: PatchGrid, parts: Sequence[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
-    """The polygons of some partitions of the map that may touch a tile.
-
-    Parameters
-    ----------
-    grid : PatchGrid
-        The tile.
-    parts : sequence of GeoDataFrame
-        At least one partition, with ``code``, ``order`` and geometry.
-
-    Returns
-    -------
-    GeoDataFrame
-        Same columns.
-    """
-    near = [part.iloc[part.sindex.query(search_area(grid, part.crs))] for part in parts]
-    return pd.concat(near, ignore_index=True)
+def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:
+    """Outlines of tiles, with a margin, and with vertices along their edges."""
+    minx, miny, maxx, maxy = np.array([grid.covered_bounds() for grid in grids], float).T
+    boxes = shapely.box(minx - MARGIN_M, miny - MARGIN_M, maxx + MARGIN_M, maxy + MARGIN_M)
+    edges: npt.NDArray[np.object_] = shapely.segmentize(boxes, 10 * MARGIN_M)
+    return edges

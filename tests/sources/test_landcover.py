@@ -1,36 +1,31 @@
-"""Land-cover maps: opening, sorting, and finding the polygons of a tile; nothing is lost on the way."""
+"""Land-cover maps as they are published and as they are sorted: opening, naming, and what a sorted map tells."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import dask
-import dask_geopandas
+import duckdb
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from oracle import CLASS_OF_CODE, UNLABELED_CODES
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.join import polygons_near, polygons_of_tiles
-from reben_dask.sources import landcover
-from reben_dask.sources.landcover import open_landcover, read_sorted_landcover, sort_landcover
+from reben_dask.sources.landcover import SortedMap, convert, is_sorted_landcover, open_landcover, sort_landcover
 
 CODES = frozenset(CLASS_OF_CODE) | UNLABELED_CODES
 OFFICIAL = "U2018_CLC2018_V2020_20u1"
 POZNAN = "clc2018_poznan_3035.gpkg"
-OpenedMap = tuple[dask_geopandas.GeoDataFrame, dict[str, gpd.GeoDataFrame]]
-
-MINI = PatchGrid(32633, 634_380, 5_840_280, ShapeYX(10_680, 10_680))
-FULL = PatchGrid(32633, 600_000, 5_900_040, ShapeYX(109_800, 109_800))
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +35,17 @@ def folder(data_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def poznan(folder: Path) -> gpd.GeoDataFrame:
-    """The map around Poznań as geopandas reads it, with the position of each polygon."""
-    table = gpd.read_file(folder / POZNAN)
-    return table[["geometry"]].assign(code=table["Code_18"].astype(int), order=range(len(table)))
+    """The map around Poznań as geopandas reads it."""
+    return gpd.read_file(folder / POZNAN)
 
 
 @pytest.fixture(scope="module")
-def sorted_map(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same map, sorted, in parts of 50 polygons."""
-    destination = tmp_path_factory.mktemp("map") / "sorted"
+def sorted_map(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SortedMap:
+    """The same map, sorted, in parts of 50 polygons and row groups of 20."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(landcover, "POLYGONS_PER_PART", 50)
-        return sort_landcover(open_landcover(str(folder / POZNAN)), destination, known_codes=CODES)
-
-
-@pytest.fixture(scope="module")
-def opened_map(sorted_map: Path) -> OpenedMap:
-    """The sorted map as a lazy frame, and its partitions as they come out of it, by key."""
-    frame = read_sorted_landcover(sorted_map)
-    lazy = frame.to_delayed()
-    return frame, dict(zip([part.key for part in lazy], dask.compute(*lazy), strict=True))
+        patch.setattr(convert, "POLYGONS_PER_PART", 50)
+        patch.setattr(convert, "POLYGONS_PER_ROW_GROUP", 20)
+        return sort_landcover(open_landcover(str(folder / POZNAN)), tmp_path_factory.mktemp("map") / "sorted")
 
 
 def _squares(count: int, **columns: object) -> gpd.GeoDataFrame:
@@ -79,12 +65,7 @@ def _refused(action: Callable[[], object]) -> str:
         action()
     message = str(caught.value)
     assert "\n" not in message
-    assert message.endswith((".", "?"))
     return message
-
-
-def _content(table: pd.DataFrame) -> set[tuple[int, int, bytes]]:
-    return set(zip(table["order"], table["code"], table.geometry.to_wkb(), strict=True))
 
 
 # Opening
@@ -118,13 +99,24 @@ def test_another_column_can_be_asked_for(tmp_path: Path) -> None:
     assert open_landcover(path, code_column="klasse").code_column == "Klasse"
 
 
-@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "shp", "fgb", "gml"])
-def test_other_formats(tmp_path: Path, suffix: str) -> None:
-    crs = 4326 if suffix == "geojson" else 3035
-    table = _squares(3, Code_18=["111", "211", "311"]).set_crs(crs, allow_override=True)
-    path = _write(table, tmp_path / f"map.{suffix}")
-    found = open_landcover(path)
-    assert (found.code_column, found.crs, found.polygons) == ("Code_18", f"EPSG:{crs}", 3)
+@pytest.mark.parametrize("name", ["map.gpkg", "map.geojson", "map.geojsonl", "map.shp", "map.fgb", "map.gml"])
+def test_formats(tmp_path: Path, name: str) -> None:
+    """If a file does not keep its number of rows or its bounds, as a GeoPackage need not, they are gathered."""
+    crs, codes = 4326 if "json" in name else 3035, [str(code) for code in range(111, 131)]
+    table = _squares(len(codes), Code_18=codes).set_crs(crs, allow_override=True)
+    path = _write(table, tmp_path / name, **({"SPATIAL_INDEX": "NO"} if name == "map.gpkg" else {}))
+    if name == "map.gpkg":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE gpkg_contents SET min_x = NULL, min_y = NULL, max_x = NULL, max_y = NULL")
+            database.execute("DELETE FROM gpkg_ogr_contents")
+    source = open_landcover(path)
+    assert (source.code_column, source.crs, source.polygons) == ("Code_18", f"EPSG:{crs}", 20)
+    made, read = sort_landcover(source, tmp_path / "sorted"), gpd.read_file(path)
+    found = gpd.read_parquet(made.folder).sort_values("order")
+    assert sorted(read["Code_18"]) == codes
+    assert list(found["code"]) == list(read["Code_18"].astype(int))
+    assert list(found.geometry.to_wkb()) == list(read.geometry.to_wkb())
+    assert made.bounds == (0, 0, 200, 10)
 
 
 def test_polygons_in_a_layer_of_any_geometry(tmp_path: Path) -> None:
@@ -189,188 +181,166 @@ def test_a_map_without_a_reference_system(tmp_path: Path) -> None:
     assert message == f"The land-cover map {path} has no coordinate reference system; assign the one it was made in."
 
 
-# Sorting
+# The name of a sorted copy
 
 
-@pytest.mark.parametrize(
-    ("codes", "words"),
-    [
-        (["111", "777", "211", "778"], "the code '777' (column Code_18, row 1; 2 rows in all have such)"),
-        (["111", "211", None], "row 2; 1 rows in all have such)"),
-        (["1.1.1"], "the code '1.1.1' (column Code_18, row 0;"),
-        ([""], "the code '' (column Code_18, row 0;"),
-        (["-111"], "the code '-111'"),
-        ([111, 112, 113], "(column Code_18, row 2; 1 rows in all have such)"),
-        ([111.0, np.nan], "row 1; 1 rows in all have such)"),
-        ([111.5], "the code "),
-    ],
-)
-def test_codes_that_nobody_knows(tmp_path: Path, codes: list[object], words: str) -> None:
-    path = _write(_squares(len(codes), Code_18=codes), tmp_path / "map.gpkg")
-    message = _refused(lambda: sort_landcover(open_landcover(path), tmp_path / "sorted", known_codes=CODES))
-    assert message.startswith(f"The land-cover map {path} has the code ")
-    assert words in message
-    assert message.endswith("which the recipe's nomenclature does not know.")
-    assert not (tmp_path / "sorted").exists()
+def test_an_unchanged_map_keeps_its_name(tmp_path: Path) -> None:
+    path = _write(_squares(2, Code_18=["111", "211"]), tmp_path / "map.gpkg")
+    name = open_landcover(path).cache_name
+    gpd.read_file(path)
+    moved = Path(shutil.copytree(tmp_path, tmp_path / "elsewhere")) / "map.gpkg"
+    assert name == open_landcover(path, code_column="CODE_18").cache_name == open_landcover(str(moved)).cache_name
+    assert name.startswith("map-")
+    assert name.endswith(".parquet")
 
 
-@pytest.mark.parametrize("codes", [["111", "999"], [111, 999], [111.0, 999.0]])
-def test_codes_of_any_type(tmp_path: Path, codes: list[object]) -> None:
-    path = _write(_squares(2, Code_18=codes), tmp_path / "map.gpkg")
-    folder = sort_landcover(open_landcover(path), tmp_path / "sorted", known_codes=CODES)
-    table = read_sorted_landcover(folder).compute()
-    assert sorted(table["code"]) == [111, 999]
-    assert table["code"].dtype == np.uint16
-    assert table["order"].dtype == np.int64
+def test_another_layer_or_column_has_another_name(tmp_path: Path) -> None:
+    table = _squares(2, Code_18=["111", "211"], Code_12=["111", "111"])
+    first, second = tmp_path / "a" / "map.gpkg", tmp_path / "b" / "map.gpkg"
+    for path in (first, second):
+        path.parent.mkdir()
+        _write(table, path, layer=path.parent.name)
+        os.utime(path, ns=(0, 0))
+    assert first.stat().st_size == second.stat().st_size
+    by_column = {open_landcover(str(first), code_column=column).cache_name for column in ("Code_18", "Code_12")}
+    assert len(by_column) == 2
+    assert open_landcover(str(second)).cache_name not in by_column
 
 
-@pytest.mark.parametrize("per_part", [50, 1000, 1521, 8000])
-def test_nothing_is_lost_or_changed(
-    folder: Path, poznan: gpd.GeoDataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_part: int
-) -> None:
-    monkeypatch.setattr(landcover, "POLYGONS_PER_PART", per_part)
-    source = open_landcover(str(folder / POZNAN))
-    frame = read_sorted_landcover(sort_landcover(source, tmp_path / "sorted", known_codes=CODES))
-    table = frame.compute()
-    assert len(table) == 1521
-    assert _content(table) == _content(poznan)
+@pytest.mark.parametrize("change", ["time", "size"])
+def test_a_changed_file_has_another_name(tmp_path: Path, change: str) -> None:
+    path = Path(_write(_squares(2, Code_18=["111", "211"]), tmp_path / "map.gpkg"))
+    name, status = open_landcover(str(path)).cache_name, path.stat()
+    if change == "size":
+        _write(_squares(2000, Code_18=["111"] * 2000), path)
+        assert path.stat().st_size != status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + (change == "time")))
+    assert open_landcover(str(path)).cache_name != name
+
+
+def test_changed_codes_of_a_shapefile_have_another_name(tmp_path: Path) -> None:
+    """They stand in a file beside the one that is named."""
+    path = _write(_squares(1, Code_18=["111"]), tmp_path / "map.shp")
+    name = open_landcover(path).cache_name
+    table = tmp_path / "map.dbf"
+    table.write_bytes(table.read_bytes().replace(b"111", b"211"))
+    os.utime(table, ns=(0, 0))
+    assert list(gpd.read_file(path)["Code_18"]) == ["211"]
+    assert open_landcover(path).cache_name != name
+
+
+# The sorted map
+
+
+def test_geopandas_reads_the_folder(sorted_map: SortedMap, poznan: gpd.GeoDataFrame) -> None:
+    table = gpd.read_parquet(sorted_map.folder).sort_values("order")
     assert table.crs == poznan.crs
-    assert frame.npartitions == -(-1521 // per_part)
+    assert list(table["code"]) == list(poznan["Code_18"].astype(int))
+    assert (table.geometry.to_wkb().to_numpy() == poznan.geometry.to_wkb().to_numpy()).all()
 
 
-def test_other_geometries_are_left_out(tmp_path: Path) -> None:
-    table = _squares(5, Code_18=["111", "112", "211", "212", "311"])
-    table.loc[1, "geometry"] = None
-    table.loc[2, "geometry"] = shapely.Polygon()
-    table.loc[3, "geometry"] = shapely.LineString([(0, 0), (1, 1)])
-    path = _write(table, tmp_path / "map.gpkg", geometry_type="Polygon")
-    folder = sort_landcover(open_landcover(path), tmp_path / "sorted", known_codes=CODES)
-    rows = read_sorted_landcover(folder).compute()
-    assert sorted(zip(rows["order"], rows["code"], strict=True)) == [(0, 111), (4, 311)]
+def test_duckdb_reads_the_folder(sorted_map: SortedMap, poznan: gpd.GeoDataFrame) -> None:
+    rows = duckdb.sql(
+        f"SELECT code, bbox.xmin, bbox.ymin, bbox.xmax, bbox.ymax FROM '{sorted_map.folder}/*.parquet' "  # noqa: S608
+        'ORDER BY "order"'
+    ).fetchall()
+    boxes = poznan.bounds.to_records(index=False).tolist()
+    assert rows == [(int(code), *box) for code, box in zip(poznan["Code_18"], boxes, strict=True)]
 
 
-def test_sorting_may_be_repeated(folder: Path, tmp_path: Path) -> None:
-    """A scheduler repeats the task of a worker that was lost, whose files are still there."""
-    source = open_landcover(str(folder / "clc2018_lanjaron_3035.gpkg"))
-    destination = tmp_path / "sorted"
-    first = read_sorted_landcover(sort_landcover(source, destination, known_codes=CODES)).compute()
-    again = read_sorted_landcover(sort_landcover(source, destination, known_codes=CODES)).compute()
-    assert _content(again) == _content(first)
-    assert len(again) == len(first)
-
-
-def test_the_same_map_sorts_to_the_same_bytes(folder: Path, sorted_map: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(landcover, "POLYGONS_PER_PART", 50)
-        again = sort_landcover(open_landcover(str(folder / POZNAN)), tmp_path / "again", known_codes=CODES)
-    ours, theirs = (sorted(path.iterdir()) for path in (sorted_map, again))
-    assert [path.name for path in ours] == [path.name for path in theirs]
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(ours, theirs, strict=True))
-
-
-def test_partitions_cover_their_polygons(opened_map: OpenedMap) -> None:
-    frame, loaded = opened_map
-    areas = frame.spatial_partitions
-    assert frame.npartitions == len(areas) == len(loaded) == 31
-    assert areas.crs == 3035
-    for area, part in zip(areas, loaded.values(), strict=True):
-        assert shapely.covers(area, part.geometry.to_numpy()).all()
-
-
-def test_partitions_are_compact(sorted_map: Path, poznan: gpd.GeoDataFrame) -> None:
-    """Sorted along a curve, the parts overlap little; in the order of the file, each would span the map."""
-    areas = read_sorted_landcover(sorted_map).spatial_partitions.area
-    whole = shapely.box(*poznan.total_bounds).area
-    unsorted = [shapely.box(*poznan.iloc[start : start + 50].total_bounds).area for start in range(0, 1521, 50)]
-    assert areas.sum() < 3 * whole
-    assert sum(unsorted) > 10 * whole
+def test_parts_say_where_their_polygons_lie(sorted_map: SortedMap) -> None:
+    """The metadata names the columns of the covering, and each row group has its own extent."""
+    assert len(sorted_map.parts) == 31
+    for part in sorted_map.parts:
+        metadata = pq.read_metadata(part)
+        column = json.loads(metadata.metadata[b"geo"])["columns"]["geometry"]
+        assert column["covering"]["bbox"] == {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}
+        assert np.allclose(column["bbox"], gpd.read_parquet(part).total_bounds, atol=1e-6)
+        assert metadata.num_row_groups == -(-metadata.num_rows // 20)
+        for group in range(metadata.num_row_groups):
+            columns = [metadata.row_group(group).column(number) for number in range(metadata.num_columns)]
+            assert all(column.statistics.has_min_max for column in columns if column.path_in_schema != "geometry")
 
 
 @pytest.mark.usefixtures("nothing_computes")
-def test_opening_a_sorted_map_computes_nothing(sorted_map: Path) -> None:
-    frame = read_sorted_landcover(sorted_map)
-    assert list(frame.columns) == ["code", "order", "geometry"]
+def test_the_frame_is_lazy(sorted_map: SortedMap) -> None:
+    frame = sorted_map.frame
+    assert frame.dtypes.astype(str).to_dict() == {"code": "uint16", "order": "int64", "geometry": "geometry"}
     assert frame.crs == 3035
-    assert all(len(parts) for parts in polygons_of_tiles(frame, [MINI, FULL]))
+    assert frame.npartitions == len(frame.spatial_partitions) == 31
+
+
+def test_a_partition_is_a_part_and_covers_its_polygons(sorted_map: SortedMap) -> None:
+    frame = sorted_map.frame
+    areas = frame.spatial_partitions
+    assert areas.crs == 3035
+    for number, (area, part) in enumerate(zip(areas, sorted_map.parts, strict=True)):
+        content = gpd.read_parquet(part, columns=["code", "order", "geometry"])
+        assert shapely.covers(area, content.geometry.to_numpy()).all()
+        pd.testing.assert_frame_equal(frame.partitions[number].compute(), content)
+
+
+def test_partitions_are_compact(sorted_map: SortedMap, poznan: gpd.GeoDataFrame) -> None:
+    """Sorted along a curve, they overlap little; in the order of the file, each would span the map."""
+    whole = shapely.box(*poznan.total_bounds).area
+    unsorted = [shapely.box(*poznan.iloc[start : start + 50].total_bounds).area for start in range(0, 1521, 50)]
+    assert sorted_map.frame.spatial_partitions.area.sum() < 3 * whole
+    assert sum(unsorted) > 10 * whole
+
+
+def test_what_a_sorted_map_knows(sorted_map: SortedMap, folder: Path, poznan: gpd.GeoDataFrame) -> None:
+    assert SortedMap(sorted_map.folder) == sorted_map
+    assert (sorted_map.path, sorted_map.crs) == (str(sorted_map.folder), "EPSG:3035")
+    assert (sorted_map.polygons, sorted_map.left_out) == (1521, 0)
+    assert np.allclose(sorted_map.bounds, poznan.total_bounds, atol=1e-3)
+    record = sorted_map.record
+    assert record["source"]["name"] == POZNAN
+    assert record["source"]["bytes"] == {POZNAN: (folder / POZNAN).stat().st_size}
+    assert json.loads(json.dumps(record)) == record
+    codes = poznan["Code_18"].value_counts()
+    assert {code: count["rows"] for code, count in sorted_map.description["codes"].items()} == codes.to_dict()
+
+
+def test_what_is_a_sorted_map(sorted_map: SortedMap, folder: Path, tmp_path: Path) -> None:
+    assert is_sorted_landcover(sorted_map.folder)
+    assert is_sorted_landcover(str(sorted_map.folder))
+    others = (tmp_path, tmp_path / "none", folder, folder / POZNAN, sorted_map.parts[0])
+    assert not any(is_sorted_landcover(path) for path in others)
+
+
+def test_codes_of_the_nomenclature_are_known(sorted_map: SortedMap) -> None:
+    sorted_map.require_known(CODES)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_a_code_that_the_nomenclature_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr("reben_dask.sources.landcover.polygons.ROWS_AT_ONCE", rows_at_once)
+    path = _write(_squares(6, Code_18=["111", "211", "888", "777", "111", "888"]), tmp_path / "map.gpkg")
+    made = sort_landcover(open_landcover(path), tmp_path / "sorted")
+    assert _refused(lambda: made.require_known(CODES)) == (
+        "The land-cover map map.gpkg has the code 888 (column Code_18, row 2; 3 rows in all have such codes), "
+        "which the recipe's nomenclature does not know."
+    )
+    made.require_known(CODES | {777, 888})
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "crs"', b"\xff"])
+def test_a_damaged_description(folder: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "sorted"
+    made = sort_landcover(open_landcover(str(folder / "clc2018_lanjaron_3035.gpkg")), path)
+    (path / "_landcover.json").write_bytes(content)
+    assert is_sorted_landcover(path)
+    for read in (lambda: SortedMap(path).crs, lambda: SortedMap(path).bounds, lambda: SortedMap(path).record):
+        assert _refused(read).startswith(f"{made.folder / '_landcover.json'} is damaged")
 
 
 def test_an_empty_map(tmp_path: Path) -> None:
     path = _write(_squares(0, Code_18=np.array([], object)), tmp_path / "map.gpkg", geometry_type="MultiPolygon")
     found = open_landcover(path)
     assert found.polygons == 0
-    frame = read_sorted_landcover(sort_landcover(found, tmp_path / "sorted", known_codes=CODES))
-    assert len(frame.compute()) == 0
-    (parts,) = polygons_of_tiles(frame, [MINI])
-    assert all(polygons_near(MINI, [part]).empty for part in dask.compute(*parts))
-
-
-# The join of tiles and polygons
-
-
-def _found(opened_map: OpenedMap, grid: PatchGrid) -> tuple[set[int], int]:
-    """Positions of the polygons that are found for a tile, and how many partitions are opened for them."""
-    frame, loaded = opened_map
-    (parts,) = polygons_of_tiles(frame, [grid])
-    if not parts:
-        return set(), 0
-    near = polygons_near(grid, [loaded[part.key] for part in parts])
-    assert not near["order"].duplicated().any()
-    return set(near["order"]), len(parts)
-
-
-def _intersecting(polygons: gpd.GeoDataFrame, grid: PatchGrid) -> set[int]:
-    """Positions of the polygons that intersect the patches of a tile, asked of all of them in the tile's system."""
-    minx, miny, maxx, maxy = grid.covered_bounds()
-    tile = gpd.GeoDataFrame(geometry=[shapely.box(minx, miny, maxx, maxy)], crs=grid.epsg)
-    return set(gpd.sjoin(polygons.to_crs(grid.epsg), tile, predicate="intersects")["order"])
-
-
-@pytest.mark.parametrize(
-    ("grid", "most_parts"),
-    [
-        (MINI, 8),
-        (FULL, 31),
-        (PatchGrid(32634, 228_960, 5_845_980, ShapeYX(6000, 6000)), 8),  # the neighbouring zone
-        (PatchGrid(32633, 300_000, 5_400_000, ShapeYX(109_800, 109_800)), 0),  # far away
-    ],
-)
-def test_every_polygon_that_meets_a_tile_is_found(
-    opened_map: OpenedMap, poznan: gpd.GeoDataFrame, grid: PatchGrid, most_parts: int
-) -> None:
-    found, opened = _found(opened_map, grid)
-    needed = _intersecting(poznan, grid)
-    assert found >= needed
-    assert bool(needed) == bool(most_parts)
-    assert opened <= most_parts
-    assert found <= set(poznan["order"])
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(5_980, 6_800), st.integers(57_600, 58_700), st.integers(1, 9), st.integers(1, 9))
-def test_every_polygon_is_found_wherever_the_tile_lies(
-    opened_map: OpenedMap, poznan: gpd.GeoDataFrame, east: int, north: int, rows: int, columns: int
-) -> None:
-    grid = PatchGrid(32633, 100 * east, 100 * north, ShapeYX(1200 * rows, 1200 * columns))
-    found, _ = _found(opened_map, grid)
-    assert found >= _intersecting(poznan, grid)
-
-
-def test_polygons_come_with_their_codes(sorted_map: Path, poznan: gpd.GeoDataFrame) -> None:
-    (parts,) = polygons_of_tiles(read_sorted_landcover(sorted_map), [MINI])
-    near = polygons_near(MINI, dask.compute(*parts))
-    assert _content(near) <= _content(poznan)
-    assert near.crs == 3035
-
-
-def test_each_tile_has_its_own_parts(opened_map: OpenedMap) -> None:
-    grids = [FULL, MINI, PatchGrid(32633, 0, 0, ShapeYX(1200, 1200))]
-    together = polygons_of_tiles(opened_map[0], grids)
-    assert [len(parts) for parts in together] == [_found(opened_map, grid)[1] for grid in grids]
-    assert len(together[2]) == 0
-
-
-def test_a_frame_that_is_not_sorted_is_refused(sorted_map: Path) -> None:
-    frame = read_sorted_landcover(sorted_map)
-    frame.spatial_partitions = None
-    message = _refused(lambda: polygons_of_tiles(frame, [MINI]))
-    assert message == "The land-cover frame has no spatial partitions; sort it first (sort_landcover)."
+    made = sort_landcover(found, tmp_path / "sorted")
+    assert (made.polygons, made.left_out, made.bounds, len(made.parts)) == (0, 0, None, 1)
+    assert len(made.frame.compute()) == len(gpd.read_parquet(made.folder)) == 0
+    made.require_known(CODES)

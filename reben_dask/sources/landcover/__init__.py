@@ -1,0 +1,14 @@
+"""Land cover: vector maps as they are published, and sorted copies from which a tile reads only what it overlaps."""
+
+from reben_dask.sources.landcover.convert import sort_landcover
+from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, read_polygons
+from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
+
+__all__ = [
+    "LandcoverMap",
+    "SortedMap",
+    "is_sorted_landcover",
+    "open_landcover",
+    "read_polygons",
+    "sort_landcover",
+]

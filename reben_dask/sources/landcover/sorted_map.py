@@ -1,0 +1,182 @@
+"""A sorted map: GeoParquet parts, each of which covers a compact area, and a description beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dask_geopandas
+import geopandas as gpd
+import pandas as pd
+import shapely
+
+from reben_dask.errors import InputError
+from reben_dask.sources.landcover.vector_map import LandcoverMap
+
+DESCRIPTION_FILE = "_landcover.json"
+"""Begins with an underscore, so that readers of Parquet folders pass over it."""
+
+COLUMNS = ("code", "order", "geometry")
+
+
+@dataclass(frozen=True)
+class SortedMap:
+    """A sorted map in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        What :func:`~reben_dask.sources.landcover.sort_landcover` wrote.
+    """
+
+    folder: Path
+
+    @property
+    def path(self) -> str:
+        """The folder, as a string."""
+        return str(self.folder)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Content of the description file."""
+        try:
+            description: dict[str, Any] = json.loads((self.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            if description["version"] == 1:
+                return description
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise InputError(
+            f"{self.folder / DESCRIPTION_FILE} is damaged, or of another version of this program; "
+            "convert the map again with: reben landcover"
+        )
+
+    @property
+    def crs(self) -> str:
+        """Coordinate reference system."""
+        return str(self.description["crs"])
+
+    @property
+    def polygons(self) -> int:
+        """Number of polygons."""
+        return int(self.description["polygons"])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run record keeps of the map."""
+        return {"path": self.path, "crs": self.crs, "polygons": self.polygons, "source": self.description["source"]}
+
+    @property
+    def left_out(self) -> int:
+        """Rows of the source that are no polygons."""
+        return int(self.description["left_out"])
+
+    @property
+    def bounds(self) -> tuple[float, ...] | None:
+        """``(minx, miny, maxx, maxy)`` of the polygons in ``crs``; ``None`` without any."""
+        bounds = self.description["bounds"]
+        return tuple(bounds) if bounds else None
+
+    @cached_property
+    def parts(self) -> list[Path]:
+        """Files of the parts; their order is that of the partitions of :attr:`frame`."""
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    @cached_property
+    def frame(self) -> dask_geopandas.GeoDataFrame:
+        """The map as a lazy, spatially partitioned frame.
+
+        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``; one partition per part, with
+        ``spatial_partitions`` known.
+        """
+        frame = dask_geopandas.read_parquet(list(map(str, self.parts)), columns=list(COLUMNS), split_row_groups=False)
+        if frame.spatial_partitions is None:
+            # A part without polygons has no bounds, and then none of the partitions are known.
+            frame.spatial_partitions = gpd.GeoSeries([shapely.Polygon()] * frame.npartitions, crs=frame.crs)
+        return frame
+
+    def require_known(self, codes: Collection[int]) -> None:
+        """Make sure that a nomenclature knows each code of the map.
+
+        Raises
+        ------
+        InputError
+            Naming the first that it does not know.
+        """
+        found: Mapping[str, Mapping[str, int]] = self.description["codes"]
+        unknown = {code: count for code, count in found.items() if int(code) not in codes}
+        if unknown:
+            code, first = min(unknown.items(), key=lambda item: item[1]["first_row"])
+            rows = sum(count["rows"] for count in unknown.values())
+            raise InputError(
+                f"The land-cover map {self.description['source']['name']} has the code {code} (column "
+                f"{self.description['source']['code_column']}, row {first['first_row']}; {rows} rows in all have such "
+                "codes), which the recipe's nomenclature does not know."
+            )
+
+
+def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
+    """Read the polygons of some parts whose own bounds meet ``bounds``; other row groups are not decoded.
+
+    Parameters
+    ----------
+    parts : sequence of Path
+        At least one part of a sorted map.
+    bounds : tuple of float
+        ``(minx, miny, maxx, maxy)`` in the system of the map.
+
+    Returns
+    -------
+    GeoDataFrame
+        Columns ``code`` (uint16), ``order`` (int64) and ``geometry``.
+    """
+    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=bounds) for part in parts]
+    return pd.concat(near, ignore_index=True)
+
+
+def is_sorted_landcover(path: str | Path) -> bool:
+    """Whether a path is a sorted map."""
+    return (Path(path) / DESCRIPTION_FILE).is_file()
+
+
+def part_name(number: int) -> str:
+    """File name of a part."""
+    return f"part-{number:05d}.parquet"
+
+
+def describe(
+    folder: Path,
+    source: LandcoverMap,
+    codes: Mapping[int, Mapping[str, int]],
+    extent: tuple[float, ...],
+    left_out: int,
+) -> None:
+    """Write the description of a sorted map.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the parts are.
+    source : LandcoverMap
+        What it was made from.
+    codes : mapping of int to mapping
+        For each code the number of its ``rows`` and its ``first_row`` in the source.
+    extent : tuple of float
+        ``(minx, miny, maxx, maxy)`` of all polygons; of anything without polygons.
+    left_out : int
+        Rows of the source that are no polygons.
+    """
+    polygons = sum(count["rows"] for count in codes.values()) - left_out
+    description = {
+        "version": 1,
+        "source": source.identity,
+        "crs": source.crs,
+        "polygons": polygons,
+        "left_out": left_out,
+        "bounds": extent if polygons else None,
+        "codes": {str(code): dict(codes[code]) for code in sorted(codes)},
+    }
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
