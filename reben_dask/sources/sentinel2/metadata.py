@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
 from reben_dask.sources.sentinel2.bands import PHYSICAL_BANDS
@@ -111,7 +112,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
     InputError
         If the file is not well-formed XML without entities, or has no complete ``Tile_Geocoding``.
     """
-    root = _parse(xml, source)
+    root = _parse(xml, source, until="Tile_Geocoding")
     epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
     shapes = {
         _integer(size.get("resolution", ""), source): (
@@ -131,9 +132,13 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
     )
 
 
-def _parse(xml: bytes, source: str) -> Element:
+def _parse(xml: bytes, source: str, until: str | None = None) -> Element:
+    """Root of a document, or its first element ``until``: the rest, often nine tenths of it, is then not read."""
     try:
-        root: Element = fromstring(xml, forbid_dtd=True)
+        for _, element in iterparse(BytesIO(xml), forbid_dtd=True):
+            if until and str(element.tag).rpartition("}")[2] == until:
+                break
+        root: Element = element
     except ParseError as error:
         raise InputError(f"{source} is not well-formed XML ({error}); download the product again.") from None
     except DefusedXmlException:

@@ -19,8 +19,8 @@ GDAL_OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_REA
 """GDAL's own cache is 5 % of the machine's memory in every process, and it looks for side files in every folder."""
 
 
-def read_band(tile: Tile, band: str) -> npt.NDArray[np.uint16]:
-    """Decode one whole band of a tile, each block of the file once.
+def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) -> npt.NDArray[np.uint16]:
+    """Decode one band of a tile, each block of the file once.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ def read_band(tile: Tile, band: str) -> npt.NDArray[np.uint16]:
         The product.
     band : str
         A band such as ``B02``.
+    shape_yx : tuple of int, optional
+        Rows and columns to read, from the upper-left corner; by default all of them.
 
     Returns
     -------
@@ -39,7 +41,8 @@ def read_band(tile: Tile, band: str) -> npt.NDArray[np.uint16]:
     InputError
         If the file is damaged, or does not lie where the product's metadata says.
     """
-    dn: npt.NDArray[np.uint16] = read_window(tile, band, None)
+    window = None if shape_yx is None else Window(0, 0, shape_yx[1], shape_yx[0])
+    dn: npt.NDArray[np.uint16] = read_window(tile, band, window)
     return dn
 
 

@@ -1,0 +1,32 @@
+"""Plain lists of patch names, such as those of BigEarthNet's patches with snow, cloud or shadow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reben_dask.errors import InputError
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """Read the names of a list.
+
+    Parameters
+    ----------
+    path : Path
+        Text with one name a line, or a CSV with the names in its first column. Names are taken as they stand: published
+        ones of version 1 have defects (hours without their leading zero, seconds beyond 59), and so have the lists.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as text, or a line is no name of a patch.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The list of patches {path} cannot be read ({error}).") from None
+    names = {row: line.split(",")[0].strip().strip('"') for row, line in enumerate(lines, start=1) if line.strip()}
+    for row, name in names.items():
+        if not name.startswith("S2") or " " in name:
+            raise InputError(f"The list of patches {path} has {name!r} in line {row}, which is no name of a patch.")
+    return frozenset(names.values())

@@ -1,0 +1,102 @@
+"""Metadata files as reBEN publishes them, and as this program writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reben_dask.errors import InputError
+
+MAIN = "metadata.parquet"
+APART = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+
+COLUMNS = (
+    "patch_id",
+    "labels",
+    "split",
+    "country",
+    "s1_name",
+    "s2v1_name",
+    "contains_seasonal_snow",
+    "contains_cloud_or_shadow",
+)
+
+
+def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
+    """Metadata files that a user means: a file, or both files of a folder (a dataset, or a download).
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if path.is_file():
+        return [path]
+    names = (MAIN,) if clear_only else (MAIN, APART)
+    found = [path / name for name in names if (path / name).is_file()]
+    if not found:
+        raise InputError(f"{path} is not a metadata file, nor a folder with {MAIN}.")
+    return found
+
+
+def read_metadata(files: Sequence[Path], columns: Sequence[str] = COLUMNS, tile: str | None = None) -> pd.DataFrame:
+    """Read metadata files.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Parquet files.
+    columns : sequence of str
+        Columns to read.
+    tile : str, optional
+        Only the patches of this tile; files that are ordered by name are then read in part.
+
+    Returns
+    -------
+    DataFrame
+        Rows of all files, one after the other.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or lacks a column.
+    """
+    # "`" follows "_" in ASCII: between them are the names that begin with the tile's and an underscore.
+    filters = [("patch_id", ">", f"{tile}_"), ("patch_id", "<", f"{tile}`")] if tile else None
+    return pd.concat([_read(file, columns, filters) for file in files], ignore_index=True)
+
+
+def require_metadata(files: Sequence[Path]) -> int:
+    """Make sure that files are metadata files, reading no rows; gives the number of their rows.
+
+    Raises
+    ------
+    InputError
+        Naming the file and what it lacks.
+    """
+    return sum(_opened(file, COLUMNS).metadata.num_rows for file in files)
+
+
+def _opened(file: Path, columns: Sequence[str]) -> pq.ParquetFile:
+    try:
+        parquet = pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
+    missing = [name for name in columns if name not in parquet.schema_arrow.names]
+    if missing:
+        raise InputError(f"The metadata file {file} has no column {', '.join(missing)}.")
+    return parquet
+
+
+def _read(file: Path, columns: Sequence[str], filters: list[tuple[str, str, str]] | None) -> pd.DataFrame:
+    _opened(file, columns)
+    try:
+        table = pq.read_table(file, columns=list(columns), filters=filters, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
