@@ -13,28 +13,37 @@ KEPT, REJECTED = "kept", "rejected"
 
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"
+NOT_PUBLISHED = "not_published"
 TOO_LITTLE_LABELED = "too_little_labeled"
+NO_SENTINEL1 = "no_sentinel1"
 REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
+    NOT_PUBLISHED: "it is not in the published metadata",
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
+    NO_SENTINEL1: "it has no Sentinel-1 partner",
 }
 """Every reason for a rejection, in the order in which the rules are asked, with its meaning."""
 
 _COMPARE = {"at_least": operator.ge, "more_than": operator.gt}
 
 
-def decide(patches: pd.DataFrame, *, labeled_fraction: float, comparison: Comparison) -> pd.DataFrame:
+def decide(
+    patches: pd.DataFrame, *, labeled_fraction: float, comparison: Comparison, pairs_only: bool = False
+) -> pd.DataFrame:
     """Add ``status`` and ``reason`` to the patches of tiles.
 
     Parameters
     ----------
     patches : DataFrame
-        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool) and ``labeled_fraction``.
+        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool) and ``labeled_fraction``; with
+        published metadata ``is_published`` (bool), with Sentinel-1 ``s1_name`` (str, null without a partner).
     labeled_fraction : float
         Share of a patch's pixels that must carry a label.
     comparison : {"at_least", "more_than"}
         Whether a patch with exactly that share is kept.
+    pairs_only : bool
+        Whether a patch without a Sentinel-1 partner is rejected.
 
     Returns
     -------
@@ -42,8 +51,15 @@ def decide(patches: pd.DataFrame, *, labeled_fraction: float, comparison: Compar
         The same patches with ``status`` (``kept`` or ``rejected``) and ``reason`` (null where kept).
     """
     enough = _COMPARE[comparison](patches["labeled_fraction"], labeled_fraction)
-    failed = [patches["failed_quality"].notna(), patches["nodata"], ~enough]
-    reason = np.select([rule.to_numpy(bool) for rule in failed], list(REASONS), "")
+    never = pd.Series(data=False, index=patches.index)
+    failed = {
+        TILE_QUALITY: patches["failed_quality"].notna(),
+        NODATA: patches["nodata"],
+        NOT_PUBLISHED: ~patches["is_published"] if "is_published" in patches else never,
+        TOO_LITTLE_LABELED: ~enough,
+        NO_SENTINEL1: patches["s1_name"].isna() if pairs_only else never,
+    }
+    reason = np.select([failed[reason].to_numpy(bool) for reason in REASONS], list(REASONS), "")
     kept = reason == ""
     return patches.assign(
         status=pd.Series(np.where(kept, KEPT, REJECTED), patches.index, dtype="str"),

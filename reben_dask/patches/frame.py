@@ -55,10 +55,12 @@ def with_columns(
     return patches.map_partitions(_side_by_side, observed, meta=joined_meta, align_dataframes=False)
 
 
-def with_decision(patches: dask_geopandas.GeoDataFrame, recipe: Recipe) -> dask_geopandas.GeoDataFrame:
+def with_decision(
+    patches: dask_geopandas.GeoDataFrame, recipe: Recipe, *, pairs_only: bool = False
+) -> dask_geopandas.GeoDataFrame:
     """Add ``status`` and ``reason``; see :func:`~reben_dask.patches.decision.decide`."""
-    rule = recipe.labeled_fraction
-    return patches.map_partitions(decide, labeled_fraction=rule.threshold, comparison=rule.comparison)
+    rule = {"labeled_fraction": recipe.labeled_fraction.threshold, "comparison": recipe.labeled_fraction.comparison}
+    return patches.map_partitions(decide, **rule, pairs_only=pairs_only)
 
 
 def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:

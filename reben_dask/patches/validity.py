@@ -28,5 +28,8 @@ def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) 
     ndarray of int32, shape (patch,)
         In name order.
     """
-    zeros = grid.blocks(dn == NODATA_DN, resolution)
-    return grid.in_name_order(np.count_nonzero(zeros, axis=(2, 3)).astype(np.int32))
+    counts = np.zeros(grid.shape_yx, np.int32)
+    # Row by row of patches: a mask of a whole band is 120 MB, and costs more to allocate than to fill.
+    for row, blocks in enumerate(grid.blocks(dn, resolution)):
+        counts[row] = np.count_nonzero(blocks == NODATA_DN, axis=(1, 2))
+    return grid.in_name_order(counts)

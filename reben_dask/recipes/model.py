@@ -58,6 +58,13 @@ class Sky(_Part):
         return self
 
 
+class Sentinel1(_Part):
+    """Whether a patch without a Sentinel-1 partner is rejected, and how far apart in time partners may be."""
+
+    required: bool
+    max_days: float = Field(gt=0)
+
+
 class Recipe(_Part):
     """Everything that makes one dataset differ from another.
 
@@ -75,6 +82,7 @@ class Recipe(_Part):
     split: GeographicSplit
     seasons: dict[str, tuple[Month, ...]]
     sky: Sky
+    sentinel1: Sentinel1
     countries: tuple[str, ...] | None = None
 
     @field_validator("name")
