@@ -83,7 +83,7 @@ def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         waiting = pa.concat_tables([waiting, table])
         while waiting.num_rows >= ROWS_PER_GROUP:
-            yield waiting.slice(0, ROWS_PER_GROUP)
+            yield waiting.slice(0, ROWS_PER_GROUP).combine_chunks()
             waiting = waiting.slice(ROWS_PER_GROUP)
     if waiting.num_rows:
         yield waiting.combine_chunks()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,9 +22,11 @@ from safetensors.numpy import load
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.recipes import load_recipe
-from reben_dask.stores import lmdb_export
+from reben_dask.stores import lmdb_environment, lmdb_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.lmdb_environment import new_environment, pages_bytes, put, used_bytes
 from reben_dask.stores.lmdb_export import TileRange, plan_shards, shard_name, write_environment, write_index
+from reben_dask.stores.lmdb_merge import find_environments, merge_environments
 from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map, reference_map_key, value_size
 from reben_dask.stores.patch_table import write_part
 
@@ -34,12 +37,14 @@ BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12
 
 
 def _content(path: Path) -> dict[str, bytes]:
-    environment = lmdb.open(str(path), readonly=True, lock=False, create=False)
-    try:
-        with environment.begin() as transaction:
-            return {key.decode(): value for key, value in transaction.cursor()}
-    finally:
-        environment.close()
+    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        return {key.decode(): value for key, value in transaction.cursor()}
+
+
+def _stored_map_size(path: Path) -> int:
+    """A size of zero stands for the one that is stored; any other only for the pages in use."""
+    with lmdb.open(str(path), readonly=True, lock=False, map_size=0) as environment:
+        return int(environment.info()["map_size"])
 
 
 def _tensors(values: dict[str, np.ndarray]) -> bytes:
@@ -254,6 +259,24 @@ def test_shards_and_their_index(region: _Region, tmp_path: Path, shards: int) ->
     assert firsts == sorted(firsts)
 
 
+@pytest.mark.parametrize("shards", [1, 3, 13])
+def test_merged_shards_are_the_one_environment(region: _Region, tmp_path: Path, shards: int) -> None:
+    names = [shard_name(number, shards) for number in range(shards)]
+    records = [
+        write_environment(tmp_path / "lmdb" / name, ranges, region.store, name)
+        for name, ranges in zip(names, region.ranges(shards), strict=True)
+    ]
+    write_index(tmp_path / "lmdb", records, [])
+    environments = find_environments([tmp_path / "lmdb"])
+    assert environments == [tmp_path / "lmdb" / name for name in names]
+    assert merge_environments(environments, tmp_path / "merged") == 20
+    merged = _content(tmp_path / "merged")
+    assert merged == region.expected
+    assert list(merged) == sorted(merged)
+    held = sum(map(len, merged.values()))
+    assert held < _stored_map_size(tmp_path / "merged") < 2 * held + 2 * 2**20
+
+
 def test_an_environment_of_nothing(region: _Region, tmp_path: Path) -> None:
     record = write_environment(tmp_path / "lmdb", [], region.store, "part-00003-of-00008")
     assert _content(tmp_path / "lmdb") == {}
@@ -294,12 +317,8 @@ def test_the_map_grows_when_it_is_too_small(
 def test_the_stored_map_is_modest(region: _Region, tmp_path: Path) -> None:
     """Readers map as much as the environment says, and some machines refuse terabytes."""
     write_environment(tmp_path / "lmdb", region.ranges(1)[0], region.store)
-    # A map smaller than the stored one stands for the stored one.
-    environment = lmdb.open(str(tmp_path / "lmdb"), readonly=True, lock=False, map_size=4096)
-    size = environment.info()["map_size"]
-    environment.close()
     held = sum(len(value) for value in region.expected.values())
-    assert held < size < 2 * held + 2 * 2**20
+    assert held < _stored_map_size(tmp_path / "lmdb") < 2 * held + 2 * 2**20
 
 
 def test_keys_are_stored_in_the_order_of_names(region: _Region, tmp_path: Path) -> None:
@@ -309,3 +328,56 @@ def test_keys_are_stored_in_the_order_of_names(region: _Region, tmp_path: Path) 
     patches = [key for key in keys if not key.endswith("_reference_map")]
     assert patches == region.kept
     assert all(a < b for a, b in pairwise(region.kept))
+
+
+# Environments that grow
+
+
+@pytest.fixture
+def small_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New environments begin with a map of 32 KiB."""
+    monkeypatch.setattr(lmdb_environment, "SPARE_PAGES", 8)
+
+
+@pytest.mark.usefixtures("small_map")
+def test_put_loses_nothing_when_the_map_grows(tmp_path: Path) -> None:
+    batches = [
+        [(b"%d-%03d" % (batch, item), bytes([batch]) * (50 * 6**batch)) for item in range(40)] for batch in range(5)
+    ]
+    with new_environment(tmp_path / "new") as environment:
+        assert environment.info()["map_size"] == 32_768
+        for batch in batches:
+            put(environment, [(key, memoryview(value)) for key, value in batch])
+    assert _content(tmp_path / "new") == {key.decode(): value for batch in batches for key, value in batch}
+    held = sum(len(value) for batch in batches for _, value in batch)
+    assert held < _stored_map_size(tmp_path / "new") < 3 * held
+
+
+@pytest.mark.usefixtures("small_map")
+def test_put_writes_all_of_a_batch_or_nothing(tmp_path: Path) -> None:
+    with new_environment(tmp_path / "new") as environment:
+        put(environment, [(b"a", b"1")])
+        with pytest.raises(lmdb.BadValsizeError):
+            put(environment, [(b"b", bytes(10**6)), (b"too long" * 999, b"2")])
+        put(environment, [])
+    assert _content(tmp_path / "new") == {"a": b"1"}
+
+
+def test_an_environment_is_closed_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), new_environment(tmp_path / "new"):
+        1 / 0  # noqa: B018
+    assert _content(tmp_path / "new") == {}
+    with pytest.raises(FileExistsError), new_environment(tmp_path / "new"):
+        pass
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes=st.lists(st.integers(2_100, 20_000) | st.sampled_from([4_079, 4_080, 4_081, 4_096, 8_177]), max_size=20))
+def test_pages_of_large_values(sizes: list[int]) -> None:
+    """A page of 4096 bytes, and a header of 16 before the first byte of a value."""
+    with tempfile.TemporaryDirectory() as folder:
+        with new_environment(Path(folder) / "new") as environment:
+            put(environment, [(b"%d" % number, bytes(size)) for number, size in enumerate(sizes)])
+            assert pages_bytes(map(bytes, sizes)) == environment.stat()["overflow_pages"] * 4096
+            used = used_bytes(environment)
+        assert used == (Path(folder) / "new" / "data.mdb").stat().st_size

@@ -1,0 +1,147 @@
+"""Merging LMDB environments: entries are copied as they are, nothing is decoded."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import lmdb
+
+from reben_dask.errors import InputError, OutputError
+from reben_dask.stores.lmdb_environment import INDEX_FILE, Item, new_environment, open_environment, put, used_bytes
+
+COMMIT_BYTES = 64 * 2**20
+
+
+def find_environments(paths: Iterable[Path]) -> list[Path]:
+    """Environments among what a user names: each is one, or a folder of shards with its index.
+
+    Raises
+    ------
+    InputError
+        If a path is neither, or an index names a shard outside its folder.
+    """
+    return [environment for path in paths for environment in _environments_at(path)]
+
+
+def _require_distinct(sources: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for source in sources:
+        first = seen.get(source.resolve())
+        if first is not None:
+            raise InputError(f"{source} and {first} are the same environment; give it once.")
+        seen[source.resolve()] = source
+
+
+def count_entries(sources: Sequence[Path]) -> int:
+    """Entries of several environments together; raises as :func:`merge_environments`."""
+    _require_distinct(sources)
+    total = 0
+    for source in sources:
+        with open_environment(source) as environment:
+            total += environment.stat()["entries"]
+    return total
+
+
+def merge_environments(
+    sources: Sequence[Path], destination: Path, advance: Callable[[int], None] = lambda _: None
+) -> int:
+    """Write the entries of several environments into one, in the order of their keys.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Environments; a key that is in two of them must have the same value there.
+    destination : Path
+        Folder of the new environment, on a local disk. It appears when it is complete.
+    advance : callable
+        Called with a number of entries as they are written.
+
+    Returns
+    -------
+    int
+        Number of entries.
+
+    Raises
+    ------
+    InputError
+        If a source is no environment, or a key is in two of them with different values.
+    OutputError
+        If there is something at ``destination``.
+    """
+    if destination.exists():
+        raise OutputError(f"{destination} exists; give a new folder.")
+    _require_distinct(sources)
+    building = destination.with_name(f".{destination.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    entries = 0
+    try:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_environment(source)) for source in sources]
+            merged = stack.enter_context(new_environment(building, sum(map(used_bytes, opened))))
+            streams = [
+                _entries(stack.enter_context(environment.begin(buffers=True)), source)
+                for environment, source in zip(opened, sources, strict=True)
+            ]
+            for batch in _batches(_distinct(heapq.merge(*streams, key=lambda item: item[0]))):
+                put(merged, batch)
+                entries += len(batch)
+                advance(len(batch))
+        building.rename(destination)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return entries
+
+
+def _environments_at(path: Path) -> list[Path]:
+    index = path / INDEX_FILE
+    if not index.is_file():
+        return [path]
+    try:
+        names = [str(shard["path"]) for shard in list(json.loads(index.read_text(encoding="utf-8"))["shards"])]
+    except (ValueError, KeyError, TypeError):
+        names = []
+    if not names:
+        raise InputError(f"{index} is not an index of LMDB shards.")
+    foreign = [name for name in names if Path(name).name != name or name == ".."]
+    if foreign:
+        raise InputError(f"{index} names the shard {foreign[0]!r}, which is not in its folder.")
+    return [path / name for name in names]
+
+
+def _entries(transaction: lmdb.Transaction, source: Path) -> Iterator[Item]:
+    try:
+        for key, value in transaction.cursor():
+            yield bytes(key), value
+    except lmdb.Error as error:
+        raise InputError(f"The LMDB environment {source} is damaged ({error}); copy it again.") from None
+
+
+def _distinct(items: Iterable[Item]) -> Iterator[Item]:
+    """Items without repetitions: dates of one tile may share a Sentinel-1 partner, which then is in several shards."""
+    last: Item | None = None
+    for key, value in items:
+        if last is None or key != last[0]:
+            yield key, value
+        elif value != last[1]:
+            raise InputError(
+                f"The key {key.decode(errors='replace')!r} is in more than one of the environments, with other values."
+            )
+        last = key, value
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    size = 0
+    for key, value in items:
+        batch.append((key, value))
+        size += len(key) + len(value)
+        if size >= COMMIT_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
