@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -11,31 +12,53 @@ import pandas as pd
 from distributed import Client, Future, as_completed
 
 from reben_dask.cluster import thread_count
+from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.job.graph import STAGES, batch_graph
 from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan
-from reben_dask.job.progress import StageProgress
-from reben_dask.job.tally import add_up
-from reben_dask.job.tasks import export_lmdb
+from reben_dask.job.tally import add_up, total
+from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_job
 from reben_dask.job.window import batch_size, run_batches
 from reben_dask.patches.decision import KEPT
-from reben_dask.sources.landcover import read_sorted_landcover, sort_landcover
-from reben_dask.stores.cubes import consolidate, create_store
+from reben_dask.progress import StageProgress
+from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
+from reben_dask.stores.comparison import COMPARISON
+from reben_dask.stores.cubes import consolidate_store, create_store
+from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_index
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
-    """Tasks of each stage that progress is shown for."""
+    """Steps of each stage that progress is shown for; each polygon of the map passes twice when it is sorted."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
-    return {"landcover": 1, **{stage: counts[stage] for stage in STAGES}, "metadata": 1, "lmdb": plan.candidates}
+    stages = {stage: counts[stage] for stage in STAGES}
+    exports = {"geotiff": plan.candidates} if plan.exports else {}
+    return {"landcover": 2 * plan.landcover.polygons or 1, **stages, "metadata": 1, "lmdb": plan.candidates, **exports}
 
 
-def build_dataset(
-    client: Client, plan: Plan, output: Output, progress: StageProgress
-) -> tuple[pd.DataFrame, dict[str, float]]:
+@dataclass(frozen=True)
+class Built:
+    """What a job found out on its way.
+
+    Parameters
+    ----------
+    tallies : DataFrame
+        Counts of patches by tile; see :func:`~reben_dask.job.tally.tally`.
+    seconds : dict of str to float
+        Wall time of each step.
+    differences : tuple of DataFrame or None
+        With published metadata: differences by tile and by class.
+    """
+
+    tallies: pd.DataFrame
+    seconds: dict[str, float]
+    differences: tuple[pd.DataFrame, pd.DataFrame] | None = None
+
+
+def build_dataset(client: Client, plan: Plan, output: Output, progress: StageProgress) -> Built:
     """Make everything that the plan asks for, below ``output.building``.
 
     Parameters
@@ -49,13 +72,6 @@ def build_dataset(
     progress : StageProgress
         Told of each task that is done.
 
-    Returns
-    -------
-    tallies : DataFrame
-        Counts of patches by tile; see :func:`~reben_dask.job.tally.tally`.
-    seconds : dict of str to float
-        Wall time of each step.
-
     Raises
     ------
     Exception
@@ -64,19 +80,24 @@ def build_dataset(
     tasks = _Tasks(client, output.job)
     seconds: dict[str, float] = {}
     with _clock(seconds, "landcover"):
-        codes = plan.nomenclature.codes
-        tasks.run("sort-landcover", sort_landcover, plan.landcover, output.landcover, known_codes=codes, area=plan.area)
-        progress.advance("landcover")
+        landcover = _sorted_landcover(tasks, plan, output, progress)
     with _clock(seconds, "tiles"):
-        tallies = _build_tiles(tasks, plan, output, progress)
+        tallies = _build_tiles(tasks, plan, landcover, output, progress)
     with _clock(seconds, "metadata"):
         parts = part_files(output.patches)
         tasks.run("metadata", write_metadata, parts, output.building, plan.nomenclature.classes)
-        tasks.run("consolidate", consolidate, output.cubes)
+        tasks.run("consolidate", consolidate_store, output.cubes, len(plan.usable))
+        differences = None
+        if plan.published.metadata:
+            place = output.run / COMPARISON
+            differences = tasks.run("comparison", compare_with_published, parts, plan.published.metadata, place)
         progress.advance("metadata")
     with _clock(seconds, "lmdb"):
         _export_lmdb(tasks, plan, output, tallies, progress)
-    return tallies, seconds
+    if plan.exports:
+        with _clock(seconds, "geotiff"):
+            _export_geotiff(tasks, plan, output, tallies, progress)
+    return Built(tallies, seconds, differences)
 
 
 class _Tasks:
@@ -91,10 +112,40 @@ class _Tasks:
     def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         return self.submit(name, function, *args, **kwargs).result()
 
+    def wait(self, futures: Sequence[Future]) -> None:
+        """Wait for all of them; the error of the first that fails is raised as soon as it is known."""
+        for future in as_completed(futures):
+            future.result()
 
-def _build_tiles(tasks: _Tasks, plan: Plan, output: Output, progress: StageProgress) -> pd.DataFrame:
+    @contextmanager
+    def heard(self, stage: str, progress: StageProgress) -> Iterator[str]:
+        """A topic on which tasks tell how much of a stage they have done."""
+        topic = f"{stage}-{self.job}"
+        self.client.subscribe_topic(topic, lambda event: progress.advance(stage, event[1]))
+        try:
+            yield topic
+        finally:
+            self.client.unsubscribe_topic(topic)
+
+
+def _sorted_landcover(tasks: _Tasks, plan: Plan, output: Output, progress: StageProgress) -> SortedMap:
+    """The map as it was given, if that is sorted, or a sorted copy, if there is one; else one is made."""
+    if isinstance(plan.landcover, SortedMap):
+        landcover = plan.landcover
+    else:
+        landcover = SortedMap(output.landcover(plan.landcover.cache_name))
+        if not is_sorted_landcover(landcover.folder):
+            with tasks.heard("landcover", progress) as topic:
+                tasks.run("sort-landcover", sort_for_job, plan.landcover, landcover.folder, topic)
+        landcover.require_known(plan.nomenclature.codes)
+    progress.finish("landcover")
+    return landcover
+
+
+def _build_tiles(
+    tasks: _Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress
+) -> pd.DataFrame:
     create_store(output.cubes, {"recipe": plan.recipe.name, "classes": list(plan.nomenclature.classes)})
-    landcover = read_sorted_landcover(output.landcover)
 
     def build(tiles: Sequence[Any]) -> dict[str, list[Any]]:
         graph = batch_graph(plan, tiles, landcover, cubes=output.cubes, table=output.patches, job=tasks.job)
@@ -111,21 +162,34 @@ def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFram
     single = plan.lmdb_shards is None
     shards = plan_shards(counts, plan.lmdb_shards or 1)
     names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
-    topic = f"lmdb-{tasks.job}"
     progress.begin("lmdb", sum(count for _, count in counts))
-    tasks.client.subscribe_topic(topic, lambda event: progress.advance("lmdb", event[1]))
-    futures = [
-        tasks.submit(f"lmdb-{number:05d}", export_lmdb, output.lmdb / name, ranges, output.cubes, name, topic)
-        for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
-    ]
-    try:
-        for future in as_completed(futures):
-            future.result()
-    finally:
-        tasks.client.unsubscribe_topic(topic)
+    with tasks.heard("lmdb", progress) as topic:
+        futures = [
+            tasks.submit(f"lmdb-{number:05d}", export_lmdb, output.lmdb / name, ranges, output.cubes, name, topic)
+            for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
+        ]
+        tasks.wait(futures)
     progress.finish("lmdb")
     if not single:
         write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)
+
+
+def _export_geotiff(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
+    trees = (S2_TREE, MAP_TREE, *((S1_TREE,) if plan.partners else ()))
+    parts, scratch = part_files(output.patches), output.building / "parts"
+    progress.begin("geotiff", total(tallies, "status").get(KEPT, 0) * len(trees) * len(plan.exports))
+    with tasks.heard("geotiff", progress) as topic:
+        formats = {"geotiff": (export_tile_tree, output.building), "geotiff-archives": (export_tile_archive, scratch)}
+        chosen = [(name, *formats[name], part) for name in plan.exports for part in parts]
+        tasks.wait(
+            [
+                tasks.submit(f"{name}-{part.stem}", export, folder, trees, part, output.cubes, topic)
+                for name, export, folder, part in chosen
+            ]
+        )
+    if "geotiff-archives" in plan.exports:
+        tasks.run("join-archives", join_archives, output.building, trees, scratch)
+    progress.finish("geotiff")
 
 
 @contextmanager

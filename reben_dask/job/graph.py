@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask_geopandas
 import numpy as np
 import pandas as pd
@@ -14,20 +15,26 @@ from dask import delayed
 from dask.delayed import Delayed
 
 from reben_dask.job.plan import Plan
+from reben_dask.job.published import published_columns
+from reben_dask.job.sentinel1 import pair_tile
 from reben_dask.job.tally import EMPTY_TALLY, tally
 from reben_dask.job.tasks import ingest_band, label_tile, make_cube, observe_sky
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.join import polygons_of_tiles
+from reben_dask.patches.join import partitions_of_tiles
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.sky import SkyRule, sky_columns
 from reben_dask.sources.countries import read_countries
-from reben_dask.sources.sentinel2 import Tile
+from reben_dask.sources.landcover import SortedMap
+from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
 from reben_dask.stores.patch_table import write_part
 
 STAGES = ("bands", "labels", "patches")
 """Stages of a tile in the order in which they finish."""
+
+PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
+"""The longest tasks begin first, so that the last tile does not end with one worker at a band of 10 m."""
 
 _NO_PATCHES = PatchGrid(32633, 0, 0, ShapeYX(0, 0))
 
@@ -50,7 +57,7 @@ class BatchGraph:
 
 
 def batch_graph(
-    plan: Plan, tiles: Sequence[Tile], landcover: dask_geopandas.GeoDataFrame, *, cubes: Path, table: Path, job: str
+    plan: Plan, tiles: Sequence[Tile], landcover: SortedMap, *, cubes: Path, table: Path, job: str
 ) -> BatchGraph:
     """Compose the tasks of some tiles; nothing is computed.
 
@@ -60,8 +67,8 @@ def batch_graph(
         The job.
     tiles : sequence of Tile
         Tiles of this batch.
-    landcover : dask_geopandas.GeoDataFrame
-        The map, spatially partitioned.
+    landcover : SortedMap
+        The map.
     cubes : Path
         The Zarr store.
     table : Path
@@ -70,16 +77,21 @@ def batch_graph(
         Unique to this job. A scheduler takes tasks of one name for one task, so jobs that share a cluster must not
         share names.
     """
-    observed = _Observations(plan, cubes, job)
-    for tile, parts in zip(tiles, polygons_of_tiles(landcover, [plan.grid(tile) for tile in tiles]), strict=True):
-        observed.add(tile, parts)
+    observed = _Observations(plan, landcover, cubes, job)
+    overlaps = partitions_of_tiles(landcover.frame, [plan.grid(tile) for tile in tiles])
+    for tile, partitions in zip(tiles, overlaps, strict=True):
+        observed.add(tile, [landcover.parts[number] for number in partitions])
     patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
     patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
     patches = with_columns(patches, observed.sky, sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
+    if observed.published:
+        patches = with_columns(patches, observed.published, published_columns(plan.published, "", "", _NO_PATCHES))
+    if observed.partners:
+        patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
     no_labels = label_columns(np.zeros((0, 0), np.uint16), _NO_PATCHES, plan.nomenclature)
     patches = with_columns(patches, observed.labels, no_labels)
     patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
-    patches = with_decision(patches, plan.recipe)
+    patches = with_decision(patches, plan.recipe, pairs_only=plan.pairs_only)
     written = patches.map_partitions(_write_and_tally, table, plan.nomenclature.classes, meta=EMPTY_TALLY)
     stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
     return BatchGraph(patches, stages)
@@ -88,7 +100,7 @@ def batch_graph(
 class _Observations:
     """For each tile of a batch the tasks that observe its patches; a tile that failed its quality is not looked at."""
 
-    def __init__(self, plan: Plan, cubes: Path, job: str) -> None:
+    def __init__(self, plan: Plan, landcover: SortedMap, cubes: Path, job: str) -> None:
         sky = plan.recipe.sky
         self.rule = SkyRule(sky.snow, sky.cloud, sky.shadow, sky.flag_from)
         self.bands: list[Delayed] = []
@@ -97,34 +109,42 @@ class _Observations:
         self.sky: list[Delayed] = []
         self.labels: list[Delayed] = []
         self.countries: list[Delayed] = []
-        self._plan, self._cubes, self._job = plan, cubes, job
+        self.published: list[Delayed] = []
+        self.partners: list[Delayed] = []
+        self._plan, self._crs, self._cubes, self._job = plan, landcover.crs, cubes, job
         self._polygons = None
         if plan.countries:
             self._polygons = self._task(read_countries, "countries", plan.countries, plan.recipe.countries)
 
-    def add(self, tile: Tile, parts: list[Delayed]) -> None:
-        """Add the tasks of a tile; ``parts`` are the partitions of the map that it overlaps."""
+    def add(self, tile: Tile, parts: list[Path]) -> None:
+        """Add the tasks of a tile; ``parts`` are those of the map that it overlaps."""
         if self._plan.is_usable(tile):
             self._observe(tile, parts)
         else:
             self._leave_out(tile)
-        grid = self._plan.grid(tile)
+        grid, published = self._plan.grid(tile), self._plan.published
         self.countries.append(self._task(country_column, f"country-{tile.name}", grid, self._polygons))
+        if published:
+            names = (tile.name, tile.mgrs)
+            self.published.append(self._task(published_columns, f"published-{tile.name}", published, *names, grid))
 
-    def _observe(self, tile: Tile, parts: list[Delayed]) -> None:
+    def _observe(self, tile: Tile, parts: list[Path]) -> None:
         plan, name = self._plan, tile.name
         cube = self._task(make_cube, f"cube-{name}", self._cubes, plan.layout(tile))
         harmonized = plan.recipe.harmonize
-        counts = [
-            self._task(ingest_band, f"band-{band}-{name}", tile, band, self._cubes, cube, harmonized=harmonized)
-            for band in plan.recipe.bands
-        ]
-        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts)
+        counts = []
+        for band in plan.recipe.bands:
+            arguments = (tile, band, self._cubes, cube)
+            with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
+                counts.append(self._task(ingest_band, f"band-{band}-{name}", *arguments, harmonized=harmonized))
+        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts, self._crs)
         self.bands += counts
         self.maps.append(labels)
         self.labels.append(labels)
         self.nodata.append(self._task(combine_nodata, f"validity-{name}", counts))
         self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grid(tile), self.rule))
+        if plan.partners:
+            self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, plan.partners))
 
     def _leave_out(self, tile: Tile) -> None:
         sky = list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
@@ -134,6 +154,9 @@ class _Observations:
             ("labels", self.labels, ["labels", "labeled_fraction"]),
         ):
             where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.grid(tile).size, columns))
+        if self._plan.partners:
+            nobody = self._task(unobserved, f"sentinel1-{tile.name}", self._plan.grid(tile).size, ["s1_name"])
+            self.partners.append(nobody)
 
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
         """A task with a name that can be read on the dashboard."""

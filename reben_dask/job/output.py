@@ -13,10 +13,15 @@ import psutil
 
 from reben_dask.errors import OutputError
 from reben_dask.job.record import RECORD_FILE
+from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
+from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
+
+EXPORTS = tuple(f"{tree}{suffix}" for tree in (S2_TREE, S1_TREE, MAP_TREE) for suffix in ("", ARCHIVE_SUFFIX))
+"""What a job makes only if it is asked for."""
 
 _BUILDING = ".building-"
 _LOCK = ".lock"
@@ -62,10 +67,13 @@ class Output:
         """Run record under construction."""
         return self.building / "run"
 
-    @property
-    def landcover(self) -> Path:
-        """Land-cover map, sorted for this job; not published."""
-        return self.building / "landcover.parquet"
+    def landcover(self, name: str) -> Path:
+        """Where a sorted copy of the land-cover map is kept for the next job: beside the output folder.
+
+        Where nothing can be written beside it, the copy is made for this job alone, and not published.
+        """
+        beside = self.root.parent
+        return (beside if os.access(beside, os.W_OK) else self.building) / name
 
     def check(self, *, overwrite: bool) -> None:
         """Make sure that nothing of the user's would be lost.
@@ -85,7 +93,7 @@ class Output:
                 f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
                 "or --overwrite to replace the dataset in it once the new one is complete."
             )
-        foreign = [name for name in found if name in ARTEFACTS]
+        foreign = [name for name in found if name in (*ARTEFACTS, *EXPORTS)]
         if foreign and not (self.root / "run" / RECORD_FILE).is_file():
             raise OutputError(
                 f"{self.root / foreign[0]} is in the way, and is not part of a dataset of this program "
@@ -118,10 +126,11 @@ class Output:
         """Put the finished artefacts in their places; those of an earlier job are deleted when all are there."""
         old = self.building / "old"
         old.mkdir()
-        for name in ARTEFACTS:
+        for name in (*EXPORTS, *ARTEFACTS):
             if (self.root / name).exists() or (self.root / name).is_symlink():
                 (self.root / name).rename(old / name)
-        for name in ARTEFACTS:
+        exported = [name for name in EXPORTS if (self.building / name).exists()]
+        for name in (*exported, *ARTEFACTS):
             (self.building / name).rename(self.root / name)
         shutil.rmtree(self.building)
         self.release()

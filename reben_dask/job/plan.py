@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
-import shapely
-
-from reben_dask.errors import InputError
+from reben_dask.job.published import Published
+from reben_dask.job.sentinel1 import Partners
 from reben_dask.patches.candidates import Scene
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.join import search_area
-from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
+from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.recipes import Recipe
-from reben_dask.sources.countries import missing_countries
-from reben_dask.sources.landcover import LandcoverMap, open_landcover
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, SCENE_CLASSIFICATION, Tile, find_products, open_tile
-from reben_dask.stores.cubes import CubeLayout
+from reben_dask.sources.landcover import LandcoverMap, SortedMap
+from reben_dask.sources.sentinel1 import POLARISATIONS
+from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
+from reben_dask.stores.cube_layout import CubeLayout
 from reben_dask.stores.lmdb_values import value_size
 
-CUBE_RATIO = 0.65
+CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
+
+TIFF_BYTES_PER_PATCH = 8_000
+"""Headers of twelve bands, a compressed map and the folders of a patch, measured."""
+
+ARCHIVE_RATIO = 0.8
+"""Size of the archives relative to loose files, measured."""
 
 TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
@@ -49,12 +50,18 @@ class Plan:
         Classes of the recipe.
     tiles : tuple of Tile
         Products, in the order of their names.
-    landcover : LandcoverMap
-        The map.
+    landcover : LandcoverMap or SortedMap
+        The map, as published or sorted already.
     countries : str or None
         File of country polygons.
     lmdb_shards : int or None
         Number of LMDB environments; ``None`` for a single one.
+    published : Published
+        What was published about the patches.
+    partners : Partners or None
+        Where Sentinel-1 patches come from.
+    exports : tuple of str
+        Further formats: ``geotiff``, ``geotiff-archives``.
     warnings : tuple of str
         What the user should know, but need not change.
     """
@@ -62,9 +69,12 @@ class Plan:
     recipe: Recipe
     nomenclature: Nomenclature
     tiles: tuple[Tile, ...]
-    landcover: LandcoverMap
+    landcover: LandcoverMap | SortedMap
     countries: str | None
     lmdb_shards: int | None
+    published: Published = field(default_factory=Published)
+    partners: Partners | None = None
+    exports: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def grid(self, tile: Tile) -> PatchGrid:
@@ -91,9 +101,15 @@ class Plan:
             "quality_indicators": tile.quality,
             "harmonized": self.recipe.harmonize,
         }
-        return CubeLayout(tile.name, self.grid(tile), dict(sorted(bands.items())), attributes)
+        polarisations = POLARISATIONS if self.partners else ()
+        return CubeLayout(tile.name, self.grid(tile), dict(sorted(bands.items())), attributes, polarisations)
 
     @property
+    def pairs_only(self) -> bool:
+        """Whether a patch without a Sentinel-1 partner is rejected; not asked where there is no Sentinel-1 at all."""
+        return self.partners is not None and self.recipe.sentinel1.required
+
+    @cached_property
     def usable(self) -> tuple[Tile, ...]:
         """Tiles that passed their quality indicators; only their pixels are read."""
         return tuple(tile for tile in self.tiles if self.is_usable(tile))
@@ -102,13 +118,7 @@ class Plan:
         """Whether a tile passed the quality indicators that the recipe looks at."""
         return not tile.failed_quality(self.recipe.quality_indicators)
 
-    @property
-    def area(self) -> shapely.Geometry:
-        """Area of the usable tiles in the system of the map, with a margin; no polygon outside it is needed."""
-        areas = [search_area(self.grid(tile), self.landcover.crs) for tile in self.usable]
-        return shapely.union_all([area for area in areas if area.is_valid])
-
-    @property
+    @cached_property
     def candidates(self) -> int:
         """Patches of all tiles."""
         return sum(self.grid(tile).size for tile in self.tiles)
@@ -116,18 +126,28 @@ class Plan:
     @property
     def tasks(self) -> int:
         """Tasks of the whole job, give or take a few; they grow with tiles and bands, never with patches."""
-        return len(self.usable) * (len(self.recipe.bands) + TASKS_PER_TILE) + 2 + (self.lmdb_shards or 1)
+        each = len(self.recipe.bands) + TASKS_PER_TILE + len(self.exports) + bool(self.partners) + bool(self.published)
+        return len(self.usable) * each + 2 + (self.lmdb_shards or 1)
 
     @property
     def cube_bytes(self) -> int:
-        """Expected size of the Zarr store."""
-        return int(CUBE_RATIO * sum(self.grid(tile).size for tile in self.usable) * self._pixels * 2)
+        """Expected size of the Zarr store; backscatter hardly compresses."""
+        patches = sum(self.grid(tile).size for tile in self.usable)
+        return int(patches * (CUBE_RATIO * self._pixels * 2 + self._radar_bytes))
 
     @property
     def lmdb_bytes(self) -> int:
         """Size of the LMDB if every patch is kept."""
-        size = value_size(self._pixels, len(self.recipe.bands)) + value_size(self._map_pixels, 1)
+        size = value_size(self._pixels, len(self.recipe.bands)) + value_size(self._map_pixels, 1) + self._radar_bytes
         return sum(self.grid(tile).size for tile in self.usable) * size
+
+    @property
+    def export_bytes(self) -> int:
+        """Size of the exported files if every patch is kept; an archive is on disk twice while it is joined."""
+        loose = 2 * self._pixels + TIFF_BYTES_PER_PATCH + self._radar_bytes
+        archived = int(2 * ARCHIVE_RATIO * loose)
+        sizes = {"geotiff": loose, "geotiff-archives": archived}
+        return sum(self.grid(tile).size for tile in self.usable) * sum(sizes[name] for name in self.exports)
 
     @property
     def table_bytes(self) -> int:
@@ -151,88 +171,10 @@ class Plan:
         return sum(side * side for side in sides)
 
     @property
+    def _radar_bytes(self) -> int:
+        """Bytes of one Sentinel-1 patch."""
+        return 4 * self._map_pixels * len(POLARISATIONS) if self.partners else 0
+
+    @property
     def _map_pixels(self) -> int:
         return (self.recipe.patch_size_m // 10) ** 2
-
-
-def make_plan(
-    *,
-    s2: Sequence[str],
-    landcover: str,
-    recipe: Recipe,
-    countries: str | None = None,
-    code_column: str | None = None,
-    lmdb_shards: int | None = None,
-) -> Plan:
-    """Look at all inputs, reading metadata only.
-
-    Parameters
-    ----------
-    s2 : sequence of str
-        Products, or folders of products.
-    landcover : str
-        Vector map with class codes.
-    recipe : Recipe
-        What to build.
-    countries : str, optional
-        Vector file of country polygons.
-    code_column : str, optional
-        Column of the map with the class codes.
-    lmdb_shards : int, optional
-        Number of LMDB environments.
-
-    Raises
-    ------
-    RebenError
-        If an input is missing or cannot be used.
-    """
-    tiles = tuple(sorted((open_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
-    _require_distinct(tiles)
-    plan = Plan(
-        recipe=recipe,
-        nomenclature=load_nomenclature(recipe.nomenclature),
-        tiles=tiles,
-        landcover=open_landcover(_absolute(landcover), code_column=code_column),
-        countries=_absolute(countries) if countries else None,
-        lmdb_shards=lmdb_shards,
-    )
-    for tile in plan.tiles:
-        if not plan.grid(tile).size:
-            raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
-    for tile in plan.usable:
-        tile.require(recipe.bands)
-    return replace(plan, warnings=tuple(_warnings(plan)))
-
-
-def _absolute(path: str) -> str:
-    """Path that a worker with another working directory understands; links stay as they are."""
-    return os.path.abspath(path)  # noqa: PTH100
-
-
-def _require_distinct(tiles: Sequence[Tile]) -> None:
-    twice = [name for name, count in Counter(tile.name for tile in tiles).items() if count > 1]
-    if twice:
-        paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
-        raise InputError(f"The tile {twice[0]} is given more than once, which would name patches twice: {paths}.")
-
-
-def _warnings(plan: Plan) -> list[str]:
-    found = [
-        f"{tile.name} is left out: {', '.join(failed)} quality did not pass."
-        for tile in plan.tiles
-        if (failed := tile.failed_quality(plan.recipe.quality_indicators))
-    ]
-    found += [
-        f"{tile.name} has no scene classification (SCL); its snow and cloud fractions stay empty."
-        for tile in plan.usable
-        if SCENE_CLASSIFICATION not in tile.images
-    ]
-    reach = shapely.box(*plan.landcover.bounds) if plan.landcover.bounds else None
-    found += [
-        f"{tile.name} lies outside the land-cover map; its patches will have no labels."
-        for tile in plan.usable
-        if reach is not None and not reach.intersects(search_area(plan.grid(tile), plan.landcover.crs))
-    ]
-    if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
-        found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
-    return found

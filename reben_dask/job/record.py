@@ -38,8 +38,11 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
         "class_of_code": {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())},
         "inputs": {
             "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
-            "landcover": {**vars(plan.landcover), "bytes": Path(plan.landcover.path).stat().st_size},
+            "landcover": plan.landcover.record,
             "countries": plan.countries,
+            "sentinel1": plan.partners.describe() if plan.partners else None,
+            "published": [str(path) for path in plan.published.metadata],
+            **{name: _path(getattr(plan.published, name)) for name in ("pairs", "snow_list", "cloud_list")},
         },
         "warnings": list(plan.warnings),
         "counts": _counts(tallies),
@@ -56,6 +59,10 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
 def _tile_record(path: Path, name: str) -> dict[str, str]:
     digest = hashlib.sha256(open_product(path).read_xml(METADATA_FILE)).hexdigest()
     return {"tile": name, "path": str(path), "metadata_sha256": digest}
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _counts(tallies: pd.DataFrame) -> dict[str, dict[str, int]]:

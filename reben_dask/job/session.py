@@ -10,25 +10,46 @@ from typing import Any
 
 from dask.utils import format_bytes
 from distributed import performance_report
-from rich.console import Console
 
 from reben_dask.cluster import ClusterOptions, connect, explain_lost_workers, require_memory
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.output import Output
-from reben_dask.job.plan import Plan, make_plan
-from reben_dask.job.progress import StageProgress
+from reben_dask.job.plan import Plan
+from reben_dask.job.planning import make_plan
+from reben_dask.job.published import Published
 from reben_dask.job.record import REPORT_FILE, write_record
-from reben_dask.job.show import show_note, show_plan, show_result
+from reben_dask.job.sentinel1 import Sentinel1Inputs
+from reben_dask.job.show import show_differences, show_note, show_plan, show_result
+from reben_dask.progress import StageProgress, console
 from reben_dask.recipes import load_recipe
+from reben_dask.sources.published.metadata import metadata_files
+from reben_dask.stores.comparison import COMPARISON
+
+_FILES = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
 
 
 def disk_shortage(plan: Plan, output: Output) -> str | None:
     """One sentence if the disk has less room than the plan may need."""
     place = next(folder for folder in (output.root, *output.root.parents) if folder.is_dir())
-    free, needed = shutil.disk_usage(place).free, plan.cube_bytes + plan.lmdb_bytes + plan.table_bytes
+    free = shutil.disk_usage(place).free
+    needed = plan.cube_bytes + plan.lmdb_bytes + plan.table_bytes + plan.export_bytes
     if free >= needed:
         return None
     return f"{place} has {format_bytes(free)} free, and this job may need {format_bytes(needed)}."
+
+
+def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the command line as :func:`~reben_dask.job.planning.make_plan` takes them."""
+    given = [file.absolute() for path in options.pop("published", ()) for file in metadata_files(path)]
+    metadata = {file.resolve(): file for file in given}.values()
+    files = {name: options.pop(option, None) for name, option in _FILES.items()}
+    sentinel1 = Sentinel1Inputs(patches=options.pop("s1", None), scenes=options.pop("s1_scenes", None))
+    return {
+        **options,
+        "recipe": load_recipe(options["recipe"]),
+        "sentinel1": sentinel1,
+        "published": Published(tuple(metadata), **{name: file and file.absolute() for name, file in files.items()}),
+    }
 
 
 def run_job(
@@ -53,27 +74,29 @@ def run_job(
         If something is wrong that the user can mend; nothing is published then.
     """
     start = perf_counter()
-    console = Console(markup=False)
+    terminal = console()
     options = ClusterOptions(**cluster)
     chosen = dict(inputs)
     output = Output(Path(chosen.pop("out")).absolute())
     output.check(overwrite=overwrite)
-    plan = make_plan(**{**chosen, "recipe": load_recipe(chosen["recipe"])})
-    show_plan(console, plan, output, options.describe())
+    plan = make_plan(**_plan_inputs(chosen))
+    show_plan(terminal, plan, output, options.describe())
     if shortage := disk_shortage(plan, output):
-        show_note(console, shortage)
+        show_note(terminal, shortage)
     if dry_run:
         return
     with connect(options) as client:
         require_memory(client, plan.worker_bytes)
-        console.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
+        terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         output.begin()
         try:
             report = performance_report(output.run / REPORT_FILE)
-            with explain_lost_workers(), report, StageProgress(console, stage_totals(plan)) as progress:
-                tallies, seconds = build_dataset(client, plan, output, progress)
-            write_record(output.run, plan, tallies, seconds, options.describe())
+            with explain_lost_workers(), report, StageProgress(terminal, stage_totals(plan)) as progress:
+                built = build_dataset(client, plan, output, progress)
+            write_record(output.run, plan, built.tallies, built.seconds, options.describe())
             output.publish()
         finally:
             output.release()
-    show_result(console, plan, output, tallies, perf_counter() - start)
+    show_result(terminal, plan, output, built.tallies, perf_counter() - start)
+    if built.differences is not None:
+        show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 from dask.utils import format_bytes
@@ -10,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reben_dask.job.output import Output
+from reben_dask.job.output import EXPORTS, Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
-from reben_dask.patches.decision import KEPT, REASONS
+from reben_dask.patches.decision import KEPT, NO_SENTINEL1, NOT_PUBLISHED, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
@@ -53,14 +54,25 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     yield "Patches", f"{plan.candidates:,} candidates of {plan.recipe.patch_size_m:,} m"
     yield "Land cover", f"{plan.landcover.path} ({plan.landcover.polygons:,} polygons, {plan.landcover.crs})"
     yield "Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes"
+    yield "Sentinel-1", _sentinel1(plan)
+    if plan.published.metadata:
+        yield "Published", ", ".join(str(path) for path in plan.published.metadata)
     yield "Countries", plan.countries or "not given (--countries), the column stays empty"
     yield "Tasks", f"about {plan.tasks:,}"
     sizes = {"cubes": plan.cube_bytes, "LMDB at most": plan.lmdb_bytes, "tables": plan.table_bytes}
+    if plan.exports:
+        sizes["exports at most"] = plan.export_bytes
     yield "Disk", ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items())
     base, task = (format_bytes(size) for size in (BASE_WORKER_BYTES, plan.task_bytes))
     yield "Memory", f"{base} for each worker, and up to {task} for each of its threads"
     yield "Workers", workers
     yield "Output", str(output.root)
+
+
+def _sentinel1(plan: Plan) -> str:
+    if plan.partners is None:
+        return "not given (--s1, --s1-scenes)"
+    return f"{plan.partners.describe()}; patches without a partner are {'rejected' if plan.pairs_only else 'kept'}"
 
 
 def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFrame, seconds: float) -> None:
@@ -71,8 +83,26 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     else:
         console.print("No patch was kept; the reasons above say why.", style="yellow")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
-    for name, what in _MADE.items():
+    exports = {name: "the published tree of GeoTIFFs" for name in EXPORTS if (output.root / name).exists()}
+    for name, what in {**_MADE, **exports}.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
+
+
+def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataFrame, file: Path) -> None:
+    """Print what differs from the published metadata, by tile and by class."""
+    kinds = [str(name) for name in by_tile.columns if name != "tile"]
+    table = _table("Compared with the published metadata", "tile", *kinds)
+    for _, row in by_tile.head(_TILES_SHOWN).iterrows():
+        table.add_row(str(row["tile"]), *(f"{int(row[kind]):,}" for kind in kinds))
+    sums = (f"{int(by_tile[kind].sum()):,}" for kind in kinds)
+    table.add_row("all" if len(by_tile) <= _TILES_SHOWN else f"all {len(by_tile):,} tiles", *sums, style="bold")
+    console.print(table)
+    if len(by_class):
+        classes = _table("Labels that differ", "class", *map(str, by_class.columns))
+        for name, counts in by_class.iterrows():
+            classes.add_row(Text(str(name)), *(f"{int(count):,}" for count in counts))
+        console.print(classes)
+    console.print(f"Each difference is a row of {file}.", highlight=False)
 
 
 def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
@@ -80,7 +110,10 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     splits = total(tallies, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
+    asked = {NOT_PUBLISHED: bool(plan.published.metadata), NO_SENTINEL1: plan.pairs_only}
     for reason, meaning in REASONS.items():
+        if not asked.get(reason, True):
+            continue
         table.add_row(f"  rejected: {meaning}", f"{reasons.get(reason, 0):,}")
     table.add_row("Kept", f"{status.get('kept', 0):,}", style="bold")
     for split in SPLITS:

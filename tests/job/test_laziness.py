@@ -9,9 +9,10 @@ import pytest
 import rasterio
 
 from reben_dask.job.graph import BatchGraph, batch_graph
-from reben_dask.job.plan import Plan, make_plan
+from reben_dask.job.plan import Plan
+from reben_dask.job.planning import make_plan
 from reben_dask.recipes import load_recipe
-from reben_dask.sources.landcover import read_sorted_landcover, sort_landcover
+from reben_dask.sources.landcover import sort_landcover
 from reben_dask.sources.sentinel2 import find_products, open_cube, open_tile
 
 
@@ -30,9 +31,9 @@ def plan(data_dir: Path) -> Plan:
 
 
 def _graph(plan: Plan, folder: Path) -> BatchGraph:
-    landcover = sort_landcover(plan.landcover, folder / "landcover", known_codes=plan.nomenclature.codes)
-    frame = read_sorted_landcover(landcover)
-    return batch_graph(plan, plan.tiles, frame, cubes=folder / "cubes.zarr", table=folder / "table", job=folder.name)
+    landcover = sort_landcover(plan.landcover, folder / "landcover")
+    paths = {"cubes": folder / "cubes.zarr", "table": folder / "table"}
+    return batch_graph(plan, plan.tiles, landcover, **paths, job=folder.name)
 
 
 def _tasks(graph: BatchGraph) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -31,7 +32,7 @@ def _build(output: Output, mark: str) -> None:
         (output.building / name).write_text(mark)
     (output.run / "record.json").write_text(mark)
     (output.building / "landcover.parquet").mkdir()
-    (output.landcover / "part-00000.parquet").write_text(mark)
+    (output.building / "landcover.parquet" / "part-00000.parquet").write_text(mark)
 
 
 def _marks(root: Path) -> dict[str, str]:
@@ -47,10 +48,18 @@ def test_the_names_that_a_job_makes() -> None:
 def test_artefacts_are_built_under_their_own_names(output: Output) -> None:
     places = [output.cubes, output.patches, output.lmdb, output.run]
     assert {place.name for place in places} <= set(ARTEFACTS)
-    assert all(place.parent == output.building for place in [*places, output.landcover])
-    assert output.landcover.name not in ARTEFACTS
+    assert all(place.parent == output.building for place in places)
     assert output.building.parent == output.root
     assert output.building.name.startswith(".")
+
+
+def test_a_sorted_map_is_kept_beside_the_output(output: Output) -> None:
+    assert output.landcover("map.parquet") == output.root.parent / "map.parquet"
+
+
+def test_where_nothing_can_be_kept_a_sorted_map_is_for_one_job(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert output.landcover("map.parquet") == output.building / "map.parquet"
 
 
 # Before the job

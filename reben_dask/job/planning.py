@@ -1,0 +1,131 @@
+"""Looking at all inputs of a job, and working out its plan."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import shapely
+
+from reben_dask.errors import InputError
+from reben_dask.job.plan import Plan
+from reben_dask.job.published import Published, require_published
+from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
+from reben_dask.patches.join import search_areas
+from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.recipes import Recipe
+from reben_dask.sources.countries import missing_countries
+from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
+from reben_dask.sources.sentinel2 import SCENE_CLASSIFICATION, Tile, find_products, open_tile
+
+NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
+
+
+def make_plan(  # noqa: PLR0913 - these are the inputs of a job
+    *,
+    s2: Sequence[str],
+    landcover: str,
+    recipe: Recipe,
+    countries: str | None = None,
+    code_column: str | None = None,
+    lmdb_shards: int | None = None,
+    sentinel1: Sentinel1Inputs = NO_SENTINEL1,
+    published: Published = NOTHING_PUBLISHED,
+    exports: Sequence[str] = (),
+) -> Plan:
+    """Look at all inputs, reading metadata only.
+
+    Parameters
+    ----------
+    s2 : sequence of str
+        Products, or folders of products.
+    landcover : str
+        Vector map with class codes, or a sorted copy of it.
+    recipe : Recipe
+        What to build.
+    countries : str, optional
+        Vector file of country polygons.
+    code_column : str, optional
+        Column of the map with the class codes.
+    lmdb_shards : int, optional
+        Number of LMDB environments.
+    sentinel1 : Sentinel1Inputs
+        Where Sentinel-1 comes from, if it is wanted.
+    published : Published
+        Files that say what was published about the patches.
+    exports : sequence of str
+        Further formats: ``geotiff``, ``geotiff-archives``.
+
+    Raises
+    ------
+    RebenError
+        If an input is missing or cannot be used.
+    """
+    tiles = tuple(sorted((open_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
+    _require_distinct(tiles)
+    plan = Plan(
+        recipe=recipe,
+        nomenclature=load_nomenclature(recipe.nomenclature),
+        tiles=tiles,
+        landcover=_open_landcover(_absolute(landcover), code_column),
+        countries=_absolute(countries) if countries else None,
+        lmdb_shards=lmdb_shards,
+        published=require_published(published),
+        exports=tuple(dict.fromkeys(exports)),
+        partners=open_partners(sentinel1, published, recipe.sentinel1.max_days),
+    )
+    if isinstance(plan.landcover, SortedMap):
+        plan.landcover.require_known(plan.nomenclature.codes)
+    for tile in plan.tiles:
+        if not plan.grid(tile).size:
+            raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
+    for tile in plan.usable:
+        tile.require(recipe.bands)
+    return replace(plan, warnings=tuple(_warnings(plan)))
+
+
+def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | SortedMap:
+    return SortedMap(Path(path)) if is_sorted_landcover(path) else open_landcover(path, code_column=code_column)
+
+
+def _absolute(path: str) -> str:
+    """Path that a worker with another working directory understands; links stay as they are."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _require_distinct(tiles: Sequence[Tile]) -> None:
+    twice = [name for name, count in Counter(tile.name for tile in tiles).items() if count > 1]
+    if twice:
+        paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
+        raise InputError(f"The tile {twice[0]} is given more than once, which would name patches twice: {paths}.")
+
+
+def _warnings(plan: Plan) -> list[str]:
+    found = [
+        f"{tile.name} is left out: {', '.join(failed)} quality did not pass."
+        for tile in plan.tiles
+        if (failed := tile.failed_quality(plan.recipe.quality_indicators))
+    ]
+    found += [
+        f"{tile.name} has no scene classification (SCL); its snow and cloud fractions stay empty."
+        for tile in plan.usable
+        if SCENE_CLASSIFICATION not in tile.images
+    ]
+    found += [
+        f"{tile.name} lies outside the land-cover map; its patches will have no labels." for tile in _beyond_map(plan)
+    ]
+    if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
+        found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
+    return found
+
+
+def _beyond_map(plan: Plan) -> list[Tile]:
+    """Tiles that no polygon can reach."""
+    if plan.landcover.bounds is None or not plan.usable:
+        return []
+    areas = search_areas([plan.grid(tile) for tile in plan.usable], plan.landcover.crs)
+    beyond = ~shapely.intersects(areas, shapely.box(*plan.landcover.bounds))
+    return [tile for tile, is_beyond in zip(plan.usable, beyond, strict=True) if is_beyond]

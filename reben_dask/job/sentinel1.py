@@ -1,0 +1,193 @@
+"""Finding the Sentinel-1 partners of a tile's patches, strip by strip, and writing them to its cube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rasterio.warp import transform_bounds
+
+from reben_dask.errors import InputError
+from reben_dask.job.published import Published, published_columns
+from reben_dask.patches.grid import PatchGrid
+from reben_dask.sources.sentinel1 import (
+    POLARISATIONS,
+    PatchTree,
+    RadarScene,
+    find_scenes,
+    open_patch_tree,
+    warp_scene,
+)
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.stores.cubes import radar_strips, write_radar_strip
+
+Names = npt.NDArray[np.object_]
+Strip = tuple[npt.NDArray[np.float32], Names]
+"""Backscatter, shape ``(polarisation, y, x)``, and names of the partners, shape ``(patch_y, patch_x)``."""
+
+
+@dataclass(frozen=True)
+class Sentinel1Inputs:
+    """Where Sentinel-1 comes from: a folder of published patches, or one of scenes.
+
+    Parameters
+    ----------
+    patches, scenes : str or None
+        The folders; at most one of them.
+    """
+
+    patches: str | None = None
+    scenes: str | None = None
+
+
+class Partners(Protocol):
+    """Where the partners of patches come from."""
+
+    def describe(self) -> str:
+        """What the user is told of it."""
+
+    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
+        """For each run of patch rows the backscatter and the names; NaN and ``None`` where there is no partner."""
+
+
+def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float) -> Partners | None:
+    """Look at the Sentinel-1 inputs, reading headers only; ``None`` without any.
+
+    Raises
+    ------
+    InputError
+        If both are given, if one cannot be used, or if nothing says which patches belong together.
+    """
+    if inputs.patches and inputs.scenes:
+        raise InputError("Give Sentinel-1 patches (--s1) or scenes (--s1-scenes), not both.")
+    if inputs.scenes:
+        return ScenePartners(find_scenes(inputs.scenes), max_days)
+    if not inputs.patches:
+        return None
+    if not published.metadata and published.pairs is None:
+        raise InputError(
+            f"Nothing says which Sentinel-1 patches of {inputs.patches} go with which Sentinel-2 patches; "
+            "add --published or --s1-pairs."
+        )
+    # Where there are both, the table is the one that the user wrote.
+    names = Published(published.metadata) if published.pairs is None else Published(pairs=published.pairs)
+    return PublishedPartners(open_patch_tree(inputs.patches), names)
+
+
+def pair_tile(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
+    """Find the partners of a tile's patches and write them to its cube.
+
+    Returns
+    -------
+    DataFrame
+        ``s1_name`` of each patch in name order; null without a partner.
+    """
+    grid, rows = layout.grid, radar_strips(layout.grid)
+    found = []
+    for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
+        write_radar_strip(store, layout, run, db)
+        found.append(names)
+    return pd.DataFrame({"s1_name": pd.Series(grid.in_name_order(np.concatenate(found)), dtype="str")})
+
+
+@dataclass(frozen=True)
+class PublishedPartners:
+    """Published Sentinel-1 patches, with the table or the metadata that says which goes where.
+
+    Parameters
+    ----------
+    tree : PatchTree
+        The patches.
+    published : Published
+        The table or the metadata.
+    """
+
+    tree: PatchTree
+    published: Published
+
+    def describe(self) -> str:
+        """See :class:`Partners`."""
+        return f"published patches in {self.tree.root}"
+
+    def names(self, tile: Tile, grid: PatchGrid) -> Names:
+        """Name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` where none is named."""
+        column = published_columns(self.published, tile.name, tile.mgrs, grid)["s1_name"]
+        names = column.astype(object).where(column.notna(), None).to_numpy()
+        return names.reshape(grid.shape_yx.x, grid.shape_yx.y).T.copy()
+
+    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
+        """See :class:`Partners`."""
+        names, side = self.names(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        for run in rows:
+            db = _empty(len(run) * side, grid.shape_yx.x * side)
+            here = names[run.start : run.stop]
+            for row, column in np.argwhere(here != None).tolist():  # noqa: E711 - asked of each element
+                patch = self.tree.read(here[row, column], side)
+                if patch is None:
+                    here[row, column] = None
+                else:
+                    db[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
+            yield db, here
+
+
+@dataclass(frozen=True)
+class ScenePartners:
+    """Terrain-corrected scenes; for each patch the one that covers all of it and is closest in time.
+
+    Parameters
+    ----------
+    scenes : tuple of RadarScene
+        The scenes.
+    max_days : float
+        Days that may lie between the two acquisitions.
+    """
+
+    scenes: tuple[RadarScene, ...]
+    max_days: float
+
+    def describe(self) -> str:
+        """See :class:`Partners`."""
+        return f"{len(self.scenes):,} scenes, at most {self.max_days:g} days apart"
+
+    def near(self, tile: Tile, grid: PatchGrid) -> list[RadarScene]:
+        """Scenes that may serve a tile, the closest in time first."""
+        area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
+        days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
+        near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.meets(area)]
+        return sorted(near, key=lambda scene: (days[scene.name], scene.name))
+
+    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
+        """See :class:`Partners`."""
+        scenes, side = self.near(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        for run in rows:
+            shape = len(run) * side, grid.shape_yx.x * side
+            db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
+            for scene in scenes:
+                if (names != None).all():  # noqa: E711 - asked of each element
+                    break
+                warped = warp_scene(scene, grid.epsg, grid.ulx, grid.uly - run.start * grid.patch_m, shape)
+                _fill(db, names, warped, side, f"{scene.short_name}_{tile.mgrs}", run.start)
+            yield db, names
+
+
+def _fill(
+    db: npt.NDArray[np.float32], names: Names, warped: npt.NDArray[np.float32], side: int, prefix: str, first_row: int
+) -> None:
+    """Take over the patches of a scene that are complete and have no partner yet."""
+    blocks = warped.reshape(len(POLARISATIONS), names.shape[0], side, names.shape[1], side)
+    complete = np.isfinite(blocks).all(axis=(0, 2, 4)) & (names == None)  # noqa: E711 - asked of each element
+    for row, column in np.argwhere(complete).tolist():
+        place = np.s_[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
+        db[place] = warped[place]
+        names[row, column] = f"{prefix}_{column}_{first_row + row}"
+
+
+def _empty(height: int, width: int) -> npt.NDArray[np.float32]:
+    return np.full((len(POLARISATIONS), height, width), np.nan, np.float32)
