@@ -1,0 +1,92 @@
+"""Digests of the content of artefacts, so that two copies, or two runs, can be compared by one line each.
+
+All are SHA-256, in hexadecimal, and defined so that other programs can work them out:
+
+metadata files
+    of the bytes of the file (``sha256sum metadata.parquet``).
+``patches.parquet`` and each GeoTIFF tree
+    of the list that ``sha256sum`` prints for their files in the order of their paths, below the folder itself:
+    ``find * -name '*.tif' | LC_ALL=C sort | xargs sha256sum | sha256sum``, with ``*.parquet`` for the patch table.
+LMDB
+    of all entries in the order of their keys as bytes, whatever environments they are in: for each, the lengths of key
+    and value in decimal, each followed by a space, then the key, then the value.
+``cubes.zarr``
+    of all arrays with two or more axes, in the order of their paths: for each, one line of its path below the store,
+    its dtype and its shape (``tile/r10m/dn uint16 4,960,960`` and a line feed), then its numbers in C order, little
+    endian. How they are cut into chunks and compressed makes no difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from reben_dask.stores.arrays import open_array
+
+SLAB_BYTES = 64 * 2**20
+"""At most about this much of an array is in memory at a time."""
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, suffix: str) -> str:
+    """Digest of the files with one suffix in a folder, at any depth; hidden ones are left out."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        if path.name.endswith(suffix):
+            digest.update(f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
+def cubes_digest(store: Path) -> str:
+    """Digest of the images in a Zarr store."""
+    digest = hashlib.sha256()
+    for path in _images(store):
+        array = open_array(path, "r")
+        shape = ",".join(map(str, array.shape))
+        digest.update(f"{path.relative_to(store).as_posix()} {array.dtype} {shape}\n".encode())
+        for slab in _slabs(array):
+            digest.update(slab.astype(slab.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files below a folder in the order of their whole paths: a folder is ordered as its name and a slash."""
+    entries = [(path, path.is_dir()) for path in folder.iterdir() if not path.name.startswith(".")]
+    for path, is_folder in sorted(entries, key=lambda entry: entry[0].name + "/" * entry[1]):
+        if is_folder:
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Arrays with two or more axes."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name + "/"):
+        if (path / "zarr.json").is_file():
+            described = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+            if described["node_type"] == "group":
+                yield from _images(path)
+            elif len(described["shape"]) > 1:
+                yield path
+
+
+def _slabs(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """An array in C order, some rows of one image at a time; where possible rows of whole shards."""
+    height, width = array.shape[-2:]
+    shard_rows = (array.shards or array.chunks)[-2]
+    rows = max(1, min(shard_rows, SLAB_BYTES // max(1, width * array.dtype.itemsize)))
+    for image in np.ndindex(array.shape[:-2]):
+        for start in range(0, height, rows):
+            # Slices only: see reben_dask.stores.arrays.
+            yield np.asarray(array[(*(slice(index, index + 1) for index in image), slice(start, start + rows))])

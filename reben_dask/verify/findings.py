@@ -1,0 +1,152 @@
+"""What a verification finds: checks with their problems, and the verdict over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reben_dask.errors import RebenError
+
+SHOWN = 3
+"""Problems of a check that are named; the others are counted."""
+
+
+@dataclass
+class Check:
+    """One question that was asked of the data, and the answer.
+
+    Parameters
+    ----------
+    title : str
+        What was looked at.
+    summary : str
+        How much was looked at, for a line without problems.
+    problems : int
+        Number of problems.
+    examples : list of str
+        The first problems, each a phrase that names what is wrong.
+    notes : list of str
+        What the user should know, but which is no problem.
+    not_checked : str or None
+        Why the question could not be asked, if so.
+    """
+
+    title: str
+    summary: str = ""
+    problems: int = 0
+    examples: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    not_checked: str | None = None
+
+    def problem(self, text: str) -> None:
+        """Count one more problem."""
+        self.problems += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append(text)
+
+    def add(self, problems: Iterable[str]) -> None:
+        """Count several more problems."""
+        for text in problems:
+            self.problem(text)
+
+    def absorb(self, other: Check) -> None:
+        """Take over the problems of another check."""
+        self.examples = (self.examples + other.examples)[:SHOWN]
+        self.problems += other.problems
+
+    def line(self) -> str:
+        """The check as one line of text."""
+        return f"{self._result:<13} {self.title}{self._details}"
+
+    @property
+    def _result(self) -> str:
+        if self.problems:
+            return counted(self.problems, "problem")
+        return "ok" if self.not_checked is None else "not checked"
+
+    @property
+    def _details(self) -> str:
+        if self.problems:
+            more = self.problems - len(self.examples)
+            parts = [*self.examples, *([f"and {more:,} more"] if more else [])]
+        else:
+            parts = [self.not_checked or self.summary, *self.notes]
+        text = "; ".join(part for part in parts if part)
+        return f": {text}" if text else ""
+
+
+@dataclass
+class Report:
+    """Everything that a verification found.
+
+    Parameters
+    ----------
+    checks : list of Check
+        In the order in which they were made.
+    patches : int
+        Patches that were looked for, or found, where there is no metadata to look for.
+    without : list of str
+        What the data do not have, and need not have.
+    digests : dict of str to str
+        SHA-256 of the content of each artefact, where they were asked for.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    patches: int = 0
+    without: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> int:
+        """Problems of all checks."""
+        return sum(check.problems for check in self.checks)
+
+    def verdict(self) -> str:
+        """One sentence over all checks."""
+        if self.problems:
+            places = ", ".join(f"{check.title} ({check.problems:,})" for check in self.checks if check.problems)
+            return f"{counted(self.problems, 'problem')}: {places}."
+        missing = f", without {' and '.join(self.without)}" if self.without else ""
+        return f"{counted(self.patches, 'patch')}: complete and consistent{missing}."
+
+
+class collect:  # noqa: N801 - reads as the statement that it is
+    """Turn the error that unreadable data provoke into a problem; a context manager.
+
+    Parameters
+    ----------
+    check : Check
+        Gets the problem.
+    subject : object
+        What is read, for the problem's text.
+    """
+
+    def __init__(self, check: Check, subject: object = "") -> None:
+        self._check, self._subject = check, str(subject)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> bool:
+        # Damaged files make libraries raise anything; but the machine's limits and the user's wishes are no damage.
+        if not isinstance(error, Exception) or isinstance(error, MemoryError):
+            return False
+        text = one_sentence(error)
+        self._check.problem(f"{self._subject}: {text}" if self._subject else text)
+        return True
+
+
+def one_sentence(error: Exception) -> str:
+    """What an error says, on one line and without a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split()).rstrip(".") or "no details"
+    return text if isinstance(error, RebenError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 patch`` and ``2 patches``."""
+    if number == 1:
+        return f"1 {noun}"
+    ending = "es" if noun.endswith(("ch", "x", "s")) else "s"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}{ending}"

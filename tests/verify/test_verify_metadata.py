@@ -1,0 +1,304 @@
+"""Verification of metadata files: the published ones are sound, and whatever is wrong is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
+from reben_dask.verify.expected import Kind, published
+from reben_dask.verify.findings import Check
+from reben_dask.verify.matching import match
+from reben_dask.verify.metadata import find_metadata, verify_metadata
+from reben_dask.verify.rows import Rows, Wanted, compact, gather, upper_folder
+
+TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP"
+CLASSES = load_nomenclature("bigearthnet19").classes
+
+Row = dict[str, Any]
+Files = tuple[list[Row], list[Row]]
+
+
+def _row(x: int, y: int, **changed: Any) -> Row:
+    usual = {
+        "patch_id": f"{TILE}_{x:02d}_{y:02d}",
+        "labels": ["Arable land", "Pastures"],
+        "split": "train",
+        "country": "Austria",
+        "s1_name": f"{SCENE}_{x}_{y}",
+        "s2v1_name": f"S2A_MSIL2A_20170613T101031_{x}_{y}",
+        "contains_seasonal_snow": False,
+        "contains_cloud_or_shadow": False,
+    }
+    return {**usual, **changed}
+
+
+def _sound() -> Files:
+    clear = [_row(x, y) for x in (3, 4) for y in (5, 6)]
+    return clear, [_row(7, 8, contains_seasonal_snow=True), _row(7, 9, contains_cloud_or_shadow=True)]
+
+
+def _write(folder: Path, files: Files, schema: pa.Schema = SCHEMA, classes: list[str] | None = None) -> list[Path]:
+    carried = schema.with_metadata({"reben:classes": json.dumps(classes or list(CLASSES))})
+    paths = [folder / METADATA, folder / SNOW_CLOUD_METADATA]
+    for path, rows in zip(paths, files, strict=True):
+        pq.write_table(pa.Table.from_pylist(rows, carried), path)
+    return paths
+
+
+def _verify(paths: list[Path], *, own: bool = True) -> tuple[Rows | None, dict[str, Check]]:
+    rows, checks = verify_metadata(paths, published(), own=own)
+    return rows, {check.title: check for check in checks}
+
+
+def _problems(paths: list[Path], *, own: bool = True) -> dict[str, list[str]]:
+    return {title: check.examples for title, check in _verify(paths, own=own)[1].items() if check.problems}
+
+
+# Sound files
+
+
+def test_the_published_files(data_dir: Path) -> None:
+    rows, checks = _verify(find_metadata([data_dir / "bigearthnet"]), own=False)
+    assert rows is not None
+    assert len(rows) == 549_488
+    assert not [check.line() for check in checks.values() if check.problems or check.notes]
+    assert checks["Metadata files"].line() == "ok            Metadata files: 2 files, 549,488 rows"
+
+
+def test_files_of_others_may_be_ordered_in_another_way(data_dir: Path) -> None:
+    """Those of ConfigILM's test data are grouped by split, and carry the index of the frame they were cut from."""
+    rows, checks = _verify(find_metadata([data_dir / "bigearthnet" / "configilm_24_patches"]), own=False)
+    assert rows is not None
+    assert len(rows) == 24
+    assert not any(check.problems for check in checks.values())
+    assert any("another order" in note for note in checks["Rows in the order of their names"].notes)
+    assert any("__index_level_0__" in note for note in checks["Metadata files"].notes)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_sound_files(tmp_path: Path, own: bool) -> None:  # noqa: FBT001
+    rows, checks = _verify(_write(tmp_path, _sound()), own=own)
+    assert rows is not None
+    assert [rows.text("patch_id", row) for row in range(6)] == [row["patch_id"] for file in _sound() for row in file]
+    assert rows.labels(0) == ("Arable land", "Pastures")
+    assert not [check.line() for check in checks.values() if check.problems or check.notes]
+
+
+def test_files_without_rows(tmp_path: Path) -> None:
+    rows, checks = _verify(_write(tmp_path, ([], [])))
+    assert rows is not None
+    assert len(rows) == 0
+    assert rows.label_sets == []
+    assert list(rows.wanted_keys()) == []
+    assert not any(check.problems for check in checks.values())
+
+
+def test_offsets_of_64_bits_are_as_good(tmp_path: Path) -> None:
+    large = {pa.string(): pa.large_string(), pa.list_(pa.string()): pa.large_list(pa.large_string())}
+    schema = pa.schema([(field.name, large.get(field.type, field.type)) for field in SCHEMA])
+    assert _problems(_write(tmp_path, _sound(), schema)) == {}
+
+
+def test_found_beside_the_data_or_above(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    paths = _write(tmp_path, _sound())
+    assert find_metadata([tmp_path / "data", tmp_path]) == paths
+    assert find_metadata([tmp_path / "data"]) == []
+
+
+# Damaged rows
+
+
+def _set(column: str, value: Any) -> Callable[[Files], None]:
+    return lambda files: files[0][1].update({column: value})
+
+
+def _move(files: Files) -> None:
+    files[0].append(files[1].pop())
+
+
+def _copy_to_other(files: Files) -> None:
+    files[1].insert(0, {**files[0][1], "contains_seasonal_snow": True})
+
+
+SECOND = f"{TILE}_03_06"
+ROWS = {
+    "twice in a file": (lambda files: files[0].insert(1, files[0][1]), "Each patch listed once", f"{SECOND} twice"),
+    "in both files": (_copy_to_other, "Each patch listed once", f"{SECOND} in both files"),
+    "no name": (_set("patch_id", f"{TILE}_03"), "Patch ids", f"'{TILE}_03' is not the name"),
+    "null name": (_set("patch_id", None), "Patch ids", "None is not the name"),
+    "name of Sentinel-1": (_set("patch_id", f"{SCENE}_3_6"), "Patch ids", f"'{SCENE}_3_6' is not the name"),
+    "padded differently": (_set("patch_id", f"{TILE}_3_06"), "Patch ids", f"'{TILE}_3_06' is not the name"),
+    "unknown split": (_set("split", "val"), "Splits", f"{SECOND} is in 'val'"),
+    "null split": (_set("split", None), "Splits", f"{SECOND} is in 'None'"),
+    "no labels": (_set("labels", []), "Labels", f"{SECOND}: no label"),
+    "null labels": (_set("labels", None), "Labels", f"{SECOND}: labels are null"),
+    "null label": (_set("labels", ["Pastures", None]), "Labels", f"{SECOND}: labels are null"),
+    "unsorted labels": (_set("labels", ["Pastures", "Arable land"]), "Labels", f"{SECOND}: labels are not sorted"),
+    "label twice": (_set("labels", ["Pastures", "Pastures"]), "Labels", f"{SECOND}: labels are not sorted"),
+    "unknown label": (_set("labels", ["Airports"]), "Labels", f"{SECOND}: unknown class 'Airports'"),
+    "flagged row": (_move, "Snow, cloud and shadow apart", f"{TILE}_07_09 is flagged, but stands in {METADATA}"),
+    "clear row": (
+        lambda files: files[1][0].update(contains_seasonal_snow=False),
+        "Snow, cloud and shadow apart",
+        f"{TILE}_07_08 is not flagged, but stands in {SNOW_CLOUD_METADATA}",
+    ),
+    "null flag": (_set("contains_cloud_or_shadow", None), "Snow, cloud and shadow apart", f"{SECOND} has a null flag"),
+    "unsorted": (lambda files: files[0].reverse(), "Rows in the order of their names", f"{SECOND} after {TILE}_04_05"),
+    "pair of another place": (_set("s1_name", f"{SCENE}_3_7"), "Pairs of names", f"{SECOND}: its partner {SCENE}_3_7"),
+    "pair of another tile": (
+        _set("s1_name", f"{SCENE[:-5]}34VER_3_6"),
+        "Pairs of names",
+        f"{SECOND}: its partner {SCENE[:-5]}34VER_3_6 is of another tile",
+    ),
+    "pair of the wrong kind": (_set("s1_name", f"{TILE}_03_06"), "Pairs of names", "is not the name of a S1 patch"),
+    "old name of another place": (_set("s2v1_name", "S2A_MSIL2A_20170613T101031_6_3"), "Pairs of names", SECOND),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_damaged_rows(tmp_path: Path, name: str) -> None:
+    damage, title, text = ROWS[name]
+    files = _sound()
+    damage(files)
+    problems = _problems(_write(tmp_path, files))
+    assert text in "; ".join(problems.pop(title))
+    # A row that lost its name, or has two, is out of order as well, at most.
+    assert set(problems) <= {"Rows in the order of their names", "Each patch listed once"}
+
+
+def test_swapped_partners(tmp_path: Path) -> None:
+    files = _sound()
+    first, second = files[0][:2]
+    first["s1_name"], second["s1_name"] = second["s1_name"], first["s1_name"]
+    (examples,) = _problems(_write(tmp_path, files)).values()
+    assert [example.split(":")[0] for example in examples] == [first["patch_id"], second["patch_id"]]
+
+
+def test_three_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    files = ([_row(x, y, split="all") for x in range(10) for y in range(10)], [])
+    check = _verify(_write(tmp_path, files))[1]["Splits"]
+    assert check.problems == 100
+    assert check.line().startswith(f"100 problems  Splits: {TILE}_00_00 is in 'all'; {TILE}_00_01 is in 'all'; ")
+    assert check.line().endswith("; and 97 more")
+
+
+# Damaged files
+
+
+def _not_parquet(path: Path) -> None:
+    path.write_text("patch_id,labels\n")
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [_not_parquet, _cut, _folder, Path.unlink], ids=lambda damage: damage.__name__)
+def test_unreadable_files(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    paths = _write(tmp_path, _sound())
+    damage(paths[1])
+    rows, checks = _verify(paths)
+    assert rows is None
+    assert list(checks) == ["Metadata files"]
+    assert [example.split(":")[0] for example in checks["Metadata files"].examples] == [SNOW_CLOUD_METADATA]
+    assert "\n" not in checks["Metadata files"].line()
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        (lambda table: table.drop_columns("split"), ["has no column split", "without split, rows cannot be read"]),
+        (lambda table: table.append_column("fold", table["split"]), ["also has the column fold"]),
+        (lambda table: table.select([*SCHEMA.names[1:], "patch_id"]), ["has its columns in another order"]),
+        (
+            lambda table: table.set_column(6, SCHEMA.names[6], table[SCHEMA.names[6]].cast(pa.int64())),
+            ["has contains_seasonal_snow as int64, not bool"],
+        ),
+        (
+            lambda table: table.set_column(1, "labels", table["split"]),
+            ["has labels as string, not list", "cast"],
+        ),
+    ],
+    ids=["column missing", "column of others", "order of columns", "type that can be read", "type that cannot"],
+)
+def test_other_columns(tmp_path: Path, change: Callable[[pa.Table], pa.Table], texts: list[str]) -> None:
+    path = _write(tmp_path, _sound())[0]
+    pq.write_table(change(pq.read_table(path)), path)
+    for own in (True, False):
+        examples = _problems(find_metadata([tmp_path]), own=own)["Metadata files"]
+        assert all(example.startswith(METADATA) for example in examples)
+        assert [text in example for text, example in zip(texts, examples, strict=True)] == [True] * len(texts)
+
+
+def test_an_index_of_pandas_is_no_column_but_not_of_this_program(tmp_path: Path, data_dir: Path) -> None:
+    source = data_dir / "bigearthnet" / "configilm_24_patches"
+    paths = [Path(shutil.copy(source / name, tmp_path)) for name in (METADATA, SNOW_CLOUD_METADATA)]
+    examples = _problems(paths)["Metadata files"]
+    assert examples[:2] == [
+        f"{METADATA} also has the column __index_level_0__",
+        f"{METADATA} does not carry its class list",
+    ]
+
+
+def test_another_class_list(tmp_path: Path) -> None:
+    paths = _write(tmp_path, _sound(), classes=["Arable land", "Pastures"])
+    assert "another class list" in _problems(paths)["Metadata files"][0]
+    assert _problems(paths, own=False) == {}
+
+
+# What rows ask for
+
+
+names = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 120), st.booleans()), unique_by=lambda name: name[:2], max_size=30
+)
+
+
+@settings(deadline=None)
+@given(names)
+def test_everything_that_rows_ask_for_comes_in_order(places: list[tuple[int, int, bool]]) -> None:
+    """Without padding, a name may be the beginning of another, and its map comes after that."""
+    rows = [
+        _row(x, y, patch_id=f"{TILE}_{x}_{y}", s1_name=f"{SCENE}_{x}_{y}" if paired else None)
+        for x, y, paired in places
+    ]
+    gathered = gather([compact(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
+    wanted = list(gathered.wanted_keys())
+    keys = {row["patch_id"] for row in rows} | {f"{row['patch_id']}_reference_map" for row in rows}
+    keys |= {row["s1_name"] for row in rows if row["s1_name"]}
+    assert [item.key for item in wanted] == sorted(key.encode() for key in keys)
+    for kind in Kind:
+        folders = [item.key for item in gathered.wanted_folders(kind)]
+        column = "s1_name" if kind is Kind.S1 else "patch_id"
+        assert folders == sorted((upper_folder(row[column], kind), row[column]) for row in rows if row[column])
+    assert {gathered.text("patch_id", item.row) for item in wanted} == {row["patch_id"] for row in rows}
+
+
+@given(st.lists(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+def test_matching_is_that_of_sets(wanted: list[int], found: set[int]) -> None:
+    def items() -> Iterator[Wanted]:
+        return (Wanted(key, Kind.S2, row) for row, key in enumerate(sorted(wanted)))
+
+    matched = list(match(items(), ((key, -key) for key in sorted(found))))
+    assert [key for key, _, _ in matched] == sorted(set(wanted) | found)
+    for key, item, value in matched:
+        assert (item is not None and item.key == key) == (key in wanted)
+        assert value == (-key if key in found else None)

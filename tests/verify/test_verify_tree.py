@@ -1,0 +1,266 @@
+"""Verification of GeoTIFF trees: published files are sound, and each kind of damage is found and named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio.transform import from_origin
+from safetensors.numpy import load
+from verifying import problems_of, verified
+
+from reben_dask.commands.verify import verify as command
+from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
+
+SAMPLE = Path("bigearthnet") / "configilm_24_patches"
+TREES = ("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
+TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+SCENE = "S1B_IW_GRDH_1SDV_20170612T165809"
+PLACES = ((27, 56), (27, 57), (34, 69))
+S2, S1 = f"{TILE}_27_56", f"{SCENE}_33UUP_27_56"
+AT = {
+    "BigEarthNet-S2": f"BigEarthNet-S2/{TILE}/{S2}",
+    "BigEarthNet-S1": f"BigEarthNet-S1/{SCENE}/{S1}",
+    "Reference_Maps": f"Reference_Maps/{TILE}/{S2}",
+}
+B05 = f"{AT['BigEarthNet-S2']}/{S2}_B05.tif"
+VV = f"{AT['BigEarthNet-S1']}/{S1}_VV.tif"
+MAP = f"{AT['Reference_Maps']}/{S2}_reference_map.tif"
+
+
+def _write(path: Path, pixels: np.ndarray, **changed: Any) -> None:
+    height, width = pixels.shape
+    usual = {"nodata": None if pixels.dtype == np.float32 else 0, "crs": "EPSG:32633"}
+    profile = {**usual, "transform": from_origin(300_000, 5_400_000, 1200 / width, 1200 / height), **changed}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = {"height": height, "width": width, "count": 1, "dtype": pixels.dtype}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **profile) as image:
+        image.write(pixels, 1)
+
+
+@pytest.fixture(scope="module")
+def published(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three published patches as trees, with maps of their labels, and their metadata."""
+    folder = tmp_path_factory.mktemp("published")
+    code_of = {name: code for code, name in load_nomenclature("bigearthnet19").class_of.items()}
+    rows = pq.read_table(data_dir / SAMPLE / METADATA, columns=SCHEMA.names).to_pylist()
+    rows = [row for row in rows if row["patch_id"] in {f"{TILE}_{x}_{y}" for x, y in PLACES}]
+    with (
+        lmdb.open(str(data_dir / SAMPLE / "BigEarthNet-V2-LMDB"), readonly=True, lock=False) as environment,
+        environment.begin() as transaction,
+    ):
+        for row in rows:
+            for tree, above, name in (
+                ("BigEarthNet-S2", TILE, row["patch_id"]),
+                ("BigEarthNet-S1", SCENE, row["s1_name"]),
+            ):
+                for band, pixels in load(transaction.get(name.encode())).items():
+                    _write(folder / tree / above / name / f"{name}_{band}.tif", pixels)
+            codes = np.resize(np.array([999, *(code_of[label] for label in row["labels"])], np.uint16), (120, 120))
+            name = row["patch_id"]
+            _write(folder / "Reference_Maps" / TILE / name / f"{name}_reference_map.tif", codes, compress="deflate")
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / METADATA)
+    pq.write_table(SCHEMA.empty_table(), folder / SNOW_CLOUD_METADATA)
+    return folder
+
+
+@pytest.fixture
+def trees(published: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(published, tmp_path / "trees"))
+
+
+# Sound trees
+
+
+def test_published_files(data_dir: Path, tmp_path: Path) -> None:
+    """One patch of each tree, from three places: by themselves they are as they must be."""
+    for tree in TREES:
+        shutil.copytree(data_dir / "bigearthnet" / tree, tmp_path / tree)
+    report = verified(tmp_path, full=True)
+    assert report.verdict() == "1 patch: complete and consistent, without metadata."
+    assert [check.title for check in report.checks] == [
+        "Metadata files",
+        *TREES,
+        "Nothing left over",
+        "No NODATA in Sentinel-2",
+    ]
+
+
+def test_published_files_with_their_metadata(data_dir: Path, tmp_path: Path) -> None:
+    """The labels of the published row are those of the published map."""
+    shutil.copytree(data_dir / "bigearthnet" / "Reference_Maps", tmp_path / "Reference_Maps")
+    rows = pq.read_table(data_dir / "bigearthnet" / METADATA).to_pylist()
+    row = next(row for row in rows if row["patch_id"].endswith("T33UUP_26_57"))
+    pq.write_table(pa.Table.from_pylist([row], SCHEMA), tmp_path / METADATA)
+    report = verified(tmp_path / "Reference_Maps", tmp_path / METADATA)
+    assert report.verdict() == "1 patch: complete and consistent, without Sentinel-2 and Sentinel-1."
+    pq.write_table(pa.Table.from_pylist([{**row, "labels": row["labels"][1:]}], SCHEMA), tmp_path / METADATA)
+    problems = problems_of(tmp_path / "Reference_Maps", tmp_path / METADATA)
+    assert problems == {
+        "Labels as in the reference maps": f"{row['patch_id']}: only the map has {row['labels'][0]}",
+    }
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_everything_there(trees: Path, full: bool) -> None:  # noqa: FBT001
+    arguments = [str(trees), *(["--full"] if full else [])]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith(": 3 patches: complete and consistent.\n")
+    assert done.output.count("3 patch folders") == 3
+
+
+def test_trees_that_are_not_there(trees: Path) -> None:
+    shutil.rmtree(trees / "BigEarthNet-S1")
+    assert verified(trees).verdict() == "3 patches: complete and consistent, without Sentinel-1."
+    one = verified(trees / "BigEarthNet-S2").verdict()
+    assert one == "3 patches: complete and consistent, without Sentinel-1 and reference maps."
+
+
+def test_hidden_files_and_files_of_other_kinds_are_nobodys_business(trees: Path) -> None:
+    for path in (
+        ".DS_Store",
+        AT["BigEarthNet-S2"] + f"/{S2}_labels.json",
+        MAP + ".aux.xml",
+        f"Reference_Maps/{TILE}/.x",
+    ):
+        (trees / path).write_text("{}")
+    assert problems_of(trees) == {}
+
+
+# Damage
+
+
+def _change(file: str, **changed: Any) -> Callable[[Path], None]:
+    """Write a file anew, with other pixels or another profile."""
+
+    def damage(trees: Path) -> None:
+        with rasterio.open(trees / file) as image:
+            pixels, usual = image.read(1), {name: image.profile[name] for name in ("nodata", "crs", "transform")}
+        alter = changed.get("pixels", lambda pixels: pixels)
+        profile = {name: value for name, value in changed.items() if name != "pixels"}
+        (trees / file).unlink()
+        _write(trees / file, alter(pixels), **{**usual, **profile})
+
+    return damage
+
+
+def _cut(trees: Path) -> None:
+    content = (trees / MAP).read_bytes()
+    (trees / MAP).write_bytes(content[: len(content) // 2])
+
+
+def _move(source: str, destination: str) -> Callable[[Path], None]:
+    def damage(trees: Path) -> None:
+        (trees / destination).parent.mkdir(parents=True, exist_ok=True)
+        (trees / source).rename(trees / destination)
+
+    return damage
+
+
+def _copy(source: str, destination: str) -> Callable[[Path], None]:
+    return lambda trees: shutil.copy(trees / source, trees / destination)
+
+
+WIDE = {"pixels": lambda pixels: np.zeros((60, 61), np.uint16) + pixels[:, :1]}
+SHIFTED = {"transform": from_origin(300_010, 5_400_000, 20, 20)}
+COARSE = {"transform": from_origin(300_000, 5_400_000, 10, 10)}
+CLEARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {"pixels": lambda pixels: np.full_like(pixels, 999)}
+UNKNOWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {"pixels": lambda pixels: np.full_like(pixels, 0)}
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "file missing": (lambda trees: (trees / B05).unlink(), TREES[0], f"{S2} has no {S2}_B05.tif"),
+    "radar missing": (lambda trees: (trees / VV).unlink(), TREES[1], f"{S1} has no {S1}_VV.tif"),
+    "map missing": (lambda trees: (trees / MAP).unlink(), TREES[2], f"{S2} has no {S2}_reference_map.tif"),
+    "file left over": (_copy(B05, B05.replace("B05", "B10")), TREES[0], f"{S2} also holds {S2}_B10.tif"),
+    "type": (_change(B05, pixels=lambda p: p.astype(np.int16)), TREES[0], f"{S2}_B05.tif is int16, not uint16"),
+    "type of radar": (
+        _change(VV, pixels=lambda p: p.astype(np.float64), nodata=None),
+        TREES[1],
+        "is float64, not float32",
+    ),
+    "shape": (_change(B05, **WIDE), TREES[0], f"{S2}_B05.tif has the shape (60, 61), not (60, 60)"),
+    "nodata tag": (_change(B05, nodata=None), TREES[0], "B05.tif has the nodata tag None, not 0"),
+    "nodata tag of radar": (_change(VV, nodata=-99), TREES[1], "VV.tif has the nodata tag -99.0, not None"),
+    "no system": (_change(B05, crs=None), TREES[0], "B05.tif has no coordinate reference system"),
+    "other system": (_change(B05, crs="EPSG:32634"), TREES[0], "B05.tif does not cover the square of the others"),
+    "shifted": (_change(B05, **SHIFTED), TREES[0], "B05.tif does not cover the square of the others"),
+    "pixel size": (_change(B05, **COARSE), TREES[0], "B05.tif has pixels of 10 x 10 m, not 20 x 20 m"),
+    "no image": (lambda trees: (trees / B05).write_bytes(b"II*\0"), TREES[0], f"{S2}_B05.tif: "),
+    "empty file": (lambda trees: (trees / B05).write_bytes(b""), TREES[0], f"{S2}_B05.tif: "),
+    "cut short": (lambda trees: os.truncate(trees / B05, 4_000), TREES[0], f"{S2}_B05.tif: is cut short"),
+    "map cut short": (_cut, TREES[2], f"{S2}_reference_map.tif: "),
+    "no label": (_change(MAP, **CLEARED), "Labels as in the reference maps", f"{S2}: only the metadata have "),
+    "unknown code": (
+        _change(MAP, **UNKNOWN),
+        "Labels as in the reference maps",
+        f"{S2}: its map holds the unknown code 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files(trees: Path, name: str) -> None:
+    damage, title, text = DAMAGE[name]
+    damage(trees)
+    problems = problems_of(trees)
+    assert list(problems) == [title]
+    assert text in problems[title]
+    assert problems[title].startswith((S2, S1))
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_missing_and_left_over_folders(trees: Path, tree: str) -> None:
+    other = AT[tree].replace("27_56", "27_99")
+    _move(AT[tree], other)(trees)
+    problems = problems_of(trees)
+    assert problems[tree] == f"{AT[tree].rpartition('/')[2]} is missing"
+    assert problems["Nothing left over"] == other
+
+
+def test_folders_and_files_in_the_wrong_place(trees: Path) -> None:
+    _move(AT["BigEarthNet-S2"], AT["BigEarthNet-S2"].replace("T33UUP/", "T34VER/"))(trees)
+    (trees / "BigEarthNet-S1" / "index.tif").write_bytes(b"")
+    problems = problems_of(trees)
+    assert problems["BigEarthNet-S2"] == f"{S2} is missing"
+    assert f"BigEarthNet-S2/{TILE[:-6]}T34VER/{S2}, which belongs elsewhere" in problems["Nothing left over"]
+    assert "BigEarthNet-S1/index.tif" in problems["Nothing left over"]
+
+
+def test_an_empty_tree_has_nothing_of_what_is_asked_for(trees: Path) -> None:
+    for scene in (trees / "BigEarthNet-S1").iterdir():
+        shutil.rmtree(scene / S1)
+    assert problems_of(trees) == {"BigEarthNet-S1": f"{S1} is missing"}
+
+
+def test_nodata_is_seen_where_all_pixels_are_read(trees: Path) -> None:
+    _change(B05, pixels=lambda pixels: np.where(np.arange(60) == 5, 0, pixels).astype(np.uint16))(trees)
+    assert problems_of(trees) == {}
+    assert problems_of(trees, full=True) == {"No NODATA in Sentinel-2": f"{S2} in B05"}
+
+
+# Digests
+
+
+def test_digests_are_those_of_sha256sum(trees: Path) -> None:
+    digests = verified(trees, digest=True).digests
+    assert set(digests) == {*TREES, METADATA, SNOW_CLOUD_METADATA}
+    for tree in TREES:
+        listing = "find * -name '*.tif' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+        done = subprocess.run(listing, shell=True, cwd=trees / tree, capture_output=True, text=True, check=True)  # noqa: S602
+        assert digests[tree] == done.stdout.split()[0]
+    assert digests[METADATA] == hashlib.sha256((trees / METADATA).read_bytes()).hexdigest()
