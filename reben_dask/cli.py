@@ -14,7 +14,12 @@ from reben_dask import __version__
 
 SUBCOMMANDS = {
     "run": "reben_dask.run:run",
-    "demo": "reben_dask.demo.command:demo",
+    "convert": "reben_dask.commands.convert:convert",
+    "verify": "reben_dask.commands.verify:verify",
+    "table": "reben_dask.commands.table:table",
+    "landcover": "reben_dask.commands.landcover:landcover",
+    "lmdb": "reben_dask.commands.lmdb:lmdb",
+    "demo": "reben_dask.commands.demo:demo",
 }
 
 _OWN_OPTIONS = {"-h", "--help", "--version"}

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from reben_dask.command import Command
+from reben_dask.commands.base import Command
 
 OPTION_OF_MANY = "--s2"
 _EXISTING = ("scheduler", "scheduler_file")
+_FILE = click.Path(path_type=Path)
 _EMBEDDED = ("workers", "threads", "memory_limit", "dashboard_address")
 
 EPILOG = """
@@ -62,6 +63,20 @@ def spread(args: list[str]) -> list[str]:
 @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder for the dataset.")
 @click.option("--recipe", default="reben", show_default=True, metavar="NAME|FILE.yaml", help="What to build.")
 @click.option("--countries", metavar="FILE", help="Vector file of country polygons; without it, country stays empty.")
+@click.option("--s1", metavar="DIR", help="Published Sentinel-1 patches; needs --published or --s1-pairs.")
+@click.option(
+    "--s1-pairs", metavar="FILE.csv", type=_FILE, help="Which Sentinel-1 patch goes with which Sentinel-2 one."
+)
+@click.option("--s1-scenes", metavar="DIR", help="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions.")
+@click.option(
+    "--published",
+    multiple=True,
+    metavar="METADATA.parquet",
+    type=_FILE,
+    help="Published metadata, files or their folder: keep exactly these patches, take over names and flags, compare.",
+)
+@click.option("--snow-list", metavar="FILE", type=_FILE, help="Names (v1) of patches with seasonal snow.")
+@click.option("--cloud-list", metavar="FILE", type=_FILE, help="Names (v1) of patches with cloud or cloud shadow.")
 @click.option("--code-column", metavar="NAME", help="Column of the map with the class codes, if it is not found.")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, such as tcp://host:8786.")
 @click.option(
@@ -77,6 +92,13 @@ def spread(args: list[str]) -> list[str]:
 )
 @click.option(
     "--lmdb-shards", type=click.IntRange(min=1), metavar="N", help="Write N LMDB environments in parallel, not one."
+)
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice(["geotiff", "geotiff-archives"]),
+    help="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")

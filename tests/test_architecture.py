@@ -17,12 +17,14 @@ MAY_IMPORT = {
     "sources": {"sources", "errors"},
     "patches": {"patches", "recipes", "errors"},
     "stores": {"stores", "patches", "errors"},
-    "demo": {"demo", "patches", "command", "errors"},
+    "demo": {"demo", "patches", "errors"},
     "cluster": {"errors"},
-    "command": {"errors"},
+    "progress": set(),
+    "verify": {"verify", "sources", "stores", "patches", "recipes", "progress", "errors"},
+    "commands": {"commands", "demo", "job", "patches", "sources", "stores", "verify", "progress", "errors"},
     "errors": set(),
     "cli": set(),
-    "run": {"command", "job"},
+    "run": {"commands", "job"},
 }
 """What each room may know; only the job knows them all."""
 

@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 from defusedxml import ElementTree
 from rasterio import features
 
+from reben_dask.commands.demo import demo
 from reben_dask.demo import DemoRegion, build, make_demo_region
-from reben_dask.demo.command import demo
 from reben_dask.demo.ground import spectra
 from reben_dask.demo.ground.landcover import draw_land_cover
 from reben_dask.demo.ground.layout import full_layout, small_layout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reben_dask.command import Command
+from reben_dask.commands.base import Command
 from reben_dask.demo.region import make_demo_region
 
 

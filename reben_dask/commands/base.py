@@ -21,7 +21,7 @@ class Command(click.Command):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            raise Failure(_explain(error)) from None
+            raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
             raise Failure("Interrupted; nothing that was finished before is changed.") from None
 
@@ -34,7 +34,10 @@ class Failure(click.ClickException):
         click.secho(f"Error: {self.message}", fg="red", bold=True, err=True, file=file)
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, *, has_debug: bool) -> str:
     if isinstance(error, RebenError):
         return str(error)
-    return f"{type(error).__name__}: {error}\nThis should not happen; run again with --debug for the details."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    hint = "run again with --debug for the details" if has_debug else "please report it"
+    return f"{type(error).__name__}: {error}\nThis should not happen; {hint}."

@@ -1,0 +1,1 @@
+"""Commands beside the job: what stands on the command line after ``reben``."""

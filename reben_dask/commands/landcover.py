@@ -1,0 +1,49 @@
+"""The ``landcover`` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reben_dask.commands.base import Command
+from reben_dask.errors import InputError
+
+EPILOG = """
+\b
+Example:
+  reben landcover U2018_CLC2018_V2020_20u1.gpkg clc2018.parquet
+  reben run --s2 tiles --landcover clc2018.parquet --out dataset
+"""
+
+
+@click.command("landcover", cls=Command, epilog=EPILOG)
+@click.argument("source", metavar="MAP")
+@click.argument("destination", metavar="OUT.parquet", type=click.Path(path_type=Path))
+@click.option("--code-column", metavar="NAME", help="Column of the map with the class codes, if it is not found.")
+def landcover(source: str, destination: Path, code_column: str | None) -> None:
+    """Sort a land-cover map, so that a tile reads only what it overlaps.
+
+    MAP is any vector file with CORINE codes that GDAL reads. OUT.parquet becomes a folder of GeoParquet files along a
+    Hilbert curve, each with the bounding box of every polygon, which `reben run --landcover`, GeoPandas, DuckDB and
+    QGIS read. The map is streamed; memory does not grow with its size.
+
+    A run that is given a MAP makes such a copy by itself and keeps it beside its output for the next run. Sort it
+    yourself to choose the place, or to share one copy.
+    """
+    from reben_dask.progress import StageProgress, console  # noqa: PLC0415
+    from reben_dask.sources.landcover import is_sorted_landcover, open_landcover, sort_landcover  # noqa: PLC0415
+
+    output = console()
+    if is_sorted_landcover(source):
+        raise InputError(f"{source} is sorted already; give it to: reben run --landcover")
+    described = open_landcover(source, code_column=code_column)
+    output.print(
+        f"{source}: {described.polygons:,} polygons, {described.crs}, codes in {described.code_column}", highlight=False
+    )
+    with StageProgress(output, {"landcover": 2 * described.polygons or 1}) as progress:
+        made = sort_landcover(described, destination.absolute(), lambda rows: progress.advance("landcover", rows))
+    parts = len(made.parts)
+    output.print(f"{destination}: {made.polygons:,} polygons in {parts:,} parts", highlight=False)
+    if made.left_out:
+        output.print(f"Note: {made.left_out:,} rows that are no polygons were left out.", style="yellow")

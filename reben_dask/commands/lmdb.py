@@ -1,0 +1,42 @@
+"""The ``lmdb`` commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reben_dask.commands.base import Command
+
+EXAMPLE = """
+\b
+Example:
+  reben run … --lmdb-shards 16
+  reben lmdb merge dataset/lmdb merged
+"""
+
+
+@click.group("lmdb")
+def lmdb() -> None:
+    """Work on LMDB environments."""
+
+
+@lmdb.command("merge", cls=Command, epilog=EXAMPLE)
+@click.argument("sources", metavar="SHARDS…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
+def merge(sources: tuple[Path, ...], destination: Path) -> None:
+    """Merge LMDB environments into one, which any reader can open.
+
+    SHARDS are environments, or a folder of shards with its index.json, as `reben run --lmdb-shards` writes it. Entries
+    are copied as they are, in the order of their keys; a key that is in two environments must have the same value in
+    both. OUT must be a new folder on a local disk.
+    """
+    from reben_dask.progress import StageProgress, console  # noqa: PLC0415
+    from reben_dask.stores.lmdb_merge import count_entries, find_environments, merge_environments  # noqa: PLC0415
+
+    output = console()
+    environments = find_environments(sources)
+    with StageProgress(output, {"merge": count_entries(environments) or 1}) as progress:
+        entries = merge_environments(environments, destination, lambda more: progress.advance("merge", more))
+        progress.finish("merge")
+    output.print(f"{destination}: {entries:,} entries of {len(environments):,} environments", highlight=False)
