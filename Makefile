@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-out
 DATA ?= demo-data
+BENCH_DATA ?= bench-data
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-scale bench-codecs bench-convert clean
 
 help: ## Show this help
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s%s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
 
 demo: $(STAMP) ## Make a small synthetic region and build a dataset from it
 	@test -d $(DATA) || $(BIN)/reben demo $(DATA)
@@ -25,11 +26,20 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure stages against a baseline, side by side
-	$(BIN)/python tests/bench/bench_stages.py
+bench: $(STAMP) ## Measure a full-size tile beside decoding alone and the naive way (20 minutes, 10 GB)
+	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
 
-clean: ## Remove the environment and the demo
-	rm -rf $(VENV) $(DATA) $(OUT)
+bench-scale: $(STAMP) ## Measure planning and scheduling of 125, 1,000 and 10,000 tiles
+	$(BIN)/python tests/bench/bench_scale.py
+
+bench-codecs: $(STAMP) ## Measure chunks, shards and compressors on a product: make bench-codecs PRODUCT=….SAFE
+	$(BIN)/python tests/bench/bench_codecs.py $(PRODUCT)
+
+bench-convert: $(STAMP) ## Measure the conversion of GeoTIFF trees beside a loop over files with rasterio
+	$(BIN)/python tests/bench/bench_convert.py
+
+clean: ## Remove the environment, the demo and what the benchmarks made
+	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

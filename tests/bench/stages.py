@@ -1,0 +1,84 @@
+"""The stages of a tile as functions of paths, so that each can be measured in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reben_dask.job.plan import Plan
+from reben_dask.job.planning import make_plan
+from reben_dask.job.tasks import ingest_band, label_tile, make_cube
+from reben_dask.patches.decision import KEPT
+from reben_dask.patches.join import partitions_of_tiles, search_area
+from reben_dask.recipes import load_recipe
+from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
+from reben_dask.sources.sentinel2 import open_tile, read_band
+from reben_dask.stores.cubes import create_store
+from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_environment
+from reben_dask.stores.lmdb_merge import merge_environments
+from reben_dask.stores.patch_table import part_files, read_rows
+
+
+def plan_of(product: Path, landcover: Path | str) -> Plan:
+    """The job of one product."""
+    return make_plan(s2=[str(product)], landcover=str(landcover), recipe=load_recipe("reben"))
+
+
+def decode(product: Path) -> None:
+    """Decode the bands of the recipe, and nothing else."""
+    tile = open_tile(product)
+    for band in load_recipe("reben").bands:
+        read_band(tile, band)
+
+
+def ingest(product: Path, landcover: Path, cubes: Path) -> None:
+    """Decode, count NODATA, write to Zarr."""
+    plan = plan_of(product, landcover)
+    (tile,) = plan.usable
+    create_store(cubes, {})
+    make_cube(cubes, plan.layout(tile))
+    for band in plan.recipe.bands:
+        ingest_band(tile, band, cubes, plan.layout(tile), harmonized=False)
+
+
+def sort(landcover: Path, destination: Path) -> None:
+    """Sort the land-cover map."""
+    sort_landcover(open_landcover(str(landcover)), destination)
+
+
+def label(product: Path, landcover: Path, cubes: Path) -> None:
+    """Join, burn the map, write it, count labels; the cube is there already."""
+    plan = plan_of(product, landcover)
+    (tile,) = plan.usable
+    layout = plan.layout(tile)
+    label_tile(cubes, layout, plan.nomenclature, _parts(plan, landcover), plan.landcover.crs)
+
+
+def polygons_of(product: Path, landcover: Path) -> int:
+    """Polygons that the tile is labelled with."""
+    plan = plan_of(product, landcover)
+    area = search_area(plan.grid(plan.usable[0]), plan.landcover.crs)
+    return len(read_polygons(_parts(plan, landcover), area.bounds))
+
+
+def export(out: Path, destination: Path, shards: int) -> None:
+    """Write the LMDB of a finished dataset again, as one environment or in shards."""
+    counts = [(part, kept_in(part)) for part in part_files(out / "patches.parquet")]
+    for number, ranges in enumerate(plan_shards(counts, shards)):
+        folder = destination if shards == 1 else destination / shard_name(number, shards)
+        write_environment(folder, ranges, out / "cubes.zarr")
+
+
+def merge(shards: Path, destination: Path) -> None:
+    """Merge environments."""
+    merge_environments(sorted(shards.iterdir()), destination)
+
+
+def kept_in(part: Path) -> int:
+    """Kept patches of a part of a patch table."""
+    return len(read_rows(part, ["patch_id"], status=KEPT))
+
+
+def _parts(plan: Plan, landcover: Path) -> list[Path]:
+    sorted_map = SortedMap(landcover)
+    (partitions,) = partitions_of_tiles(sorted_map.frame, [plan.grid(plan.usable[0])])
+    return [sorted_map.parts[number] for number in partitions]

@@ -1,0 +1,62 @@
+"""Small trees of invented patches, laid out as the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+from reben_dask.sources.published.trees import MAPS, S1, S2, Kind
+
+TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+ULX, ULY, EPSG = 300_000, 5_400_000, 32633
+PATCH_M = 1200
+TREES = {"s2": S2, "s1": S1, "maps": MAPS}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    S2.title: {"nodata": 0},
+    S1.title: {},
+    MAPS.title: {"nodata": 0, "compress": "deflate", "predictor": 2},
+}
+
+
+def pixels_of(kind: Kind, name: str, band: str) -> np.ndarray:
+    """What is in a file; follows from its name."""
+    side = PATCH_M // kind.resolution_m[band]
+    random = np.random.default_rng([*f"{name}_{band}".encode()])
+    smooth = np.add.outer(np.arange(side), np.arange(side)) + random.integers(1, 500)
+    return (smooth + random.integers(0, 3, (side, side))).astype(kind.dtype)
+
+
+def write_patch(parent: Path, kind: Kind, name: str, *, origin: tuple[int, int] = (ULX, ULY), epsg: int = EPSG) -> Path:
+    """Write the folder of a patch, which lies where its name says in the tile that begins at ``origin``."""
+    folder = parent / name
+    folder.mkdir(parents=True)
+    x, y = map(int, name.rsplit("_", 2)[1:])
+    for band, resolution in kind.resolution_m.items():
+        pixels = pixels_of(kind, name, band)
+        place = from_origin(origin[0] + x * PATCH_M, origin[1] - y * PATCH_M, resolution, resolution)
+        with rasterio.open(
+            folder / f"{name}_{band}.tif",
+            "w",
+            driver="GTiff",
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            count=1,
+            dtype=pixels.dtype,
+            crs=epsg,
+            transform=place,
+            **_OPTIONS[kind.title],
+        ) as file:
+            file.write(pixels, 1)
+    return folder
+
+
+def write_tree(root: Path, kind: Kind, cells: Iterable[tuple[int, int]], tile: str = TILE, **where: Any) -> Path:
+    """Write patches of one tile."""
+    for x, y in cells:
+        write_patch(root / tile, kind, f"{tile}_{x:02d}_{y:02d}", **where)
+    return root
