@@ -46,14 +46,14 @@ class Column:
         Its patches alone.
     bands : dict of str to ndarray of uint16, shape (y, x)
         Sentinel-2 bands by name.
-    codes : ndarray of uint16, shape (y, x), or None
-        The reference map, if there is one.
+    codes : ndarray of uint16, shape (y, x)
+        The reference map; an empty one, if there is none.
     """
 
     x: int
     grid: PatchGrid
     bands: Mapping[str, npt.NDArray[np.uint16]]
-    codes: npt.NDArray[np.uint16] | None
+    codes: npt.NDArray[np.uint16]
 
     def bands_with_nodata(self) -> list[list[str]]:
         """For each patch the names of the bands in which a pixel is NODATA."""
@@ -63,13 +63,11 @@ class Column:
 
     def labels(self, nomenclature: Nomenclature) -> pd.DataFrame:
         """For each patch ``labels`` and ``labeled_fraction``, read off its map."""
-        if self.codes is None:
-            raise InputError("has no reference map")
         return label_columns(self.codes, self.grid, nomenclature)
 
     def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
         """For each patch a code of its map that the nomenclature does not know, if there is any."""
-        if self.codes is None:
+        if not self.codes.size:
             return [None] * self.grid.size
         blocks = self.grid.blocks(self.codes, MAP_RESOLUTION_M)[:, 0]
         known = np.isin(blocks, sorted(nomenclature.codes))
@@ -128,7 +126,7 @@ class TileCube:
             if kind_of(node.name) is Kind.S2
             for name, dn in zip(images_of(node), pixels[node.name], strict=True)
         }
-        return Column(x, grid, bands, pixels.get(MAP_NODE))
+        return Column(x, grid, bands, pixels.get(MAP_NODE, np.zeros((0, 0), np.uint16)))
 
     def _read(self, node: Node, x: int) -> npt.NDArray[Any]:
         side = node.encoding["chunks"][-1]

@@ -90,15 +90,11 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(store: Path) -> Iterator[Path]:
     """Arrays with two or more axes."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name + "/"):
-        if (path / "zarr.json").is_file():
-            described = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-            if described["node_type"] == "group":
-                yield from _images(path)
-            elif len(described["shape"]) > 1:
-                yield path
+    for document in sorted(store.rglob("zarr.json"), key=lambda path: f"{path.parent.as_posix()}/"):
+        if len(json.loads(document.read_text(encoding="utf-8")).get("shape", ())) > 1:
+            yield document.parent
 
 
 def _slabs(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:

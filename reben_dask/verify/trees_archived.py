@@ -63,11 +63,19 @@ def archived_folders(archive: Path, most_bytes: int, check: Check, left_over: Ch
         Told of members that are not where the files of patches are.
     """
     tree = archive.name.removesuffix(ARCHIVE_SUFFIX)
-    order = _Order(check, has_shared_parts=tree == S1_TREE)
+    part = last = ""
+    seen: set[str] = set()
     with collect(check), pa.input_stream(str(archive), compression="zstd") as stream:
         files = _Members(tree, most_bytes, check, left_over).read(stream)
         for (above, name), members in groupby(files, key=lambda file: file.folder):
-            order.look_at(name)
+            before, part = part, name.rsplit("_", 2)[0]
+            seen = seen if part == before else set()
+            # Patches of one Sentinel-1 scene may come from several tiles, one tile after the other.
+            is_in_order = part > before or (part == before and (name > last or tree == S1_TREE))
+            if name in seen or not is_in_order:
+                check.problem(f"{name} is there twice" if name in seen else f"{name} comes after {last}")
+            last = name
+            seen.add(name)
             yield PatchFolder(above, name, _distinct(name, members, check))
 
 
@@ -143,36 +151,10 @@ def _distinct(folder: str, files: Iterable[_File], check: Check) -> dict[str, by
     """Files of a folder by name; those that come twice or out of order are told of."""
     found: dict[str, bytes | str] = {}
     last = ""
-    for file in files:
-        if file.name in found:
-            check.problem(f"{folder}/{file.name} is there twice")
-        elif file.name < last:
-            check.problem(f"{folder}/{file.name} comes after {last}")
+    for _, name, content in files:
+        if name in found or name < last:
+            check.problem(f"{folder}/{name} " + ("is there twice" if name in found else f"comes after {last}"))
         if len(found) < _MOST_FILES:
-            found.setdefault(file.name, file.content)
-        last = file.name
+            found.setdefault(name, content)
+        last = name
     return found
-
-
-class _Order:
-    """The order in which patches are written: by their names.
-
-    ``has_shared_parts`` says whether patches with one name before their indices come from several tiles, one tile after
-    the other, as those of a Sentinel-1 scene may.
-    """
-
-    def __init__(self, check: Check, *, has_shared_parts: bool) -> None:
-        self._check, self._has_shared_parts = check, has_shared_parts
-        self._last = self._part = ""
-        self._seen: set[str] = set()
-
-    def look_at(self, name: str) -> None:
-        part = name.rsplit("_", 2)[0]
-        if part != self._part:
-            self._seen.clear()
-        if name in self._seen:
-            self._check.problem(f"{name} is there twice")
-        elif part < self._part or (name < self._last and part == self._part and not self._has_shared_parts):
-            self._check.problem(f"{name} comes after {self._last}")
-        self._seen.add(name)
-        self._last, self._part = name, part

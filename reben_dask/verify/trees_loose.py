@@ -65,7 +65,7 @@ def _read(folder: Path, most_bytes: int) -> PatchFolder | str:
     try:
         files = {path.name: _read_file(path, most_bytes) for path in folder.iterdir() if is_tiff(path.name)}
     except OSError as error:
-        return f"{folder.name} {one_sentence(error)}"
+        return f"{folder.name} cannot be read ({one_sentence(error)})"
     return PatchFolder(folder.parent.name, folder.name, files)
 
 
