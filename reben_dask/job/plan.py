@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,12 +10,14 @@ from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Partners
 from reben_dask.patches.candidates import Scene
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName, tile_names
 from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.recipes import Recipe
+from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.landcover import LandcoverMap, SortedMap
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
-from reben_dask.stores.cube_layout import CubeLayout
+from reben_dask.stores.cube_layout import CubeLayout, group_of
 from reben_dask.stores.lmdb_values import value_size
 
 CUBE_RATIO = 0.67
@@ -54,6 +57,8 @@ class Plan:
         The map, as published or sorted already.
     countries : str or None
         File of country polygons.
+    layers : mapping of str to str
+        Files of polygons by attribute.
     lmdb_shards : int or None
         Number of LMDB environments; ``None`` for a single one.
     published : Published
@@ -71,24 +76,35 @@ class Plan:
     tiles: tuple[Tile, ...]
     landcover: LandcoverMap | SortedMap
     countries: str | None
+    layers: Mapping[str, str]
     lmdb_shards: int | None
     published: Published = field(default_factory=Published)
     partners: Partners | None = None
     exports: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def grid(self, tile: Tile) -> PatchGrid:
-        """Patch grid of a tile."""
+    def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
+        """Patch grids of a tile."""
         height, width = (pixels * 10 for pixels in tile.shape_yx[10])
-        return PatchGrid(tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
+        place = (tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
+        return tuple(PatchGrid(*place, offset) for offset in self.recipe.grid_offsets_m)
+
+    def size(self, tile: Tile) -> int:
+        """Patches of a tile."""
+        return sum(grid.size for grid in self.grids(tile))
+
+    @cached_property
+    def tile_names(self) -> dict[str, TileName]:
+        """What each tile gives to the names of its patches."""
+        return tile_names([tile.name for tile in self.tiles])
 
     def scene(self, tile: Tile) -> Scene:
         """What the patches of a tile inherit from it."""
         failed = tile.failed_quality(self.recipe.quality_indicators)
-        return Scene(tile.name, tile.sensing_time, self.grid(tile), ", ".join(failed) or None)
+        return Scene(self.tile_names[tile.name], tile.sensing_time, self.grids(tile), ", ".join(failed) or None)
 
-    def layout(self, tile: Tile) -> CubeLayout:
-        """What the tile's group of the Zarr store holds."""
+    def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
+        """What the tile's group of the Zarr store holds, and those of its further grids."""
         bands: dict[int, tuple[str, ...]] = {}
         for band in sorted(self.recipe.bands):
             resolution = BAND_RESOLUTION_M[band]
@@ -102,7 +118,27 @@ class Plan:
             "harmonized": self.recipe.harmonize,
         }
         polarisations = POLARISATIONS if self.partners else ()
-        return CubeLayout(tile.name, self.grid(tile), dict(sorted(bands.items())), attributes, polarisations)
+        shared = (dict(sorted(bands.items())), attributes, polarisations)
+        return tuple(
+            CubeLayout(group_of(tile.name, number), grid, *shared)
+            for number, grid in enumerate(self.grids(tile), start=1)
+        )
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether something is decided about the patches that no tile can decide alone."""
+        return self.recipe.images is not None or isinstance(self.recipe.split, StratifiedSplit)
+
+    @property
+    def extra_labels(self) -> tuple[str, ...]:
+        """Columns of labels besides the first, one for each further threshold of region size."""
+        return tuple(f"labels_{name}" for name in list(self.recipe.region_thresholds_px)[1:])
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns that the recipe adds to the patch table."""
+        splits = (f"split_{name}" for name in self.recipe.more_splits)
+        return (*self.extra_labels, *splits, *self.recipe.attributes)
 
     @property
     def pairs_only(self) -> bool:
@@ -121,7 +157,7 @@ class Plan:
     @cached_property
     def candidates(self) -> int:
         """Patches of all tiles."""
-        return sum(self.grid(tile).size for tile in self.tiles)
+        return sum(self.size(tile) for tile in self.tiles)
 
     @property
     def tasks(self) -> int:
@@ -132,14 +168,14 @@ class Plan:
     @property
     def cube_bytes(self) -> int:
         """Expected size of the Zarr store; backscatter hardly compresses."""
-        patches = sum(self.grid(tile).size for tile in self.usable)
+        patches = sum(self.size(tile) for tile in self.usable)
         return int(patches * (CUBE_RATIO * self._pixels * 2 + self._radar_bytes))
 
     @property
     def lmdb_bytes(self) -> int:
         """Size of the LMDB if every patch is kept."""
         size = value_size(self._pixels, len(self.recipe.bands)) + value_size(self._map_pixels, 1) + self._radar_bytes
-        return sum(self.grid(tile).size for tile in self.usable) * size
+        return sum(self.size(tile) for tile in self.usable) * size
 
     @property
     def export_bytes(self) -> int:
@@ -147,7 +183,7 @@ class Plan:
         loose = 2 * self._pixels + TIFF_BYTES_PER_PATCH + self._radar_bytes
         archived = int(2 * ARCHIVE_RATIO * loose)
         sizes = {"geotiff": loose, "geotiff-archives": archived}
-        return sum(self.grid(tile).size for tile in self.usable) * sum(sizes[name] for name in self.exports)
+        return sum(self.size(tile) for tile in self.usable) * sum(sizes[name] for name in self.exports)
 
     @property
     def table_bytes(self) -> int:

@@ -40,6 +40,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
             "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
             "landcover": plan.landcover.record,
             "countries": plan.countries,
+            "layers": dict(plan.layers),
             "sentinel1": plan.partners.describe() if plan.partners else None,
             "published": [str(path) for path in plan.published.metadata],
             **{name: _path(getattr(plan.published, name)) for name in ("pairs", "snow_list", "cloud_list")},

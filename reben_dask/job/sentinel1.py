@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -81,14 +81,18 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
     return PublishedPartners(open_patch_tree(inputs.patches), names)
 
 
-def pair_tile(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
-    """Find the partners of a tile's patches and write them to its cube.
+def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
+    """Find the partners of a tile's patches and write them to its cubes.
 
     Returns
     -------
     DataFrame
-        ``s1_name`` of each patch in name order; null without a partner.
+        ``s1_name`` of each patch, grid after grid; null without a partner.
     """
+    return pd.concat([_pair_grid(tile, store, layout, partners) for layout in layouts], ignore_index=True)
+
+
+def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
     grid, rows = layout.grid, radar_strips(layout.grid)
     found = []
     for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
@@ -166,13 +170,14 @@ class ScenePartners:
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """See :class:`Partners`."""
         scenes, side = self.near(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        left, _, _, top = grid.covered_bounds()
         for run in rows:
             shape = len(run) * side, grid.shape_yx.x * side
             db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
             for scene in scenes:
                 if (names != None).all():  # noqa: E711 - asked of each element
                     break
-                warped = warp_scene(scene, grid.epsg, grid.ulx, grid.uly - run.start * grid.patch_m, shape)
+                warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
                 _fill(db, names, warped, side, f"{scene.short_name}_{tile.mgrs}", run.start)
             yield db, names
 

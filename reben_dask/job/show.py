@@ -47,8 +47,8 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     left_out = len(plan.tiles) - len(plan.usable)
     yield "Tiles", f"{len(plan.tiles):,}" + f", {left_out} of them left out" * bool(left_out)
     for tile in plan.tiles[:_TILES_SHOWN]:
-        size = plan.grid(tile).shape_yx
-        yield "", f"{tile.name}  {size.x} x {size.y} patches"
+        grids = " + ".join(f"{grid.shape_yx.x} x {grid.shape_yx.y}" for grid in plan.grids(tile))
+        yield "", f"{tile.name}  {grids} patches"
     if len(plan.tiles) > _TILES_SHOWN:
         yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
     yield "Patches", f"{plan.candidates:,} candidates of {plan.recipe.patch_size_m:,} m"

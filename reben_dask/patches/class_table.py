@@ -24,13 +24,14 @@ def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Index ``class``, sorted by name, without classes that do not occur; integer columns ``train``, ``validation``,
-        ``test`` and ``all``.
+        ``test`` and ``all``, which also counts patches that are in none of the three.
 
     Notes
     -----
     reBEN, Table I. Give it both metadata files for the whole dataset, or the main one for the clear patches alone.
     """
     pairs = patches[["labels", "split"]].explode("labels").dropna(subset="labels")
-    counts = pd.crosstab(pairs["labels"], pairs["split"])
-    table = counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64").rename_axis(index="class", columns=None)
-    return table.assign(**{TOTAL: table.sum(axis=1)}).sort_index()
+    together = pairs["labels"].value_counts()
+    counts = pd.crosstab(pairs["labels"], pairs["split"]).reindex(index=together.index, columns=list(SPLITS))
+    table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index="class", columns=None)
+    return table.sort_index()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.patches.grid import PatchGrid
+from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,3 +44,24 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
     square = (side - 2 * grid.border_distance()) ** 2
     shares = [Fraction(str(test)) + Fraction(str(validation)), Fraction(str(test))]
     return np.select([square > float(share * side**2) for share in shares], ["train", "validation"], "test")
+
+
+def split_of_tile(rule: Split, grid: PatchGrid, patch_ids: Sequence[str]) -> npt.NDArray[Any] | None:
+    """Split of each patch of a grid, in its order; ``None`` if the rule has to know all tiles first."""
+    match rule:
+        case GeographicSplit():
+            return geographic_split(grid, validation=rule.validation, test=rule.test)
+        case RandomSplit():
+            return random_split(patch_ids, validation=rule.validation, test=rule.test, seed=rule.seed)
+        case GridSplit():
+            return grid_split(grid, block=rule.block)
+        case StratifiedSplit():
+            return None
+
+
+def random_split(patch_ids, *, validation, test, seed):
+    raise NotImplementedError
+
+
+def grid_split(grid, *, block):
+    raise NotImplementedError

@@ -35,12 +35,12 @@ RADAR_RESOLUTION_M = 10
 
 @dataclass(frozen=True)
 class CubeLayout:
-    """What the group of a tile holds.
+    """What a group of the Zarr store holds: a tile, cut along one grid.
 
     Parameters
     ----------
-    tile : str
-        Name of the tile and of its group.
+    group : str
+        Path of the group, see :func:`group_of`.
     grid : PatchGrid
         Patches of the tile; the cube covers the complete ones.
     bands : dict of int to tuple of str
@@ -51,7 +51,7 @@ class CubeLayout:
         Those of Sentinel-1, in the order of the ``polarisation`` axis; without any there is no such node.
     """
 
-    tile: str
+    group: str
     grid: PatchGrid
     bands: Mapping[int, tuple[str, ...]]
     attributes: Mapping[str, Any]
@@ -108,6 +108,14 @@ class CubeArray(NamedTuple):
     dtype: npt.DTypeLike
     attributes: Mapping[str, Any]
     axis: Mapping[str, tuple[str, ...]]
+
+
+def group_of(tile: str, grid: int = 1) -> str:
+    """Path of the group of a tile, cut along the grid of this number: further grids stand below the tile's own group.
+
+    Each grid has its own pixels, as an inner chunk is one patch: where grids overlap, pixels are stored once for each.
+    """
+    return tile if grid == 1 else f"{tile}/grid{grid}"
 
 
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:

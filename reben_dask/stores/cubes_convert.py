@@ -59,7 +59,7 @@ class Block(Generic[P]):
     @property
     def place(self) -> str:
         """Names the block."""
-        return f"{self.layout.tile}-{self.corner.y}-{self.corner.x}"
+        return f"{self.layout.group}-{self.corner.y}-{self.corner.x}"
 
 
 Written = tuple[Block[P], InputError | None]
@@ -111,7 +111,7 @@ def write_block(store: Path, layout: CubeLayout, corner: ShapeYX, patches: Itera
         for image in images:
             image.place(x, y, pixels)
     for image in images:
-        image.write(store / layout.tile)
+        image.write(store / layout.group)
 
 
 def write_cubes(
@@ -169,7 +169,7 @@ def write_cubes(
                 f"{failures[0]} {len(failures):,} of {len(blocks):,} blocks of patches could not be written; the "
                 f"others are kept in {building}: give the same command again to go on with them."
             )
-        tiles = len({block.layout.tile for block in blocks})
+        tiles = len({block.layout.group for block in blocks})
         consolidate_store(store, tiles)
         publish(store, destination)
     return tiles
@@ -222,7 +222,7 @@ class _Notes:
 def _with_groups(store: Path, blocks: Iterable[Block[P]]) -> Iterator[Block[P]]:
     tile = None
     for block in blocks:
-        if block.layout.tile != tile:
+        if block.layout.group != tile:
             create_cube(store, block.layout)
-            tile = block.layout.tile
+            tile = block.layout.group
         yield block

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from reben_dask.patches.decision import KEPT
 from reben_dask.stores.geotiff import Compression, Place, encode_geotiff
-from reben_dask.stores.patch_reader import PatchReader
+from reben_dask.stores.patch_reader import PatchReader, TileReader
 from reben_dask.stores.patch_table import part_files, read_rows
 
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
@@ -21,7 +21,7 @@ TELL_EVERY = 256
 """Patches between two reports of progress."""
 
 Advance = Callable[[int], None]
-_COLUMNS = ("tile", "x", "y", "epsg", "minx", "maxx", "maxy")
+_COLUMNS = ("tile", "grid", "x", "y", "epsg", "minx", "maxx", "maxy")
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def patch_folders(store: Path, part: Path, tree: str) -> Iterator[PatchFolder]:
     rows = _rows(part, kind)
     if not rows:
         return  # a tile without kept patches may have no cube
-    reader = PatchReader(store, rows[0]["tile"])
+    readers = TileReader(store, rows[0]["tile"])
     for row in rows:
-        images = kind.images(reader, row["x"], row["y"])
+        images = kind.images(readers[row["grid"]], row["x"], row["y"])
         name = row[kind.name_column]
         files = tuple((f"{name}_{image}.tif", _encode(images[image], row, kind)) for image in sorted(images))
         if files:

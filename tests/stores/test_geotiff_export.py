@@ -30,6 +30,7 @@ from safetensors.numpy import load
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName
 from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import geotiff_archive, geotiff_export
@@ -191,9 +192,9 @@ class _Region:
         create_cube(self.store, layout)
         for resolution, (band,) in BANDS.items():
             write_band(self.store, layout, band, random.integers(1, 9_999, grid.shape_px_yx(resolution), np.uint16))
-        write_reference_map(self.store, tile, random.integers(111, 523, grid.shape_px_yx(10), np.uint16))
+        write_reference_map(self.store, layout, random.integers(111, 523, grid.shape_px_yx(10), np.uint16))
         patches = candidate_patches(
-            Scene(tile, datetime(2017, 6, 13, tzinfo=UTC), grid, None), load_recipe("reben")
+            Scene(TileName(tile, ""), datetime(2017, 6, 13, tzinfo=UTC), (grid,), None), load_recipe("reben")
         ).assign(status="kept")
         if number < 2:
             # The western half is from one scene, the eastern from another; one patch has no partner.
