@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from reben_dask.job.tally import tally
@@ -35,7 +36,9 @@ def choose_among(parts: Sequence[Path], rule: Images) -> None:
 
 
 def count_blocks(part: Path, rule: StratifiedSplit) -> pd.DataFrame:
-    """Kept patches of one part by block of ground and class; those without a label count under an empty name.
+    """Kept patches of one part by block of ground and class.
+
+    Those without a label count under an empty name, and so, with a count of 0, does each block that is only touched.
 
     Returns
     -------
@@ -44,26 +47,29 @@ def count_blocks(part: Path, rule: StratifiedSplit) -> pd.DataFrame:
     """
     rows = read_footprints(part, ["labels", "status"])
     rows = rows[rows["status"] == KEPT]
-    counted = pd.DataFrame({BLOCK: home_blocks(rows.geometry, rule.block_m), "labels": rows["labels"].map(list)})
-    pairs = counted.explode("labels").fillna({"labels": ""})
-    return pairs.groupby([BLOCK, "labels"], as_index=False).agg(patches=("labels", "size"))
+    at_home = pd.DataFrame({BLOCK: home_blocks(rows.geometry, rule.block_m), "labels": rows["labels"].map(list)})
+    touched = pd.DataFrame({BLOCK: np.unique(patch_blocks(rows.geometry, rule.block_m)), "labels": ""})
+    pairs = at_home.explode("labels").fillna({"labels": ""})
+    return (
+        pd.concat([pairs.assign(patches=1), touched.assign(patches=0)]).groupby([BLOCK, "labels"], as_index=False).sum()
+    )
 
 
 def add_blocks(counts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Sum of several of :func:`count_blocks`."""
-    return pd.concat(counts).groupby([BLOCK, "labels"], as_index=False).agg(patches=("patches", "sum"))
+    return pd.concat(counts).groupby([BLOCK, "labels"], as_index=False).sum()
 
 
-def assign_blocks(counts: pd.DataFrame, rule: StratifiedSplit) -> pd.Series[str]:
-    """Give each block of ground to a set; index ``block``."""
+def assign_blocks(counts: pd.DataFrame, rule: StratifiedSplit) -> dict[int, str]:
+    """Give each block of ground to a set."""
     table = counts.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
     labeled = table.drop(columns="", errors="ignore")
     names = [str(block) for block in labeled.index]
     sets = stratified_split(names, labeled.to_numpy(int), validation=rule.validation, test=rule.test, seed=rule.seed)
-    return pd.Series(sets, labeled.index)
+    return dict(zip(labeled.index.tolist(), sets.tolist(), strict=True))
 
 
-def assign_patches(part: Path, set_of_block: pd.Series[str], rule: StratifiedSplit) -> None:
+def assign_patches(part: Path, set_of_block: dict[int, str], rule: StratifiedSplit) -> None:
     """Write to a part file which set each patch is in: that of the ground it touches, if this is in one set alone.
 
     Rejected patches are in the set of their ground too, where that is known.

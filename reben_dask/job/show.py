@@ -14,8 +14,9 @@ from rich.text import Text
 from reben_dask.job.output import EXPORTS, Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
-from reben_dask.patches.decision import KEPT, NO_SENTINEL1, NOT_PUBLISHED, REASONS
+from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
 from reben_dask.patches.splits import SPLITS
+from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 _TILES_SHOWN = 12
@@ -110,7 +111,11 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     splits = total(tallies, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
-    asked = {NOT_PUBLISHED: bool(plan.published.metadata), NO_SENTINEL1: plan.pairs_only}
+    asked = {
+        **dict.fromkeys((NO_SEASON, SNOW_OR_CLOUD, NOT_CHOSEN), plan.recipe.images is not None),
+        NOT_PUBLISHED: bool(plan.published.metadata),
+        NO_SENTINEL1: plan.pairs_only,
+    }
     for reason, meaning in REASONS.items():
         if not asked.get(reason, True):
             continue
@@ -118,6 +123,10 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     table.add_row("Kept", f"{status.get('kept', 0):,}", style="bold")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
+    if isinstance(plan.recipe.split, StratifiedSplit):
+        table.add_row("  in none of them: on ground of several", f"{status.get(KEPT, 0) - sum(splits.values()):,}")
+    if plan.recipe.sky.flag_from is None:
+        return table
     table.add_row("  of these listed apart: all snow", f"{apart.get('snow', 0):,}")
     table.add_row("  of these listed apart: all cloud or shadow", f"{apart.get('cloud_or_shadow', 0):,}")
     return table

@@ -27,7 +27,7 @@ REASONS = {
     NOT_PUBLISHED: "it is not in the published metadata",
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
     NO_SENTINEL1: "it has no Sentinel-1 partner",
-    NOT_CHOSEN: "another image shows the place in that season with less cloud and snow",
+    NOT_CHOSEN: "another image of that season is clearer",
 }
 """Every reason for a rejection, in the order in which the rules are asked, with its meaning."""
 

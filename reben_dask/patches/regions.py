@@ -55,15 +55,14 @@ def largest_regions(
 def _largest_of_patches(index: npt.NDArray[np.uint16], width: int, smallest: int) -> npt.NDArray[np.int64]:
     """Of class indices, shape ``(patch, y, x)``, to counts, shape ``(patch, width)``.
 
-    Pixels are taken together as runs along the rows first; a map has some hundred times fewer of them.
+    Pixels are taken together as runs along the rows first: a map has many times fewer of them.
     """
     starts = np.ones(index.shape, bool)
     starts[..., 1:] = index[..., 1:] != index[..., :-1]
     first = np.flatnonzero(starts)
     length = np.diff(first, append=index.size)
-    pixels_of_patch = index.shape[1] * index.shape[2]
     # A class of a patch is one number, so that it can be counted.
-    place = first // max(pixels_of_patch, 1) * width + index.ravel()[first]
+    place = first // (index.shape[1] * index.shape[2]) * width + index.ravel()[first]
     counts = np.bincount(place, length, len(index) * width).astype(np.int64)
     wanted = counts >= smallest
     wanted[::width] = False
