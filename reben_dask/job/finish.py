@@ -14,7 +14,7 @@ import pandas as pd
 from reben_dask.job.tally import tally
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.images import with_choice
-from reben_dask.patches.locations import home_blocks, patch_blocks, sets_of_patches
+from reben_dask.patches.locations import patch_blocks, sets_of_patches
 from reben_dask.patches.stratified import stratified_split
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit
@@ -36,9 +36,9 @@ def choose_among(parts: Sequence[Path], rule: Images) -> None:
 
 
 def count_blocks(part: Path, rule: StratifiedSplit) -> pd.DataFrame:
-    """Kept patches of one part by block of ground and class.
+    """Kept patches of one part that lie in a single block of ground, by block and class.
 
-    Those without a label count under an empty name, and so, with a count of 0, does each block that is only touched.
+    Those without a label count under an empty name, and so, with a count of 0, does each block that is touched at all.
 
     Returns
     -------
@@ -47,12 +47,11 @@ def count_blocks(part: Path, rule: StratifiedSplit) -> pd.DataFrame:
     """
     rows = read_footprints(part, ["labels", "status"])
     rows = rows[rows["status"] == KEPT]
-    at_home = pd.DataFrame({BLOCK: home_blocks(rows.geometry, rule.block_m), "labels": rows["labels"].map(list)})
-    touched = pd.DataFrame({BLOCK: np.unique(patch_blocks(rows.geometry, rule.block_m)), "labels": ""})
-    pairs = at_home.explode("labels").fillna({"labels": ""})
-    return (
-        pd.concat([pairs.assign(patches=1), touched.assign(patches=0)]).groupby([BLOCK, "labels"], as_index=False).sum()
-    )
+    blocks = patch_blocks(rows.geometry, rule.block_m)
+    inside = (blocks == blocks[:, :1]).all(axis=1)
+    pairs = pd.DataFrame({BLOCK: blocks[inside, 0], "labels": rows["labels"][inside].map(list)}).explode("labels")
+    touched = pd.DataFrame({BLOCK: np.unique(blocks), "labels": ""})
+    return add_blocks([pairs.fillna({"labels": ""}).assign(patches=1), touched.assign(patches=0)])
 
 
 def add_blocks(counts: Sequence[pd.DataFrame]) -> pd.DataFrame:
