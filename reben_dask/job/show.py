@@ -81,6 +81,9 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     console.print(_funnel(plan, tallies))
     if total(tallies, "status").get(KEPT):
         console.print(_classes(tallies))
+        for split in SPLITS:
+            if not total(tallies, "split").get(split):
+                show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
         console.print("No patch was kept; the reasons above say why.", style="yellow")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
@@ -104,6 +107,13 @@ def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataF
             classes.add_row(Text(str(name)), *(f"{int(count):,}" for count in counts))
         console.print(classes)
     console.print(f"Each difference is a row of {file}.", highlight=False)
+
+
+def _remedy(plan: Plan) -> str:
+    rule = plan.recipe.split
+    if isinstance(rule, StratifiedSplit):
+        return f"the area has few blocks of {rule.block_m:,.0f} m, make split.block_m of the recipe smaller"
+    return "the area is small, or choose another split in the recipe"
 
 
 def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:

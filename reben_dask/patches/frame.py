@@ -23,8 +23,7 @@ from reben_dask.recipes.model import Recipe
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
     """Candidate patches of some tiles, lazily; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
-    nobody = TileName("___", "")
-    nothing = Scene(nobody, datetime(2000, 1, 1, tzinfo=UTC), (PatchGrid(32633, 0, 0, ShapeYX(0, 0)),), None)
+    nothing = Scene(TileName("", ""), datetime(2000, 1, 1, tzinfo=UTC), (PatchGrid(32633, 0, 0, ShapeYX(0, 0)),), None)
     meta = candidate_patches(nothing, recipe)
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(

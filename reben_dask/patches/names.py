@@ -140,6 +140,8 @@ def patch_ids(template: str, tile: TileName, grid: PatchGrid, number: int = 1) -
     ``lat`` and ``lon`` are those of the centre of the first pixel of 10 m, in degrees with six decimals and ``_`` for
     the point. The one SeasoNet name that its documentation shows lies 5 m east and south of a corner of the patches.
     """
+    if not grid.size:
+        return []
     fixed = {"tile": tile.name, "product": tile.product, "mgrs": tile.mgrs, "time": tile.time, "grid": number}
     x, y = (indices.tolist() for indices in grid.indices_xy())
     places = _lonlat(grid) if "{lat}" in template else [("", "")] * grid.size
