@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.job.tally import tally
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.images import with_choice
 from reben_dask.patches.locations import patch_blocks, sets_of_patches
+from reben_dask.patches.shares import blocks_touched, shares_to_ask
 from reben_dask.patches.stratified import stratified_split
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit
@@ -22,7 +25,7 @@ from reben_dask.stores.patch_table import read_footprints, read_rows, rewrite_pa
 
 _OF_CHOICE = ["patch_id", "tile", "grid", "x", "y", "status", "reason", "season", "sensing_time"]
 _FRACTIONS = ["cloud_fraction", "shadow_fraction", "snow_fraction"]
-BLOCK = "block"
+BLOCK, ALL = "block", ""
 
 
 def choose_among(parts: Sequence[Path], rule: Images) -> None:
@@ -35,37 +38,48 @@ def choose_among(parts: Sequence[Path], rule: Images) -> None:
         start += len(frame)
 
 
-def count_blocks(part: Path, rule: StratifiedSplit) -> pd.DataFrame:
-    """Kept patches of one part that lie in a single block of ground, by block and class.
+class BlockCounts(NamedTuple):
+    """What is known of blocks of ground.
 
-    Those without a label count under an empty name, and so, with a count of 0, does each block that is touched at all.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``block``, ``labels`` (name of a class) and ``patches``.
+    Parameters
+    ----------
+    patches : DataFrame
+        Columns ``block``, ``labels`` (name of a class; empty for all patches together) and ``patches``, those that lie
+        in this block alone.
+    touched : ndarray of int64, shape (4,)
+        Patches that touch one block, two, three and four.
     """
+
+    patches: pd.DataFrame
+    touched: npt.NDArray[np.int64]
+
+
+def count_blocks(part: Path, rule: StratifiedSplit) -> BlockCounts:
+    """Count the kept patches of one part; blocks that patches only touch are there with a count of 0."""
     rows = read_footprints(part, ["labels", "status"])
     rows = rows[rows["status"] == KEPT]
     blocks = patch_blocks(rows.geometry, rule.block_m)
     inside = (blocks == blocks[:, :1]).all(axis=1)
-    pairs = pd.DataFrame({BLOCK: blocks[inside, 0], "labels": rows["labels"][inside].map(list)}).explode("labels")
-    touched = pd.DataFrame({BLOCK: np.unique(blocks), "labels": ""})
-    return add_blocks([pairs.fillna({"labels": ""}).assign(patches=1), touched.assign(patches=0)])
+    home = blocks[inside, 0]
+    by_class = pd.DataFrame({BLOCK: home, "labels": rows["labels"][inside].map(list)}).explode("labels").dropna()
+    all_together = pd.DataFrame({BLOCK: home, "labels": ALL})
+    touched = pd.DataFrame({BLOCK: np.unique(blocks), "labels": ALL})
+    counted = [by_class.assign(patches=1), all_together.assign(patches=1), touched.assign(patches=0)]
+    return BlockCounts(_sum(counted), blocks_touched(blocks))
 
 
-def add_blocks(counts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
     """Sum of several of :func:`count_blocks`."""
-    return pd.concat(counts).groupby([BLOCK, "labels"], as_index=False).sum()
+    return BlockCounts(_sum([each.patches for each in counts]), np.sum([each.touched for each in counts], axis=0))
 
 
-def assign_blocks(counts: pd.DataFrame, rule: StratifiedSplit) -> dict[int, str]:
-    """Give each block of ground to a set."""
-    table = counts.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
-    labeled = table.drop(columns="", errors="ignore")
-    names = [str(block) for block in labeled.index]
-    sets = stratified_split(names, labeled.to_numpy(int), validation=rule.validation, test=rule.test, seed=rule.seed)
-    return dict(zip(labeled.index.tolist(), sets.tolist(), strict=True))
+def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
+    """Give each block of ground to a set, so that its patches will have the shares of the rule."""
+    table = counts.patches.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
+    validation, test = shares_to_ask(counts.touched, validation=rule.validation, test=rule.test)
+    names = [str(block) for block in table.index]
+    sets = stratified_split(names, table.to_numpy(int), validation=validation, test=test, seed=rule.seed)
+    return dict(zip(table.index.tolist(), sets.tolist(), strict=True))
 
 
 def assign_patches(part: Path, set_of_block: dict[int, str], rule: StratifiedSplit) -> None:
@@ -82,3 +96,7 @@ def tally_part(part: Path) -> pd.DataFrame:
     """Count the patches of one part; see :func:`~reben_dask.job.tally.tally`."""
     names = ["tile", "status", "reason", "split", "labels", "contains_seasonal_snow", "contains_cloud_or_shadow"]
     return tally(read_rows(part, names).to_pandas())
+
+
+def _sum(counts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(counts).groupby([BLOCK, "labels"], as_index=False).sum()

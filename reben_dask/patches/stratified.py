@@ -50,27 +50,28 @@ def stratified_split(
     first, as there is no making up for it later. Here all units with that class are dealt at once, ordered by which
     other classes they have, so that these are spread evenly, too. A local search repairs what remains.
     """
-    hashes = seeded_hashes(units, seed)
+    names = list(units)
+    hashes = seeded_hashes(names, seed)
     order = np.argsort(hashes, kind="stable")
-    _check(units, counts, order, hashes)
+    _check(names, counts, order, hashes)
     shares = np.array([1 - validation - test, validation, test])
     sets = np.zeros(len(order), np.int8)
     if len(order):
         # Units themselves are the class that all have: so those without any other are balanced by number.
         table = hstack([csr_array(counts, dtype=np.int64), np.ones((len(order), 1), np.int64)], format="csr")[order]
-        sets[order] = balanced(table, shares, _starts([units[number] for number in order], table, shares, seed))
+        sets[order] = balanced(table, shares, _starts([names[number] for number in order], table, shares, seed))
     return np.array(SPLITS)[sets]
 
 
 def _check(
-    units: Sequence[str], counts: npt.NDArray[np.integer], order: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]
+    names: Sequence[str], counts: npt.NDArray[np.integer], order: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]
 ) -> None:
-    if counts.ndim != 2 or len(counts) != len(units):
-        raise ValueError(f"counts of the shape {counts.shape} are not those of {len(units)} units in rows")
+    if counts.ndim != 2 or len(counts) != len(names):
+        raise ValueError(f"counts of the shape {counts.shape} are not those of {len(names)} units in rows")
     if counts.size and counts.min() < 0:
         raise ValueError(f"a count is {counts.min()}; counts of samples are 0 or more")
     if len(twice := np.flatnonzero(np.diff(hashes[order]) == 0)):
-        raise ValueError(f"the unit {units[order[twice[0]]]!r} is named twice; add up its counts in one row")
+        raise ValueError(f"the unit {names[order[twice[0]]]!r} is named twice; add up its counts in one row")
 
 
 def _starts(names: Sequence[str], table: csr_array, shares: npt.NDArray[np.float64], seed: int) -> Iterator[Sets]:
