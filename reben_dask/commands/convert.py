@@ -56,7 +56,7 @@ def convert(**options: Any) -> None:
     """
     out = _destination(options["out"], options["target_dir"]).absolute()
     _require_trees(options)
-    from reben_dask.job.processes import available_cores  # noqa: PLC0415
+    from reben_dask.conversion.processes import available_cores  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def _find(output: Console, roots: dict[str, Path]) -> list[PublishedTree]:
 
 
 def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, workers: int) -> None:
-    from reben_dask.job.convert import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
+    from reben_dask.conversion.lmdb import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
     from reben_dask.stores.building import building_folder, free_bytes  # noqa: PLC0415
 
@@ -100,7 +100,7 @@ def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, workers: in
 
 
 def _to_zarr(output: Console, trees: list[PublishedTree], out: Path, workers: int) -> None:
-    from reben_dask.job.convert_cubes import convert_to_cubes  # noqa: PLC0415
+    from reben_dask.conversion.cubes import convert_to_cubes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
 
     with StageProgress(output, {"bands": 0}) as progress:

@@ -1,4 +1,4 @@
-"""Converting the published trees to a Zarr store, one group per tile.
+"""Which tile each published patch is in, and where it is there.
 
 Published patches do not say where their tile is, and the names of version 1 do not even say which tile it is: there,
 24 of the 116 product names stand for two or more tiles. Both follow from where the patches lie.
@@ -7,21 +7,19 @@ Published patches do not say where their tile is, and the names of version 1 do 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
+from reben_dask.conversion.processes import in_processes
+from reben_dask.conversion.reading import Entry, Source
 from reben_dask.errors import InputError
-from reben_dask.job.convert import Entry, Images, Source, inputs_of, read_patch, sources_of
-from reben_dask.job.processes import in_processes
 from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid, ShapeYX
 from reben_dask.patches.names import PatchName, parse_patch_name
 from reben_dask.sources.published.corners import read_corner
-from reben_dask.sources.published.trees import MAPS, PublishedTree, band_files
+from reben_dask.sources.published.trees import MAPS, band_files
 from reben_dask.stores.cube_layout import CubeLayout
-from reben_dask.stores.cubes_convert import Block, Pixels, Written, divide, write_block, write_cubes
 
 TILE_M = ShapeYX(109_800, 109_800)
 """Side of a Sentinel-2 tile."""
@@ -44,52 +42,22 @@ Patch = tuple[Entry, ...]
 """What there is of one patch: bands, reference map, or both."""
 
 
-def convert_to_cubes(
-    trees: Sequence[PublishedTree],
-    destination: Path,
-    workers: int,
-    *,
-    begin: Callable[[int], None] = lambda _: None,
-    advance: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Write a Zarr store with the bands and reference maps of all patches, or go on with one.
-
-    Parameters
-    ----------
-    trees : sequence of PublishedTree
-        Sentinel-2, reference maps, or both.
-    destination : Path
-        The store, which appears when it is complete.
-    workers : int
-        Processes that read and write.
-    begin : callable
-        Called with the number of patches when it is known, before the first is written.
-    advance : callable
-        Called with a number of patches when they are written.
+def divide_into_tiles(
+    sources: Sequence[Source], entries: Sequence[Entry], workers: int
+) -> list[tuple[CubeLayout, dict[tuple[int, int], Patch]]]:
+    """Find the tile of each patch, in processes if there are many.
 
     Returns
     -------
-    int
-        Number of tiles.
+    list of (CubeLayout, dict of (int, int) to Patch)
+        Layout and patches, by column and row, of each tile, in the order of the names of their groups.
 
     Raises
     ------
     InputError
-        If files are damaged, are not as those of their kind, or do not lie where their names say.
-    OutputError
-        See :func:`~reben_dask.stores.cubes_convert.write_cubes`.
+        If a patch cannot be placed, or does not lie where its name says.
     """
-    sources = sources_of(trees)
-    entries = [Entry(number, patch) for number, tree in enumerate(trees) for patch in tree.patches]
-    tiles = _tiles(sources, entries, _origins(sources, entries, workers))
-    blocks = [block for layout, patches in tiles for block in divide(layout, patches)]
-    begin(sum(len(block.patches) for block in blocks))
-
-    def write(store: Path, missing: Iterable[Block[Patch]]) -> Generator[Written[Patch]]:
-        with closing(in_processes(partial(_write, sources, store), missing, workers)) as results:
-            yield from results
-
-    return write_cubes(destination, inputs_of(trees, "Zarr"), blocks, write, advance)
+    return _tiles(sources, entries, _origins(sources, entries, workers))
 
 
 def _origins(sources: Sequence[Source], entries: Sequence[Entry], workers: int) -> list[Origin]:
@@ -133,7 +101,6 @@ def _parse(entry: Entry) -> PatchName:
 def _tiles(
     sources: Sequence[Source], entries: Sequence[Entry], origins: Sequence[Origin]
 ) -> list[tuple[CubeLayout, dict[tuple[int, int], Patch]]]:
-    """Layout and patches of each tile, in the order of the names of their groups."""
     scenes: dict[str, dict[Origin, dict[tuple[int, int], Patch]]] = {}
     for entry, origin in zip(entries, origins, strict=True):
         name = _parse(entry)
@@ -169,20 +136,3 @@ def _bands(sources: Sequence[Source]) -> dict[int, tuple[str, ...]]:
         for band, resolution in sorted(kind.resolution_m.items()):
             found[resolution] = (*found.get(resolution, ()), band)
     return dict(sorted(found.items()))
-
-
-def _write(sources: Sequence[Source], store: Path, block: Block[Patch]) -> Written[Patch]:
-    """What a worker does: read the patches of a block and write its shards."""
-    patches = ((x, y, _images(sources, patch)) for x, y, patch in block.patches)
-    try:
-        write_block(store, block.layout, block.corner, patches)
-    except InputError as error:
-        return block, error
-    return block, None
-
-
-def _images(sources: Sequence[Source], patch: Patch) -> Pixels:
-    images: Images = {}
-    for entry in patch:
-        images |= read_patch(sources[entry.source], entry.patch)
-    return images
