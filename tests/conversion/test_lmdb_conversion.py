@@ -329,7 +329,10 @@ def test_network_disks(tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.
         (["out"], "Give at least one tree: --s2, --s1 or --maps."),
         (["--s2", "s2"], "Missing argument 'OUT'."),
         (["--s2", "s2", "--target-dir", "a", "b"], "Give OUT once"),
-        (["--s2", "s2", "--s1", "s1", "--zarr", "out"], "--zarr does not write Sentinel-1 yet"),
+        (["--s2", "s2", "--s1", "s1", "--zarr", "out"], "add --pairs, with metadata.parquet or a table of pairs."),
+        (["--maps", "maps", "--s1", "s1", "--zarr", "out"], "add --pairs, with metadata.parquet"),
+        (["--s1", "s1", "--pairs", "p", "--zarr", "out"], "--pairs needs --zarr, --s1, and --s2 or --maps"),
+        (["--s2", "s2", "--s1", "s1", "--pairs", "p", "out"], "--pairs needs --zarr, --s1, and --s2 or --maps"),
         (["--s2", "s2", "--workers", "0", "out"], "0 is not in the range"),
     ],
 )
