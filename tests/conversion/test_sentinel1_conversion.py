@@ -347,6 +347,15 @@ def test_what_says_nothing_about_pairs(tmp_path: Path, name: str) -> None:
     assert "This should not happen" not in result.stderr
 
 
+@pytest.mark.parametrize("rows", ["", f"{V1}_7_5,\n", f"{V1}_8_5,{SCENE}_33UUP_8_5\n"])
+def test_pairs_of_other_patches(tmp_path: Path, rows: str) -> None:
+    write_patch(tmp_path / "maps", MAPS, f"{TILE}_07_05")
+    write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
+    (tmp_path / "pairs.csv").write_text(f"s2v1_name,s1_name\n{rows}")
+    plan = plan_cubes(_trees(tmp_path), 1, open_pairs([tmp_path / "pairs.csv"]))
+    assert plan.left_out == pairing.LeftOut(unnamed=(f"{SCENE}_33UUP_7_5",), unpaired=(f"{TILE}_07_05",))
+
+
 def test_without_pairs_nothing_is_planned(tmp_path: Path) -> None:
     write_patch(tmp_path / "maps", MAPS, f"{TILE}_07_05")
     write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
