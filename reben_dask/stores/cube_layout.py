@@ -49,6 +49,8 @@ class CubeLayout:
         Metadata of the tile, stored with the group; values as JSON knows them.
     polarisations : tuple of str
         Those of Sentinel-1, in the order of the ``polarisation`` axis; without any there is no such node.
+    has_map : bool
+        Whether there is a node for the reference map.
     """
 
     group: str
@@ -56,6 +58,7 @@ class CubeLayout:
     bands: Mapping[int, tuple[str, ...]]
     attributes: Mapping[str, Any]
     polarisations: tuple[str, ...] = ()
+    has_map: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,13 @@ def group_of(tile: str, grid: int = 1) -> str:
 
 
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
-    """Arrays of a tile's group: bands by resolution, the reference map, and Sentinel-1 if it has any."""
+    """Arrays of a tile's group: bands by resolution, the reference map and Sentinel-1, of these what it has."""
     for resolution, bands in layout.bands.items():
         attributes = {"long_name": "digital number", "nodata": 0}
         yield CubeArray(f"r{resolution}m", "dn", resolution, 0, np.uint16, attributes, {"band": bands})
-    attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
-    yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
+    if layout.has_map:
+        attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
+        yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB"}
         axis = {"polarisation": layout.polarisations}

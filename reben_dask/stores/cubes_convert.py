@@ -28,8 +28,8 @@ P = TypeVar("P")
 
 _STORE, _NOTES = "cubes.zarr", "blocks"
 
-Pixels = Mapping[str, npt.NDArray[np.uint16]]
-"""Images of a patch, shape ``(y, x)``, by band; its reference map is under ``reference_map``."""
+Pixels = Mapping[str, npt.NDArray[Any]]
+"""Images of a patch, shape ``(y, x)``, by band or polarisation; its reference map is under ``reference_map``."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def write_block(store: Path, layout: CubeLayout, corner: ShapeYX, patches: Itera
         What the tile's group holds.
     corner : ShapeYX
         Row and column of the first patch of the block.
-    patches : iterable of (int, int, mapping of str to ndarray of uint16)
-        Column, row and images of each patch.
+    patches : iterable of (int, int, mapping of str to ndarray)
+        Column, row and images of each patch; what it has no image of keeps the fill value.
     """
     grid, step = layout.grid, shard_patches(layout.grid)
     if corner.y % step or corner.x % step:
