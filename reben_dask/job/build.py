@@ -26,7 +26,6 @@ from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.stores.comparison import COMPARISON
 from reben_dask.stores.cubes import consolidate_store, create_store
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_index
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
@@ -154,20 +153,23 @@ def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame
 
 
 def _export_geotiff(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
-    trees = (S2_TREE, MAP_TREE, *((S1_TREE,) if plan.partners else ()))
+    layout = plan.layout
     parts, scratch = part_files(output.patches), output.building / "parts"
-    progress.begin("geotiff", total(tallies, "status").get(KEPT, 0) * len(trees) * len(plan.exports))
+    folders = total(tallies, "status").get(KEPT, 0) * layout.folders_per_patch
+    progress.begin("geotiff", folders * len(plan.exports))
     with tasks.heard("geotiff", progress) as topic:
         formats = {"geotiff": (export_tile_tree, output.building), "geotiff-archives": (export_tile_archive, scratch)}
         chosen = [(name, *formats[name], part) for name in plan.exports for part in parts]
         tasks.wait(
             [
-                tasks.submit(f"{name}-{part.stem}", export, folder, trees, part, output.cubes, topic)
+                tasks.submit(f"{name}-{part.stem}", export, folder, layout.trees, part, output.cubes, topic)
                 for name, export, folder, part in chosen
             ]
         )
     if "geotiff-archives" in plan.exports:
-        tasks.run("join-archives", join_archives, output.building, trees, scratch)
+        tasks.run("join-archives", join_archives, output.building, layout.trees, scratch)
+    if layout.tables:
+        tasks.run("tree-tables", layout.write_tables, parts, output.building)
     progress.finish("geotiff")
 
 

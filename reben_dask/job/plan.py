@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Partners
@@ -18,7 +19,9 @@ from reben_dask.sources.landcover import LandcoverMap, SortedMap
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
 from reben_dask.stores.cube_layout import CubeLayout, group_of
+from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
 from reben_dask.stores.lmdb_values import value_size
+from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
 
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
@@ -109,7 +112,8 @@ class Plan:
         for band in sorted(self.recipe.bands):
             resolution = BAND_RESOLUTION_M[band]
             bands[resolution] = (*bands.get(resolution, ()), band)
-        attributes = {
+        attributes: dict[str, Any] = {
+            "product": tile.product,
             "mgrs": tile.mgrs,
             "sensing_time": tile.sensing_time.isoformat(),
             "processing_baseline": tile.baseline,
@@ -117,6 +121,8 @@ class Plan:
             "quality_indicators": tile.quality,
             "harmonized": self.recipe.harmonize,
         }
+        if self.partners and (scenes := self.partners.scene_names(tile, self.grids(tile)[0])):
+            attributes["sentinel1_scenes"] = scenes
         polarisations = POLARISATIONS if self.partners else ()
         shared = (dict(sorted(bands.items())), attributes, polarisations)
         return tuple(
@@ -139,6 +145,33 @@ class Plan:
         """Columns that the recipe adds to the patch table."""
         splits = (f"split_{name}" for name in self.recipe.more_splits)
         return (*self.extra_labels, *splits, *self.recipe.attributes)
+
+    @cached_property
+    def layout(self) -> TreeLayout:
+        """Folders and files of an export to GeoTIFF.
+
+        Raises
+        ------
+        RecipeError
+            If the recipe's dataset cannot be laid out so.
+        """
+        recipe = self.recipe
+        contents = Contents(
+            nomenclature=self.nomenclature,
+            bands=recipe.bands,
+            seasons=recipe.all_seasons,
+            labels=("labels", *self.extra_labels),
+            attributes={name: attribute.column for name, attribute in recipe.attributes.items()},
+            has_sentinel1=self.partners is not None,
+        )
+        return LAYOUTS[recipe.tree](contents)
+
+    @property
+    def export_names(self) -> tuple[str, ...]:
+        """Names of the exported files and folders in the dataset's folder."""
+        suffixes = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
+        trees = [f"{tree.name}{suffixes[form]}" for form in self.exports for tree in self.layout.trees]
+        return (*trees, *self.layout.tables) if self.exports else ()
 
     @property
     def pairs_only(self) -> bool:

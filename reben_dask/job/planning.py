@@ -18,6 +18,7 @@ from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
 from reben_dask.patches.join import search_areas
 from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import Recipe
 from reben_dask.sources.attributes import require_attribute
 from reben_dask.sources.countries import missing_countries
@@ -97,7 +98,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
             raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
     for tile in plan.usable:
         tile.require(recipe.bands)
-    return replace(plan, warnings=tuple(_warnings(plan)))
+    exported = _export_warnings(plan) if plan.exports else []
+    return replace(plan, warnings=(*_warnings(plan), *exported))
 
 
 def _require_layers(plan: Plan) -> None:
@@ -151,6 +153,20 @@ def _warnings(plan: Plan) -> list[str]:
     ]
     if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
         found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
+    return found
+
+
+def _export_warnings(plan: Plan) -> list[str]:
+    tree, layout = plan.recipe.tree, plan.layout
+    found = []
+    if plan.partners and not layout.has_sentinel1:
+        found.append(f"The tree {tree} has no place for Sentinel-1, which is in the cubes and in the LMDB only.")
+    if layout.is_by_season and plan.recipe.images is None:
+        found += [
+            f"Patches of {tile.name} are in no folder of the tree {tree}: their month is in no season."
+            for tile in plan.usable
+            if season_of(tile.sensing_time, plan.recipe.seasons) is None
+        ]
     return found
 
 

@@ -45,6 +45,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
             "published": [str(path) for path in plan.published.metadata],
             **{name: _path(getattr(plan.published, name)) for name in ("pairs", "snow_list", "cloud_list")},
         },
+        "exports": list(plan.export_names),
         "warnings": list(plan.warnings),
         "counts": _counts(tallies),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},

@@ -53,6 +53,9 @@ class Partners(Protocol):
     def describe(self) -> str:
         """What the user is told of it."""
 
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
+        """Full names of the scenes that a tile's partners may be cut from, as far as they are known."""
+
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """For each run of patch rows the backscatter and the names; NaN and ``None`` where there is no partner."""
 
@@ -120,6 +123,10 @@ class PublishedPartners:
         """See :class:`Partners`."""
         return f"published patches in {self.tree.root}"
 
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:  # noqa: ARG002 - see Partners
+        """See :class:`Partners`; published patches are known by what their names have of them."""
+        return []
+
     def names(self, tile: Tile, grid: PatchGrid) -> Names:
         """Name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` where none is named."""
         column = published_columns(self.published, tile.name, tile.mgrs, grid)["s1_name"]
@@ -159,6 +166,10 @@ class ScenePartners:
     def describe(self) -> str:
         """See :class:`Partners`."""
         return f"{len(self.scenes):,} scenes, at most {self.max_days:g} days apart"
+
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
+        """See :class:`Partners`."""
+        return [scene.name for scene in self.near(tile, grid)]
 
     def near(self, tile: Tile, grid: PatchGrid) -> list[RadarScene]:
         """Scenes that may serve a tile, the closest in time first."""

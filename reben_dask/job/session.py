@@ -92,6 +92,7 @@ def run_job(
     output = Output(Path(chosen.pop("out")).absolute())
     output.check(overwrite=overwrite)
     plan = make_plan(**_plan_inputs(chosen))
+    output = output.with_exports(plan.export_names)
     show_plan(terminal, plan, output, options.describe())
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reben_dask.job.output import EXPORTS, Output
+from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
 from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
@@ -87,8 +87,9 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     else:
         console.print("No patch was kept; the reasons above say why.", style="yellow")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
-    exports = {name: "the published tree of GeoTIFFs" for name in EXPORTS if (output.root / name).exists()}
-    for name, what in {**_MADE, **exports}.items():
+    exports = dict.fromkeys(output.exports, "the published tree of GeoTIFFs")
+    tables = dict.fromkeys(plan.layout.tables if exports else (), "a table that belongs to it")
+    for name, what in {**_MADE, **exports, **tables}.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 
 

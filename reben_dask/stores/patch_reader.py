@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ class TileReader:
         if grid not in self._grids:
             self._grids[grid] = PatchReader(self._store, group_of(self._tile, grid))
         return self._grids[grid]
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes of the tile's group."""
+        return zarr.open_group(self._store / self._tile, mode="r").attrs.asdict()
 
 
 class PatchReader:

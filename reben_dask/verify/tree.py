@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reben_dask.stores.batches import batched
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
+from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.verify.expected import Expected, Kind
 from reben_dask.verify.findings import Check, Report, counted, one_sentence
 from reben_dask.verify.labels import LabelReader

@@ -241,7 +241,7 @@ def test_such_a_layout_is_noticed(monkeypatch: pytest.MonkeyPatch, change: str) 
 # What is not an image
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (1, 5, 5), (0, 5), (5, 0)])
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 5, 5), (0, 5), (5, 0), (0, 5, 5), (2, 5, 0)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="an image needs shape"):
         encode_geotiff(np.zeros(shape, np.uint16), PLACE)
