@@ -186,10 +186,10 @@ class Output:
 def _exports_of(root: Path) -> list[str]:
     """Names of what was exported with the dataset that is in a folder, as its record has them."""
     try:
-        names = json.loads((root / "run" / RECORD_FILE).read_text(encoding="utf-8"))["exports"]
+        names = list(json.loads((root / "run" / RECORD_FILE).read_text(encoding="utf-8"))["exports"])
     except (OSError, ValueError, LookupError, TypeError):
         return []
-    return [name for name in names if isinstance(name, str) and Path(name).name == name and not name.startswith(".")]
+    return [name for name in names if isinstance(name, str) and Path(name).name == name and name[:1] not in ("", ".")]
 
 
 def _is_ours_unfinished(name: str) -> bool:
