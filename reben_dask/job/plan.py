@@ -26,8 +26,8 @@ from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
 
-TIFF_BYTES_PER_PATCH = 8_000
-"""Headers of twelve bands, a compressed map and the folders of a patch, measured."""
+TIFF_BYTES_PER_PATCH = 20_000
+"""Headers, the map, documents and folders of a patch: 8,000 measured where the map is compressed, 18,000 where not."""
 
 ARCHIVE_RATIO = 0.8
 """Size of the archives relative to loose files, measured."""

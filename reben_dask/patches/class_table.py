@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from reben_dask.patches.splits import SPLITS
@@ -31,7 +33,27 @@ def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     reBEN, Table I. Give it both metadata files for the whole dataset, or the main one for the clear patches alone.
     """
     pairs = patches[["labels", "split"]].explode("labels").dropna(subset="labels")
-    together = pairs["labels"].value_counts()
-    counts = pd.crosstab(pairs["labels"], pairs["split"]).reindex(index=together.index, columns=list(SPLITS))
-    table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index="class", columns=None)
+    return count_by_split(pairs["labels"], pairs["split"], "class")
+
+
+def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> pd.DataFrame:
+    """Count rows by key and split.
+
+    Parameters
+    ----------
+    keys : Series
+        What to count by, without missing values.
+    splits : Series of str
+        Split of the same rows, null in none.
+    name : str
+        Name of the index.
+
+    Returns
+    -------
+    DataFrame
+        One row for each key that occurs, sorted; columns as of :func:`class_table`.
+    """
+    together = keys.value_counts()
+    counts = pd.crosstab(keys, splits).reindex(index=together.index, columns=list(SPLITS))
+    table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index=name, columns=None)
     return table.sort_index()
