@@ -21,7 +21,7 @@ from rasterio.crs import CRS
 
 Image = np.ndarray
 
-V1_S2, V1_S1, V1_MAPS = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps"
+V1_S2, V1_S1, V1_MAPS = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0"
 V1_KEYS = {
     V1_S2: (("ulx", "uly", "lrx", "lry"), ("tile_source", "acquisition_date")),
     V1_S1: (("ulx", "uly", "lrx", "lly"), ("corresponding_s2_patch", "scene_source", "acquisition_time")),

@@ -42,8 +42,8 @@ def test_every_tree_of_a_recipe_has_a_layout() -> None:
     [
         ("bigearthnet-v2", False, ["BigEarthNet-S2", "Reference_Maps"], 2),
         ("bigearthnet-v2", True, ["BigEarthNet-S2", "Reference_Maps", "BigEarthNet-S1"], 3),
-        ("bigearthnet-v1", False, ["BigEarthNet-v1.0", "Reference_Maps"], 2),
-        ("bigearthnet-v1", True, ["BigEarthNet-v1.0", "Reference_Maps", "BigEarthNet-S1-v1.0"], 3),
+        ("bigearthnet-v1", False, ["BigEarthNet-v1.0", "Reference_Maps-v1.0"], 2),
+        ("bigearthnet-v1", True, ["BigEarthNet-v1.0", "Reference_Maps-v1.0", "BigEarthNet-S1-v1.0"], 3),
         ("seasonet", False, list(SEASONS), 1),
         ("seasonet", True, list(SEASONS), 1),
     ],

@@ -1,8 +1,9 @@
 """The trees of BigEarthNet v1: patches side by side, each with a JSON file of its labels.
 
 ``BigEarthNet-v1.0/<patch>/<patch>_B02.tif`` and ``BigEarthNet-S1-v1.0/<s1_name>/<s1_name>_VV.tif``, with the tags of
-the published files (no NODATA tag). The reference maps, which version 1 did not have, lie beside them in the same way.
-Lists of pairs by set, ``bigearthnet-train.csv`` and so on, are those that readers of version 1 ask for.
+the published files (no NODATA tag). Version 1 had no reference maps; ours lie in the same way in
+``Reference_Maps-v1.0``, as those of reBEN in all but their place. Lists of pairs by set, ``bigearthnet-train.csv`` and
+so on, are those that readers of version 1 ask for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 import pyproj
 
 from reben_dask.stores.patch_reader import PatchReader
-from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE
 from reben_dask.stores.trees.classes import class_numbers
 from reben_dask.stores.trees.layout import (
     Contents,
@@ -33,7 +33,7 @@ from reben_dask.stores.trees.layout import (
 )
 from reben_dask.stores.trees.tables import SETS, kept_rows, new_tables
 
-S2_TREE, S1_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
+S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0"
 DOCUMENT = "labels_metadata.json"
 
 _TIME = re.compile(r"_(\d{8}T\d{6})_")
