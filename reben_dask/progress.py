@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from threading import Lock
 from typing import Self
 
@@ -19,6 +20,12 @@ TITLES = {
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
     "merge": "Merge LMDB",
+    "verify-table": "Check patch table",
+    "verify-lmdb": "Check LMDB",
+    "verify-cubes": "Check Zarr cubes",
+    "verify-trees": "Check GeoTIFF trees",
+    "verify-archives": "Check archives",
+    "verify-digest": "Digests",
 }
 _LINES = 10
 """Lines of each stage where there is no terminal."""
@@ -64,6 +71,12 @@ class StageProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        """Begin a stage that was not known before; gives what is told of steps that are done."""
+        self._totals[name], self._done[name] = total, 0
+        self._ids[name] = self._bars.add_task(TITLES[name], total=total)
+        return partial(self.advance, name)
 
     def begin(self, stage: str, total: int | None = None) -> None:
         """Start the clock of a stage, and say how much it is if that was not known before."""

@@ -338,6 +338,15 @@ def test_a_stage_whose_size_is_known_later() -> None:
     assert _lines(file) == [f"{TITLES['landcover']}: 4 of 4", f"{TITLES['merge']}: 1 of 2"]
 
 
+def test_a_stage_that_was_not_known_before() -> None:
+    file = io.StringIO()
+    with StageProgress(Console(file=file, width=120), {}) as progress:
+        advance = progress.stage("merge", 3)
+        advance(1)
+        advance(2)
+    assert _lines(file) == [f"{TITLES['merge']}: {done} of 3" for done in (1, 3)]
+
+
 def test_progress_from_many_threads() -> None:
     file = io.StringIO()
     with StageProgress(Console(file=file, width=120), {"merge": 800}) as progress, ThreadPoolExecutor(8) as threads:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import click
 
 from reben_dask.commands.base import Command
 from reben_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 EPILOG = """
 \b
@@ -19,17 +15,18 @@ Examples:
   reben verify dataset
   reben verify dataset --full --digest
   reben verify BigEarthNet-V2-LMDB --metadata metadata.parquet
+  reben verify BigEarthNet-S2.tar.zst
 """
 
 
 @click.command("verify", cls=Command, epilog=EPILOG)
-@click.argument("path", metavar="OUT|LMDB|TREE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @click.option(
     "--metadata",
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Metadata file of an LMDB or TREE, if it is not beside it; give the option once for each file.",
+    help="Metadata file of an LMDB or of trees, if it is not beside them; give the option once for each file.",
 )
 @click.option("--full", is_flag=True, help="Read all pixels, not a sample.")
 @click.option("--digest", is_flag=True, help="Print a SHA-256 digest of the content of each artefact.")
@@ -46,25 +43,27 @@ def verify(
 ) -> None:
     """Check that a dataset is complete and consistent.
 
-    OUT is a dataset of `reben run`. LMDB is an environment in rico-hdl's layout, or a folder of such shards. TREE is a
-    folder with the published trees of GeoTIFFs (BigEarthNet-S2, BigEarthNet-S1, Reference_Maps), or one of them.
+    PATH is a dataset of `reben run`; or an LMDB in rico-hdl's layout, or a folder of such shards; or a folder with the
+    published trees of GeoTIFFs (BigEarthNet-S2, BigEarthNet-S1, Reference_Maps), or one of them; or the archives of
+    these trees, as `reben run` writes them, or one of them; or a Zarr store of `reben convert`.
 
     Checks names, order, splits, flags and labels of the metadata; that each of their patches has its bands, its
     Sentinel-1 partner and its reference map, with the right types and shapes; that nothing is left over; that labels
-    are those of the reference maps; and of OUT, that pixels, patch table, counts and LMDB agree. Pixels are compared on
-    a sample, unless --full is given.
+    are those of the reference maps; and of a dataset, that pixels, patch table, counts, LMDB, trees and archives agree.
+    Of LMDBs and Zarr stores, the pixels of a sample are read, unless --full is given; archives are not unpacked.
 
     Prints one line for each check, and a verdict. The exit status is 0 if there are no problems, 1 if there are, and 2
     if PATH is nothing that can be verified.
     """
-    from reben_dask.progress import console  # noqa: PLC0415 - takes long to import, and --help should not wait
-    from reben_dask.verify import Report, Settings  # noqa: PLC0415
+    from reben_dask.progress import StageProgress, console  # noqa: PLC0415 - takes long to import, for --help
+    from reben_dask.verify import Report, Settings, silent  # noqa: PLC0415
     from reben_dask.verify import verify as start  # noqa: PLC0415
 
     output, report = console(), Report()
-    with _Bars(output) as progress:
+    with StageProgress(output, {}) as progress:
+        settings = Settings(full=full, digest=digest, begin=progress.stage if output.is_terminal else silent)
         try:
-            checks = start(path, metadata, Settings(full=full, digest=digest, progress=progress), report)
+            checks = start(path, metadata, settings, report)
         except InputError as error:
             raise click.UsageError(str(error)) from None
         for check in checks:
@@ -74,28 +73,3 @@ def verify(
     output.print(f"{path}: {report.verdict()}", style="bold", highlight=False)
     if report.problems:
         ctx.exit(1)
-
-
-class _Bars:
-    """Progress on a terminal; nothing elsewhere."""
-
-    def __init__(self, output: Console) -> None:
-        from rich.progress import Progress, TaskID  # noqa: PLC0415
-
-        self._bars = Progress(console=output, transient=True, disable=not output.is_terminal)
-        self._ids: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def begin(self, stage: str, total: int | None = None) -> None:
-        from reben_dask.verify import STAGES  # noqa: PLC0415
-
-        self._ids[stage] = self._bars.add_task(f"{STAGES[stage]:<26}", total=total)
-
-    def advance(self, stage: str, steps: int = 1) -> None:
-        self._bars.advance(self._ids[stage], steps)

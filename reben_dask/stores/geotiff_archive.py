@@ -96,6 +96,13 @@ def join_parts(root: Path, tree: str, archive: Path) -> int:
     return len(parts)
 
 
+def member_info(name: str, size: int) -> tarfile.TarInfo:
+    """What an archive says of a file; owner and group are 0 and have no names: who unpacks it is somebody else."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o644, MEMBER_TIME
+    return info
+
+
 @contextmanager
 def _appearing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,11 +125,9 @@ def _frames(patches: Iterable[PatchFolder]) -> Iterator[bytes]:
 
 
 def _member(name: str, content: bytes) -> bytes:
-    """A file of an archive; owner and group are 0 and have no names, because those who unpack it are other people."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = len(content), 0o644, MEMBER_TIME
     # This format divides a long name between two fields, where the others spend two more blocks on each file.
-    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    header = member_info(name, len(content)).tobuf(tarfile.USTAR_FORMAT)
+    return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def _folder(name: str) -> bytes:

@@ -100,8 +100,8 @@ class _Layer:
     def patch(self, x: int, y: int) -> npt.NDArray[Any]:
         side = self._array.chunks[-1]
         if x != self._x:
-            self._x = x
             self._column: npt.NDArray[Any] = np.asarray(self._array[..., x * side : (x + 1) * side])
+            self._x = x
         return self._column[..., y * side : (y + 1) * side, :]
 
 

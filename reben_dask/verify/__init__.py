@@ -4,8 +4,8 @@ Checks read what other rooms write; nothing but the command line knows this room
 data that cannot be read are one more problem.
 """
 
+from reben_dask.verify.context import Settings, silent
 from reben_dask.verify.findings import Check, Report
-from reben_dask.verify.settings import STAGES, Progress, Settings
 from reben_dask.verify.verification import verify
 
-__all__ = ["STAGES", "Check", "Progress", "Report", "Settings", "verify"]
+__all__ = ["Check", "Report", "Settings", "silent", "verify"]

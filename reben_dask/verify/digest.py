@@ -2,7 +2,7 @@
 
 All are SHA-256, in hexadecimal, and defined so that other programs can work them out:
 
-metadata files
+metadata files and archives
     of the bytes of the file (``sha256sum metadata.parquet``).
 ``patches.parquet`` and each GeoTIFF tree
     of the list that ``sha256sum`` prints for their files in the order of their paths, below the folder itself:
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,29 @@ import numpy as np
 import zarr
 
 from reben_dask.stores.arrays import open_array
+from reben_dask.verify.context import Context
+from reben_dask.verify.findings import Check, collect
+
+Digest = Callable[[Path], str]
 
 SLAB_BYTES = 64 * 2**20
 """At most about this much of an array is in memory at a time."""
+
+
+def work_out(jobs: Mapping[Path, Digest], context: Context) -> Iterator[Check]:
+    """Add digests of what there is to the report, before that of an LMDB, which is a by-product of the walk over it."""
+    report = context.report
+    check = Check("Digests")
+    known, report.digests = report.digests, {}
+    advance = context.settings.begin("verify-digest", len(jobs))
+    for path, job in jobs.items():
+        if path.exists():
+            with collect(check, path.name):
+                report.digests[path.name] = job(path)
+        advance(1)
+    report.digests |= known
+    if check.problems:
+        yield check
 
 
 def file_digest(path: Path) -> str:

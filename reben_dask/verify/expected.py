@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PATCH_SIDE_M
+from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid
 from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M
-from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M
+from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.verify.findings import Check, collect
 
 RECORD = Path("run") / "record.json"
 DEFAULT_NOMENCLATURE = "bigearthnet19"
@@ -74,14 +75,12 @@ class Expected:
             Kind.MAP: {"Data": self._layer("uint16", MAP_RESOLUTION_M)},
         }
 
-    def bands_of(self, resolution_m: int) -> list[str]:
-        """Bands of one resolution, in the order of their names."""
-        return [name for name, layer in self.layers[Kind.S2].items() if layer.resolution_m == resolution_m]
-
-    @property
-    def resolutions_m(self) -> list[int]:
-        """Pixel sizes of the bands in metres, ascending."""
-        return sorted({layer.resolution_m for layer in self.layers[Kind.S2].values()})
+    def layout(self, tile: str, grid: PatchGrid) -> CubeLayout:
+        """What the group of a tile in a Zarr store must look like, with everything that it may hold."""
+        bands: dict[int, tuple[str, ...]] = {}
+        for band, layer in self.layers[Kind.S2].items():
+            bands[layer.resolution_m] = (*bands.get(layer.resolution_m, ()), band)
+        return CubeLayout(tile, grid, dict(sorted(bands.items())), {}, POLARISATIONS)
 
     def _layer(self, dtype: str, resolution_m: int) -> Layer:
         return Layer(dtype, self.patch_m // resolution_m, resolution_m)
@@ -92,36 +91,32 @@ def published() -> Expected:
     return Expected(tuple(BAND_RESOLUTION_M), PATCH_SIDE_M, load_nomenclature(DEFAULT_NOMENCLATURE))
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a run record.
-
-    Raises
-    ------
-    InputError
-        If the file is not a JSON object.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise InputError(f"{path} is not a run record.")
-    return record
-
-
-def expected_of(record: Mapping[str, Any]) -> Expected:
-    """What the patches of a run must consist of.
+def find_expected(folders: Sequence[Path], check: Check) -> tuple[dict[str, Any] | None, Expected]:
+    """What patches must consist of: as the run record says in the first folder that has one, or as was published.
 
     Parameters
     ----------
-    record : mapping
-        The run record.
+    folders : sequence of Path
+        Where to look.
+    check : Check
+        Told of a record that does not say it.
 
-    Raises
-    ------
-    InputError
-        If the record does not tell bands, patch size, threshold and classes.
+    Returns
+    -------
+    record : dict or None
+        The record, where it can be read.
+    expected : Expected
+        What patches must consist of.
     """
+    path = next((folder / RECORD for folder in folders if (folder / RECORD).exists()), None)
+    if path is not None:
+        with collect(check, RECORD):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return record, _expected_of(record)
+    return None, published()
+
+
+def _expected_of(record: dict[str, Any]) -> Expected:
     try:
         recipe, rule = record["recipe"], record["recipe"]["labeled_fraction"]
         class_of = {int(code): None if name is None else str(name) for code, name in record["class_of_code"].items()}
@@ -131,14 +126,9 @@ def expected_of(record: Mapping[str, Any]) -> Expected:
             nomenclature=Nomenclature(str(recipe["nomenclature"]), class_of),
             labels_may_be_empty=rule["threshold"] == 0 and rule["comparison"] == "at_least",
         )
-        sides = [layer.side_px for layer in expected.layers[Kind.S2].values()]
+        smallest_px = min(layer.side_px for layer in expected.layers[Kind.S2].values())
     except (AttributeError, KeyError, TypeError, ValueError):
-        sides = []
-    if not sides or min(sides) < 1:
-        raise InputError("The run record does not tell bands, patch size, labelled fraction and classes.")
+        smallest_px = 0
+    if smallest_px < 1:
+        raise InputError("does not tell bands, patch size, labelled fraction and classes")
     return expected
-
-
-def find_record(folders: Sequence[Path]) -> Path | None:
-    """The run record in the first of some folders that has one."""
-    return next((folder / RECORD for folder in folders if (folder / RECORD).is_file()), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from reben_dask.errors import RebenError
@@ -42,17 +43,13 @@ class Check:
         """Count one more problem."""
         self.problems += 1
         if len(self.examples) < SHOWN:
-            self.examples.append(text)
+            # Names come from anyone, and may hold what a terminal obeys, or cannot print.
+            self.examples.append(text if text.isprintable() else ascii(text)[1:-1])
 
     def add(self, problems: Iterable[str]) -> None:
         """Count several more problems."""
         for text in problems:
             self.problem(text)
-
-    def absorb(self, other: Check) -> None:
-        """Take over the problems of another check."""
-        self.examples = (self.examples + other.examples)[:SHOWN]
-        self.problems += other.problems
 
     def line(self) -> str:
         """The check as one line of text."""
@@ -110,8 +107,9 @@ class Report:
         return f"{counted(self.patches, 'patch')}: complete and consistent{missing}."
 
 
-class collect:  # noqa: N801 - reads as the statement that it is
-    """Turn the error that unreadable data provoke into a problem; a context manager.
+@contextmanager
+def collect(check: Check, subject: object = "") -> Iterator[None]:
+    """Turn the error that unreadable data provoke into a problem.
 
     Parameters
     ----------
@@ -120,20 +118,13 @@ class collect:  # noqa: N801 - reads as the statement that it is
     subject : object
         What is read, for the problem's text.
     """
-
-    def __init__(self, check: Check, subject: object = "") -> None:
-        self._check, self._subject = check, str(subject)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> bool:
-        # Damaged files make libraries raise anything; but the machine's limits and the user's wishes are no damage.
-        if not isinstance(error, Exception) or isinstance(error, MemoryError):
-            return False
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files make libraries raise anything
         text = one_sentence(error)
-        self._check.problem(f"{self._subject}: {text}" if self._subject else text)
-        return True
+        check.problem(f"{subject}: {text}" if str(subject) else text)
 
 
 def one_sentence(error: Exception) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,8 @@ from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect, counted
-from reben_dask.verify.rows import APART, Rows, compact, gather
+from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
 from reben_dask.verify.schemas import schema_faults
-
-_BATCH = 65_536
-_FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")
 
 
 def find_metadata(folders: Sequence[Path]) -> list[Path]:
@@ -62,11 +59,11 @@ def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> 
         return None, [reader.files]
     rows = gather(usable)
     reader.files.summary = f"{counted(len(files), 'file')}, {counted(len(rows), 'row')}"
-    return rows, [reader.files, reader.order, *_row_checks(rows, expected, reader.classes)]
+    return rows, [reader.files, reader.order, *_check_rows(rows, expected, reader.classes)]
 
 
 class _Reader:
-    """Reads the files, one batch of rows after the other."""
+    """Reads the files, one after the other."""
 
     def __init__(self, expected: Expected, *, own: bool) -> None:
         self.files, self.order = Check("Metadata files"), Check("Rows in the order of their names")
@@ -74,6 +71,7 @@ class _Reader:
         self._expected, self._own = expected, own
 
     def read(self, path: Path) -> pa.Table | None:
+        rows = None
         with collect(self.files, path.name):
             if not path.is_file():
                 raise InputError("is missing")
@@ -81,14 +79,9 @@ class _Reader:
                 schema = file.schema_arrow
                 self._look_at_schema(path, schema)
                 self._look_at_classes(path, schema)
-                apart = path.name == SNOW_CLOUD_METADATA
-                batches = file.iter_batches(_BATCH, columns=SCHEMA.names)
-                tables = [compact(pa.Table.from_batches([batch]), apart=apart) for batch in batches]
-            nothing = compact(SCHEMA.empty_table(), apart=apart)
-            table = pa.concat_tables([nothing, *tables]).unify_dictionaries().combine_chunks()
-            self._look_at_order(path, table["patch_id"])
-            return table
-        return None
+                rows = in_file(file.read(SCHEMA.names), apart=path.name == SNOW_CLOUD_METADATA)
+                self._look_at_order(path, rows["patch_id"])
+        return rows
 
     def _look_at_schema(self, path: Path, schema: pa.Schema) -> None:
         faults, index = schema_faults(schema, SCHEMA)
@@ -102,68 +95,78 @@ class _Reader:
 
     def _look_at_classes(self, path: Path, schema: pa.Schema) -> None:
         carried = (schema.metadata or {}).get(CLASSES_KEY)
-        known = self._expected.nomenclature.classes
         if carried is None:
             if self._own:
                 self.files.problem(f"{path.name} does not carry its class list")
             return
         classes = tuple(json.loads(carried))
         self.classes |= frozenset(classes)
-        if self._own and classes != known:
+        if self._own and classes != self._expected.nomenclature.classes:
             self.files.problem(f"{path.name} carries another class list than the run record")
 
     def _look_at_order(self, path: Path, ids: pa.ChunkedArray) -> None:
-        backwards = _positions(pc.less(ids[1:], ids[:-1]))
-        if not len(backwards):
-            return
+        backwards = np.flatnonzero(pc.fill_null(pc.less(ids[1:], ids[:-1]), False).to_numpy()).tolist()
         if self._own:
-            self.order.add(f"{path.name}: {ids[row + 1]} after {ids[row]}" for row in backwards.tolist())
-        else:
+            self.order.add(f"{path.name}: {ids[row + 1]} after {ids[row]}" for row in backwards)
+        elif backwards:
             self.order.notes.append(f"{path.name} is in another order")
 
 
-def _row_checks(rows: Rows, expected: Expected, classes: frozenset[str]) -> Iterator[Check]:
-    yield from _names_and_pairs(rows)
-    yield _once(rows)
-    yield _splits(rows)
-    yield _labels(rows, expected, classes)
-    yield _flags(rows)
+def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list[Check]:
+    """Ask the same questions of each row."""
+    label_fault = cache(partial(_label_fault, classes=classes, may_be_empty=expected.labels_may_be_empty))
+    questions: dict[str, Callable[[Row], str | None]] = {
+        "Patch ids": _name_fault,
+        "Pairs of names": _pair_fault,
+        "Each patch listed once": _Once(),
+        "Splits": lambda row: None if row["split"] in SPLITS else f"is in the split {row['split']!r}",
+        "Labels": lambda row: label_fault(None if row["labels"] is None else tuple(row["labels"])),
+        "Snow, cloud and shadow apart": _flag_fault,
+    }
+    checks = {title: Check(title) for title in questions}
+    paired = 0
+    for row in rows:
+        paired += row["s1_name"] is not None
+        for title, question in questions.items():
+            fault = question(row)
+            if fault is not None:
+                checks[title].problem(f"{row['patch_id']} {fault}")
+    checks["Pairs of names"].summary = f"{counted(paired, 'patch')} with a Sentinel-1 partner"
+    checks["Splits"].summary = ", ".join(SPLITS)
+    checks["Labels"].summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"
+    return list(checks.values())
 
 
-def _names_and_pairs(rows: Rows) -> list[Check]:
-    names, pairs = Check("Patch ids"), Check("Pairs of names")
-    for batch in rows.table.select(["patch_id", "s1_name", "s2v1_name"]).to_batches(_BATCH):
-        for patch_id, *partners in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            name = _parse(patch_id)
-            if name is None or not name.scene.startswith("S2"):
-                names.problem(f"{patch_id!r} is not the name of a Sentinel-2 patch")
-                continue
-            fault = _pair_fault(name, *partners)
-            if fault:
-                pairs.problem(f"{patch_id}: {fault}")
-    pairs.summary = f"{counted(len(rows) - rows.table['s1_name'].null_count, 'patch')} with a Sentinel-1 partner"
-    return [names, pairs]
+@lru_cache(1)
+def _parse_s2(name: str | None) -> PatchName | None:
+    return _parse(name, "S2")
 
 
-def _parse(name: Any) -> PatchName | None:
+def _parse(name: str | None, satellite: str) -> PatchName | None:
     try:
-        return None if name is None else parse_patch_name(name)
+        parsed = parse_patch_name(name or "")
     except InputError:
         return None
+    return parsed if parsed.scene.startswith(satellite) else None
 
 
-def _pair_fault(name: PatchName, s1_name: str | None, s2v1_name: str | None) -> str | None:
+def _name_fault(row: Row) -> str | None:
+    return "is not the name of a Sentinel-2 patch" if _parse_s2(row["patch_id"]) is None else None
+
+
+def _pair_fault(row: Row) -> str | None:
     """The names of one place have the same indices in all datasets, and those of Sentinel-1 the same tile."""
-    for partner, satellite in ((s1_name, "S1"), (s2v1_name, "S2")):
-        if partner is None:
+    name = _parse_s2(row["patch_id"])
+    for satellite, partner in (("S1", row["s1_name"]), ("S2", row["s2v1_name"])):
+        if partner is None or name is None:
             continue
-        parsed = _parse(partner)
-        if parsed is None or not parsed.scene.startswith(satellite):
-            return f"{partner!r} is not the name of a {satellite} patch"
+        parsed = _parse(partner, satellite)
+        if parsed is None:
+            return f"has the partner {partner!r}, which is not the name of a {satellite} patch"
         if (parsed.x, parsed.y) != (name.x, name.y):
-            return f"its partner {partner} has other indices"
+            return f"has the partner {partner}, which has other indices"
         if satellite == "S1" and f"T{_last(parsed)}" != _last(name):
-            return f"its partner {partner} is of another tile"
+            return f"has the partner {partner}, which is of another tile"
     return None
 
 
@@ -171,60 +174,39 @@ def _last(name: PatchName) -> str:
     return name.scene.rpartition("_")[2]
 
 
-def _once(rows: Rows) -> Check:
-    check = Check("Each patch listed once")
-    ids = rows.table["patch_id"]
-    for row in _positions(pc.equal(ids[1:], ids[:-1])).tolist():
-        first, second = (rows.table[APART][number].as_py() for number in (row, row + 1))
-        where = "twice" if first == second else "in both files"
-        check.problem(f"{ids[row]} {where}")
-    return check
+class _Once:
+    """Whether each patch has one row; rows come in the order of their names."""
+
+    def __init__(self) -> None:
+        self._last: Row = {"patch_id": None}
+
+    def __call__(self, row: Row) -> str | None:
+        last, self._last = self._last, row
+        if row["patch_id"] is None or row["patch_id"] != last["patch_id"]:
+            return None
+        return "is listed twice" if row[APART] == last[APART] else "is listed in both files"
 
 
-def _splits(rows: Rows) -> Check:
-    check = Check("Splits", ", ".join(SPLITS))
-    valid = pc.is_in(rows.table["split"].cast(pa.string()), pa.array(SPLITS))
-    for row in _positions(pc.invert(valid)).tolist():
-        check.problem(f"{rows.text('patch_id', row)} is in {rows.text('split', row)!r}")
-    return check
-
-
-def _labels(rows: Rows, expected: Expected, classes: frozenset[str]) -> Check:
-    check = Check("Labels", f"{len(rows.label_sets):,} combinations of {len(classes)} classes")
-    faults = [_label_fault(labels, expected, classes) for labels in rows.label_sets]
-    bad = np.array([fault is not None for fault in faults], bool)
-    if bad.any():
-        for row in np.flatnonzero(bad[rows.label_codes]).tolist():
-            check.problem(f"{rows.text('patch_id', row)}: {faults[rows.label_codes[row]]}")
-    return check
-
-
-def _label_fault(labels: tuple[str, ...], expected: Expected, classes: frozenset[str]) -> str | None:
+def _label_fault(labels: tuple[str, ...] | None, classes: frozenset[str], *, may_be_empty: bool) -> str | None:
+    if labels is None or not all(labels):
+        return "has labels that are null or without a name"
     if not labels:
-        return None if expected.labels_may_be_empty else "no label"
-    if not all(labels):
-        return "labels are null or without a name"
+        return None if may_be_empty else "has no label"
     if unknown := sorted(set(labels) - classes):
-        return f"unknown class {unknown[0]!r}"
+        return f"has the unknown label {unknown[0]!r}"
     if list(labels) != sorted(set(labels)):
-        return f"labels are not sorted, or not distinct ({', '.join(labels)})"
+        return f"has labels that are not sorted, or not distinct ({', '.join(labels)})"
     return None
 
 
-def _flags(rows: Rows) -> Check:
-    check = Check("Snow, cloud and shadow apart")
-    snow, cloud = (rows.table[name] for name in _FLAGS)
-    flagged, apart = pc.or_(snow, cloud), rows.table[APART]
-    for row in _positions(pc.invert(pc.fill_null(pc.equal(flagged, apart), False))).tolist():
-        patch_id, is_flagged = rows.text("patch_id", row), flagged[row].as_py()
-        if is_flagged is None:
-            check.problem(f"{patch_id} has a null flag")
-        else:
-            where = METADATA if is_flagged else SNOW_CLOUD_METADATA
-            check.problem(f"{patch_id} is {'flagged' if is_flagged else 'not flagged'}, but stands in {where}")
-    return check
-
-
-def _positions(mask: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where a chunked array of bools is true."""
-    return np.flatnonzero(pc.fill_null(mask, False).to_numpy())
+def _flag_fault(row: Row) -> str | None:
+    flags = row["contains_seasonal_snow"], row["contains_cloud_or_shadow"]
+    if None in flags:
+        return "has a null flag"
+    if any(flags) == row[APART]:
+        return None
+    return (
+        f"is flagged, but stands in {METADATA}"
+        if any(flags)
+        else f"is not flagged, but stands in {SNOW_CLOUD_METADATA}"
+    )

@@ -55,6 +55,20 @@ class Part:
         """The patches that were kept."""
         return self.table.filter(pc.equal(self.table["status"], KEPT))
 
+    def kept_places(self) -> list[tuple[int, int]]:
+        """Column and row of each patch that was kept."""
+        return list(zip(*(self.kept[name].to_pylist() for name in ("x", "y")), strict=True))
+
+    def column(self, x: int) -> dict[int, dict[str, Any]]:
+        """Rows of one column of patches, by ``y``."""
+        return {row["y"]: row for row in self.table.filter(pc.equal(self.table["x"], x)).to_pylist()}
+
+    def where(self, chosen: pa.ChunkedArray, grid: PatchGrid) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Bools of the patches at their places in the grid, shape ``(row, column)``; null counts as false."""
+        places = np.zeros(grid.shape_yx, bool)
+        places[self.table["y"].to_numpy(), self.table["x"].to_numpy()] = pc.fill_null(chosen, False).to_numpy()
+        return places
+
     def grid(self) -> PatchGrid:
         """The patch grid that rows with these indices and bounds must come from.
 
@@ -95,14 +109,11 @@ class Part:
             wrong = next((row for row, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1]), None)
             if wrong is not None:
                 yield f"{self.tile} has the {name} {found[wrong]} in row {wrong}, not {wanted[wrong]}"
-        yield from self._footprint_faults(grid)
-
-    def _footprint_faults(self, grid: PatchGrid) -> Iterator[str]:
         bounds = shapely.bounds(shapely.from_wkb(self.table["geometry"].to_numpy(), on_invalid="ignore"))
         boxes = np.column_stack([self.table["bbox"].combine_chunks().field(edge).to_numpy() for edge in _EDGES])
-        wanted = shapely.bounds(footprints(grid).to_numpy())
-        for what, found in (("geometry", bounds), ("bbox", boxes)):
-            far = ~(np.abs(found - wanted) < DEGREES).all(axis=1)
+        places = shapely.bounds(footprints(grid).to_numpy())
+        for what, edges in (("geometry", bounds), ("bbox", boxes)):
+            far = ~(np.abs(edges - places) < DEGREES).all(axis=1)
             if far.any():
                 yield f"{self.table['patch_id'][int(far.argmax())]} has a {what} that is not its footprint"
 
@@ -126,17 +137,13 @@ def read_part(path: Path, patch_m: int) -> Part:
 
 def readable_part(path: Path, patch_m: int) -> Part | None:
     """A part file, or ``None``: one that cannot be read is told of by the check of the patch table, and only there."""
+    part = None
     with collect(Check("the patch table")):
-        return read_part(path, patch_m)
-    return None
+        part = read_part(path, patch_m)
+    return part  # noqa: RET504 - mypy does not know that collect() may end the block
 
 
 def part_schema_faults(path: Path) -> list[str]:
     """What is wrong with the columns of a part file."""
     faults, index = schema_faults(pq.read_schema(path), SCHEMA)
     return faults + [f"also has the column {name}" for name in index]
-
-
-def is_true(table: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """A column of bools, in which null counts as false; shape ``(patch,)``."""
-    return np.asarray(pc.fill_null(table[name], False).to_numpy(), bool)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pyarrow as pa
 from pyarrow import types
 
@@ -27,7 +25,8 @@ def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[
     index : list of str
         Columns beyond those wanted that pandas takes for the index, so that its users never see them.
     """
-    index = [name for name in _pandas_index(found) if name in found.names and name not in wanted.names]
+    described = (found.pandas_metadata or {}).get("index_columns", [])
+    index = [name for name in found.names if name in described and name not in wanted.names]
     columns = [name for name in found.names if name not in index]
     faults = [f"has no column {name}" for name in wanted.names if name not in columns]
     faults += [f"also has the column {name}" for name in columns if name not in wanted.names]
@@ -39,17 +38,7 @@ def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[
     return faults, index
 
 
-def _pandas_index(schema: pa.Schema) -> list[str]:
-    try:
-        columns = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
-        return [name for name in columns if isinstance(name, str)]
-    except (KeyError, TypeError, ValueError):
-        return []
-
-
 def _kind(kind: pa.DataType) -> str:
     if types.is_list(kind) or types.is_large_list(kind):
         return f"list<{_kind(kind.value_type)}>"
-    if types.is_dictionary(kind):
-        return _kind(kind.value_type)
-    return str(kind).removeprefix("large_")
+    return _kind(kind.value_type) if types.is_dictionary(kind) else str(kind).removeprefix("large_")

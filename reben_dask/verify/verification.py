@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from reben_dask.errors import InputError
 from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE
-from reben_dask.verify.dataset import is_dataset, tree_digest, verify_dataset
-from reben_dask.verify.digest import file_digest
-from reben_dask.verify.expected import RECORD, Expected, expected_of, find_record, published, read_record
-from reben_dask.verify.findings import Check, Report, collect
+from reben_dask.verify.context import Context, Settings
+from reben_dask.verify.cubes_alone import verify_store
+from reben_dask.verify.cubes_group import DOCUMENT
+from reben_dask.verify.dataset import is_dataset, verify_dataset
+from reben_dask.verify.digest import Digest, cubes_digest, file_digest, work_out
+from reben_dask.verify.expected import find_expected
+from reben_dask.verify.findings import Check, Report
 from reben_dask.verify.lmdb import verify_lmdb
 from reben_dask.verify.metadata import find_metadata, verify_metadata
-from reben_dask.verify.settings import Settings
-from reben_dask.verify.tree import tree_roots, verify_tree
-
-
-class Subject(Enum):
-    """What can be verified."""
-
-    DATASET = "dataset"
-    LMDB = "LMDB"
-    TREE = "GeoTIFF tree"
-
-
-def recognise(path: Path) -> Subject:
-    """What a path is.
-
-    Raises
-    ------
-    InputError
-        If it is nothing that can be verified.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path} is not a folder." if path.exists() else f"{path} does not exist.")
-    tests: dict[Subject, Callable[[], bool]] = {
-        Subject.DATASET: lambda: is_dataset(path),
-        Subject.LMDB: lambda: (path / DATA_FILE).exists() or (path / INDEX_FILE).exists(),
-        Subject.TREE: lambda: bool(tree_roots(path)),
-    }
-    found = next((subject for subject, test in tests.items() if test()), None)
-    if found is None:
-        raise InputError(
-            f"{path} is neither a dataset of this program (cubes.zarr, patches.parquet), nor an LMDB ({DATA_FILE}, "
-            f"{INDEX_FILE}), nor a folder of GeoTIFF trees (BigEarthNet-S2, BigEarthNet-S1, Reference_Maps)."
-        )
-    return found
+from reben_dask.verify.trees import ARCHIVES, forms_of, verify_trees
+from reben_dask.verify.trees_folder import TREES
 
 
 def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
-    """Verify a dataset, an LMDB, or GeoTIFF trees.
+    """Verify a dataset, an LMDB, a Zarr store, or GeoTIFF trees, loose or as archives.
 
     Parameters
     ----------
@@ -59,7 +30,7 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
         What to verify.
     metadata : sequence of Path
         Its metadata files. Without them, those in the folder of an LMDB or tree, or in the folder above, are taken;
-        without any, the data are checked by themselves. A dataset has its own.
+        without any, the data are checked by themselves. A dataset has its own, and a Zarr store none.
     settings : Settings
         How deep, and whom to tell of progress.
     report : Report
@@ -73,67 +44,75 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
     Raises
     ------
     InputError
-        If the path is nothing that can be verified, a metadata file does not exist, or a dataset is given others than
-        its own; before anything is read.
+        If the path is nothing that can be verified, a metadata file does not exist, or is given for what takes none;
+        before anything is read.
     """
-    subject = recognise(path)
-    if missing := [file for file in metadata if not file.exists()]:
+    if missing := [file for file in (path, *metadata) if not file.exists()]:
         raise InputError(f"{missing[0]} does not exist.")
-    if metadata and subject is Subject.DATASET:
-        raise InputError(f"{path} is a dataset with metadata of its own; --metadata is for an LMDB or a tree.")
-    return _gathered(subject, path, metadata, settings, report)
+    place = path.absolute()
+    what = "a dataset with metadata of its own" if is_dataset(place) else "a Zarr store, which is checked by itself"
+    if metadata and (is_dataset(place) or (place / DOCUMENT).exists()):
+        raise InputError(f"{path} is {what}; --metadata is for an LMDB or trees.")
+    if is_dataset(place):
+        checks = verify_dataset(place, settings, report)
+    elif (place / DOCUMENT).exists():
+        checks = _store(place, settings, report)
+    elif artefacts := _published_artefacts(place):
+        checks = _published(place, artefacts, metadata, settings, report)
+    else:
+        raise InputError(
+            f"{path} is neither a dataset of this program (cubes.zarr, patches.parquet), nor an LMDB ({DATA_FILE}, "
+            f"{INDEX_FILE}), nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(TREES.values())}) or "
+            f"archives of them ({ARCHIVES.suffix})."
+        )
+    return _gathered(checks, report)
 
 
-def _gathered(
-    subject: Subject, path: Path, metadata: Sequence[Path], settings: Settings, report: Report
-) -> Iterator[Check]:
-    checks = (
-        verify_dataset(path, settings, report)
-        if subject is Subject.DATASET
-        else _published(subject, path, metadata, settings, report)
-    )
+def _gathered(checks: Iterator[Check], report: Report) -> Iterator[Check]:
     for check in checks:
         report.checks.append(check)
         yield check
 
 
-def _published(
-    subject: Subject, path: Path, metadata: Sequence[Path], settings: Settings, report: Report
-) -> Iterator[Check]:
-    """Checks of an LMDB or of trees, in the light of the metadata files."""
-    absolute = path.absolute()
-    files = list(metadata) or find_metadata([absolute, absolute.parent])
+def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
+    """Checks of a Zarr store alone."""
     around = Check("Run record")
-    expected = _expected([absolute, absolute.parent, *(file.absolute().parent for file in files)], around)
-    if around.problems:
-        yield around
+    _, expected = find_expected([path, path.parent], around)
+    yield from [around] if around.problems else []
+    context = Context(settings, report, expected)
+    yield from verify_store(path, context)
+    if settings.digest:
+        yield from work_out({path: cubes_digest}, context)
+
+
+Artefact = Callable[[Path, Context], Iterator[Check]]
+
+
+def _published_artefacts(path: Path) -> list[Artefact]:
+    """Checks for what was published at a path: an LMDB, or trees in any form."""
+    if (path / DATA_FILE).exists() or (path / INDEX_FILE).exists():
+        return [verify_lmdb]
+    return [partial(verify_trees, form) for form in forms_of(path)]
+
+
+def _published(
+    path: Path, artefacts: Sequence[Artefact], metadata: Sequence[Path], settings: Settings, report: Report
+) -> Iterator[Check]:
+    """Checks of what was published, in the light of its metadata files."""
+    files, around = list(metadata) or find_metadata([path, path.parent]), Check("Run record")
+    _, expected = find_expected([path, path.parent, *(file.absolute().parent for file in files)], around)
     rows, checks = verify_metadata(files, expected, own=False) if files else (None, [Check("Metadata files")])
     if not files:
         checks[0].not_checked = "there are none"
-        report.without.append("metadata")
-    yield from checks
-    if rows is not None:
-        report.patches = len(rows)
-    walk = verify_lmdb if subject is Subject.LMDB else verify_tree
-    yield from walk(absolute, rows, expected, settings, report)
+    yield from [around, *checks] if around.problems else checks
+    report.patches = len(rows or ())
+    context = Context(settings, report, expected, rows)
+    for artefact in artefacts:
+        yield from artefact(path, context)
+    # What there is not in one form may be there in the other.
+    absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == len(artefacts)]
+    report.without = [*([] if files else ["metadata"]), *absent]
     if settings.digest:
-        yield from _digests(subject, absolute, files, report)
-
-
-def _expected(folders: Sequence[Path], check: Check) -> Expected:
-    record = find_record(folders)
-    if record is not None:
-        with collect(check, RECORD):
-            return expected_of(read_record(record))
-    return published()
-
-
-def _digests(subject: Subject, path: Path, files: Sequence[Path], report: Report) -> Iterator[Check]:
-    check = Check("Digests")
-    with collect(check):
-        known, report.digests = report.digests, {file.name: file_digest(file) for file in files if file.is_file()}
-        report.digests |= known
-        if subject is Subject.TREE:
-            report.digests |= {root.name: tree_digest(root) for root in tree_roots(path).values()}
-    if check.problems:
-        yield check
+        jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
+        jobs |= {root: form.digest for form in forms_of(path) for root in form.roots(path).values()}
+        yield from work_out(jobs, context)

@@ -20,7 +20,7 @@ import zarr
 from click.testing import CliRunner
 from conftest import run_job
 from safetensors.numpy import load, save
-from verifying import problems_of, verified
+from verifying import listing, problems_of, verified
 
 from reben_dask.commands.verify import verify as command
 from reben_dask.demo import DemoRegion
@@ -56,10 +56,6 @@ def dataset(mini_run: Path, tmp_path: Path) -> Dataset:
     return Dataset(Path(shutil.copytree(mini_run, tmp_path / "out")))
 
 
-def _listing(folder: Path) -> dict[Path, tuple[int, int]]:
-    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*"))}
-
-
 # Finished runs
 
 
@@ -67,14 +63,14 @@ def _listing(folder: Path) -> dict[Path, tuple[int, int]]:
 @pytest.mark.parametrize("run", ["mini_run", "demo_run"])
 def test_finished_runs_pass_and_stay_as_they_are(run: str, options: list[str], request: pytest.FixtureRequest) -> None:
     out: Path = request.getfixturevalue(run)
-    before = _listing(out)
+    before = listing(out)
     done = CliRunner().invoke(command, [str(out), *options])
     assert done.exit_code == 0, done.output
     rows = sum(pq.read_metadata(out / name).num_rows for name in (METADATA, APART))
     assert done.output.endswith(f"{out}: {rows:,} patches: complete and consistent.\n")
     assert {line.split()[0] for line in done.output.splitlines() if "  " in line} - set(_digests(done.output)) == {"ok"}
     assert len(_digests(done.output)) == (5 if "--digest" in options else 0)
-    assert _listing(out) == before
+    assert listing(out) == before
 
 
 def _digests(output: str) -> dict[str, str]:
@@ -107,17 +103,15 @@ def test_missing_artefacts(dataset: Dataset, name: str) -> None:
     assert problems_of(dataset.root)["Artefacts"] == f"{name} is missing"
 
 
-@pytest.mark.parametrize("name", [METADATA, "patches.parquet", "lmdb/data.mdb", str(RECORD)])
+@pytest.mark.parametrize("name", [METADATA, "patches.parquet", "cubes.zarr", "lmdb/data.mdb", str(RECORD)])
 def test_artefacts_of_other_kinds(dataset: Dataset, name: str) -> None:
     path = dataset.root / name
     if path.is_dir():
         shutil.rmtree(path)
     path.write_text("not what it was")
     problems = problems_of(dataset.root)
-    title = {METADATA: "Metadata files", "patches.parquet": "Patch table", "lmdb/data.mdb": "LMDB"}.get(
-        name, "Artefacts"
-    )
-    assert title in problems
+    titles = {METADATA: "Metadata files", "patches.parquet": "Patch table", "cubes.zarr": "Zarr cubes"}
+    assert {**titles, "lmdb/data.mdb": "LMDB", str(RECORD): "Artefacts"}[name] in problems
     assert CliRunner().invoke(command, [str(dataset.root)]).exit_code == 1
 
 
@@ -192,7 +186,7 @@ def test_metadata_beside_the_patch_table(dataset: Dataset) -> None:
     _rewrite(dataset.root / METADATA, lambda rows: rows.pop(3))
     problems = problems_of(dataset.root)
     assert problems["Metadata as in the patch table"] == f"{name} is kept, but not in the metadata"
-    assert problems["Nothing left over"] == f"{name}; {name}_reference_map"
+    assert problems["Nothing left over in the LMDB"] == f"{name}; {name}_reference_map"
 
 
 def test_order_and_columns_that_only_others_may_have(dataset: Dataset) -> None:
@@ -221,16 +215,17 @@ def _edit_document(dataset: Dataset) -> None:
     path.write_text(path.read_text().replace("digital number", "radiance"))
 
 
+def _lose_patch(dataset: Dataset) -> None:
+    """What two tasks that write to one shard do: no reader complains."""
+    rows, columns = _bounds(dataset.kept[20])
+    dataset.array("r10m")[1, rows, columns] = 0
+
+
 def _damage_index(dataset: Dataset) -> None:
     path = dataset.shard("r20m", 2)
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
-
-
-def _other_type(dataset: Dataset) -> None:
-    array = dataset.array("r10m")
-    zarr.create_array(dataset.cube / "r10m" / "dn", shape=array.shape, chunks=(4, 240, 240), dtype="i2", overwrite=True)
 
 
 ZARR: dict[str, tuple[Callable[[Dataset], object], str, str]] = {
@@ -242,6 +237,7 @@ ZARR: dict[str, tuple[Callable[[Dataset], object], str, str]] = {
     ),
     "array": (lambda data: shutil.rmtree(data.cube / "r60m" / "dn"), "Zarr cubes", "/r60m"),
     "band": (lambda data: data.shard("r10m", 1).unlink(), "Zarr shards", "r10m/dn/c/1/0/0 is missing"),
+    "patch": (_lose_patch, "Zarr shards", "r10m/dn/c/1/0/0 lacks 1 patch"),
     "map": (lambda data: data.shard("reference_map").unlink(), "Zarr shards", "reference_map/c/0/0 is missing"),
     "coordinates": (lambda data: shutil.rmtree(data.cube / "r10m" / "x" / "c"), "Zarr cubes", "other x coordinates"),
     "document": (lambda data: (data.cube / "zarr.json").write_text("{"), "Zarr cubes", "/zarr.json: "),
@@ -309,7 +305,10 @@ def test_nodata_in_a_kept_patch_that_all_agree_about(dataset: Dataset) -> None:
 
     _change_value(dataset, patch_id, damage)
     problems = problems_of(dataset.root, full=True)
-    assert problems == {"Zarr pixels as in the patch table": f"{patch_id} has NODATA in B02"}
+    assert problems == {
+        "Zarr pixels as in the patch table": f"{patch_id} has NODATA in B02",
+        "No NODATA in the LMDB": f"{patch_id} in B02",
+    }
 
 
 def test_map_and_labels_of_a_rejected_patch(dataset: Dataset) -> None:
@@ -348,9 +347,16 @@ def test_pairs(demo_region: DemoRegion, demo_inputs: list[object], tmp_path: Pat
     """A dataset with Sentinel-1 must have all of it, in the cubes and in the LMDB."""
     out = tmp_path / "out"
     pairs = ["--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2]
-    done = run_job(*demo_inputs, *pairs, "--out", out, "--dashboard-address", ":0")
+    formats = ["--export", "geotiff", "--export", "geotiff-archives"]
+    done = run_job(*demo_inputs, *pairs, *formats, "--out", out, "--dashboard-address", ":0")
     assert done.returncode == 0, done.stderr
-    assert verified(out, full=True).verdict().endswith("patches: complete and consistent.")
+    report = verified(out, full=True)
+    assert report.verdict().endswith("patches: complete and consistent.")
+    images = f"{3 * report.patches} images"
+    compared = {
+        check.title: check.summary for check in report.checks if check.title.startswith("Zarr pixels as in the ")
+    }
+    assert [compared[f"Zarr pixels as in the {place}"] for place in ("LMDB", "trees", "archives")] == [images] * 3
 
     row = pq.read_table(out / METADATA).to_pylist()[0]
     tile, s1_name = row["patch_id"].rsplit("_", 2)[0], row["s1_name"]
@@ -365,6 +371,7 @@ def test_pairs(demo_region: DemoRegion, demo_inputs: list[object], tmp_path: Pat
     environment.close()
     problems = problems_of(out, full=True)
     assert problems["Zarr shards"] == f"{tile}/s1/db/c/0/0/0 is missing"
-    assert f"{row['patch_id']} differs in VH, VV" in problems["Zarr pixels as in the LMDB"]
+    for place in ("LMDB", "trees", "archives"):
+        assert f"{row['patch_id']} differs in VH, VV" in problems[f"Zarr pixels as in the {place}"]
     assert problems["Values of Sentinel-1"] == f"{removed} is missing"
     assert s1_name != removed

@@ -26,7 +26,7 @@ from reben_dask.commands.verify import verify as command
 from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
-from reben_dask.verify.tensors import ValueFormat, pixels_of
+from reben_dask.verify.lmdb_values import ValueFormat
 
 SAMPLE = Path("bigearthnet") / "configilm_24_patches"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
@@ -95,7 +95,7 @@ def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([pair], SCHEMA), tmp_path / "mine.parquet")
     assert problems_of(tmp_path / "lmdb", tmp_path / "mine.parquet") == {
         "Values of Sentinel-1": f"{pair['s1_name']} is missing",
-        "Nothing left over": "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48",
+        "Nothing left over in the LMDB": "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48",
     }
 
 
@@ -105,9 +105,9 @@ def test_everything_there(folder: Path, sample: Entries) -> None:
     assert [check.title for check in report.checks[-7:]] == [
         "LMDB",
         *VALUES.values(),
-        "Nothing left over",
-        "Labels as in the reference maps",
-        "No NODATA in Sentinel-2",
+        "Nothing left over in the LMDB",
+        "Labels as in the maps of the LMDB",
+        "No NODATA in the LMDB",
     ]
 
 
@@ -154,24 +154,32 @@ def _header(change: Callable[[dict[str, dict[str, object]]], None]) -> Callable[
 
 ENTRIES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "type": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.float32))), "B05 is float32, not uint16"),
-    "signed": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.int16))), "B05 is I16, not uint16"),
+    "signed": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.int16))), "B05 is int16, not uint16"),
     "shape": (S2, _tensors(lambda t: t.update(B01=t["B01"][:19])), "B01 has the shape (19, 20), not (20, 20)"),
     "transposed twice": (S2, _tensors(lambda t: t.update(B01=t["B01"].reshape(10, 40))), "the shape (10, 40)"),
     "band missing": (S2, _tensors(lambda t: t.pop("B8A")), "has no B8A"),
     "band too many": (S2, _tensors(lambda t: t.update(B10=t["B01"])), "also holds B10"),
     "another kind": (S1, lambda _: save({"Data": np.zeros((120, 120), np.uint16)}), "has no VH, VV"),
-    "type of radar": (S1, _tensors(lambda t: t.update(VV=t["VV"].astype(np.float64))), "VV is F64, not float32"),
+    "type of radar": (S1, _tensors(lambda t: t.update(VV=t["VV"].astype(np.float64))), "VV is float64, not float32"),
     "shape of the map": (MAP, _tensors(lambda t: t.update(Data=t["Data"][::2])), "Data has the shape (60, 120)"),
-    "cut short": (S2, lambda value: value[:-1], "has 160,831 bytes instead of 160,832"),
-    "too long": (S1, lambda value: value + b"\0", "has 115,345 bytes instead of 115,344"),
-    "cut in the header": (S2, lambda value: value[:500], "is cut short, or no safetensors value (500 bytes)"),
-    "empty": (MAP, lambda _: b"", "is cut short, or no safetensors value (0 bytes)"),
-    "no safetensors": (MAP, lambda value: b"\xff" * len(value), "is cut short, or no safetensors value"),
-    "header no JSON": (MAP, lambda value: value[:8] + b"]" + value[9:], "its header is damaged"),
-    "gap": (MAP, _header(lambda h: h["Data"].update(data_offsets=[2, 28_802])), "the bytes of Data are not where"),
-    "lie": (S1, _header(lambda h: h["VV"].update(data_offsets=[0, 57_600])), "are not where its header says"),
-    "negative": (MAP, _header(lambda h: h["Data"].update(data_offsets=[-2, 28_798])), "its header is damaged"),
-    "type unknown": (MAP, _header(lambda h: h["Data"].update(dtype=["U16"])), "its header is damaged"),
+    "cut short": (
+        S2,
+        lambda value: value[:-1],
+        "cannot be decoded (160,831 bytes; incomplete metadata, file not fully covered)",
+    ),
+    "too long": (
+        S1,
+        lambda value: value + b"\0",
+        "cannot be decoded (115,345 bytes; incomplete metadata, file not fully covered)",
+    ),
+    "cut in the header": (S2, lambda value: value[:500], "cannot be decoded (500 bytes; invalid header length)"),
+    "empty": (MAP, lambda _: b"", "cannot be decoded (0 bytes; header too small)"),
+    "no safetensors": (MAP, lambda value: b"\xff" * len(value), "header too large"),
+    "header no JSON": (MAP, lambda value: value[:8] + b"]" + value[9:], "invalid JSON in header"),
+    "gap": (MAP, _header(lambda h: h["Data"].update(data_offsets=[2, 28_802])), "invalid offset for tensor `Data`"),
+    "lie": (S1, _header(lambda h: h["VV"].update(data_offsets=[0, 57_600])), "invalid offset for tensor `V"),
+    "negative": (MAP, _header(lambda h: h["Data"].update(data_offsets=[-2, 28_798])), "invalid JSON in header"),
+    "type unknown": (MAP, _header(lambda h: h["Data"].update(dtype=["U16"])), "invalid JSON in header"),
 }
 
 
@@ -189,7 +197,10 @@ def test_missing_and_left_over(folder: Path, sample: Entries, key: str) -> None:
     entries = dict(sample)
     entries[key.replace("27_56", "27_99")] = entries.pop(key)
     problems = problems_of(_write(folder / "lmdb", entries))
-    assert problems == {VALUES[key]: f"{key} is missing", "Nothing left over": key.replace("27_56", "27_99")}
+    assert problems == {
+        VALUES[key]: f"{key} is missing",
+        "Nothing left over in the LMDB": key.replace("27_56", "27_99"),
+    }
 
 
 def test_labels_are_those_of_the_map(folder: Path, sample: Entries) -> None:
@@ -198,27 +209,27 @@ def test_labels_are_those_of_the_map(folder: Path, sample: Entries) -> None:
     gone, row["labels"] = row["labels"][0], [*row["labels"][1:], "Urban fabric"]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / METADATA)
     assert problems_of(_write(folder / "lmdb", sample)) == {
-        "Labels as in the reference maps": f"{S2}: only the map has {gone}, only the metadata have Urban fabric"
+        "Labels as in the maps of the LMDB": f"{S2}: only the map has {gone}, only the metadata have Urban fabric"
     }
 
 
 def test_codes_that_no_nomenclature_knows(folder: Path, sample: Entries) -> None:
     damage = _tensors(lambda tensors: tensors["Data"].__setitem__((7, 7), 445))
     problems = problems_of(_write(folder / "lmdb", {**sample, MAP: damage(sample[MAP])}))
-    assert problems == {"Labels as in the reference maps": f"{S2}: its map holds the unknown code 445"}
+    assert problems == {"Labels as in the maps of the LMDB": f"{S2}: its map holds the unknown code 445"}
 
 
 def test_nodata_is_seen_where_all_pixels_are_read(folder: Path, sample: Entries) -> None:
     damage = _tensors(lambda tensors: tensors["B11"].__setitem__((59, 0), 0))
     path = _write(folder / "lmdb", {**sample, S2: damage(sample[S2])})
     assert problems_of(path) == {}
-    assert problems_of(path, full=True) == {"No NODATA in Sentinel-2": f"{S2} in B11"}
+    assert problems_of(path, full=True) == {"No NODATA in the LMDB": f"{S2} in B11"}
 
 
 def test_without_metadata_keys_are_names(tmp_path: Path, sample: Entries) -> None:
     path = _write(tmp_path / "lmdb", {**sample, "classes": b"[]"})
     problems = problems_of(path)
-    assert problems["Keys"] == "classes is not the key of a patch"
+    assert problems["Nothing left over in the LMDB"] == "classes is not named as a patch"
 
 
 # Damaged environments
@@ -323,14 +334,19 @@ def test_a_damaged_tree_does_not_end_the_process(folder: Path, sample: Entries) 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_with_a_reason(value: bytes) -> None:
     with pytest.raises(ValueError):
-        ValueFormat(published().layers[Kind.MAP]).read(value)
+        ValueFormat(published().layers[Kind.MAP]).check(value)
 
 
-def test_pixels_are_where_the_library_finds_them(sample: Entries) -> None:
+def test_usual_headers_are_known_and_nothing_else_is_read(sample: Entries) -> None:
+    """Pixels may be anything, but a header is only known together with the length of its value."""
     for key, kind in ((S2, Kind.S2), (S1, Kind.S1), (MAP, Kind.MAP)):
-        tensors = ValueFormat(published().layers[kind]).read(memoryview(sample[key]))
-        for name, pixels in load(sample[key]).items():
-            np.testing.assert_array_equal(pixels_of(sample[key], tensors[name]), pixels)
+        usual = ValueFormat(published().layers[kind])
+        value = sample[key]
+        usual.check(value)
+        usual.check(memoryview(value[:-1000] + bytes(1000)))
+        for other in (value[:-1], value + b"\0", value[:60], b""):
+            with pytest.raises(ValueError, match="cannot be decoded"):
+                usual.check(other)
 
 
 # The command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.findings import Check
-from reben_dask.verify.matching import match
 from reben_dask.verify.metadata import find_metadata, verify_metadata
-from reben_dask.verify.rows import Rows, Wanted, compact, gather, upper_folder
+from reben_dask.verify.metadata_rows import Rows, gather, in_file
+from reben_dask.verify.trees_folder import upper_folder
 
 TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP"
@@ -91,8 +91,8 @@ def test_files_of_others_may_be_ordered_in_another_way(data_dir: Path) -> None:
 def test_sound_files(tmp_path: Path, own: bool) -> None:  # noqa: FBT001
     rows, checks = _verify(_write(tmp_path, _sound()), own=own)
     assert rows is not None
-    assert [rows.text("patch_id", row) for row in range(6)] == [row["patch_id"] for file in _sound() for row in file]
-    assert rows.labels(0) == ("Arable land", "Pastures")
+    assert [rows.value("patch_id", row) for row in range(6)] == [row["patch_id"] for file in _sound() for row in file]
+    assert rows.value("labels", 0) == ["Arable land", "Pastures"]
     assert not [check.line() for check in checks.values() if check.problems or check.notes]
 
 
@@ -100,8 +100,8 @@ def test_files_without_rows(tmp_path: Path) -> None:
     rows, checks = _verify(_write(tmp_path, ([], [])))
     assert rows is not None
     assert len(rows) == 0
-    assert rows.label_sets == []
-    assert list(rows.wanted_keys()) == []
+    assert list(rows) == []
+    assert [list(rows.names(kind).missing()) for kind in Kind] == [[], [], []]
     assert not any(check.problems for check in checks.values())
 
 
@@ -135,20 +135,28 @@ def _copy_to_other(files: Files) -> None:
 
 SECOND = f"{TILE}_03_06"
 ROWS = {
-    "twice in a file": (lambda files: files[0].insert(1, files[0][1]), "Each patch listed once", f"{SECOND} twice"),
-    "in both files": (_copy_to_other, "Each patch listed once", f"{SECOND} in both files"),
-    "no name": (_set("patch_id", f"{TILE}_03"), "Patch ids", f"'{TILE}_03' is not the name"),
+    "twice in a file": (
+        lambda files: files[0].insert(1, files[0][1]),
+        "Each patch listed once",
+        f"{SECOND} is listed twice",
+    ),
+    "in both files": (_copy_to_other, "Each patch listed once", f"{SECOND} is listed in both files"),
+    "no name": (_set("patch_id", f"{TILE}_03"), "Patch ids", f"{TILE}_03 is not the name"),
     "null name": (_set("patch_id", None), "Patch ids", "None is not the name"),
-    "name of Sentinel-1": (_set("patch_id", f"{SCENE}_3_6"), "Patch ids", f"'{SCENE}_3_6' is not the name"),
-    "padded differently": (_set("patch_id", f"{TILE}_3_06"), "Patch ids", f"'{TILE}_3_06' is not the name"),
-    "unknown split": (_set("split", "val"), "Splits", f"{SECOND} is in 'val'"),
-    "null split": (_set("split", None), "Splits", f"{SECOND} is in 'None'"),
-    "no labels": (_set("labels", []), "Labels", f"{SECOND}: no label"),
-    "null labels": (_set("labels", None), "Labels", f"{SECOND}: labels are null"),
-    "null label": (_set("labels", ["Pastures", None]), "Labels", f"{SECOND}: labels are null"),
-    "unsorted labels": (_set("labels", ["Pastures", "Arable land"]), "Labels", f"{SECOND}: labels are not sorted"),
-    "label twice": (_set("labels", ["Pastures", "Pastures"]), "Labels", f"{SECOND}: labels are not sorted"),
-    "unknown label": (_set("labels", ["Airports"]), "Labels", f"{SECOND}: unknown class 'Airports'"),
+    "name of Sentinel-1": (_set("patch_id", f"{SCENE}_3_6"), "Patch ids", f"{SCENE}_3_6 is not the name"),
+    "padded differently": (_set("patch_id", f"{TILE}_3_06"), "Patch ids", f"{TILE}_3_06 is not the name"),
+    "unknown split": (_set("split", "val"), "Splits", f"{SECOND} is in the split 'val'"),
+    "null split": (_set("split", None), "Splits", f"{SECOND} is in the split None"),
+    "no labels": (_set("labels", []), "Labels", f"{SECOND} has no label"),
+    "null labels": (_set("labels", None), "Labels", f"{SECOND} has labels that are null"),
+    "null label": (_set("labels", ["Pastures", None]), "Labels", f"{SECOND} has labels that are null"),
+    "unsorted labels": (
+        _set("labels", ["Pastures", "Arable land"]),
+        "Labels",
+        f"{SECOND} has labels that are not sorted",
+    ),
+    "label twice": (_set("labels", ["Pastures", "Pastures"]), "Labels", f"{SECOND} has labels that are not sorted"),
+    "unknown label": (_set("labels", ["Airports"]), "Labels", f"{SECOND} has the unknown label 'Airports'"),
     "flagged row": (_move, "Snow, cloud and shadow apart", f"{TILE}_07_09 is flagged, but stands in {METADATA}"),
     "clear row": (
         lambda files: files[1][0].update(contains_seasonal_snow=False),
@@ -157,11 +165,15 @@ ROWS = {
     ),
     "null flag": (_set("contains_cloud_or_shadow", None), "Snow, cloud and shadow apart", f"{SECOND} has a null flag"),
     "unsorted": (lambda files: files[0].reverse(), "Rows in the order of their names", f"{SECOND} after {TILE}_04_05"),
-    "pair of another place": (_set("s1_name", f"{SCENE}_3_7"), "Pairs of names", f"{SECOND}: its partner {SCENE}_3_7"),
+    "pair of another place": (
+        _set("s1_name", f"{SCENE}_3_7"),
+        "Pairs of names",
+        f"{SECOND} has the partner {SCENE}_3_7, which has other indices",
+    ),
     "pair of another tile": (
         _set("s1_name", f"{SCENE[:-5]}34VER_3_6"),
         "Pairs of names",
-        f"{SECOND}: its partner {SCENE[:-5]}34VER_3_6 is of another tile",
+        f"{SECOND} has the partner {SCENE[:-5]}34VER_3_6, which is of another tile",
     ),
     "pair of the wrong kind": (_set("s1_name", f"{TILE}_03_06"), "Pairs of names", "is not the name of a S1 patch"),
     "old name of another place": (_set("s2v1_name", "S2A_MSIL2A_20170613T101031_6_3"), "Pairs of names", SECOND),
@@ -184,14 +196,14 @@ def test_swapped_partners(tmp_path: Path) -> None:
     first, second = files[0][:2]
     first["s1_name"], second["s1_name"] = second["s1_name"], first["s1_name"]
     (examples,) = _problems(_write(tmp_path, files)).values()
-    assert [example.split(":")[0] for example in examples] == [first["patch_id"], second["patch_id"]]
+    assert [example.split(" ")[0] for example in examples] == [first["patch_id"], second["patch_id"]]
 
 
 def test_three_are_named_and_all_are_counted(tmp_path: Path) -> None:
     files = ([_row(x, y, split="all") for x in range(10) for y in range(10)], [])
     check = _verify(_write(tmp_path, files))[1]["Splits"]
     assert check.problems == 100
-    assert check.line().startswith(f"100 problems  Splits: {TILE}_00_00 is in 'all'; {TILE}_00_01 is in 'all'; ")
+    assert check.line().startswith(f"100 problems  Splits: {TILE}_00_00 is in the split 'all'; ")
     assert check.line().endswith("; and 97 more")
 
 
@@ -267,38 +279,38 @@ def test_another_class_list(tmp_path: Path) -> None:
 # What rows ask for
 
 
-names = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 120), st.booleans()), unique_by=lambda name: name[:2], max_size=30
-)
+indices = st.tuples(st.integers(0, 12), st.integers(0, 120))
+letters = st.text("ab", max_size=2)
 
 
 @settings(deadline=None)
-@given(names)
-def test_everything_that_rows_ask_for_comes_in_order(places: list[tuple[int, int, bool]]) -> None:
-    """Without padding, a name may be the beginning of another, and its map comes after that."""
-    rows = [
-        _row(x, y, patch_id=f"{TILE}_{x}_{y}", s1_name=f"{SCENE}_{x}_{y}" if paired else None)
-        for x, y, paired in places
-    ]
-    gathered = gather([compact(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
-    wanted = list(gathered.wanted_keys())
-    keys = {row["patch_id"] for row in rows} | {f"{row['patch_id']}_reference_map" for row in rows}
-    keys |= {row["s1_name"] for row in rows if row["s1_name"]}
-    assert [item.key for item in wanted] == sorted(key.encode() for key in keys)
-    for kind in Kind:
-        folders = [item.key for item in gathered.wanted_folders(kind)]
-        column = "s1_name" if kind is Kind.S1 else "patch_id"
-        assert folders == sorted((upper_folder(row[column], kind), row[column]) for row in rows if row[column])
-    assert {gathered.text("patch_id", item.row) for item in wanted} == {row["patch_id"] for row in rows}
+@given(st.lists(st.tuples(indices, st.none() | letters), unique_by=lambda item: item[0], max_size=30), st.data())
+def test_names_are_met_in_any_order(items: list[tuple[tuple[int, int], str | None]], data: st.DataObject) -> None:
+    """Without padding, a name may be the beginning of another; and patches may share a Sentinel-1 partner."""
+    rows = [_row(x, y, patch_id=f"{TILE}_{x}_{y}", s1_name=partner) for (x, y), partner in items]
+    gathered = gather([in_file(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
+    ids = sorted(row["patch_id"] for row in rows)
+    assert [row["patch_id"] for row in gathered] == ids
+    for kind, column in ((Kind.S2, "patch_id"), (Kind.S1, "s1_name"), (Kind.MAP, "patch_id")):
+        wanted = {row[column] for row in rows if row[column] is not None}
+        found = data.draw(st.lists(st.sampled_from([*sorted(wanted), "c", ""]), max_size=40))
+        names = gathered.names(kind)
+        for name in found:
+            row = names.meet(name)
+            assert (row is not None) == (name in wanted)
+            assert row is None or gathered.value(column, row) == name
+        assert list(names.missing()) == sorted(wanted - set(found))
 
 
-@given(st.lists(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-def test_matching_is_that_of_sets(wanted: list[int], found: set[int]) -> None:
-    def items() -> Iterator[Wanted]:
-        return (Wanted(key, Kind.S2, row) for row, key in enumerate(sorted(wanted)))
+@given(st.sets(st.sampled_from([f"{scene}_{x}_{y}" for scene in "ABC" for x in (1, 12) for y in (3, 31)])))
+def test_rows_of_a_tile(names: set[str]) -> None:
+    rows = [_row(0, 0, patch_id=name) for name in [*names, "A", "A`", "B!"]]
+    gathered = gather([in_file(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
+    for tile in "ABC":
+        here = gathered.table[gathered.of_tile(tile)]["patch_id"].to_pylist()
+        assert here == sorted(name for name in names if name.startswith(f"{tile}_"))
 
-    matched = list(match(items(), ((key, -key) for key in sorted(found))))
-    assert [key for key, _, _ in matched] == sorted(set(wanted) | found)
-    for key, item, value in matched:
-        assert (item is not None and item.key == key) == (key in wanted)
-        assert value == (-key if key in found else None)
+
+def test_upper_folders() -> None:
+    assert upper_folder(f"{TILE}_03_06", Kind.S2) == upper_folder(f"{TILE}_03_06", Kind.MAP) == TILE
+    assert upper_folder(f"{SCENE}_3_6", Kind.S1) == SCENE.removesuffix("_33UUP")

@@ -54,7 +54,7 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
     """
     content = _read_head(path)
     try:
-        return _corner(read_directory(content, KNOWN_TAGS))
+        return corner_of(read_directory(content, KNOWN_TAGS))
     except Unusual:
         return _corner_from_gdal(path)
 
@@ -67,7 +67,8 @@ def _read_head(path: str | os.PathLike[str]) -> bytes:
         raise InputError(f"{os.fspath(path)} cannot be read ({error.strerror}).") from None
 
 
-def _corner(directory: Directory) -> Corner:
+def corner_of(directory: Directory) -> Corner:
+    """Where a file lies whose tags were read; raises :class:`Unusual` if that is not told as in the published files."""
     scale, tiepoint = directory.doubles(_PIXEL_SCALE), directory.doubles(_TIEPOINT)
     if len(scale) != 3 or len(tiepoint) != 6 or any(tiepoint[:3]):
         raise Unusual

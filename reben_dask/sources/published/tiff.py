@@ -56,7 +56,7 @@ _NO_PREDICTOR, _HORIZONTAL = 1, 2
 _TILE_STEP = 16
 
 
-class _DamagedError(Exception):
+class DamagedError(Exception):
     """Compressed pixels that are not what was compressed."""
 
 
@@ -97,10 +97,10 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """
     content = read_plain_file(path)
     try:
-        return _decode(read_directory(content, KNOWN_TAGS))
+        return decode_pixels(read_directory(content, KNOWN_TAGS))
     except Unusual:
         return _read_with_gdal(path)
-    except _DamagedError as error:
+    except DamagedError as error:
         raise _cannot_be_decoded(path, str(error)) from None
 
 
@@ -120,7 +120,8 @@ def read_plain_file(path: str | os.PathLike[str]) -> bytes:
         raise InputError(f"{os.fspath(path)} cannot be read ({error.strerror}).") from None
 
 
-def _decode(directory: Directory) -> npt.NDArray[Any]:
+def decode_pixels(directory: Directory) -> npt.NDArray[Any]:
+    """Pixels of a file whose tags were read, or :class:`Unusual`, or :class:`DamagedError`."""
     for tag, usual in _USUAL.items():
         if directory.integer(tag, usual) != usual:
             raise Unusual
@@ -200,9 +201,9 @@ def _inflate(deflated: bytes, expected: int, whole: int) -> bytes:
         # One byte more than there may be, so that the end of the stream is seen.
         raw = stream.decompress(deflated, whole + 1)
     except zlib.error as error:
-        raise _DamagedError(str(error).rpartition(": ")[2]) from None
+        raise DamagedError(str(error).rpartition(": ")[2]) from None
     if not stream.eof or len(raw) not in {expected, whole}:
-        raise _DamagedError(f"{expected:,} bytes of pixels expected, {len(raw):,} found")
+        raise DamagedError(f"{expected:,} bytes of pixels expected, {len(raw):,} found")
     return raw[:expected]
 
 
@@ -223,11 +224,11 @@ def _read_with_gdal(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             # By this driver alone: others would follow what a file says to files elsewhere.
             with rasterio.open(path, driver="GTiff") as dataset:
-                _require_small(dataset, path)
+                require_small(dataset, path)
                 pixels: npt.NDArray[Any] = dataset.read(1)
                 return pixels
     except (RasterioError, OSError, ValueError, LookupError) as error:
-        cause = _cause(error)
+        cause = gdal_cause(error)
     # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from one process to another.
     raise _cannot_be_decoded(path, cause)
 
@@ -238,7 +239,8 @@ def _cannot_be_decoded(path: str | os.PathLike[str], cause: str) -> InputError:
     )
 
 
-def _require_small(dataset: Any, path: str | os.PathLike[str]) -> None:
+def require_small(dataset: Any, path: str | os.PathLike[str]) -> None:
+    """Raise :class:`InputError` if a file that rasterio has opened says that its image or its blocks are large."""
     (rows, columns), (height, width) = dataset.block_shapes[0], dataset.shape
     if max(rows, height) * max(columns, width) * np.dtype(dataset.dtypes[0]).itemsize > IMAGE_BYTES:
         raise InputError(
@@ -247,6 +249,7 @@ def _require_small(dataset: Any, path: str | os.PathLike[str]) -> None:
         )
 
 
-def _cause(error: BaseException) -> str:
+def gdal_cause(error: BaseException) -> str:
+    """The reason that GDAL gives, without the names of its functions and files."""
     message = str(error.__cause__ or error).strip() or type(error).__name__
     return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")

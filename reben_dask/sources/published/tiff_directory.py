@@ -17,7 +17,7 @@ _INLINE_BYTES = 4
 
 _BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _INTEGERS = {3: "H", 4: "I"}
-_DOUBLE = 12
+_TEXT, _DOUBLE = 2, 12
 
 
 class Unusual(Exception):  # noqa: N818 - not an error: GDAL may well read the file
@@ -66,6 +66,14 @@ class Directory:
             raise Unusual
         values: tuple[float, ...] = struct.unpack_from(f"{self.order}{count}d", self.content, where)
         return values
+
+    def text(self, tag: int) -> str | None:
+        """Value of a tag of type ASCII, ``None`` where it is missing; raises :class:`Unusual` at any other type."""
+        kind, count, where = self.entries.get(tag, (_TEXT, 0, 0))
+        if kind != _TEXT:
+            raise Unusual
+        value = self.content[where : where + count].rstrip(b"\0 ").decode("ascii", "replace")
+        return value if tag in self.entries else None
 
 
 def read_directory(content: bytes, known: Collection[int]) -> Directory:

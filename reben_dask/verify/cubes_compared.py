@@ -1,0 +1,74 @@
+"""Patches of the Zarr store, to compare those of other artefacts with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reben_dask.patches.decision import KEPT
+from reben_dask.stores.patch_reader import PatchReader
+from reben_dask.stores.patch_table import read_rows
+from reben_dask.verify.cubes_tile import sample
+from reben_dask.verify.expected import Kind
+from reben_dask.verify.findings import Check, collect
+
+Images = Mapping[str, npt.NDArray[Any]]
+
+_COLUMNS = ("patch_id", "tile", "x", "y")
+_READERS = 2
+"""Tiles of which a column is in memory."""
+
+_READ: dict[Kind, Callable[[PatchReader, int, int], Images]] = {
+    Kind.S2: PatchReader.bands,
+    Kind.S1: PatchReader.sentinel1,
+    Kind.MAP: lambda reader, x, y: {"Data": reader.reference_map(x, y)},
+}
+
+
+class StorePatches:
+    """Patches of a Zarr store; best asked for in the order of their names.
+
+    Parameters
+    ----------
+    store : Path
+        The Zarr store.
+    parts : sequence of Path
+        Part files of the patch table, which says where patches are.
+    full : bool
+        Compare all kept patches, not a sample.
+    """
+
+    def __init__(self, store: Path, parts: Sequence[Path], *, full: bool) -> None:
+        self._places: dict[str, tuple[str, int, int]] = {}
+        self._reader = lru_cache(_READERS)(lambda tile: PatchReader(store, tile))
+        for part in parts:
+            with collect(Check("the patch table")):
+                kept = read_rows(part, _COLUMNS, status=KEPT).to_pylist()
+                chosen = None if full else set(sample((row["x"], row["y"]) for row in kept))
+                for row in kept:
+                    if chosen is None or row["x"] in chosen:
+                        self._places[row["patch_id"]] = (row["tile"], row["x"], row["y"])
+
+    def is_compared(self, patch_id: str) -> bool:
+        """Whether a patch is to be compared."""
+        return patch_id in self._places
+
+    def differing(self, kind: Kind, patch_id: str, images: Images) -> list[str]:
+        """Names of the images of a patch, shape ``(y, x)``, that are not as in the store.
+
+        What the store does not have, or cannot be read from it, is not compared: the check of the store tells of it.
+        """
+        tile, x, y = self._places[patch_id]
+        stored: Images = {}
+        with collect(Check("the store")):
+            stored = _READ[kind](self._reader(tile), x, y)
+        return [image for image in images if image in stored and not _are_equal(images[image], stored[image])]
+
+
+def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:
+    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f" and right.dtype.kind == "f")

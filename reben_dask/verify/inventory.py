@@ -1,0 +1,155 @@
+"""What an LMDB, a tree or an archive holds of patches, beside what the metadata and the Zarr store say of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from reben_dask.errors import InputError
+from reben_dask.patches.names import parse_patch_name
+from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.patches.validity import NODATA_DN
+from reben_dask.verify.context import Context
+from reben_dask.verify.expected import Kind
+from reben_dask.verify.findings import Check, counted
+from reben_dask.verify.metadata_rows import Names
+
+_SATELLITE = {Kind.S2: "S2", Kind.S1: "S1", Kind.MAP: "S2"}
+
+
+class Met(NamedTuple):
+    """Something of a patch: its kind, its name, and the row that asks for it, if there are rows."""
+
+    kind: Kind
+    name: str
+    row: int | None
+
+
+class Inventory:
+    """Meets what there is of patches, one after the other, in any order.
+
+    Parameters
+    ----------
+    place : str
+        Where it is, for titles, such as ``the LMDB``.
+    context : Context
+        What the metadata ask for, how deep to look, and the Zarr store of the same dataset, if there is one.
+    """
+
+    def __init__(self, place: str, context: Context) -> None:
+        self.found: Counter[Kind] = Counter()
+        self.left_over = Check(f"Nothing left over in {place}")
+        self._context, self._rows, self._store = context, context.rows, context.store
+        rows = context.rows
+        self._names: dict[Kind, Names] = {} if rows is None else {kind: rows.names(kind) for kind in Kind}
+        self._agree = Check(f"Labels as in the maps of {place}")
+        self._nodata = Check(f"No NODATA in {place}")
+        self._equal = Check(f"Zarr pixels as in {place}")
+        self._looked_at: Counter[str] = Counter()
+
+    def asked_for(self, kind: Kind) -> int:
+        """How many patches of a kind the rows ask for."""
+        return len(self._names.get(kind, ()))
+
+    def meet(self, kind: Kind, name: str, shown: str) -> Met | None:
+        """Count something of a patch, which is ``shown`` in messages; ``None`` if it should not be there."""
+        self.found[kind] += 1
+        if self._rows is None:
+            if _is_patch(name, kind):
+                return Met(kind, name, None)
+            self.left_over.problem(f"{shown} is not named as a patch")
+            return None
+        row = self._names[kind].meet(name)
+        if row is None:
+            self.left_over.problem(shown)
+            return None
+        return Met(kind, name, row)
+
+    def missing(self, kind: Kind) -> Iterator[str]:
+        """Names that rows ask for and that were not met."""
+        return self._names[kind].missing() if self._names else iter(())
+
+    def is_without(self, kind: Kind) -> bool:
+        """Whether nothing of a kind was met that someone might look for, and that need not be there."""
+        is_looked_for = self._rows is None or self.asked_for(kind) > 0
+        return is_looked_for and not self.found[kind] and kind not in self._context.required
+
+    def wants_pixels(self, met: Met) -> bool:
+        """Whether anyone wants to see the pixels; not of all patches, unless all are to be read."""
+        is_labelled = met.kind is Kind.MAP and met.row is not None
+        return self._context.settings.full or is_labelled or self._is_compared(met)
+
+    def look_at(self, met: Met, images: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Look at the pixels, shape ``(y, x)``, by name."""
+        if met.kind is Kind.S2:
+            self._looked_at["nodata"] += 1
+            if empty := [name for name, pixels in images.items() if np.any(pixels == NODATA_DN)]:
+                self._nodata.problem(f"{met.name} in {', '.join(empty)}")
+        if met.kind is Kind.MAP and self._rows is not None and met.row is not None and "Data" in images:
+            self._looked_at["labels"] += 1
+            fault = label_fault(
+                images["Data"], self._rows.value("labels", met.row) or (), self._context.expected.nomenclature
+            )
+            self._agree.add([f"{met.name}: {fault}"] if fault else [])
+        if self._store is not None and self._is_compared(met):
+            self._looked_at["equal"] += 1
+            if other := self._store.differing(met.kind, self._patch_of(met), images):
+                named = ["its reference map" if name == "Data" else name for name in other]
+                self._equal.problem(f"{self._patch_of(met)} differs in {', '.join(named)}")
+
+    def checks(self) -> Iterator[Check]:
+        """What was found; without rows, the report is told how many patches."""
+        if self._rows is None:
+            self._context.report.patches = max(self._context.report.patches, *self.found.values(), 0)
+        yield self.left_over
+        for key, noun, check in (
+            ("labels", "map", self._agree),
+            ("nodata", "patch", self._nodata),
+            ("equal", "image", self._equal),
+        ):
+            check.summary = counted(self._looked_at[key], noun)
+            if self._looked_at[key] or (key == "equal" and self._store is not None):
+                yield check
+
+    def _is_compared(self, met: Met) -> bool:
+        return self._store is not None and self._store.is_compared(self._patch_of(met))
+
+    def _patch_of(self, met: Met) -> str:
+        """Name of the Sentinel-2 patch."""
+        if self._rows is None or met.row is None or met.kind is not Kind.S1:
+            return met.name
+        return str(self._rows.value("patch_id", met.row))
+
+
+def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], nomenclature: Nomenclature) -> str | None:
+    """A phrase that says how the labels of a row differ from its map; ``None`` where they do not.
+
+    Parameters
+    ----------
+    codes : ndarray of uint16, shape (y, x)
+        Reference map of the patch.
+    labels : sequence of str
+        Labels of its row.
+    nomenclature : Nomenclature
+        Class of each code. A code that it does not know at all is a problem, and not the same as one without class.
+    """
+    found = np.flatnonzero(np.bincount(codes.ravel())).tolist()
+    if unknown := [code for code in found if code not in nomenclature.codes]:
+        return f"its map holds the unknown code {unknown[0]}"
+    read = {name for code in found if (name := nomenclature.class_of.get(code)) is not None}
+    differences = (
+        ("only the map has", sorted(read - set(labels))),
+        ("only the metadata have", sorted(set(labels) - read)),
+    )
+    return ", ".join(f"{where} {', '.join(names)}" for where, names in differences if names) or None
+
+
+def _is_patch(name: str, kind: Kind) -> bool:
+    try:
+        return parse_patch_name(name).scene.startswith(_SATELLITE[kind])
+    except InputError:
+        return False
