@@ -8,7 +8,7 @@ BENCH_DATA ?= bench-data
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench bench-scale bench-codecs bench-convert clean
+.PHONY: help demo test lint bench bench-scale bench-codecs bench-split clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -26,8 +26,9 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure a full-size tile beside decoding alone and the naive way (20 minutes, 10 GB)
+bench: $(STAMP) ## Measure a full-size tile and a conversion beside the naive way (20 minutes, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
+	$(BIN)/python tests/bench/bench_convert.py
 
 bench-scale: $(STAMP) ## Measure planning and scheduling of 125, 1,000 and 10,000 tiles
 	$(BIN)/python tests/bench/bench_scale.py
@@ -35,8 +36,8 @@ bench-scale: $(STAMP) ## Measure planning and scheduling of 125, 1,000 and 10,00
 bench-codecs: $(STAMP) ## Measure chunks, shards and compressors on a product: make bench-codecs PRODUCT=….SAFE
 	$(BIN)/python tests/bench/bench_codecs.py $(PRODUCT)
 
-bench-convert: $(STAMP) ## Measure the conversion of GeoTIFF trees beside a loop over files with rasterio
-	$(BIN)/python tests/bench/bench_convert.py
+bench-split: $(STAMP) ## Measure the stratified split of 500,000 locations
+	$(BIN)/python tests/bench/bench_split.py
 
 clean: ## Remove the environment, the demo and what the benchmarks made
 	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet

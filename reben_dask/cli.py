@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "convert": "reben_dask.commands.convert:convert",
     "verify": "reben_dask.commands.verify:verify",
     "table": "reben_dask.commands.table:table",
+    "compare": "reben_dask.commands.compare:compare",
     "landcover": "reben_dask.commands.landcover:landcover",
     "lmdb": "reben_dask.commands.lmdb:lmdb",
     "demo": "reben_dask.commands.demo:demo",

@@ -15,6 +15,7 @@ TITLES = {
     "bands": "Bands to Zarr",
     "labels": "Reference maps and labels",
     "patches": "Patch table",
+    "choice": "Images and sets",
     "metadata": "Metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",

@@ -63,6 +63,13 @@ def spread(args: list[str]) -> list[str]:
 @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder for the dataset.")
 @click.option("--recipe", default="reben", show_default=True, metavar="NAME|FILE.yaml", help="What to build.")
 @click.option("--countries", metavar="FILE", help="Vector file of country polygons; without it, country stays empty.")
+@click.option(
+    "--join",
+    "layers",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Polygon layer for an attribute of the recipe, such as urbanisation=RegioStaR.gpkg.",
+)
 @click.option("--s1", metavar="DIR", help="Published Sentinel-1 patches; needs --published or --s1-pairs.")
 @click.option(
     "--s1-pairs", metavar="FILE.csv", type=_FILE, help="Which Sentinel-1 patch goes with which Sentinel-2 one."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,19 @@ def pixels_of(kind: Kind, name: str, band: str) -> np.ndarray:
 
 def write_patch(parent: Path, kind: Kind, name: str, *, origin: tuple[int, int] = (ULX, ULY), epsg: int = EPSG) -> Path:
     """Write the folder of a patch, which lies where its name says in the tile that begins at ``origin``."""
+    images = {band: pixels_of(kind, name, band) for band in kind.resolution_m}
+    return write_images(parent, kind, name, images, origin=origin, epsg=epsg)
+
+
+def write_images(
+    parent: Path, kind: Kind, name: str, images: Mapping[str, np.ndarray], *, origin: tuple[int, int], epsg: int
+) -> Path:
+    """Write the folder of a patch with given pixels by band."""
     folder = parent / name
     folder.mkdir(parents=True)
     x, y = map(int, name.rsplit("_", 2)[1:])
-    for band, resolution in kind.resolution_m.items():
-        pixels = pixels_of(kind, name, band)
+    for band, pixels in images.items():
+        resolution = kind.resolution_m[band]
         place = from_origin(origin[0] + x * PATCH_M, origin[1] - y * PATCH_M, resolution, resolution)
         with rasterio.open(
             folder / f"{name}_{band}.tif",

@@ -50,29 +50,40 @@ def _counted(*paths: Path) -> Counts:
     return {label: list(counts) for label, *counts in sorted(rows)}
 
 
-def _markdown(text: str) -> Counts:
+def _counted_from_table(out: Path, key: str, *, clear: bool) -> Counts:
+    """Kept patches by an expression over the columns of the patch table, in each split and in all."""
+    sums = ", ".join(f"count(*) FILTER (split = '{split}')" for split in SPLITS)
+    apart = "coalesce(contains_seasonal_snow, false) OR coalesce(contains_cloud_or_shadow, false)"
+    rows = duckdb.sql(
+        f"SELECT {key} AS key, {sums}, count(*) FROM read_parquet('{out}/patches.parquet/*.parquet') "  # noqa: S608
+        f"WHERE status = 'kept' AND NOT ({clear} AND ({apart})) GROUP BY key"
+    ).fetchall()
+    return {str(name): list(counts) for name, *counts in sorted(rows)}
+
+
+def _markdown(text: str, name: str = "class") -> Counts:
     header, rule, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
-    assert header == ["class", *SPLITS, "all"]
+    assert header == [name, *SPLITS, "all"]
     assert rule == ["---", *["---:"] * 4]
-    return {name: [int(cell.replace(",", "")) for cell in cells] for name, *cells in rows}
+    return {key: [int(cell.replace(",", "")) for cell in cells] for key, *cells in rows}
 
 
-def _csv(text: str) -> Counts:
+def _csv(text: str, name: str = "class") -> Counts:
     header, *rows = list(csv.reader(io.StringIO(text)))
-    assert header == ["class", *SPLITS, "all"]
-    return {name: list(map(int, cells)) for name, *cells in rows}
+    assert header == [name, *SPLITS, "all"]
+    return {key: list(map(int, cells)) for key, *cells in rows}
 
 
-def _latex(text: str) -> Counts:
+def _latex(text: str, name: str = "class") -> Counts:
     assert text.startswith("\\begin{tabular}{lrrrr}\n")
     assert text.endswith("\\end{tabular}\n")
     header, *rows = [line[2:-3].split(" & ") for line in text.splitlines() if line.endswith(" \\\\")]
-    assert header == ["Class", "Train", "Validation", "Test", "All"]
+    assert header == [name.capitalize(), "Train", "Validation", "Test", "All"]
     assert [line.strip() for line in text.splitlines() if "rule" in line] == ["\\toprule", "\\midrule", "\\bottomrule"]
-    return {name: list(map(int, cells)) for name, *cells in rows}
+    return {key: list(map(int, cells)) for key, *cells in rows}
 
 
-READERS: dict[str, Callable[[str], Counts]] = {"markdown": _markdown, "csv": _csv, "latex": _latex}
+READERS: dict[str, Callable[..., Counts]] = {"markdown": _markdown, "csv": _csv, "latex": _latex}
 
 
 @pytest.mark.parametrize("style", list(READERS))
@@ -113,6 +124,55 @@ def test_a_dataset_of_this_program(demo_run: Path, *, clear: bool) -> None:
     assert len(expected) > 5
     for style, reader in READERS.items():
         assert reader(_printed(demo_run, "--format", style, *["--clear"] * clear)) == expected
+
+
+KEYS = {
+    "date": "strftime(timezone('UTC', sensing_time), '%Y-%m-%d')",
+    "season": "season",
+    "labels": "len(labels)",
+}
+
+
+@pytest.mark.parametrize("by", list(KEYS))
+@pytest.mark.parametrize("clear", [False, True])
+def test_dates_seasons_and_numbers_of_labels(demo_run: Path, by: str, *, clear: bool) -> None:
+    expected = _counted_from_table(demo_run, KEYS[by], clear=clear)
+    assert len(expected) > 1
+    for style, reader in READERS.items():
+        printed = _printed(demo_run, "--by", by, "--format", style, *["--clear"] * clear)
+        assert reader(printed, by) == expected
+    numbers = [int(key) for key in reader(printed, by)] if by == "labels" else []
+    assert numbers == sorted(numbers)
+
+
+def test_numbers_of_labels_of_published_metadata(data_dir: Path) -> None:
+    files = [data_dir / "bigearthnet" / name for name in FILES]
+    sums = ", ".join(f"count(*) FILTER (split = '{split}')" for split in SPLITS)
+    rows = duckdb.sql(
+        f"SELECT len(labels) AS key, {sums}, count(*) FROM read_parquet({[*map(str, files)]}) GROUP BY key"  # noqa: S608
+    ).fetchall()
+    found = _csv(_printed(data_dir / "bigearthnet", "--by", "labels", "--format", "csv"), "labels")
+    assert list(found.items()) == [(str(key), list(counts)) for key, *counts in sorted(rows)]
+    assert sum(counts[-1] for counts in found.values()) == 549_488
+
+
+def test_several_datasets_are_added_up_by_date_too(demo_run: Path) -> None:
+    once, twice = (_csv(_printed(*[demo_run] * times, "--by", "date", "--format", "csv"), "date") for times in (1, 2))
+    assert twice == {date: [2 * count for count in counts] for date, counts in once.items()}
+
+
+@pytest.mark.parametrize("by", ["date", "season"])
+def test_metadata_files_have_no_dates(data_dir: Path, demo_run: Path, by: str) -> None:
+    for path in (demo_run / FILES[0], data_dir / "bigearthnet"):
+        message = _refused(path, "--by", by)
+        assert str(path) in message
+        assert "metadata files have no dates or seasons; give a dataset" in message
+
+
+def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:
+    (tmp_path / "patches.parquet").mkdir()
+    (tmp_path / "patches.parquet" / "T33UVP.parquet").write_bytes(b"PAR1 and no more")
+    assert "T33UVP.parquet" in _refused(tmp_path, "--by", "season")
 
 
 def test_a_dataset_without_patches_is_a_header(tmp_path: Path) -> None:

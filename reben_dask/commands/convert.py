@@ -12,6 +12,8 @@ from reben_dask.commands.base import Command
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from reben_dask.conversion.cubes import CubePlan
+    from reben_dask.conversion.pairing import Pairs
     from reben_dask.sources.published.trees import PublishedTree
 
 EPILOG = """
@@ -19,7 +21,8 @@ EPILOG = """
 Examples:
   reben convert --s2 BigEarthNet-S2 --s1 BigEarthNet-S1 \\
                 --maps Reference_Maps Encoded-BigEarthNet
-  reben convert --s2 BigEarthNet-S2 --maps Reference_Maps --zarr cubes.zarr
+  reben convert --s2 BigEarthNet-S2 --s1 BigEarthNet-S1 \\
+                --maps Reference_Maps --pairs metadata.parquet --zarr cubes.zarr
 """
 
 _FOLDER = click.Path(path_type=Path)
@@ -31,8 +34,14 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--maps", "--bigearthnet-reference-maps-dir", "maps", metavar="DIR", type=_FOLDER, help="Tree of reference maps."
 )
+@click.option("--zarr", "to_zarr", is_flag=True, help="Write a Zarr store, one group per tile.")
 @click.option(
-    "--zarr", "to_zarr", is_flag=True, help="Write a Zarr store, one group per tile; so far without Sentinel-1."
+    "--pairs",
+    multiple=True,
+    metavar="FILE",
+    type=_FOLDER,
+    help="Which Sentinel-1 patch goes where in the Zarr store: metadata.parquet, the folder that holds it, or a CSV "
+    "with the columns s2v1_name and s1_name; give the option once for each file.",
 )
 @click.option(
     "--workers",
@@ -48,24 +57,29 @@ def convert(**options: Any) -> None:
     """Convert the published GeoTIFF trees of BigEarthNet, version 1 or 2, to an LMDB or a Zarr store.
 
     Pixels are not changed. The LMDB has the keys and values that rico-hdl gives it, to the byte, and rico-hdl's options
-    are understood. In the Zarr store, patches that are not in the trees have the fill value (0; 999 in the reference
-    map).
+    are understood.
+
+    In the Zarr store, each tile of a Sentinel-2 product has a group with a node for each resolution, for the reference
+    map and for Sentinel-1, of these what is given. Patches that are not in the trees have the fill value: 0, 999 in the
+    reference map, NaN in Sentinel-1. Sentinel-1 patches go where their partners are, which --pairs has to tell; those
+    without a partner are left out. Without --s2 and --maps, each tile of a Sentinel-1 scene has a group.
 
     OUT must be new, for an LMDB on a local disk. It appears when it is complete. The same command goes on with a
     conversion that was interrupted; what there is of it stands in a hidden folder beside OUT.
     """
     out = _destination(options["out"], options["target_dir"]).absolute()
     _require_trees(options)
-    from reben_dask.job.processes import available_cores  # noqa: PLC0415
+    from reben_dask.conversion.processes import available_cores  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
 
     output = console()
     require_new(out)
+    pairs = _open_pairs(options["pairs"])
     trees = _find(output, {name: options[name] for name in ("s2", "s1", "maps") if options[name]})
     workers = options["workers"] or available_cores()
     if options["to_zarr"]:
-        _to_zarr(output, trees, out, workers)
+        _to_zarr(output, _plan(output, trees, workers, pairs), out, workers)
     else:
         _to_lmdb(output, trees, out, workers)
 
@@ -82,36 +96,56 @@ def _find(output: Console, roots: dict[str, Path]) -> list[PublishedTree]:
     return trees
 
 
+def _open_pairs(paths: tuple[Path, ...]) -> Pairs | None:
+    if not paths:
+        return None
+    from reben_dask.conversion.pairing import open_pairs  # noqa: PLC0415
+
+    return open_pairs(paths)
+
+
 def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, workers: int) -> None:
-    from reben_dask.job.convert import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
+    from reben_dask.conversion.lmdb import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
     from reben_dask.stores.building import building_folder, free_bytes  # noqa: PLC0415
 
     needed, free = lmdb_bytes(trees), free_bytes(out)
     if needed > free and not building_folder(out).exists():
-        output.print(
-            f"Note: {out.parent} has {free / 1e9:,.1f} GB free, and the LMDB will need {needed / 1e9:,.1f} GB.",
-            style="yellow",
-        )
+        _note(output, f"{out.parent} has {free / 1e9:,.1f} GB free, and the LMDB will need {needed / 1e9:,.1f} GB.")
     entries = sum(len(tree.patches) for tree in trees)
     with StageProgress(output, {"lmdb": entries}) as progress:
         convert_to_lmdb(trees, out, workers, lambda more: progress.advance("lmdb", more))
     output.print(f"{out}: {entries:,} entries", highlight=False)
 
 
-def _to_zarr(output: Console, trees: list[PublishedTree], out: Path, workers: int) -> None:
-    from reben_dask.job.convert_cubes import convert_to_cubes  # noqa: PLC0415
+def _plan(output: Console, trees: list[PublishedTree], workers: int, pairs: Pairs | None) -> CubePlan:
+    from reben_dask.conversion.cubes import plan_cubes  # noqa: PLC0415
+    from reben_dask.sources.published.trees import S1  # noqa: PLC0415
+
+    with output.status("Looking where the patches lie"):
+        plan = plan_cubes(trees, workers, pairs)
+    radar = sum(len(tree.patches) for tree in trees if tree.kind == S1)
+    for names, total, what in (
+        (plan.left_out.unnamed, radar, "Sentinel-1 patches are left out, as no pair names them"),
+        (plan.left_out.alone, radar, "Sentinel-1 patches are left out, as their partners are not in the trees"),
+        (plan.left_out.unpaired, plan.patches, "patches have no Sentinel-1 partner, and are NaN there"),
+    ):
+        if names:
+            _note(output, f"{len(names):,} of {total:,} {what}; such as {names[0]}.")
+    return plan
+
+
+def _to_zarr(output: Console, plan: CubePlan, out: Path, workers: int) -> None:
+    from reben_dask.conversion.cubes import convert_to_cubes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
 
-    with StageProgress(output, {"bands": 0}) as progress:
-        tiles = convert_to_cubes(
-            trees,
-            out,
-            workers,
-            begin=lambda patches: progress.begin("bands", patches),
-            advance=lambda more: progress.advance("bands", more),
-        )
+    with StageProgress(output, {"bands": plan.patches}) as progress:
+        tiles = convert_to_cubes(plan, out, workers, lambda more: progress.advance("bands", more))
     output.print(f"{out}: {tiles:,} tiles", highlight=False)
+
+
+def _note(output: Console, text: str) -> None:
+    output.print(f"Note: {text}", style="yellow", highlight=False)
 
 
 def _destination(argument: Path | None, option: Path | None) -> Path:
@@ -125,5 +159,13 @@ def _destination(argument: Path | None, option: Path | None) -> Path:
 def _require_trees(options: dict[str, Any]) -> None:
     if not (options["s2"] or options["s1"] or options["maps"]):
         raise click.UsageError("Give at least one tree: --s2, --s1 or --maps.")
-    if options["to_zarr"] and options["s1"]:
-        raise click.UsageError("--zarr does not write Sentinel-1 yet; leave --s1 out.")
+    needs_pairs = bool(options["to_zarr"] and options["s1"] and (options["s2"] or options["maps"]))
+    if needs_pairs and not options["pairs"]:
+        raise click.UsageError(
+            "Nothing says which Sentinel-1 patches go with which others in the Zarr store; add --pairs, with "
+            "metadata.parquet or a table of pairs."
+        )
+    if options["pairs"] and not needs_pairs:
+        raise click.UsageError(
+            "--pairs needs --zarr, --s1, and --s2 or --maps; elsewhere, Sentinel-1 patches go by their own names."
+        )

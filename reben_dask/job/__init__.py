@@ -1,1 +1,1 @@
-"""The job: one plan, one graph per batch of tiles, one output folder. The only room that knows all others."""
+"""The job: one plan, one graph per batch of tiles, one output folder. Where sources, patches and stores meet."""

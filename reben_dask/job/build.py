@@ -9,13 +9,15 @@ from time import perf_counter
 from typing import Any
 
 import pandas as pd
-from distributed import Client, Future, as_completed
+from distributed import Client
 
 from reben_dask.cluster import thread_count
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.job.graph import STAGES, batch_graph
 from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan
+from reben_dask.job.second_look import look_again
+from reben_dask.job.submit import Tasks
 from reben_dask.job.tally import add_up, total
 from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_job
 from reben_dask.job.window import batch_size, run_batches
@@ -24,7 +26,6 @@ from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.stores.comparison import COMPARISON
 from reben_dask.stores.cubes import consolidate_store, create_store
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_index
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
@@ -35,8 +36,10 @@ def stage_totals(plan: Plan) -> dict[str, int]:
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
     stages = {stage: counts[stage] for stage in STAGES}
+    choice = {"choice": len(plan.tiles)} if plan.looks_again else {}
     exports = {"geotiff": plan.candidates} if plan.exports else {}
-    return {"landcover": 2 * plan.landcover.polygons or 1, **stages, "metadata": 1, "lmdb": plan.candidates, **exports}
+    last = {"metadata": 1, "lmdb": plan.candidates, **exports}
+    return {"landcover": 2 * plan.landcover.polygons or 1, **stages, **choice, **last}
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,15 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
     Exception
         The error of the first task that fails, as it was raised on the worker.
     """
-    tasks = _Tasks(client, output.job)
+    tasks = Tasks(client, output.job)
     seconds: dict[str, float] = {}
     with _clock(seconds, "landcover"):
         landcover = _sorted_landcover(tasks, plan, output, progress)
     with _clock(seconds, "tiles"):
         tallies = _build_tiles(tasks, plan, landcover, output, progress)
+    if plan.looks_again:
+        with _clock(seconds, "choice"):
+            tallies = look_again(tasks, plan, output, progress)
     with _clock(seconds, "metadata"):
         parts = part_files(output.patches)
         tasks.run("metadata", write_metadata, parts, output.building, plan.nomenclature.classes)
@@ -100,35 +106,7 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
     return Built(tallies, seconds, differences)
 
 
-class _Tasks:
-    """Single tasks of one job; its id keeps their names apart from those of other jobs on the cluster."""
-
-    def __init__(self, client: Client, job: str) -> None:
-        self.client, self.job = client, job
-
-    def submit(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Future:
-        return self.client.submit(function, *args, **kwargs, key=f"{name}-{self.job}")
-
-    def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.submit(name, function, *args, **kwargs).result()
-
-    def wait(self, futures: Sequence[Future]) -> None:
-        """Wait for all of them; the error of the first that fails is raised as soon as it is known."""
-        for future in as_completed(futures):
-            future.result()
-
-    @contextmanager
-    def heard(self, stage: str, progress: StageProgress) -> Iterator[str]:
-        """A topic on which tasks tell how much of a stage they have done."""
-        topic = f"{stage}-{self.job}"
-        self.client.subscribe_topic(topic, lambda event: progress.advance(stage, event[1]))
-        try:
-            yield topic
-        finally:
-            self.client.unsubscribe_topic(topic)
-
-
-def _sorted_landcover(tasks: _Tasks, plan: Plan, output: Output, progress: StageProgress) -> SortedMap:
+def _sorted_landcover(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress) -> SortedMap:
     """The map as it was given, if that is sorted, or a sorted copy, if there is one; else one is made."""
     if isinstance(plan.landcover, SortedMap):
         landcover = plan.landcover
@@ -143,7 +121,7 @@ def _sorted_landcover(tasks: _Tasks, plan: Plan, output: Output, progress: Stage
 
 
 def _build_tiles(
-    tasks: _Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress
+    tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress
 ) -> pd.DataFrame:
     create_store(output.cubes, {"recipe": plan.recipe.name, "classes": list(plan.nomenclature.classes)})
 
@@ -155,7 +133,7 @@ def _build_tiles(
     return add_up(run_batches(tasks.client, plan.tiles, build, size, progress.advance))
 
 
-def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
+def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
     status = tallies[tallies["measure"] == "status"]
     kept = status[status["key"] == KEPT].set_index("tile")["patches"]
     counts = [(part, int(kept.get(part.stem, 0))) for part in part_files(output.patches)]
@@ -174,21 +152,24 @@ def _export_lmdb(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFram
         write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)
 
 
-def _export_geotiff(tasks: _Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
-    trees = (S2_TREE, MAP_TREE, *((S1_TREE,) if plan.partners else ()))
+def _export_geotiff(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
+    layout = plan.layout
     parts, scratch = part_files(output.patches), output.building / "parts"
-    progress.begin("geotiff", total(tallies, "status").get(KEPT, 0) * len(trees) * len(plan.exports))
+    folders = total(tallies, "status").get(KEPT, 0) * layout.folders_per_patch
+    progress.begin("geotiff", folders * len(plan.exports))
     with tasks.heard("geotiff", progress) as topic:
         formats = {"geotiff": (export_tile_tree, output.building), "geotiff-archives": (export_tile_archive, scratch)}
         chosen = [(name, *formats[name], part) for name in plan.exports for part in parts]
         tasks.wait(
             [
-                tasks.submit(f"{name}-{part.stem}", export, folder, trees, part, output.cubes, topic)
+                tasks.submit(f"{name}-{part.stem}", export, folder, layout.trees, part, output.cubes, topic)
                 for name, export, folder, part in chosen
             ]
         )
     if "geotiff-archives" in plan.exports:
-        tasks.run("join-archives", join_archives, output.building, trees, scratch)
+        tasks.run("join-archives", join_archives, output.building, layout.trees, scratch)
+    if layout.tables:
+        tasks.run("tree-tables", layout.write_tables, parts, output.building)
     progress.finish("geotiff")
 
 

@@ -13,17 +13,18 @@ from distributed import get_worker
 
 from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX, join_parts, write_parts
 from reben_dask.stores.geotiff_export import patch_folders, write_tree
+from reben_dask.stores.trees import Tree
 
 
-def export_tile_tree(root: Path, trees: Sequence[str], part: Path, store: Path, topic: str) -> None:
+def export_tile_tree(root: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
     """Write the loose files of one tile.
 
     Parameters
     ----------
     root : Path
         Folder in which the trees are, such as that of the dataset.
-    trees : sequence of str
-        Names of the trees to write; each has its folder, even if the tile has no patch in it.
+    trees : sequence of Tree
+        The trees to write; each has its folder, even if the tile has no patch in it.
     part : Path
         The tile's part file of the patch table.
     store : Path
@@ -33,11 +34,11 @@ def export_tile_tree(root: Path, trees: Sequence[str], part: Path, store: Path, 
     """
     advance = _teller(topic)
     for tree in trees:
-        (root / tree).mkdir(parents=True, exist_ok=True)
+        (root / tree.name).mkdir(parents=True, exist_ok=True)
         write_tree(patch_folders(store, part, tree), root, advance)
 
 
-def export_tile_archive(parts: Path, trees: Sequence[str], part: Path, store: Path, topic: str) -> None:
+def export_tile_archive(parts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
     """Write one tile's parts of the archives.
 
     Parameters
@@ -52,7 +53,7 @@ def export_tile_archive(parts: Path, trees: Sequence[str], part: Path, store: Pa
         write_parts(patch_folders(store, part, tree), parts, part.stem, advance)
 
 
-def join_archives(root: Path, trees: Sequence[str], parts: Path) -> list[Path]:
+def join_archives(root: Path, trees: Sequence[Tree], parts: Path) -> list[Path]:
     """Join the parts of all tiles to the archives ``<tree>.tar.zst``, and delete them.
 
     One tree follows the other, so that no more than the parts of one are on disk twice.
@@ -61,8 +62,8 @@ def join_archives(root: Path, trees: Sequence[str], parts: Path) -> list[Path]:
     ----------
     root : Path
         Folder of the archives, which are not there yet.
-    trees : sequence of str
-        Names of the trees; each has its archive, even if it is empty.
+    trees : sequence of Tree
+        The trees; each has its archive, even if it is empty.
     parts : Path
         Folder of the parts.
 
@@ -71,12 +72,13 @@ def join_archives(root: Path, trees: Sequence[str], parts: Path) -> list[Path]:
     list of Path
         The archives.
     """
-    archives = [root / f"{tree}{ARCHIVE_SUFFIX}" for tree in trees]
-    for tree, archive in zip(trees, archives, strict=True):
+    names = [tree.name for tree in trees]
+    archives = [root / f"{name}{ARCHIVE_SUFFIX}" for name in names]
+    for name, archive in zip(names, archives, strict=True):
         # An attempt that was interrupted may have deleted some parts already, after it had finished the archive.
         if not archive.exists():
-            join_parts(parts, tree, archive)
-        shutil.rmtree(parts / tree, ignore_errors=True)
+            join_parts(parts, name, archive)
+        shutil.rmtree(parts / name, ignore_errors=True)
     return archives
 
 

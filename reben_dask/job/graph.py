@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask_geopandas
@@ -15,16 +15,25 @@ from dask import delayed
 from dask.delayed import Delayed
 
 from reben_dask.job.plan import Plan
-from reben_dask.job.published import published_columns
 from reben_dask.job.sentinel1 import pair_tile
 from reben_dask.job.tally import EMPTY_TALLY, tally
-from reben_dask.job.tasks import ingest_band, label_tile, make_cube, observe_sky
+from reben_dask.job.tasks import (
+    LabelRule,
+    attribute_column,
+    ingest_band,
+    label_tile,
+    make_cube,
+    observe_countries,
+    observe_published,
+    observe_sky,
+)
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.join import partitions_of_tiles
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.sky import SkyRule, sky_columns
+from reben_dask.sources.attributes import read_attribute
 from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
@@ -78,21 +87,25 @@ def batch_graph(
         share names.
     """
     observed = _Observations(plan, landcover, cubes, job)
-    overlaps = partitions_of_tiles(landcover.frame, [plan.grid(tile) for tile in tiles])
+    overlaps = partitions_of_tiles(landcover.frame, [plan.grids(tile)[0] for tile in tiles])
     for tile, partitions in zip(tiles, overlaps, strict=True):
         observed.add(tile, [landcover.parts[number] for number in partitions])
     patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
     patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
     patches = with_columns(patches, observed.sky, sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
     if observed.published:
-        patches = with_columns(patches, observed.published, published_columns(plan.published, "", "", _NO_PATCHES))
+        none_published = observe_published(plan.published, "", "", [_NO_PATCHES])
+        patches = with_columns(patches, observed.published, none_published)
     if observed.partners:
         patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
-    no_labels = label_columns(np.zeros((0, 0), np.uint16), _NO_PATCHES, plan.nomenclature)
+    no_labels = label_columns(np.zeros((0, 0), np.uint16), _NO_PATCHES, *observed.label_rule)
     patches = with_columns(patches, observed.labels, no_labels)
     patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
+    for name, columns in observed.attributes.items():
+        patches = with_columns(patches, columns, attribute_column(name, [_NO_PATCHES], None))
     patches = with_decision(patches, plan.recipe, pairs_only=plan.pairs_only)
-    written = patches.map_partitions(_write_and_tally, table, plan.nomenclature.classes, meta=EMPTY_TALLY)
+    shape = TableShape(table, plan.nomenclature.classes, plan.extra_columns)
+    written = patches.map_partitions(_write_and_tally, shape, meta=EMPTY_TALLY)
     stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
     return BatchGraph(patches, stages)
 
@@ -103,6 +116,7 @@ class _Observations:
     def __init__(self, plan: Plan, landcover: SortedMap, cubes: Path, job: str) -> None:
         sky = plan.recipe.sky
         self.rule = SkyRule(sky.snow, sky.cloud, sky.shadow, sky.flag_from)
+        self.label_rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
         self.bands: list[Delayed] = []
         self.maps: list[Delayed] = []
         self.nodata: list[Delayed] = []
@@ -112,6 +126,11 @@ class _Observations:
         self.published: list[Delayed] = []
         self.partners: list[Delayed] = []
         self._plan, self._crs, self._cubes, self._job = plan, landcover.crs, cubes, job
+        self.attributes: dict[str, list[Delayed]] = {name: [] for name in plan.recipe.attributes}
+        self._layers = {
+            name: self._task(read_attribute, f"layer-{name}", path, plan.recipe.attributes[name].column)
+            for name, path in plan.layers.items()
+        }
         self._polygons = None
         if plan.countries:
             self._polygons = self._task(read_countries, "countries", plan.countries, plan.recipe.countries)
@@ -122,27 +141,30 @@ class _Observations:
             self._observe(tile, parts)
         else:
             self._leave_out(tile)
-        grid, published = self._plan.grid(tile), self._plan.published
-        self.countries.append(self._task(country_column, f"country-{tile.name}", grid, self._polygons))
+        grids, published = self._plan.grids(tile), self._plan.published
+        self.countries.append(self._task(observe_countries, f"country-{tile.name}", grids, self._polygons))
+        for name, columns in self.attributes.items():
+            of_layer = (name, grids, self._layers.get(name))
+            columns.append(self._task(attribute_column, f"{name}-{tile.name}", *of_layer))
         if published:
-            names = (tile.name, tile.mgrs)
-            self.published.append(self._task(published_columns, f"published-{tile.name}", published, *names, grid))
+            place = (published, tile.name, tile.mgrs, grids)
+            self.published.append(self._task(observe_published, f"published-{tile.name}", *place))
 
     def _observe(self, tile: Tile, parts: list[Path]) -> None:
         plan, name = self._plan, tile.name
-        cube = self._task(make_cube, f"cube-{name}", self._cubes, plan.layout(tile))
+        cube = self._task(make_cube, f"cube-{name}", self._cubes, plan.layouts(tile))
         harmonized = plan.recipe.harmonize
         counts = []
         for band in plan.recipe.bands:
             arguments = (tile, band, self._cubes, cube)
             with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
                 counts.append(self._task(ingest_band, f"band-{band}-{name}", *arguments, harmonized=harmonized))
-        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, plan.nomenclature, parts, self._crs)
+        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, self.label_rule, parts, self._crs)
         self.bands += counts
         self.maps.append(labels)
         self.labels.append(labels)
         self.nodata.append(self._task(combine_nodata, f"validity-{name}", counts))
-        self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grid(tile), self.rule))
+        self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grids(tile), self.rule))
         if plan.partners:
             self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, plan.partners))
 
@@ -151,11 +173,11 @@ class _Observations:
         for stage, where, columns in (
             ("validity", self.nodata, ["nodata"]),
             ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction"]),
+            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.extra_labels]),
         ):
-            where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.grid(tile).size, columns))
+            where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
         if self._plan.partners:
-            nobody = self._task(unobserved, f"sentinel1-{tile.name}", self._plan.grid(tile).size, ["s1_name"])
+            nobody = self._task(unobserved, f"sentinel1-{tile.name}", self._plan.size(tile), ["s1_name"])
             self.partners.append(nobody)
 
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
@@ -168,6 +190,14 @@ def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame({name: [None] * patches for name in columns}, dtype=object)
 
 
-def _write_and_tally(patches: Any, table: Path, classes: tuple[str, ...]) -> pd.DataFrame:
-    write_part(patches, table, classes)
+class TableShape(NamedTuple):
+    """The patch table under construction: its folder, the class names, and the columns that the recipe adds."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def _write_and_tally(patches: Any, table: TableShape) -> pd.DataFrame:
+    write_part(patches, *table)
     return tally(patches)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import psutil
 
-from reben_dask.errors import OutputError
+from reben_dask.errors import OutputError, RecipeError
 from reben_dask.job.record import RECORD_FILE
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
-
-EXPORTS = tuple(f"{tree}{suffix}" for tree in (S2_TREE, S1_TREE, MAP_TREE) for suffix in ("", ARCHIVE_SUFFIX))
-"""What a job makes only if it is asked for."""
 
 _BUILDING = ".building-"
 _LOCK = ".lock"
@@ -37,10 +35,13 @@ class Output:
         The folder that the user asked for, absolute.
     job : str
         Unique to this job, so that tasks of an earlier one that still run somewhere cannot write into this one.
+    exports : tuple of str
+        Names of what this job makes because it is asked for; see :meth:`with_exports`.
     """
 
     root: Path
     job: str = field(default_factory=lambda: uuid4().hex[:12])
+    exports: tuple[str, ...] = ()
 
     @property
     def building(self) -> Path:
@@ -93,12 +94,28 @@ class Output:
                 f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
                 "or --overwrite to replace the dataset in it once the new one is complete."
             )
-        foreign = [name for name in found if name in (*ARTEFACTS, *EXPORTS)]
-        if foreign and not (self.root / "run" / RECORD_FILE).is_file():
-            raise OutputError(
-                f"{self.root / foreign[0]} is in the way, and is not part of a dataset of this program "
-                f"(there is no run/{RECORD_FILE}); move it, or give a new folder."
+        if foreign := [name for name in found if name in ARTEFACTS]:
+            self._require_own(foreign[0])
+
+    def with_exports(self, names: Sequence[str]) -> Self:
+        """The same output with what this job makes besides.
+
+        Raises
+        ------
+        RecipeError
+            If one of the names is that of something that every job makes.
+        OutputError
+            If something of that name is in the way, and was not made by this program.
+        """
+        if clash := [name for name in names if name in ARTEFACTS]:
+            raise RecipeError(
+                f"The exported folder {clash[0]!r} would take the place of a part of the dataset; "
+                "call the season that it is for something else."
             )
+        for name in names:
+            if (self.root / name).exists():
+                self._require_own(name)
+        return replace(self, exports=tuple(names))
 
     def begin(self) -> None:
         """Own the folder, one job at a time, and clear what jobs that did not finish have left.
@@ -126,14 +143,20 @@ class Output:
         """Put the finished artefacts in their places; those of an earlier job are deleted when all are there."""
         old = self.building / "old"
         old.mkdir()
-        for name in (*EXPORTS, *ARTEFACTS):
+        for name in dict.fromkeys((*self.exports, *_exports_of(self.root), *ARTEFACTS)):
             if (self.root / name).exists() or (self.root / name).is_symlink():
                 (self.root / name).rename(old / name)
-        exported = [name for name in EXPORTS if (self.building / name).exists()]
-        for name in (*exported, *ARTEFACTS):
+        for name in (*self.exports, *ARTEFACTS):
             (self.building / name).rename(self.root / name)
         shutil.rmtree(self.building)
         self.release()
+
+    def _require_own(self, name: str) -> None:
+        if not (self.root / "run" / RECORD_FILE).is_file():
+            raise OutputError(
+                f"{self.root / name} is in the way, and is not part of a dataset of this program "
+                f"(there is no run/{RECORD_FILE}); move it, or give a new folder."
+            )
 
     @property
     def _lock(self) -> Path:
@@ -158,6 +181,15 @@ class Output:
                 f"Another job is writing to {self.root} (host, process and job: {owner}); wait for it, or give another "
                 f"folder. If it is gone, delete {self._lock}."
             ) from None
+
+
+def _exports_of(root: Path) -> list[str]:
+    """Names of what was exported with the dataset that is in a folder, as its record has them."""
+    try:
+        names = list(json.loads((root / "run" / RECORD_FILE).read_text(encoding="utf-8"))["exports"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and Path(name).name == name and name[:1] not in ("", ".")]
 
 
 def _is_ours_unfinished(name: str) -> bool:

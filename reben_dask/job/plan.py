@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Partners
 from reben_dask.patches.candidates import Scene
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName, tile_names
 from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.recipes import Recipe
+from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.landcover import LandcoverMap, SortedMap
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
-from reben_dask.stores.cube_layout import CubeLayout
+from reben_dask.stores.cube_layout import CubeLayout, group_of
+from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
 from reben_dask.stores.lmdb_values import value_size
+from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
 
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
 
-TIFF_BYTES_PER_PATCH = 8_000
-"""Headers of twelve bands, a compressed map and the folders of a patch, measured."""
+TIFF_BYTES_PER_PATCH = 20_000
+"""Headers, the map, documents and folders of a patch: 8,000 measured where the map is compressed, 18,000 where not."""
 
 ARCHIVE_RATIO = 0.8
 """Size of the archives relative to loose files, measured."""
@@ -54,6 +60,8 @@ class Plan:
         The map, as published or sorted already.
     countries : str or None
         File of country polygons.
+    layers : mapping of str to str
+        Files of polygons by attribute.
     lmdb_shards : int or None
         Number of LMDB environments; ``None`` for a single one.
     published : Published
@@ -71,29 +79,41 @@ class Plan:
     tiles: tuple[Tile, ...]
     landcover: LandcoverMap | SortedMap
     countries: str | None
+    layers: Mapping[str, str]
     lmdb_shards: int | None
     published: Published = field(default_factory=Published)
     partners: Partners | None = None
     exports: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def grid(self, tile: Tile) -> PatchGrid:
-        """Patch grid of a tile."""
+    def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
+        """Patch grids of a tile."""
         height, width = (pixels * 10 for pixels in tile.shape_yx[10])
-        return PatchGrid(tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
+        place = (tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
+        return tuple(PatchGrid(*place, offset) for offset in self.recipe.grid_offsets_m)
+
+    def size(self, tile: Tile) -> int:
+        """Patches of a tile."""
+        return sum(grid.size for grid in self.grids(tile))
+
+    @cached_property
+    def tile_names(self) -> dict[str, TileName]:
+        """What each tile gives to the names of its patches."""
+        return tile_names([tile.name for tile in self.tiles])
 
     def scene(self, tile: Tile) -> Scene:
         """What the patches of a tile inherit from it."""
         failed = tile.failed_quality(self.recipe.quality_indicators)
-        return Scene(tile.name, tile.sensing_time, self.grid(tile), ", ".join(failed) or None)
+        return Scene(self.tile_names[tile.name], tile.sensing_time, self.grids(tile), ", ".join(failed) or None)
 
-    def layout(self, tile: Tile) -> CubeLayout:
-        """What the tile's group of the Zarr store holds."""
+    def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
+        """What the tile's group of the Zarr store holds, and those of its further grids."""
         bands: dict[int, tuple[str, ...]] = {}
         for band in sorted(self.recipe.bands):
             resolution = BAND_RESOLUTION_M[band]
             bands[resolution] = (*bands.get(resolution, ()), band)
-        attributes = {
+        attributes: dict[str, Any] = {
+            "product": tile.product,
             "mgrs": tile.mgrs,
             "sensing_time": tile.sensing_time.isoformat(),
             "processing_baseline": tile.baseline,
@@ -101,8 +121,57 @@ class Plan:
             "quality_indicators": tile.quality,
             "harmonized": self.recipe.harmonize,
         }
+        if self.partners and (scenes := self.partners.scene_names(tile, self.grids(tile)[0])):
+            attributes["sentinel1_scenes"] = scenes
         polarisations = POLARISATIONS if self.partners else ()
-        return CubeLayout(tile.name, self.grid(tile), dict(sorted(bands.items())), attributes, polarisations)
+        shared = (dict(sorted(bands.items())), attributes, polarisations)
+        return tuple(
+            CubeLayout(group_of(tile.name, number), grid, *shared)
+            for number, grid in enumerate(self.grids(tile), start=1)
+        )
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether something is decided about the patches that no tile can decide alone."""
+        return self.recipe.images is not None or isinstance(self.recipe.split, StratifiedSplit)
+
+    @property
+    def extra_labels(self) -> tuple[str, ...]:
+        """Columns of labels besides the first, one for each further threshold of region size."""
+        return tuple(f"labels_{name}" for name in list(self.recipe.region_thresholds_px)[1:])
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns that the recipe adds to the patch table."""
+        splits = (f"split_{name}" for name in self.recipe.more_splits)
+        return (*self.extra_labels, *splits, *self.recipe.attributes)
+
+    @cached_property
+    def layout(self) -> TreeLayout:
+        """Folders and files of an export to GeoTIFF.
+
+        Raises
+        ------
+        RecipeError
+            If the recipe's dataset cannot be laid out so.
+        """
+        recipe = self.recipe
+        contents = Contents(
+            nomenclature=self.nomenclature,
+            bands=recipe.bands,
+            seasons=recipe.all_seasons,
+            labels=("labels", *self.extra_labels),
+            attributes={name: attribute.column for name, attribute in recipe.attributes.items()},
+            has_sentinel1=self.partners is not None,
+        )
+        return LAYOUTS[recipe.tree](contents)
+
+    @property
+    def export_names(self) -> tuple[str, ...]:
+        """Names of the exported files and folders in the dataset's folder."""
+        suffixes = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
+        trees = [f"{tree.name}{suffixes[form]}" for form in self.exports for tree in self.layout.trees]
+        return (*trees, *self.layout.tables) if self.exports else ()
 
     @property
     def pairs_only(self) -> bool:
@@ -121,7 +190,7 @@ class Plan:
     @cached_property
     def candidates(self) -> int:
         """Patches of all tiles."""
-        return sum(self.grid(tile).size for tile in self.tiles)
+        return sum(self.size(tile) for tile in self.tiles)
 
     @property
     def tasks(self) -> int:
@@ -132,14 +201,14 @@ class Plan:
     @property
     def cube_bytes(self) -> int:
         """Expected size of the Zarr store; backscatter hardly compresses."""
-        patches = sum(self.grid(tile).size for tile in self.usable)
+        patches = sum(self.size(tile) for tile in self.usable)
         return int(patches * (CUBE_RATIO * self._pixels * 2 + self._radar_bytes))
 
     @property
     def lmdb_bytes(self) -> int:
         """Size of the LMDB if every patch is kept."""
         size = value_size(self._pixels, len(self.recipe.bands)) + value_size(self._map_pixels, 1) + self._radar_bytes
-        return sum(self.grid(tile).size for tile in self.usable) * size
+        return sum(self.size(tile) for tile in self.usable) * size
 
     @property
     def export_bytes(self) -> int:
@@ -147,7 +216,7 @@ class Plan:
         loose = 2 * self._pixels + TIFF_BYTES_PER_PATCH + self._radar_bytes
         archived = int(2 * ARCHIVE_RATIO * loose)
         sizes = {"geotiff": loose, "geotiff-archives": archived}
-        return sum(self.grid(tile).size for tile in self.usable) * sum(sizes[name] for name in self.exports)
+        return sum(self.size(tile) for tile in self.usable) * sum(sizes[name] for name in self.exports)
 
     @property
     def table_bytes(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import shapely
 
@@ -15,8 +16,11 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
 from reben_dask.patches.join import search_areas
+from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import Recipe
+from reben_dask.sources.attributes import require_attribute
 from reben_dask.sources.countries import missing_countries
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
 from reben_dask.sources.sentinel2 import SCENE_CLASSIFICATION, Tile, find_products, open_tile
@@ -30,6 +34,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     landcover: str,
     recipe: Recipe,
     countries: str | None = None,
+    layers: Mapping[str, str] = MappingProxyType({}),
     code_column: str | None = None,
     lmdb_shards: int | None = None,
     sentinel1: Sentinel1Inputs = NO_SENTINEL1,
@@ -48,6 +53,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         What to build.
     countries : str, optional
         Vector file of country polygons.
+    layers : mapping of str to str, optional
+        Files of polygons for the attributes of the recipe.
     code_column : str, optional
         Column of the map with the class codes.
     lmdb_shards : int, optional
@@ -72,19 +79,36 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         tiles=tiles,
         landcover=_open_landcover(_absolute(landcover), code_column),
         countries=_absolute(countries) if countries else None,
+        layers={name: _absolute(path) for name, path in layers.items()},
         lmdb_shards=lmdb_shards,
         published=require_published(published),
         exports=tuple(dict.fromkeys(exports)),
         partners=open_partners(sentinel1, published, recipe.sentinel1.max_days),
     )
+    _require_layers(plan)
+    if published.metadata and recipe.patch_name != V2_NAME:
+        raise InputError(
+            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
+            "leave --published out, or change patch_name."
+        )
     if isinstance(plan.landcover, SortedMap):
         plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
-        if not plan.grid(tile).size:
+        if not plan.size(tile):
             raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
     for tile in plan.usable:
         tile.require(recipe.bands)
-    return replace(plan, warnings=tuple(_warnings(plan)))
+    exported = _export_warnings(plan) if plan.exports else []
+    return replace(plan, warnings=(*_warnings(plan), *exported))
+
+
+def _require_layers(plan: Plan) -> None:
+    known = plan.recipe.attributes
+    for name, path in plan.layers.items():
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise InputError(f"The recipe {plan.recipe.name} has no attribute {name!r} for the layer {path}; {has}.")
+        require_attribute(path, known[name].column)
 
 
 def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | SortedMap:
@@ -117,8 +141,32 @@ def _warnings(plan: Plan) -> list[str]:
     found += [
         f"{tile.name} lies outside the land-cover map; its patches will have no labels." for tile in _beyond_map(plan)
     ]
+    found += [
+        f"Patches of {name.name} are named {name.product}…: another tile has its product's name and time."
+        for name in plan.tile_names.values()
+        if "{product}" in plan.recipe.patch_name and name.product.endswith(f"_T{name.mgrs}")
+    ]
+    found += [
+        f"The attribute {name} stays empty: no layer is given (--join {name}=FILE)."
+        for name in plan.recipe.attributes
+        if name not in plan.layers
+    ]
     if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
         found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
+    return found
+
+
+def _export_warnings(plan: Plan) -> list[str]:
+    tree, layout = plan.recipe.tree, plan.layout
+    found = []
+    if plan.partners and not layout.has_sentinel1:
+        found.append(f"The tree {tree} has no place for Sentinel-1, which is in the cubes and in the LMDB only.")
+    if layout.is_by_season and plan.recipe.images is None:
+        found += [
+            f"Patches of {tile.name} are in no folder of the tree {tree}: their month is in no season."
+            for tile in plan.usable
+            if season_of(tile.sensing_time, plan.recipe.seasons) is None
+        ]
     return found
 
 
@@ -126,6 +174,6 @@ def _beyond_map(plan: Plan) -> list[Tile]:
     """Tiles that no polygon can reach."""
     if plan.landcover.bounds is None or not plan.usable:
         return []
-    areas = search_areas([plan.grid(tile) for tile in plan.usable], plan.landcover.crs)
+    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], plan.landcover.crs)
     beyond = ~shapely.intersects(areas, shapely.box(*plan.landcover.bounds))
     return [tile for tile, is_beyond in zip(plan.usable, beyond, strict=True) if is_beyond]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reben_dask.errors import InputError
 from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.names import patch_ids
+from reben_dask.patches.names import V2_NAME, TileName, patch_ids
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
 from reben_dask.sources.published.pairs import has_v1_names, pairs_of_tile, require_pairs
@@ -75,7 +75,7 @@ def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGri
     mgrs : str
         Its MGRS tile.
     grid : PatchGrid
-        Its patches.
+        Its patches; of a grid that is shifted, none were published.
 
     Returns
     -------
@@ -93,15 +93,15 @@ def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGri
 def _from_metadata(published: Published, tile: str, grid: PatchGrid) -> pd.DataFrame:
     names = ["patch_id", "s1_name", "s2v1_name", SNOW, CLOUD]
     rows = read_metadata(published.metadata, names, tile).drop_duplicates("patch_id").set_index("patch_id")
-    x, y = grid.indices_xy()
-    found = rows.reindex(patch_ids(tile, x.tolist(), y.tolist(), grid.digits))
+    names_here = patch_ids(V2_NAME, TileName(tile, ""), grid)
+    found = rows.reindex(names_here if not grid.offset_m else [None] * grid.size)
     columns = {name: found[name].astype("str") for name in ("s1_name", "s2v1_name")}
     flags = {flag: found[flag].eq(True) for flag in (SNOW, CLOUD)}
     return pd.DataFrame({**columns, "is_published": found.index.isin(rows.index), **flags}).reset_index(drop=True)
 
 
 def _from_pairs(published: Published, tile: str, mgrs: str, grid: PatchGrid) -> pd.DataFrame:
-    if published.pairs is None or not grid.size:
+    if published.pairs is None or not grid.size or grid.offset_m:
         nothing = pd.Series(np.full(grid.size, None, object), dtype="str")
         return pd.DataFrame({"s1_name": nothing, "s2v1_name": nothing})
     pairs = pairs_of_tile(published.pairs, tile, mgrs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -53,6 +53,9 @@ class Partners(Protocol):
     def describe(self) -> str:
         """What the user is told of it."""
 
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
+        """Full names of the scenes that a tile's partners may be cut from, as far as they are known."""
+
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """For each run of patch rows the backscatter and the names; NaN and ``None`` where there is no partner."""
 
@@ -81,14 +84,18 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
     return PublishedPartners(open_patch_tree(inputs.patches), names)
 
 
-def pair_tile(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
-    """Find the partners of a tile's patches and write them to its cube.
+def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
+    """Find the partners of a tile's patches and write them to its cubes.
 
     Returns
     -------
     DataFrame
-        ``s1_name`` of each patch in name order; null without a partner.
+        ``s1_name`` of each patch, grid after grid; null without a partner.
     """
+    return pd.concat([_pair_grid(tile, store, layout, partners) for layout in layouts], ignore_index=True)
+
+
+def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
     grid, rows = layout.grid, radar_strips(layout.grid)
     found = []
     for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
@@ -115,6 +122,10 @@ class PublishedPartners:
     def describe(self) -> str:
         """See :class:`Partners`."""
         return f"published patches in {self.tree.root}"
+
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:  # noqa: ARG002 - see Partners
+        """See :class:`Partners`; published patches are known by what their names have of them."""
+        return []
 
     def names(self, tile: Tile, grid: PatchGrid) -> Names:
         """Name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` where none is named."""
@@ -156,6 +167,10 @@ class ScenePartners:
         """See :class:`Partners`."""
         return f"{len(self.scenes):,} scenes, at most {self.max_days:g} days apart"
 
+    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
+        """See :class:`Partners`."""
+        return [scene.name for scene in self.near(tile, grid)]
+
     def near(self, tile: Tile, grid: PatchGrid) -> list[RadarScene]:
         """Scenes that may serve a tile, the closest in time first."""
         area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
@@ -166,13 +181,14 @@ class ScenePartners:
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """See :class:`Partners`."""
         scenes, side = self.near(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        left, _, _, top = grid.covered_bounds()
         for run in rows:
             shape = len(run) * side, grid.shape_yx.x * side
             db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
             for scene in scenes:
                 if (names != None).all():  # noqa: E711 - asked of each element
                     break
-                warped = warp_scene(scene, grid.epsg, grid.ulx, grid.uly - run.start * grid.patch_m, shape)
+                warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
                 _fill(db, names, warped, side, f"{scene.short_name}_{tile.mgrs}", run.start)
             yield db, names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,6 +12,7 @@ from dask.utils import format_bytes
 from distributed import performance_report
 
 from reben_dask.cluster import ClusterOptions, connect, explain_lost_workers, require_memory
+from reben_dask.errors import InputError
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan
@@ -44,12 +45,23 @@ def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
     metadata = {file.resolve(): file for file in given}.values()
     files = {name: options.pop(option, None) for name, option in _FILES.items()}
     sentinel1 = Sentinel1Inputs(patches=options.pop("s1", None), scenes=options.pop("s1_scenes", None))
+    layers = _layers(options.pop("layers", ()))
     return {
         **options,
         "recipe": load_recipe(options["recipe"]),
+        "layers": layers,
         "sentinel1": sentinel1,
         "published": Published(tuple(metadata), **{name: file and file.absolute() for name, file in files.items()}),
     }
+
+
+def _layers(given: Sequence[str]) -> dict[str, str]:
+    """Files by attribute, from NAME=FILE."""
+    pairs = [layer.partition("=") for layer in given]
+    for name, _, file in pairs:
+        if not (name and file):
+            raise InputError(f"--join {name!r} is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
+    return {name: file for name, _, file in pairs}
 
 
 def run_job(
@@ -80,6 +92,7 @@ def run_job(
     output = Output(Path(chosen.pop("out")).absolute())
     output.check(overwrite=overwrite)
     plan = make_plan(**_plan_inputs(chosen))
+    output = output.with_exports(plan.export_names)
     show_plan(terminal, plan, output, options.describe())
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)

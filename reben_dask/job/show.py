@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reben_dask.job.output import EXPORTS, Output
+from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
-from reben_dask.patches.decision import KEPT, NO_SENTINEL1, NOT_PUBLISHED, REASONS
+from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
 from reben_dask.patches.splits import SPLITS
+from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 
 _TILES_SHOWN = 12
@@ -47,8 +48,8 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     left_out = len(plan.tiles) - len(plan.usable)
     yield "Tiles", f"{len(plan.tiles):,}" + f", {left_out} of them left out" * bool(left_out)
     for tile in plan.tiles[:_TILES_SHOWN]:
-        size = plan.grid(tile).shape_yx
-        yield "", f"{tile.name}  {size.x} x {size.y} patches"
+        grids = " + ".join(f"{grid.shape_yx.x} x {grid.shape_yx.y}" for grid in plan.grids(tile))
+        yield "", f"{tile.name}  {grids} patches"
     if len(plan.tiles) > _TILES_SHOWN:
         yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
     yield "Patches", f"{plan.candidates:,} candidates of {plan.recipe.patch_size_m:,} m"
@@ -80,11 +81,15 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     console.print(_funnel(plan, tallies))
     if total(tallies, "status").get(KEPT):
         console.print(_classes(tallies))
+        for split in SPLITS:
+            if not total(tallies, "split").get(split):
+                show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
         console.print("No patch was kept; the reasons above say why.", style="yellow")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
-    exports = {name: "the published tree of GeoTIFFs" for name in EXPORTS if (output.root / name).exists()}
-    for name, what in {**_MADE, **exports}.items():
+    exports = dict.fromkeys(output.exports, "the published tree of GeoTIFFs")
+    tables = dict.fromkeys(plan.layout.tables if exports else (), "a table that belongs to it")
+    for name, what in {**_MADE, **exports, **tables}.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 
 
@@ -105,12 +110,23 @@ def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataF
     console.print(f"Each difference is a row of {file}.", highlight=False)
 
 
+def _remedy(plan: Plan) -> str:
+    rule = plan.recipe.split
+    if isinstance(rule, StratifiedSplit):
+        return f"the area has few blocks of {rule.block_m:,.0f} m, make split.block_m of the recipe smaller"
+    return "the area is small, or choose another split in the recipe"
+
+
 def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     status, reasons, apart = (total(tallies, measure) for measure in ("status", "reason", "apart"))
     splits = total(tallies, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
-    asked = {NOT_PUBLISHED: bool(plan.published.metadata), NO_SENTINEL1: plan.pairs_only}
+    asked = {
+        **dict.fromkeys((NO_SEASON, SNOW_OR_CLOUD, NOT_CHOSEN), plan.recipe.images is not None),
+        NOT_PUBLISHED: bool(plan.published.metadata),
+        NO_SENTINEL1: plan.pairs_only,
+    }
     for reason, meaning in REASONS.items():
         if not asked.get(reason, True):
             continue
@@ -118,6 +134,10 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     table.add_row("Kept", f"{status.get('kept', 0):,}", style="bold")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
+    if isinstance(plan.recipe.split, StratifiedSplit):
+        table.add_row("  in none of them: on ground of several", f"{status.get(KEPT, 0) - sum(splits.values()):,}")
+    if plan.recipe.sky.flag_from is None:
+        return table
     table.add_row("  of these listed apart: all snow", f"{apart.get('snow', 0):,}")
     table.add_row("  of these listed apart: all cloud or shadow", f"{apart.get('cloud_or_shadow', 0):,}")
     return table

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import dask
+import geopandas
 import numpy as np
 import pandas as pd
 from distributed import get_worker
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.job.published import Published, published_columns
+from reben_dask.patches.attributes import largest_share
+from reben_dask.patches.countries import country_column
+from reben_dask.patches.grid import PatchGrid, extent_px_yx
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.nomenclature import UNLABELED_CODE, Nomenclature
@@ -38,6 +43,16 @@ from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_r
 from reben_dask.stores.lmdb_environment import is_on_network_disk
 from reben_dask.stores.lmdb_export import ShardRecord, TileRange, write_environment
 
+Layouts = tuple[CubeLayout, ...]
+"""Those of a tile, one for each grid."""
+
+
+class LabelRule(NamedTuple):
+    """How labels are read off a map; see :func:`~reben_dask.patches.labels.label_columns`."""
+
+    nomenclature: Nomenclature
+    thresholds_px: Mapping[str, int]
+
 
 def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
     """Write a sorted copy of the land-cover map, telling the client through ``topic`` how many rows have passed."""
@@ -45,27 +60,57 @@ def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
     sort_landcover(source, destination, lambda rows: worker.log_event(topic, rows))
 
 
-def make_cube(store: Path, layout: CubeLayout) -> CubeLayout:
+def make_cube(store: Path, layouts: Layouts) -> Layouts:
     """Begin the tile's group in the Zarr store; whoever writes to it waits for this."""
-    create_cube(store, layout)
-    return layout
+    create_cube(store, *layouts)
+    return layouts
 
 
-def ingest_band(tile: Tile, band: str, store: Path, layout: CubeLayout, *, harmonized: bool) -> pd.Series[int]:
-    """Decode one band, write it to the cube, and count the NODATA pixels of each patch."""
+def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
+    """Decode one band, write it to the cubes of all grids, and count the NODATA pixels of each patch."""
     resolution = BAND_RESOLUTION_M[band]
-    dn = read_band(tile, band, layout.grid.shape_px_yx(resolution))
-    nodata = nodata_pixels(dn, layout.grid, resolution)
-    write_band(store, layout, band, harmonize(dn, tile.offsets.get(band, 0)) if harmonized else dn)
-    return pd.Series(nodata, name=band)
+    dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], resolution))
+    nodata = [nodata_pixels(dn, layout.grid, resolution) for layout in layouts]
+    if harmonized:
+        dn = harmonize(dn, tile.offsets.get(band, 0))
+    for layout in layouts:
+        write_band(store, layout, band, dn)
+    return pd.Series(np.concatenate(nodata), dtype=np.int32, name=band)
 
 
-def observe_sky(tile: Tile, grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
+def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SkyRule) -> pd.DataFrame:
     """Snow, cloud and shadow of each patch; without a scene classification fractions are null, nothing is flagged."""
     if SCENE_CLASSIFICATION in tile.images:
-        return sky_columns(read_scene_classification(tile), grid, rule)
-    columns = sky_columns(np.zeros(grid.shape_px_yx(SCL_RESOLUTION_M), np.uint8), grid, rule)
+        scl = read_scene_classification(tile)
+        return over_grids(lambda grid: sky_columns(scl, grid, rule), grids)
+    nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)
+    columns = over_grids(lambda grid: sky_columns(nothing, grid, rule), grids)
     return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
+
+
+def observe_countries(grids: Sequence[PatchGrid], countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
+    """Country of each patch; null without country polygons."""
+    return over_grids(lambda grid: country_column(grid, countries), grids)
+
+
+def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.GeoDataFrame | None) -> pd.DataFrame:
+    """An attribute of each patch; null without polygons of its layer."""
+
+    def observe(grid: PatchGrid) -> pd.DataFrame:
+        values = np.full(grid.size, None, object) if polygons is None else largest_share(grid, polygons)
+        return pd.DataFrame({name: pd.Series(values, dtype="str")})
+
+    return over_grids(observe, grids)
+
+
+def observe_published(published: Published, tile: str, mgrs: str, grids: Sequence[PatchGrid]) -> pd.DataFrame:
+    """What was published about each patch."""
+    return over_grids(lambda grid: published_columns(published, tile, mgrs, grid), grids)
+
+
+def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
+    """What is observed of the patches of a tile, grid after grid, as the rows of its partition are."""
+    return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
 
 def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> ShardRecord:
@@ -99,16 +144,16 @@ def compare_with_published(
     return write_comparison(parts, published, destination)
 
 
-def label_tile(
-    store: Path, layout: CubeLayout, nomenclature: Nomenclature, parts: Sequence[Path], crs: str
-) -> pd.DataFrame:
+def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[Path], crs: str) -> pd.DataFrame:
     """Burn the polygons of a tile into its reference map, write the map, and read the labels off it.
 
     ``parts`` are those parts of the sorted map that the tile overlaps, ``crs`` is the system of the map.
     """
+    grids = [layout.grid for layout in layouts]
     if parts:
-        codes = reference_map(read_polygons(parts, search_area(layout.grid, crs).bounds), layout.grid)
+        codes = reference_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
-        codes = np.full(layout.grid.shape_px_yx(MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
-    write_reference_map(store, layout.tile, codes)
-    return label_columns(codes, layout.grid, nomenclature)
+        codes = np.full(extent_px_yx(grids, MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
+    for layout in layouts:
+        write_reference_map(store, layout, codes)
+    return over_grids(lambda grid: label_columns(codes, grid, *rule), grids)

@@ -11,9 +11,9 @@ import pandas as pd
 import shapely
 
 from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.names import patch_ids
+from reben_dask.patches.names import TileName, patch_ids
 from reben_dask.patches.seasons import season_of
-from reben_dask.patches.splits import geographic_split
+from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.model import Recipe
 
 TABLE_CRS = "EPSG:4326"
@@ -25,19 +25,19 @@ class Scene(NamedTuple):
 
     Parameters
     ----------
-    tile : str
-        Name of the tile: the product name without its last timestamp.
+    tile : TileName
+        The tile.
     sensing_time : datetime
         Start of sensing, aware.
-    grid : PatchGrid
-        Patches of the tile.
+    grids : tuple of PatchGrid
+        Patches of the tile, in one grid or several.
     failed_quality : str or None
         Quality indicators that the tile failed, if any.
     """
 
-    tile: str
+    tile: TileName
     sensing_time: datetime
-    grid: PatchGrid
+    grids: tuple[PatchGrid, ...]
     failed_quality: str | None
 
 
@@ -49,34 +49,44 @@ def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
     scene : Scene
         The tile.
     recipe : Recipe
-        Gives split and seasons.
+        Gives names, splits and seasons.
 
     Returns
     -------
     GeoDataFrame
-        One row per patch in name order: ``patch_id``, ``tile``, ``x``, ``y``, ``split``, ``season``, ``sensing_time``,
-        ``epsg``, bounds ``minx`` to ``maxy`` in the tile's system, ``failed_quality`` and the footprint in EPSG:4326.
+        One row per patch, grid after grid, each in its own order: ``patch_id``, ``tile``, ``grid`` (its number),
+        ``x``, ``y``, ``split`` and a column ``split_<name>`` for each further split of the recipe, ``season``,
+        ``sensing_time``, ``epsg``, bounds ``minx`` to ``maxy`` in the tile's system, ``failed_quality`` and the
+        footprint in EPSG:4326.
     """
-    grid = scene.grid
-    x, y = grid.indices_xy()
-    bounds = grid.bounds()
-    frame = pd.DataFrame(
-        {
-            "patch_id": patch_ids(scene.tile, x.tolist(), y.tolist(), grid.digits),
-            "tile": scene.tile,
-            "x": x,
-            "y": y,
-            "split": geographic_split(grid, validation=recipe.split.validation, test=recipe.split.test),
-            "season": season_of(scene.sensing_time, recipe.seasons),
-            "sensing_time": pd.Timestamp(scene.sensing_time).as_unit("us"),
-            "epsg": np.int32(grid.epsg),
-            **{name: bounds[:, column] for column, name in enumerate(("minx", "miny", "maxx", "maxy"))},
-            "failed_quality": scene.failed_quality,
-        }
-    ).astype(dict.fromkeys(("patch_id", "tile", "split", "season", "failed_quality"), "str"))
-    return gpd.GeoDataFrame(frame, geometry=footprints(grid))
+    frames = [_patches_of_grid(scene, recipe, number) for number in range(1, len(scene.grids) + 1)]
+    footprint = pd.concat([footprints(grid) for grid in scene.grids], ignore_index=True)
+    return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry=footprint)
 
 
 def footprints(grid: PatchGrid) -> gpd.GeoSeries:
     """Patch squares in EPSG:4326, in name order: the four corners, transformed."""
     return gpd.GeoSeries(shapely.box(*grid.bounds().T), crs=grid.epsg).to_crs(TABLE_CRS)
+
+
+def _patches_of_grid(scene: Scene, recipe: Recipe, number: int) -> pd.DataFrame:
+    grid = scene.grids[number - 1]
+    ids = patch_ids(recipe.patch_name, scene.tile, grid, number)
+    splits = {"split": recipe.split, **{f"split_{name}": rule for name, rule in recipe.more_splits.items()}}
+    x, y = grid.indices_xy()
+    bounds = grid.bounds()
+    columns = {
+        "patch_id": ids,
+        "tile": scene.tile.name,
+        "grid": np.int32(number),
+        "x": x,
+        "y": y,
+        **{name: split_of_tile(rule, grid, ids) for name, rule in splits.items()},
+        "season": season_of(scene.sensing_time, recipe.seasons),
+        "sensing_time": pd.Timestamp(scene.sensing_time).as_unit("us"),
+        "epsg": np.int32(grid.epsg),
+        **{name: bounds[:, column] for column, name in enumerate(("minx", "miny", "maxx", "maxy"))},
+        "failed_quality": scene.failed_quality,
+    }
+    texts = ("patch_id", "tile", *splits, "season", "failed_quality")
+    return pd.DataFrame(columns, index=range(grid.size)).astype(dict.fromkeys(texts, "str"))

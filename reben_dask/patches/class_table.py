@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from reben_dask.patches.splits import SPLITS
@@ -24,13 +26,34 @@ def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Index ``class``, sorted by name, without classes that do not occur; integer columns ``train``, ``validation``,
-        ``test`` and ``all``.
+        ``test`` and ``all``, which also counts patches that are in none of the three.
 
     Notes
     -----
     reBEN, Table I. Give it both metadata files for the whole dataset, or the main one for the clear patches alone.
     """
     pairs = patches[["labels", "split"]].explode("labels").dropna(subset="labels")
-    counts = pd.crosstab(pairs["labels"], pairs["split"])
-    table = counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64").rename_axis(index="class", columns=None)
-    return table.assign(**{TOTAL: table.sum(axis=1)}).sort_index()
+    return count_by_split(pairs["labels"], pairs["split"], "class")
+
+
+def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> pd.DataFrame:
+    """Count rows by key and split.
+
+    Parameters
+    ----------
+    keys : Series
+        What to count by, without missing values.
+    splits : Series of str
+        Split of the same rows, null in none.
+    name : str
+        Name of the index.
+
+    Returns
+    -------
+    DataFrame
+        One row for each key that occurs, sorted; columns as of :func:`class_table`.
+    """
+    together = keys.value_counts()
+    counts = pd.crosstab(keys, splits).reindex(index=together.index, columns=list(SPLITS))
+    table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index=name, columns=None)
+    return table.sort_index()

@@ -7,21 +7,27 @@ import operator
 import numpy as np
 import pandas as pd
 
-from reben_dask.recipes.model import Comparison
+from reben_dask.recipes.parts import Comparison
 
 KEPT, REJECTED = "kept", "rejected"
 
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"
+NO_SEASON = "no_season"
+SNOW_OR_CLOUD = "snow_or_cloud"
 NOT_PUBLISHED = "not_published"
 TOO_LITTLE_LABELED = "too_little_labeled"
 NO_SENTINEL1 = "no_sentinel1"
+NOT_CHOSEN = "not_chosen"
 REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
+    NO_SEASON: "its month is in no season",
+    SNOW_OR_CLOUD: "it has more snow or cloud than its season allows",
     NOT_PUBLISHED: "it is not in the published metadata",
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
     NO_SENTINEL1: "it has no Sentinel-1 partner",
+    NOT_CHOSEN: "another image of that season is clearer",
 }
 """Every reason for a rejection, in the order in which the rules are asked, with its meaning."""
 
@@ -37,7 +43,8 @@ def decide(
     ----------
     patches : DataFrame
         Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool) and ``labeled_fraction``; with
-        published metadata ``is_published`` (bool), with Sentinel-1 ``s1_name`` (str, null without a partner).
+        published metadata ``is_published`` (bool), with Sentinel-1 ``s1_name`` (str, null without a partner), with
+        limits of snow and cloud ``season`` (str, null in no season) and ``within_limits`` (bool).
     labeled_fraction : float
         Share of a patch's pixels that must carry a label.
     comparison : {"at_least", "more_than"}
@@ -52,14 +59,16 @@ def decide(
     """
     enough = _COMPARE[comparison](patches["labeled_fraction"], labeled_fraction)
     never = pd.Series(data=False, index=patches.index)
-    failed = {
+    failed = {  # in the order of REASONS
         TILE_QUALITY: patches["failed_quality"].notna(),
         NODATA: patches["nodata"],
+        NO_SEASON: patches["season"].isna() if "within_limits" in patches else never,
+        SNOW_OR_CLOUD: ~patches["within_limits"] if "within_limits" in patches else never,
         NOT_PUBLISHED: ~patches["is_published"] if "is_published" in patches else never,
         TOO_LITTLE_LABELED: ~enough,
         NO_SENTINEL1: patches["s1_name"].isna() if pairs_only else never,
     }
-    reason = np.select([failed[reason].to_numpy(bool) for reason in REASONS], list(REASONS), "")
+    reason = np.select([rule.to_numpy(bool) for rule in failed.values()], list(failed), "")
     kept = reason == ""
     return patches.assign(
         status=pd.Series(np.where(kept, KEPT, REJECTED), patches.index, dtype="str"),

@@ -16,12 +16,14 @@ from dask.delayed import Delayed
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import decide
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.images import with_season_limits
+from reben_dask.patches.names import TileName
 from reben_dask.recipes.model import Recipe
 
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
     """Candidate patches of some tiles, lazily; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
-    nothing = Scene("", datetime(2000, 1, 1, tzinfo=UTC), PatchGrid(32633, 0, 0, ShapeYX(0, 0)), None)
+    nothing = Scene(TileName("", ""), datetime(2000, 1, 1, tzinfo=UTC), (PatchGrid(32633, 0, 0, ShapeYX(0, 0)),), None)
     meta = candidate_patches(nothing, recipe)
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(
@@ -59,6 +61,8 @@ def with_decision(
     patches: dask_geopandas.GeoDataFrame, recipe: Recipe, *, pairs_only: bool = False
 ) -> dask_geopandas.GeoDataFrame:
     """Add ``status`` and ``reason``; see :func:`~reben_dask.patches.decision.decide`."""
+    if recipe.images:
+        patches = patches.map_partitions(with_season_limits, recipe.images)
     rule = {"labeled_fraction": recipe.labeled_fraction.threshold, "comparison": recipe.labeled_fraction.comparison}
     return patches.map_partitions(decide, **rule, pairs_only=pairs_only)
 

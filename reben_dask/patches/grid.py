@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -25,8 +26,8 @@ class ShapeYX(NamedTuple):
 class PatchGrid:
     """Complete square patches of a tile, counted from its upper-left corner.
 
-    ``x`` is the column (eastwards) and ``y`` the row (southwards). What is left over at the right and
-    lower edge belongs to the tile, but to no patch.
+    ``x`` is the column (eastwards) and ``y`` the row (southwards). What is left over at the edges belongs to the tile,
+    but to no patch.
 
     Parameters
     ----------
@@ -38,6 +39,9 @@ class PatchGrid:
         Height and width of the whole tile in metres, left-over strip included.
     patch_m : int
         Side of a patch in metres.
+    offset_m : int
+        How far the first patch lies from the tile's corner, eastwards and southwards: SeasoNet's second grid is the
+        first one, shifted by half a patch.
 
     Examples
     --------
@@ -50,11 +54,13 @@ class PatchGrid:
     uly: int
     tile_m: ShapeYX
     patch_m: int = PATCH_SIDE_M
+    offset_m: int = 0
 
     @property
     def shape_yx(self) -> ShapeYX:
         """Rows and columns of complete patches."""
-        return ShapeYX(self.tile_m.y // self.patch_m, self.tile_m.x // self.patch_m)
+        rows, columns = (max(0, side - self.offset_m) // self.patch_m for side in self.tile_m)
+        return ShapeYX(rows, columns)
 
     @property
     def size(self) -> int:
@@ -74,10 +80,7 @@ class PatchGrid:
         ValueError
             If a patch is not a whole number of pixels.
         """
-        pixels, rest = divmod(self.patch_m, resolution)
-        if rest:
-            raise ValueError(f"a patch of {self.patch_m} m is not a whole number of {resolution} m pixels")
-        return pixels
+        return _whole_pixels(self.patch_m, resolution)
 
     def shape_px_yx(self, resolution: int) -> ShapeYX:
         """Height and width in pixels of the area that complete patches cover."""
@@ -92,22 +95,33 @@ class PatchGrid:
     def bounds(self) -> npt.NDArray[np.int64]:
         """Exact bounds ``(minx, miny, maxx, maxy)`` in metres of every patch, shape ``(size, 4)``, in name order."""
         x, y = self.indices_xy()
-        minx = self.ulx + x.astype(np.int64) * self.patch_m
-        maxy = self.uly - y.astype(np.int64) * self.patch_m
+        minx = self.ulx + self.offset_m + x.astype(np.int64) * self.patch_m
+        maxy = self.uly - self.offset_m - y.astype(np.int64) * self.patch_m
         return np.column_stack([minx, maxy - self.patch_m, minx + self.patch_m, maxy])
 
     def covered_bounds(self) -> tuple[int, int, int, int]:
         """Bounds ``(minx, miny, maxx, maxy)`` in metres of the area that complete patches cover."""
         height, width = (n * self.patch_m for n in self.shape_yx)
-        return (self.ulx, self.uly - height, self.ulx + width, self.uly)
+        left, top = self.ulx + self.offset_m, self.uly - self.offset_m
+        return (left, top - height, left + width, top)
+
+    def tile_bounds(self) -> tuple[int, int, int, int]:
+        """Bounds ``(minx, miny, maxx, maxy)`` in metres of the whole tile."""
+        return (self.ulx, self.uly - self.tile_m.y, self.ulx + self.tile_m.x, self.uly)
 
     def border_distance(self) -> npt.NDArray[np.float64]:
         """Distance in metres of every patch centre from the nearest border of the whole tile, in name order."""
         x, y = self.indices_xy()
-        east = (x + 0.5) * self.patch_m
-        south = (y + 0.5) * self.patch_m
+        east = self.offset_m + (x + 0.5) * self.patch_m
+        south = self.offset_m + (y + 0.5) * self.patch_m
         nearest: npt.NDArray[np.float64] = np.minimum.reduce([east, self.tile_m.x - east, south, self.tile_m.y - south])
         return nearest
+
+    def cut(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
+        """Area that complete patches cover, as a view of an image that starts at the tile's upper-left corner."""
+        start = _whole_pixels(self.offset_m, resolution)
+        height, width = self.shape_px_yx(resolution)
+        return pixels[start : start + height, start : start + width]
 
     def blocks(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
         """Cut an image into patches.
@@ -125,10 +139,25 @@ class PatchGrid:
             A view; nothing is copied.
         """
         side = self.patch_px(resolution)
-        height, width = self.shape_px_yx(resolution)
-        cut = pixels[:height, :width].reshape(self.shape_yx.y, side, self.shape_yx.x, side)
+        cut = self.cut(pixels, resolution).reshape(self.shape_yx.y, side, self.shape_yx.x, side)
         return cut.swapaxes(1, 2)
 
     def in_name_order(self, values_yx: npt.NDArray[T]) -> npt.NDArray[T]:
         """Flatten per-patch values of shape ``(patch_y, patch_x, ...)`` to name order (``x`` first, then ``y``)."""
         return values_yx.swapaxes(0, 1).reshape(self.size, *values_yx.shape[2:])
+
+
+def extent_px_yx(grids: Sequence[PatchGrid], resolution: int) -> ShapeYX:
+    """Height and width in pixels, from the tile's upper-left corner, of what all grids of a tile cover together."""
+    reaches = [
+        [_whole_pixels(grid.offset_m, resolution) + covered for covered in grid.shape_px_yx(resolution)]
+        for grid in grids
+    ]
+    return ShapeYX(*map(max, zip(*reaches, strict=True)))
+
+
+def _whole_pixels(metres: int, resolution: int) -> int:
+    pixels, rest = divmod(metres, resolution)
+    if rest:
+        raise ValueError(f"{metres} m is not a whole number of {resolution} m pixels")
+    return pixels

@@ -70,7 +70,7 @@ def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
 
 def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:
     """Outlines of tiles, with a margin, and with vertices along their edges."""
-    minx, miny, maxx, maxy = np.array([grid.covered_bounds() for grid in grids], float).T
+    minx, miny, maxx, maxy = np.array([grid.tile_bounds() for grid in grids], float).T
     boxes = shapely.box(minx - MARGIN_M, miny - MARGIN_M, maxx + MARGIN_M, maxy + MARGIN_M)
     edges: npt.NDArray[np.object_] = shapely.segmentize(boxes, 10 * MARGIN_M)
     return edges

@@ -14,11 +14,64 @@ S1         ``S1B_IW_GRDH_1SDV_20170612T165809_33UUP_26_57``      none
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyproj
 
 from reben_dask.errors import InputError
+from reben_dask.patches.grid import PatchGrid
+
+V2_NAME = "{tile}_{xx}_{yy}"
+"""Names of reBEN, as a recipe writes them."""
+
+FIRST_PIXEL_M = 5
+"""From the corner of a patch to the centre of its first pixel of 10 m."""
 
 _NAME = re.compile(r"(?P<scene>S[12][A-D]_[0-9A-Z_]+)_(?P<x>\d{1,4})_(?P<y>\d{1,4})")
+
+
+class TileName(NamedTuple):
+    """What a tile gives to the names of its patches.
+
+    Parameters
+    ----------
+    name : str
+        Product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``.
+    product : str
+        What version 1 begins with: mission, level and sensing time; with the MGRS tile behind it, where several tiles
+        of a dataset have these in common.
+    """
+
+    name: str
+    product: str
+
+    @property
+    def time(self) -> str:
+        """Sensing time as the name has it."""
+        return self.name.split("_")[2]
+
+    @property
+    def mgrs(self) -> str:
+        """MGRS tile without its ``T``."""
+        return mgrs_of(self.name)
+
+
+def mgrs_of(tile: str) -> str:
+    """MGRS tile in the name of a tile, without its ``T``."""
+    return tile.rpartition("_T")[2]
+
+
+def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
+    """Names of tiles, by tile, whose products are told apart among all of them."""
+    short = {tile: "_".join(tile.split("_")[:3]) for tile in tiles}
+    times = Counter(short.values())
+    return {
+        tile: TileName(tile, product if times[product] == 1 else f"{product}_T{mgrs_of(tile)}")
+        for tile, product in short.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +120,42 @@ def parse_patch_name(name: str) -> PatchName:
     return parsed
 
 
-def patch_ids(tile: str, x: list[int], y: list[int], digits: int) -> list[str]:
-    """Names of the patches ``(x, y)`` of a tile, in the order given."""
-    return [str(PatchName(tile, column, row, digits)) for column, row in zip(x, y, strict=True)]
+def patch_ids(template: str, tile: TileName, grid: PatchGrid, number: int = 1) -> list[str]:
+    """Names of all patches of a grid, in the order of the grid.
+
+    Parameters
+    ----------
+    template : str
+        A name with fields in braces: ``tile``, ``product``, ``mgrs``, ``time``, ``grid`` (its number), ``x`` and ``y``,
+        the same with zeros in front (``xx``, ``yy``), and ``lat`` and ``lon``.
+    tile : TileName
+        The tile.
+    grid : PatchGrid
+        Patches of the tile.
+    number : int
+        Number of the grid, counted from 1.
+
+    Notes
+    -----
+    ``lat`` and ``lon`` are those of the centre of the first pixel of 10 m, in degrees with six decimals and ``_`` for
+    the point. The one SeasoNet name that its documentation shows lies 5 m east and south of a corner of the patches.
+    """
+    if not grid.size:
+        return []
+    fixed = {"tile": tile.name, "product": tile.product, "mgrs": tile.mgrs, "time": tile.time, "grid": number}
+    x, y = (indices.tolist() for indices in grid.indices_xy())
+    places = _lonlat(grid) if "{lat}" in template else [("", "")] * grid.size
+    return [
+        template.format(
+            **fixed, x=column, y=row, xx=f"{column:0{grid.digits}d}", yy=f"{row:0{grid.digits}d}", lat=lat, lon=lon
+        )
+        for column, row, (lon, lat) in zip(x, y, places, strict=True)
+    ]
+
+
+def _lonlat(grid: PatchGrid) -> list[tuple[str, str]]:
+    minx, _, _, maxy = grid.bounds().T
+    to_degrees = pyproj.Transformer.from_crs(grid.epsg, 4326, always_xy=True)
+    degrees = to_degrees.transform(minx + FIRST_PIXEL_M, maxy - FIRST_PIXEL_M)
+    lon, lat = ([f"{degree:.6f}".replace(".", "_") for degree in axis.tolist()] for axis in degrees)
+    return list(zip(lon, lat, strict=True))

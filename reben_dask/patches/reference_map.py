@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.patches.grid import PatchGrid, extent_px_yx
 from reben_dask.patches.nomenclature import UNLABELED_CODE
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ POLYGONS_AT_ONCE = 4_000
 """Rasterio takes each vertex as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
 
-def reference_map(polygons: geopandas.GeoDataFrame, grid: PatchGrid) -> npt.NDArray[np.uint16]:
+def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.NDArray[np.uint16]:
     """Burn land-cover polygons into the 10 m pixels of a tile.
 
     A pixel takes the code of the polygon that covers its centre. Polygons are transformed vertex by vertex to the
@@ -33,15 +33,17 @@ def reference_map(polygons: geopandas.GeoDataFrame, grid: PatchGrid) -> npt.NDAr
     polygons : GeoDataFrame
         Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system.
         Polygons outside the tile are harmless.
-    grid : PatchGrid
-        Patches of the tile.
+    *grids : PatchGrid
+        Patches of the tile, in one grid or several.
 
     Returns
     -------
     ndarray of uint16, shape (y, x)
-        Codes over the complete patches; 999 where no polygon covers the pixel.
+        Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers the
+        pixel.
     """
-    burnt = np.full(grid.shape_px_yx(MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
+    grid = grids[0]
+    burnt = np.full(extent_px_yx(grids, MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
     transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
     in_order = polygons.sort_values("order")
     for start in range(0, len(in_order), POLYGONS_AT_ONCE):

@@ -16,7 +16,7 @@ SCL_RESOLUTION_M = 20
 
 @dataclass(frozen=True, slots=True)
 class SkyRule:
-    """Which SCL values count as what, and from which share on a patch is flagged.
+    """Which SCL values count as what, and from which share on a patch is flagged (``None``: never).
 
     The values are those of the Sentinel-2 product specification: 3 cloud shadow; 8, 9 cloud of medium and high
     probability; 10 thin cirrus; 11 snow or ice.
@@ -25,7 +25,7 @@ class SkyRule:
     snow: Sequence[int]
     cloud: Sequence[int]
     shadow: Sequence[int]
-    flag_from: float
+    flag_from: float | None
 
 
 def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
@@ -58,12 +58,13 @@ def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> p
 
     snow, cloud, shadow = count(rule.snow), count(rule.cloud), count(rule.shadow)
     pixels = grid.patch_px(SCL_RESOLUTION_M) ** 2
+    flag_from = np.inf if rule.flag_from is None else rule.flag_from
     return pd.DataFrame(
         {
             "snow_fraction": snow / pixels,
             "cloud_fraction": cloud / pixels,
             "shadow_fraction": shadow / pixels,
-            "contains_seasonal_snow": snow / pixels >= rule.flag_from,
-            "contains_cloud_or_shadow": (cloud + shadow) / pixels >= rule.flag_from,
+            "contains_seasonal_snow": snow / pixels >= flag_from,
+            "contains_cloud_or_shadow": (cloud + shadow) / pixels >= flag_from,
         }
     )

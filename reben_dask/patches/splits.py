@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.patches.grid import PatchGrid
+from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
 SPLITS = ("train", "validation", "test")
+
+_GROUP_OF_BLOCKS = np.array([["train", "validation"], ["test", "train"]])
+"""Sets of two by two blocks, shape ``(block_y, block_x)``; repeated, no block has the set of one beside it."""
 
 
 def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.NDArray[np.str_]:
@@ -41,3 +48,97 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
     square = (side - 2 * grid.border_distance()) ** 2
     shares = [Fraction(str(test)) + Fraction(str(validation)), Fraction(str(test))]
     return np.select([square > float(share * side**2) for share in shares], ["train", "validation"], "test")
+
+
+def random_split(patch_ids: Sequence[str], *, validation: float, test: float, seed: int) -> npt.NDArray[np.str_]:
+    """Each patch by its own draw, as BigEarthNet v1 was split.
+
+    A patch's draw is made of its id and the seed alone. So its split does not depend on the order of patches, on
+    partitions, or on which other patches there are; the shares are met as closely as chance meets them.
+
+    Parameters
+    ----------
+    patch_ids : sequence of str
+        Names of patches.
+    validation, test : float
+        Probability of these splits; the rest is for training.
+    seed : int
+        Another seed gives another split.
+
+    Returns
+    -------
+    ndarray of str, shape (patch,)
+        In the order of ``patch_ids``.
+    """
+    # 53 bits are what a float between 0 and 1 holds without rounding, which could give 1.
+    draws = (seeded_hashes(patch_ids, seed) >> np.uint64(11)) / 2**53
+    return np.select([draws < test, draws < test + validation], ["test", "validation"], "train")
+
+
+def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
+    """Square blocks of patches in a fixed pattern 2:1:1 of train, validation and test.
+
+    Two by two blocks make a group of two for training, one for validation and one for test, and all groups are alike.
+    Blocks that share a side are in different sets; those for training touch at their corners.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        Patches of the tile.
+    block : int
+        Side of a block in patches. Blocks are counted from the tile's upper-left corner; those at the right and
+        lower edge may be smaller.
+
+    Returns
+    -------
+    ndarray of str, shape (patch,)
+        In name order.
+
+    Raises
+    ------
+    ValueError
+        If a block has no patch.
+
+    Notes
+    -----
+    For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the same groups
+    of two by two patches, but within each the places are drawn by lot, and patches beyond the last complete group
+    train; so they cannot be made again from a rule.
+    """
+    if block < 1:
+        raise ValueError(f"a block of {block} x {block} patches has no patch; a block's side is at least 1")
+    x, y = grid.indices_xy()
+    return _GROUP_OF_BLOCKS[y // block % 2, x // block % 2]
+
+
+def seeded_hashes(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """Hash each name together with a seed: the 8-byte BLAKE2b of ``<seed>/<name>`` in UTF-8, as a big-endian number.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Anything that has a name.
+    seed : int
+        Another seed gives unrelated hashes.
+
+    Returns
+    -------
+    ndarray of uint64, shape (name,)
+        The same on every machine.
+    """
+    prefix = f"{seed}/".encode()
+    digests = b"".join([blake2b(prefix + name.encode(), digest_size=8).digest() for name in names])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def split_of_tile(rule: Split, grid: PatchGrid, patch_ids: Sequence[str]) -> npt.NDArray[Any] | None:
+    """Split of each patch of a grid, in its order; ``None`` if the rule has to know all tiles first."""
+    match rule:
+        case GeographicSplit():
+            return geographic_split(grid, validation=rule.validation, test=rule.test)
+        case RandomSplit():
+            return random_split(patch_ids, validation=rule.validation, test=rule.test, seed=rule.seed)
+        case GridSplit():
+            return grid_split(grid, block=rule.block)
+        case StratifiedSplit():
+            return None

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,8 +27,8 @@ def load_recipe(name: str) -> Recipe:
     Parameters
     ----------
     name : str
-        The name of a recipe that comes with the package, or a path that ends in ``.yaml`` or ``.yml``. A nomenclature
-        file that such a recipe names is looked for beside it.
+        The name of a recipe that comes with the package (with ``-`` or ``_``), or a path that ends in ``.yaml`` or
+        ``.yml``. A nomenclature file that such a recipe names is looked for beside it.
 
     Raises
     ------
@@ -51,11 +51,12 @@ def load_recipe(name: str) -> Recipe:
 
 def _shipped_text(name: str) -> str:
     known = shipped_recipes()
-    if name not in known:
+    file = name.replace("-", "_")
+    if file not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or the path of a .yaml file."
         raise RecipeError(f"There is no recipe {name!r}; {hint}")
-    return (resources.files("reben_dask.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    return (resources.files("reben_dask.recipes") / f"{file}.yaml").read_text(encoding="utf-8")
 
 
 def _parse(name: str, text: str) -> Recipe:
@@ -74,21 +75,53 @@ def _parse(name: str, text: str) -> Recipe:
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the recipe"
+    path, known = _follow(problem["loc"])
+    where = ".".join(path) or "the recipe"
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        near = difflib.get_close_matches(key, _keys(problem["loc"][:-1]), n=1)
+        near = difflib.get_close_matches(path[-1], known, n=1)
         return f"the key {where} is unknown" + (f"; did you mean {near[0]}?" if near else ".")
+    if problem["type"] == "union_tag_invalid":
+        of = problem["ctx"]
+        return f"{where}.strategy is {of['tag']!r}: input should be one of {of['expected_tags']}."
+    if problem["type"] == "union_tag_not_found":
+        return f"the key {where}.strategy is missing."
     if problem["type"] == "missing":
         return f"the key {where} is missing."
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{where} is {problem['input']!r}: {message[0].lower()}{message[1:]}."
 
 
-def _keys(location: Sequence[int | str]) -> list[str]:
-    part: type[BaseModel] = Recipe
-    for name in location:
-        inner = part.model_fields[str(name)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            part = inner
-    return list(part.model_fields)
+def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """Keys on the way to a problem, without pydantic's tags of strategies, and the keys of the part that it is in."""
+    part: Any = Recipe
+    path: list[str] = []
+    known: list[str] = list(Recipe.model_fields)
+    for step in map(str, location):
+        tagged = {_strategy(model): model for model in _models(part)}
+        if step in tagged and not isinstance(part, type):
+            part = tagged[step]
+        else:
+            path.append(step)
+            part = _inside(part, step)
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            known = list(part.model_fields)
+    return path, known
+
+
+def _inside(part: Any, key: str) -> Any:
+    """What stands under a key: a part, strategies to choose from, or anything else."""
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        return part.model_fields[key].annotation if key in part.model_fields else None
+    return get_args(part)[-1] if get_origin(part) is dict else None
+
+
+def _models(part: Any) -> list[type[BaseModel]]:
+    """Parts between which a key chooses."""
+    if isinstance(part, type):
+        return [part] if issubclass(part, BaseModel) else []
+    return [model for choice in get_args(part) for model in _models(choice)]
+
+
+def _strategy(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("strategy")
+    return str(get_args(field.annotation)[0]) if field else None

@@ -3,94 +3,65 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Comparison = Literal["at_least", "more_than"]
+from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky
+from reben_dask.recipes.splits import Split, TileSplit
+
 Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
-Share = Annotated[float, Field(gt=0, lt=1)]
-SclValue = Annotated[int, Field(ge=0, le=11)]
+Tree = Literal["bigearthnet-v2", "bigearthnet-v1", "seasonet"]
 Month = Annotated[int, Field(ge=1, le=12)]
+Pixels = Annotated[int, Field(ge=0)]
+Offset = Annotated[int, Field(ge=0, multiple_of=60)]
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_NAME_FIELDS = ("tile", "product", "mgrs", "time", "grid", "x", "y", "xx", "yy", "lat", "lon")
+_NAMES_OF_TILES = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
+_PLACES = ({"x", "y"}, {"xx", "yy"}, {"lat", "lon"})
 
 
-class _Part(BaseModel):
-    """A part of a recipe: immutable, and without room for keys that nobody reads."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LabeledFraction(_Part):
-    """How much of a patch must carry a label, and whether exactly that much is enough."""
-
-    threshold: float = Field(ge=0, le=1)
-    comparison: Comparison
-
-
-class GeographicSplit(_Part):
-    """Concentric squares of each tile; ``validation`` and ``test`` are shares of its area."""
-
-    strategy: Literal["geographic"]
-    validation: Share
-    test: Share
-
-    @model_validator(mode="after")
-    def _leaves_room_for_training(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation + test is {self.validation + self.test:g}, which leaves nothing to train on")
-        return self
-
-
-class Sky(_Part):
-    """SCL values that count as snow, cloud and shadow, and the share from which on a patch is flagged."""
-
-    snow: tuple[SclValue, ...]
-    cloud: tuple[SclValue, ...]
-    shadow: tuple[SclValue, ...]
-    flag_from: float = Field(gt=0, le=1)
-
-    @model_validator(mode="after")
-    def _counts_each_value_once(self) -> Self:
-        values = [*self.snow, *self.cloud, *self.shadow]
-        if twice := sorted({value for value in values if values.count(value) > 1}):
-            raise ValueError(f"the SCL value {twice[0]} is named twice, and its pixels would count twice")
-        return self
-
-
-class Sentinel1(_Part):
-    """Whether a patch without a Sentinel-1 partner is rejected, and how far apart in time partners may be."""
-
-    required: bool
-    max_days: float = Field(gt=0)
-
-
-class Recipe(_Part):
+class Recipe(Part):
     """Everything that makes one dataset differ from another.
 
-    See ``reben.yaml`` in this folder, which explains each key where it stands.
+    See ``README.md`` in this folder, which explains each key.
     """
 
     name: str
     title: str
     patch_size_m: int = Field(gt=0, multiple_of=60)
+    grid_offsets_m: tuple[Offset, ...] = Field(default=(0,), min_length=1)
+    patch_name: str = "{tile}_{xx}_{yy}"
     bands: tuple[Band, ...] = Field(min_length=1)
     harmonize: bool
     quality_indicators: tuple[QualityIndicator, ...]
     nomenclature: str
     labeled_fraction: LabeledFraction
-    split: GeographicSplit
+    region_thresholds_px: dict[str, Pixels] = Field(default={"all": 0}, min_length=1)
+    split: Split
+    more_splits: dict[str, TileSplit] = Field(default={})
     seasons: dict[str, tuple[Month, ...]]
     sky: Sky
+    images: Images | None = None
     sentinel1: Sentinel1
     countries: tuple[str, ...] | None = None
+    attributes: dict[str, Attribute] = Field(default={})
+    tree: Tree = "bigearthnet-v2"
 
     @field_validator("name")
     @classmethod
     def _is_a_plain_word(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
-        return name
+        return _plain(name)
+
+    @field_validator("more_splits", "attributes", "region_thresholds_px")
+    @classmethod
+    def _has_plain_names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            _plain(name)
+        return named
 
     @field_validator("bands")
     @classmethod
@@ -98,6 +69,27 @@ class Recipe(_Part):
         if len(set(bands)) < len(bands):
             raise ValueError(f"a band is named twice in {', '.join(bands)}")
         return bands
+
+    @field_validator("grid_offsets_m")
+    @classmethod
+    def _shifts_each_grid_differently(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(offsets)) < len(offsets):
+            raise ValueError("two grids have the same offset, and would be one")
+        return offsets
+
+    @field_validator("patch_name")
+    @classmethod
+    def _names_tile_and_place(cls, template: str) -> str:
+        fields = set(_FIELD.findall(template))
+        if unknown := sorted(fields - set(_NAME_FIELDS)):
+            raise ValueError(f"{{{unknown[0]}}} is not a field of a name; use {', '.join(_NAME_FIELDS)}")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", _FIELD.sub("0", template)):
+            raise ValueError("a name may have letters, digits, and . _ - between its fields")
+        if not template.startswith(_NAMES_OF_TILES):
+            raise ValueError(f"a name begins with its tile: {' or '.join(_NAMES_OF_TILES)}")
+        if not any(place <= fields for place in _PLACES):
+            raise ValueError("a name tells the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
+        return template
 
     @field_validator("seasons")
     @classmethod
@@ -107,5 +99,46 @@ class Recipe(_Part):
             raise ValueError(f"month {twice[0]} belongs to more than one season")
         return seasons
 
+    @model_validator(mode="after")
+    def _tells_grids_apart(self) -> Self:
+        fields = set(_FIELD.findall(self.patch_name))
+        if len(self.grid_offsets_m) > 1 and not ({"lat", "lon"} <= fields or "grid" in fields):
+            raise ValueError(
+                f"patches of {len(self.grid_offsets_m)} grids would have the same names {self.patch_name!r}; "
+                "add {grid}, or {lat} and {lon}"
+            )
+        if too_far := [offset for offset in self.grid_offsets_m if offset >= self.patch_size_m]:
+            raise ValueError(f"a grid offset of {too_far[0]} m is not less than a patch of {self.patch_size_m} m")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_each_season(self) -> Self:
+        if self.images and (other := set(self.seasons) ^ set(self.images.limits)):
+            raise ValueError(f"the season {min(other)!r} is in only one of seasons and images.limits")
+        if self.images and self.images.snowy and self.images.snowy.season in self.seasons:
+            raise ValueError(f"images.snowy.season is {self.images.snowy.season!r}, which is one of seasons already")
+        return self
+
+    @model_validator(mode="after")
+    def _divides_ground_into_blocks(self) -> Self:
+        if self.split.strategy == "stratified" and self.split.block_m < 4 * self.patch_size_m:
+            raise ValueError(
+                f"split.block_m is {self.split.block_m:g}, less than four patches of {self.patch_size_m} m; most "
+                "patches would touch several blocks"
+            )
+        return self
+
+    @property
+    def all_seasons(self) -> tuple[str, ...]:
+        """Names of all seasons, that of snowy images included."""
+        snowy = self.images and self.images.snowy
+        return (*self.seasons, *((snowy.season,) if snowy else ()))
+
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())
+
+
+def _plain(name: str) -> str:
+    if not _WORD.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
+    return name

@@ -35,12 +35,12 @@ RADAR_RESOLUTION_M = 10
 
 @dataclass(frozen=True)
 class CubeLayout:
-    """What the group of a tile holds.
+    """What a group of the Zarr store holds: a tile, cut along one grid.
 
     Parameters
     ----------
-    tile : str
-        Name of the tile and of its group.
+    group : str
+        Path of the group, see :func:`group_of`.
     grid : PatchGrid
         Patches of the tile; the cube covers the complete ones.
     bands : dict of int to tuple of str
@@ -49,13 +49,16 @@ class CubeLayout:
         Metadata of the tile, stored with the group; values as JSON knows them.
     polarisations : tuple of str
         Those of Sentinel-1, in the order of the ``polarisation`` axis; without any there is no such node.
+    has_map : bool
+        Whether there is a node for the reference map.
     """
 
-    tile: str
+    group: str
     grid: PatchGrid
     bands: Mapping[int, tuple[str, ...]]
     attributes: Mapping[str, Any]
     polarisations: tuple[str, ...] = ()
+    has_map: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,22 @@ class CubeArray(NamedTuple):
     axis: Mapping[str, tuple[str, ...]]
 
 
+def group_of(tile: str, grid: int = 1) -> str:
+    """Path of the group of a tile, cut along the grid of this number: further grids stand below the tile's own group.
+
+    Each grid has its own pixels, as an inner chunk is one patch: where grids overlap, pixels are stored once for each.
+    """
+    return tile if grid == 1 else f"{tile}/grid{grid}"
+
+
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
-    """Arrays of a tile's group: bands by resolution, the reference map, and Sentinel-1 if it has any."""
+    """Arrays of a tile's group: bands by resolution, the reference map and Sentinel-1, of these what it has."""
     for resolution, bands in layout.bands.items():
         attributes = {"long_name": "digital number", "nodata": 0}
         yield CubeArray(f"r{resolution}m", "dn", resolution, 0, np.uint16, attributes, {"band": bands})
-    attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
-    yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
+    if layout.has_map:
+        attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
+        yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB"}
         axis = {"polarisation": layout.polarisations}

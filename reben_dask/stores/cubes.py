@@ -17,6 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from reben_dask.patches.grid import PatchGrid
+from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.cube_layout import (
     MAP_NODE,
@@ -43,7 +44,7 @@ __all__ = [
 TILES_IN_ONE_DOCUMENT = 512
 
 
-def create_cube(store: Path, layout: CubeLayout) -> None:
+def create_cube(store: Path, *layouts: CubeLayout) -> None:
     """Write the metadata and coordinates of a tile's group, and no pixels.
 
     The group appears when it is complete, and a group that is there is left alone, with the pixels that are already in
@@ -53,16 +54,18 @@ def create_cube(store: Path, layout: CubeLayout) -> None:
     ----------
     store : Path
         The Zarr store; other tiles may be written to it at the same time.
-    layout : CubeLayout
-        What the group holds.
+    *layouts : CubeLayout
+        What the group holds, and below it those of further grids.
     """
-    place = store / layout.tile
+    group = layouts[0].group
+    place = store / group
     if place.exists():
         return
-    with tempfile.TemporaryDirectory(dir=store.parent, prefix=f".{layout.tile}.") as scratch:
-        _write_empty_cube(Path(scratch), layout)
+    with tempfile.TemporaryDirectory(dir=store.parent, prefix=f".{group}.") as scratch:
+        for layout in reversed(layouts):
+            _write_empty_cube(Path(scratch), layout)
         try:
-            (Path(scratch) / layout.tile).rename(place)
+            (Path(scratch) / group).rename(place)
         except OSError:
             # Another attempt was faster.
             if not place.exists():
@@ -85,19 +88,27 @@ def write_band(store: Path, layout: CubeLayout, band: str, dn: npt.NDArray[np.ui
         written.
     """
     resolution = next(resolution for resolution, bands in layout.bands.items() if band in bands)
-    height, width = layout.grid.shape_px_yx(resolution)
-    array = open_array(store / layout.tile / f"r{resolution}m" / "dn", "r+")
+    array = open_array(store / layout.group / f"r{resolution}m" / "dn", "r+")
     _require_own_shards(array)
     index = layout.bands[resolution].index(band)
-    array[index : index + 1] = dn[np.newaxis, :height, :width]
+    array[index : index + 1] = layout.grid.cut(dn, resolution)[np.newaxis]
 
 
-def write_reference_map(store: Path, tile: str, codes: npt.NDArray[np.uint16]) -> None:
-    """Write the reference map of a tile, all of its shards; ``codes`` has shape ``(y, x)`` over complete patches."""
-    array = open_array(store / tile / MAP_NODE / MAP_NODE, "r+")
-    if codes.shape != array.shape:
-        raise ValueError(f"a map of shape {codes.shape} does not fill the shards of an array of shape {array.shape}")
-    array[:] = codes
+def write_reference_map(store: Path, layout: CubeLayout, codes: npt.NDArray[np.uint16]) -> None:
+    """Write the reference map of a tile, all of its shards.
+
+    Parameters
+    ----------
+    store, layout
+        As of :func:`write_band`.
+    codes : ndarray of uint16, shape (y, x)
+        Codes from the tile's upper-left corner, at least those of complete patches.
+    """
+    array = open_array(store / layout.group / MAP_NODE / MAP_NODE, "r+")
+    cut = layout.grid.cut(codes, MAP_RESOLUTION_M)
+    if cut.shape != array.shape:
+        raise ValueError(f"a map of shape {cut.shape} does not fill the shards of an array of shape {array.shape}")
+    array[:] = cut
 
 
 def radar_strips(grid: PatchGrid) -> list[range]:
@@ -123,7 +134,7 @@ def write_radar_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDAr
     if rows not in radar_strips(layout.grid):
         raise ValueError(f"{rows} is not a whole number of shards")
     side = layout.grid.patch_px(RADAR_RESOLUTION_M)
-    array = open_array(store / layout.tile / RADAR_NODE / "db", "r+")
+    array = open_array(store / layout.group / RADAR_NODE / "db", "r+")
     array[:, rows.start * side : rows.stop * side, :] = db
 
 
@@ -150,15 +161,15 @@ def consolidate_store(store: Path, tiles: int) -> None:
 
 
 def _write_empty_cube(store: Path, layout: CubeLayout) -> None:
-    create_store(store / layout.tile, layout.attributes)
+    create_store(store / layout.group, layout.attributes)
     for node in empty_nodes(layout):
-        group = f"{layout.tile}/{node.name}"
+        group = f"{layout.group}/{node.name}"
         encoding = {node.variable: node.encoding}
         node.dataset.to_zarr(
             store, group=group, mode="w", compute=False, consolidated=False, zarr_format=3, encoding=encoding
         )
         consolidate(store, group)
-    consolidate(store, layout.tile)
+    consolidate(store, layout.group)
 
 
 def _require_own_shards(array: zarr.Array[Any]) -> None:

@@ -28,8 +28,8 @@ P = TypeVar("P")
 
 _STORE, _NOTES = "cubes.zarr", "blocks"
 
-Pixels = Mapping[str, npt.NDArray[np.uint16]]
-"""Images of a patch, shape ``(y, x)``, by band; its reference map is under ``reference_map``."""
+Pixels = Mapping[str, npt.NDArray[Any]]
+"""Images of a patch, shape ``(y, x)``, by band or polarisation; its reference map is under ``reference_map``."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Block(Generic[P]):
     @property
     def place(self) -> str:
         """Names the block."""
-        return f"{self.layout.tile}-{self.corner.y}-{self.corner.x}"
+        return f"{self.layout.group}-{self.corner.y}-{self.corner.x}"
 
 
 Written = tuple[Block[P], InputError | None]
@@ -99,8 +99,8 @@ def write_block(store: Path, layout: CubeLayout, corner: ShapeYX, patches: Itera
         What the tile's group holds.
     corner : ShapeYX
         Row and column of the first patch of the block.
-    patches : iterable of (int, int, mapping of str to ndarray of uint16)
-        Column, row and images of each patch.
+    patches : iterable of (int, int, mapping of str to ndarray)
+        Column, row and images of each patch; what it has no image of keeps the fill value.
     """
     grid, step = layout.grid, shard_patches(layout.grid)
     if corner.y % step or corner.x % step:
@@ -111,7 +111,7 @@ def write_block(store: Path, layout: CubeLayout, corner: ShapeYX, patches: Itera
         for image in images:
             image.place(x, y, pixels)
     for image in images:
-        image.write(store / layout.tile)
+        image.write(store / layout.group)
 
 
 def write_cubes(
@@ -169,7 +169,7 @@ def write_cubes(
                 f"{failures[0]} {len(failures):,} of {len(blocks):,} blocks of patches could not be written; the "
                 f"others are kept in {building}: give the same command again to go on with them."
             )
-        tiles = len({block.layout.tile for block in blocks})
+        tiles = len({block.layout.group for block in blocks})
         consolidate_store(store, tiles)
         publish(store, destination)
     return tiles
@@ -222,7 +222,7 @@ class _Notes:
 def _with_groups(store: Path, blocks: Iterable[Block[P]]) -> Iterator[Block[P]]:
     tile = None
     for block in blocks:
-        if block.layout.tile != tile:
+        if block.layout.group != tile:
             create_cube(store, block.layout)
-            tile = block.layout.tile
+            tile = block.layout.group
         yield block

@@ -7,6 +7,7 @@ the header is therefore made by GDAL once for each kind, and kept.
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -24,7 +25,7 @@ _CORNER = struct.Struct("<2d")
 """How the coordinates of the upper-left corner stand in the tag ModelTiepoint."""
 
 _KINDS = 1_024
-"""Headers that are kept. A kind is an image size in one coordinate system: there are five in each UTM zone."""
+"""Headers that are kept. A kind is an image size in one coordinate system: there are at most nine in each UTM zone."""
 
 
 class Place(NamedTuple):
@@ -53,11 +54,11 @@ _ANYWHERE = (123_457, 7_654_321)
 def encode_geotiff(
     pixels: npt.NDArray[Any], place: Place, *, nodata: int | None = None, compress: Compression | None = None
 ) -> bytes:
-    """Encode an image as a little-endian GeoTIFF in strips, with one band and no dates.
+    """Encode an image as a little-endian GeoTIFF in strips, without dates; of several bands pixel by pixel.
 
     Parameters
     ----------
-    pixels : ndarray of uint16 or float32, shape (y, x)
+    pixels : ndarray of uint8, uint16 or float32, shape (y, x) or (band, y, x)
         The image.
     place : Place
         Its georeference.
@@ -79,8 +80,8 @@ def encode_geotiff(
     rasterio.errors.CRSError
         If there is no coordinate system of the number ``epsg``.
     """
-    if pixels.ndim != 2 or not pixels.size:
-        raise ValueError(f"an image needs shape (y, x) with at least one pixel, not {pixels.shape}")
+    if pixels.ndim not in (2, 3) or not pixels.size:
+        raise ValueError(f"an image needs shape (y, x) or (band, y, x) with at least one pixel, not {pixels.shape}")
     if compress:
         return _encode_by_gdal(pixels, place, nodata, compress)
     header = _header(pixels.shape, pixels.dtype.name, place.epsg, place.resolution, nodata)
@@ -92,7 +93,7 @@ def encode_geotiff(
 
 @lru_cache(maxsize=_KINDS)
 def _header(
-    shape_yx: tuple[int, int], dtype: str, epsg: int, resolution: int, nodata: int | None
+    shape: tuple[int, ...], dtype: str, epsg: int, resolution: int, nodata: int | None
 ) -> tuple[bytes, bytes] | None:
     """What stands in a file before and after the coordinates of its corner, up to the pixels.
 
@@ -100,7 +101,7 @@ def _header(
     make it.
     """
     # Of a strip that is all NODATA, GDAL would put off the writing to the end.
-    counted = np.arange(1, shape_yx[0] * shape_yx[1] + 1).astype(dtype).reshape(shape_yx)
+    counted = np.arange(1, math.prod(shape) + 1).astype(dtype).reshape(shape)
     file, body = _encode_by_gdal(counted, Place(epsg, *_ANYWHERE, resolution), nodata), _body(counted)
     head, corner = file[: -len(body)], _CORNER.pack(*_ANYWHERE)
     if not file.endswith(body) or head.count(corner) != 1:
@@ -110,18 +111,22 @@ def _header(
 
 
 def _body(pixels: npt.NDArray[Any]) -> bytes:
-    return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    by_pixel = pixels if pixels.ndim == 2 else np.moveaxis(pixels, 0, -1)
+    return by_pixel.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _encode_by_gdal(
     pixels: npt.NDArray[Any], place: Place, nodata: int | None, compress: Compression | None = None
 ) -> bytes:
-    options = {"compress": compress, "predictor": 2} if compress else {}
+    options: dict[str, Any] = {"compress": compress, "predictor": 2} if compress else {}
+    bands = pixels if pixels.ndim == 3 else pixels[np.newaxis]
+    if len(bands) > 1:
+        options["interleave"] = "pixel"
     profile = {
         "driver": "GTiff",
-        "height": pixels.shape[0],
-        "width": pixels.shape[1],
-        "count": 1,
+        "height": bands.shape[1],
+        "width": bands.shape[2],
+        "count": len(bands),
         "dtype": pixels.dtype.name,
         "crs": CRS.from_epsg(place.epsg),
         "transform": from_origin(place.ulx, place.uly, place.resolution, place.resolution),
@@ -131,5 +136,5 @@ def _encode_by_gdal(
     }
     with MemoryFile() as memory:
         with rasterio.open(memory.name, "w", **profile) as dataset:
-            dataset.write(pixels, 1)
+            dataset.write(bands)
         return bytes(memory.getbuffer())

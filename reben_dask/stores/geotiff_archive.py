@@ -37,14 +37,14 @@ _END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance: Advance = lambda _: None) -> None:
-    """Write patches as parts of archives: ``<root>/<tree>/<name without indices>/<source>.tar.zst``.
+    """Write patches as parts of archives: ``<root>/<tree>/<run>/<source>.tar.zst``.
 
     A part appears under its name when it is complete. It is not an archive of its own; see :func:`join_parts`.
 
     Parameters
     ----------
     patches : iterable of PatchFolder
-        Patches in the order of their names.
+        Patches; those of a run follow each other.
     root : Path
         Folder of the parts of all archives.
     source : str
@@ -58,9 +58,9 @@ def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance
         If the patches come in another order, so that one part would replace another.
     """
     done = set()
-    for part, group in groupby(counted(patches, advance), lambda patch: (patch.tree, patch.part)):
+    for part, group in groupby(counted(patches, advance), lambda patch: (patch.tree, patch.run)):
         if part in done:
-            raise ValueError(f"patches {part[1]}_* of {part[0]} do not follow each other")
+            raise ValueError(f"patches {part[1]} of {part[0]} do not follow each other")
         done.add(part)
         with _appearing(root.joinpath(*part, f"{source}{ARCHIVE_SUFFIX}")) as file:
             for frame in _frames(group):
@@ -68,11 +68,10 @@ def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance
 
 
 def join_parts(root: Path, tree: str, archive: Path) -> int:
-    """Join the parts of one tree to an archive, in the order of the patches' names.
+    """Join the parts of one tree to an archive, in the order of their runs, and within a run tile after tile.
 
-    Only where a Sentinel-1 scene has parts from several tiles over one place, they come tile after tile. Nothing is
-    compressed again, and the parts stay. The archive appears under its name when it is complete; without any part it is
-    an empty one.
+    Nothing is compressed again, and the parts stay. The archive appears under its name when it is complete; without
+    any part, it holds the folder of the tree alone, for which readers look.
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ def join_parts(root: Path, tree: str, archive: Path) -> int:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, joined, _COPY_BYTES)
-        joined.write(_compress(_END_OF_ARCHIVE))
+        joined.write(_compress(_END_OF_ARCHIVE if parts else _folder(tree) + _END_OF_ARCHIVE))
     return len(parts)
 
 
@@ -129,6 +128,12 @@ def _member(name: str, content: bytes) -> bytes:
     # This format divides a long name between two fields, where the others spend two more blocks on each file.
     header = member_info(name, len(content)).tobuf(tarfile.USTAR_FORMAT)
     return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def _folder(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, MEMBER_TIME
+    return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def _compress(members: bytes | bytearray) -> bytes:

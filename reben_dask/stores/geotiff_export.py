@@ -1,4 +1,4 @@
-"""The three trees of the published dataset: a GeoTIFF for each band of each patch."""
+"""The trees of a published dataset: a folder of GeoTIFFs for each patch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from reben_dask.patches.decision import KEPT
-from reben_dask.stores.geotiff import Compression, Place, encode_geotiff
-from reben_dask.stores.patch_reader import PatchReader
+from reben_dask.stores.geotiff import Place, encode_geotiff
+from reben_dask.stores.patch_reader import TileReader
 from reben_dask.stores.patch_table import part_files, read_rows
-
-S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
+from reben_dask.stores.trees.layout import Tree
 
 TELL_EVERY = 256
 """Patches between two reports of progress."""
 
 Advance = Callable[[int], None]
-_COLUMNS = ("tile", "x", "y", "epsg", "minx", "maxx", "maxy")
+_COLUMNS = ("tile", "grid", "x", "y", "epsg", "minx", "maxx", "maxy")
 
 
 @dataclass(frozen=True)
@@ -34,56 +33,27 @@ class PatchFolder:
         Name of the tree.
     name : str
         Name of the patch.
-    scene : str
-        Folder of the tree that holds it: the tile, or the Sentinel-1 scene.
+    place : str
+        Folder of the tree that holds it: a tile, a Sentinel-1 scene or a grid; empty for the tree itself.
+    run : str
+        What it has in common with the patches that stand beside it in an archive.
     files : tuple of (str, bytes)
         Names and contents of the files in it, in the order of their names.
     """
 
     tree: str
     name: str
-    scene: str
+    place: str
+    run: str
     files: tuple[tuple[str, bytes], ...]
 
     @property
     def path(self) -> str:
         """Folder below that of the dataset."""
-        return f"{self.tree}/{self.scene}/{self.name}"
-
-    @property
-    def part(self) -> str:
-        """The name without indices. In the order of names, patches that have it in common follow each other."""
-        return self.name.rsplit("_", 2)[0]
+        return "/".join(filter(None, (self.tree, self.place, self.name)))
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """How the files of a tree come about.
-
-    ``scene_parts`` of a name, counted from its end, are not of the scene. ``is_shared`` says whether patches of several
-    tiles may have files of one name.
-    """
-
-    images: Callable[[PatchReader, int, int], Mapping[str, npt.NDArray[Any]]]
-    name_column: str
-    scene_parts: int
-    nodata: int | None = None
-    compress: Compression | None = None
-    is_shared: bool = False
-
-
-def _reference_map(reader: PatchReader, x: int, y: int) -> Mapping[str, npt.NDArray[Any]]:
-    return {"reference_map": reader.reference_map(x, y)}
-
-
-_TREES = {
-    S2_TREE: _Tree(PatchReader.bands, "patch_id", 2, nodata=0),
-    S1_TREE: _Tree(PatchReader.sentinel1, "s1_name", 3, is_shared=True),
-    MAP_TREE: _Tree(_reference_map, "patch_id", 2, nodata=0, compress="deflate"),
-}
-
-
-def patch_folders(store: Path, part: Path, tree: str) -> Iterator[PatchFolder]:
+def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
     """Encode the kept patches of one tile for one tree, those listed apart for snow or cloud included.
 
     Parameters
@@ -92,26 +62,27 @@ def patch_folders(store: Path, part: Path, tree: str) -> Iterator[PatchFolder]:
         The Zarr store with the tile's cube.
     part : Path
         The tile's part file of the patch table.
-    tree : {"BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"}
+    tree : Tree
         The tree. That of Sentinel-1 has the patches with an ``s1_name``, if the cube has Sentinel-1 pixels. One that is
         the partner of several acquisitions over the same place comes with the first of them in name order.
 
     Yields
     ------
     PatchFolder
-        Patches in the order of their names in that tree.
+        Patches in the order of the tree.
     """
-    kind = _TREES[tree]
-    rows = _rows(part, kind)
+    rows = _rows(part, tree)
     if not rows:
         return  # a tile without kept patches may have no cube
-    reader = PatchReader(store, rows[0]["tile"])
+    readers = TileReader(store, rows[0]["tile"])
     for row in rows:
-        images = kind.images(reader, row["x"], row["y"])
-        name = row[kind.name_column]
-        files = tuple((f"{name}_{image}.tif", _encode(images[image], row, kind)) for image in sorted(images))
-        if files:
-            yield PatchFolder(tree, name, name.rsplit("_", kind.scene_parts)[0], files)
+        images = tree.images(readers[row["grid"]], row["x"], row["y"])
+        if images:
+            files = {f"{image}.tif": _encode(pixels, row, tree) for image, pixels in images.items()}
+            files.update(tree.documents(row, readers.attributes))
+            name = row[tree.name_column]
+            named = tuple((f"{name}_{file}", files[file]) for file in sorted(files))
+            yield PatchFolder(tree.name, name, tree.place(row), tree.run(row), named)
 
 
 def write_tree(patches: Iterable[PatchFolder], root: Path, advance: Advance = lambda _: None) -> None:
@@ -144,14 +115,16 @@ def counted(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchF
         advance(count % TELL_EVERY)
 
 
-def _rows(part: Path, kind: _Tree) -> list[dict[str, Any]]:
-    """Kept patches of a tile with a name in the tree, in the order of these names."""
-    column = kind.name_column
-    rows = read_rows(part, [*_COLUMNS, column], status=KEPT)
-    rows = rows.filter(rows[column].is_valid()).sort_by(column)
-    for earlier in _earlier_parts(part) if kind.is_shared else ():
+def _rows(part: Path, tree: Tree) -> list[dict[str, Any]]:
+    """Kept patches of a tile that are in the tree, in its order."""
+    column = tree.name_column
+    rows = read_rows(part, [*dict.fromkeys((*_COLUMNS, column, *tree.only, *tree.columns))], status=KEPT)
+    rows = rows.filter(rows[column].is_valid())
+    for name, value in tree.only.items():
+        rows = rows.filter(pc.equal(rows[name], value))
+    for earlier in _earlier_parts(part) if tree.is_shared else ():
         rows = rows.filter(pc.invert(pc.is_in(rows[column], read_rows(earlier, [column], status=KEPT)[column])))
-    found: list[dict[str, Any]] = rows.to_pylist()
+    found: list[dict[str, Any]] = rows.sort_by([(name, "ascending") for name in tree.order]).to_pylist()
     return found
 
 
@@ -161,7 +134,7 @@ def _earlier_parts(part: Path) -> list[Path]:
     return [other for other in part_files(part.parent) if other < part and other.stem.endswith(f"_{place}")]
 
 
-def _encode(pixels: npt.NDArray[Any], row: Mapping[str, Any], kind: _Tree) -> bytes:
-    resolution = (row["maxx"] - row["minx"]) // pixels.shape[1]
+def _encode(pixels: npt.NDArray[Any], row: Mapping[str, Any], tree: Tree) -> bytes:
+    resolution = (row["maxx"] - row["minx"]) // pixels.shape[-1]
     place = Place(row["epsg"], row["minx"], row["maxy"], resolution)
-    return encode_geotiff(pixels, place, nodata=kind.nodata, compress=kind.compress)
+    return encode_geotiff(pixels, place, nodata=tree.nodata, compress=tree.compress)

@@ -14,7 +14,7 @@ from reben_dask.patches.decision import KEPT
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_environment import INDEX_FILE, Item, map_bytes_for, new_environment, pages_bytes, put
 from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map, reference_map_key
-from reben_dask.stores.patch_reader import PatchReader
+from reben_dask.stores.patch_reader import TileReader
 from reben_dask.stores.patch_table import read_rows
 
 COMMIT_EVERY = 256
@@ -31,7 +31,7 @@ class TileRange:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of one environment: its path below the LMDB folder, its first and last patch, and its counts."""
+    """What became of one environment: its path below the LMDB folder, its first and last name, and its counts."""
 
     path: str
     first: str | None
@@ -74,8 +74,8 @@ def write_environment(
 ) -> ShardRecord:
     """Write one LMDB environment: bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
 
-    Keys come in order and pixels column by column of patches, as the names are ordered, so that each chunk of the
-    store is decoded once and the environment grows at its end.
+    Pixels come column by column of patches, so that each chunk of the store is decoded once. Padded names are in that
+    order too, and the environment grows at its end.
 
     Parameters
     ----------
@@ -105,7 +105,8 @@ def write_environment(
             if first is None:
                 environment.set_mapsize(_expected_map_size(batch, expected))
             put(environment, [item for patch in batch for item in patch.items])
-            first, last = first or batch[0].patch_id, batch[-1].patch_id
+            names = [patch.patch_id for patch in batch]
+            first, last = min([*names, first or names[0]]), max([*names, last or names[0]])
             patches += len(batch)
             advance(len(batch))
         keys = environment.stat()["entries"]
@@ -113,7 +114,10 @@ def write_environment(
 
 
 def write_index(folder: Path, shards: Sequence[ShardRecord], classes: Sequence[str]) -> None:
-    """Write ``index.json`` beside shards: which patches are where (``first`` to ``last`` in name order)."""
+    """Write ``index.json`` beside shards: which patches are where (``first`` to ``last``, ends included).
+
+    Names without padding are not in the order of the table; then the ranges of shards may overlap.
+    """
     index = {"version": 1, "classes": list(classes), "shards": [vars(record) for record in shards]}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -135,12 +139,13 @@ class _Patch(NamedTuple):
 
 
 def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
-    columns = ("patch_id", "s1_name", "x", "y")
+    columns = ("patch_id", "s1_name", "grid", "x", "y")
     for piece in ranges:
         rows = read_rows(piece.part, ["tile", *columns], status=KEPT)
         rows = rows.slice(piece.start, piece.stop - piece.start)
-        reader = PatchReader(store, rows["tile"][0].as_py())
-        for patch_id, s1_name, x, y in zip(*(rows[name].to_pylist() for name in columns), strict=True):
+        readers = TileReader(store, rows["tile"][0].as_py())
+        for patch_id, s1_name, grid, x, y in zip(*(rows[name].to_pylist() for name in columns), strict=True):
+            reader = readers[grid]
             items = [
                 (patch_id.encode(), encode_bands(reader.bands(x, y))),
                 (reference_map_key(patch_id).encode(), encode_reference_map(reader.reference_map(x, y))),

@@ -6,13 +6,22 @@ import heapq
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import lmdb
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.stores.lmdb_environment import INDEX_FILE, Item, new_environment, open_environment, put, used_bytes
+from reben_dask.stores.lmdb_environment import (
+    DATA_FILE,
+    INDEX_FILE,
+    Item,
+    new_environment,
+    open_environment,
+    put,
+    used_bytes,
+)
+from reben_dask.stores.lmdb_pages import require_sound_pages
 
 COMMIT_BYTES = 64 * 2**20
 
@@ -42,7 +51,7 @@ def count_entries(sources: Sequence[Path]) -> int:
     _require_distinct(sources)
     total = 0
     for source in sources:
-        with open_environment(source) as environment:
+        with _open_sound(source) as environment:
             total += environment.stat()["entries"]
     return total
 
@@ -69,7 +78,7 @@ def merge_environments(
     Raises
     ------
     InputError
-        If a source is no environment, or a key is in two of them with different values.
+        If a source is no environment or a damaged one, or if a key is in two of them with different values.
     OutputError
         If there is something at ``destination``.
     """
@@ -81,7 +90,7 @@ def merge_environments(
     entries = 0
     try:
         with ExitStack() as stack:
-            opened = [stack.enter_context(open_environment(source)) for source in sources]
+            opened = [stack.enter_context(_open_sound(source)) for source in sources]
             merged = stack.enter_context(new_environment(building, sum(map(used_bytes, opened))))
             streams = [
                 _entries(stack.enter_context(environment.begin(buffers=True)), source)
@@ -95,6 +104,18 @@ def merge_environments(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return entries
+
+
+@contextmanager
+def _open_sound(source: Path) -> Iterator[lmdb.Environment]:
+    """Open an environment that LMDB can read without ending the process."""
+    if (source / DATA_FILE).is_file():
+        try:
+            require_sound_pages(source / DATA_FILE)
+        except InputError as error:
+            raise InputError(f"The LMDB environment {source} is damaged: {error}; copy it again.") from None
+    with open_environment(source) as environment:
+        yield environment
 
 
 def _environments_at(path: Path) -> list[Path]:

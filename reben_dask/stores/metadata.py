@@ -41,8 +41,8 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
     Parameters
     ----------
     parts : sequence of Path
-        Part files in the order of their tiles; the rows of each are in name order, so the files are ordered by
-        ``patch_id``.
+        Part files. A patch name begins with what tells its tile from all others, so that the files are ordered by
+        ``patch_id`` if the tiles are, and the rows of each.
     folder : Path
         Where the files go.
     classes : sequence of str
@@ -53,13 +53,18 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
     (int, int)
         Rows of the main file, and of the one for patches with snow, cloud or shadow.
     """
-    clear = _write(folder / METADATA, (_kept(part, apart=False) for part in parts), classes)
-    apart = _write(folder / SNOW_CLOUD_METADATA, (_kept(part, apart=True) for part in parts), classes)
+    ordered = sorted(parts, key=_first_name)
+    clear = _write(folder / METADATA, (_kept(part, apart=False) for part in ordered), classes)
+    apart = _write(folder / SNOW_CLOUD_METADATA, (_kept(part, apart=True) for part in ordered), classes)
     return clear, apart
 
 
+def _first_name(part: Path) -> str:
+    return min(read_rows(part, ["patch_id"])["patch_id"].to_pylist(), default="")
+
+
 def _kept(part: Path, *, apart: bool) -> pa.Table:
-    rows = read_rows(part, SCHEMA.names, status=KEPT).select(SCHEMA.names)
+    rows = read_rows(part, SCHEMA.names, status=KEPT).select(SCHEMA.names).sort_by("patch_id")
     flags = (pc.fill_null(rows[name], False) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
     snow, cloud = flags
     rows = rows.set_column(6, SCHEMA.field(6), snow).set_column(7, SCHEMA.field(7), cloud)

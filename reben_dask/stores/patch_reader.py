@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,37 @@ import numpy.typing as npt
 import zarr
 
 from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_layout import MAP_NODE, RADAR_NODE
+from reben_dask.stores.cube_layout import MAP_NODE, RADAR_NODE, group_of
+
+
+class TileReader:
+    """Patches of one tile, by grid.
+
+    Parameters
+    ----------
+    store : Path
+        The Zarr store.
+    tile : str
+        Name of the tile.
+    """
+
+    def __init__(self, store: Path, tile: str) -> None:
+        self._store, self._tile = store, tile
+        self._grids: dict[int, PatchReader] = {}
+
+    def __getitem__(self, grid: int) -> PatchReader:
+        if grid not in self._grids:
+            self._grids[grid] = PatchReader(self._store, group_of(self._tile, grid))
+        return self._grids[grid]
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes of the tile's group."""
+        return zarr.open_group(self._store / self._tile, mode="r").attrs.asdict()
 
 
 class PatchReader:
-    """Patches of one tile; read in name order (``x`` first, then ``y``), each chunk of the store is decoded once.
+    """Patches of one group; read column by column (``x`` first, then ``y``), each chunk of the store is decoded once.
 
     Of each array, one column of patches is held in memory, from the time it is first asked for.
 
@@ -23,12 +50,12 @@ class PatchReader:
     ----------
     store : Path
         The Zarr store.
-    tile : str
-        Name of the tile, which is that of its group.
+    group_path : str
+        Path of the group, see :func:`~reben_dask.stores.cube_layout.group_of`.
     """
 
-    def __init__(self, store: Path, tile: str) -> None:
-        group = store / tile
+    def __init__(self, store: Path, group_path: str) -> None:
+        group = store / group_path
         nodes = sorted(path for path in group.iterdir() if (path / "dn").is_dir())
         self._bands = [_Stack(node / "dn", node / "band") for node in nodes]
         self._map = _Layer(group / MAP_NODE / MAP_NODE)

@@ -6,17 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import geopandas
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
 from reben_dask.patches.candidates import TABLE_CRS
-
-if TYPE_CHECKING:
-    import geopandas
 
 CLASSES_KEY = b"reben:classes"
 """Key of the Parquet metadata that holds the class names, as a JSON list in alphabetical order."""
@@ -27,6 +24,7 @@ SCHEMA = pa.schema(
     [
         ("patch_id", pa.string()),
         ("tile", pa.string()),
+        ("grid", pa.int32()),
         ("x", pa.int32()),
         ("y", pa.int32()),
         ("status", pa.string()),
@@ -55,11 +53,19 @@ SCHEMA = pa.schema(
         ("bbox", _BBOX),
     ]
 )
-"""Columns of the patch table. ``minx`` to ``maxy`` are exact metres in the system ``epsg``; ``geometry`` is WKB in
-EPSG:4326 with ``bbox`` as its covering (GeoParquet 1.1)."""
+"""Columns of every patch table; a recipe may add others behind them. ``minx`` to ``maxy`` are exact metres in the
+system ``epsg``; ``geometry`` is WKB in EPSG:4326 with ``bbox`` as its covering (GeoParquet 1.1)."""
 
 
-def write_part(patches: geopandas.GeoDataFrame, folder: Path, classes: Sequence[str]) -> Path:
+def schema_with(extra: Sequence[str]) -> pa.Schema:
+    """Columns of a patch table with further ones: lists of class names if they are called ``labels_…``, else text."""
+    kinds = ((name, pa.list_(pa.string()) if name.startswith("labels_") else pa.string()) for name in extra)
+    return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in kinds)])
+
+
+def write_part(
+    patches: geopandas.GeoDataFrame, folder: Path, classes: Sequence[str], extra: Sequence[str] = ()
+) -> Path:
     """Write the patches of one tile as a part file; it appears under its name when it is complete.
 
     Parameters
@@ -70,19 +76,35 @@ def write_part(patches: geopandas.GeoDataFrame, folder: Path, classes: Sequence[
         The dataset.
     classes : sequence of str
         Class names, kept in the file's metadata.
+    extra : sequence of str
+        Further columns, see :func:`schema_with`.
 
     Returns
     -------
     Path
         The part file, ``<tile>.parquet``.
     """
-    table = _to_arrow(patches)
+    table = _to_arrow(patches, schema_with(extra))
     table = table.replace_schema_metadata({b"geo": _geo_metadata(patches), CLASSES_KEY: json.dumps(list(classes))})
-    path = folder / f"{patches['tile'].iloc[0]}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, unfinished, compression="zstd")
-    return unfinished.replace(path)
+    return _write(table, folder / f"{patches['tile'].iloc[0]}.parquet")
+
+
+def rewrite_part(part: Path, columns: pd.DataFrame) -> None:
+    """Give some columns of a part file new values; the file is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    part : Path
+        The part file.
+    columns : DataFrame
+        New values, one row for each row of the file.
+    """
+    table = pq.read_table(part, partitioning=None)
+    for name in map(str, columns):
+        number = table.schema.get_field_index(name)
+        table = table.set_column(number, table.schema.field(number), _column(columns, name, table.schema.types[number]))
+    _write(table, part)
 
 
 def read_rows(part: Path, columns: Sequence[str], *, status: str | None = None) -> pa.Table:
@@ -91,21 +113,32 @@ def read_rows(part: Path, columns: Sequence[str], *, status: str | None = None) 
     return pq.read_table(part, columns=list(columns), filters=filters, partitioning=None)
 
 
+def read_footprints(part: Path, columns: Sequence[str] = ()) -> geopandas.GeoDataFrame:
+    """Read the footprints of one part file, with some columns; geometry in EPSG:4326."""
+    return geopandas.read_parquet(part, columns=[*columns, "geometry"])
+
+
 def part_files(folder: Path) -> list[Path]:
-    """Part files of a patch table in the order of their tiles, which is the order of patch names."""
+    """Part files of a patch table in the order of their tiles."""
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
-def _to_arrow(patches: geopandas.GeoDataFrame) -> pa.Table:
+def _write(table: pa.Table, path: Path) -> Path:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, unfinished, compression="zstd")
+    return unfinished.replace(path)
+
+
+def _to_arrow(patches: geopandas.GeoDataFrame, schema: pa.Schema) -> pa.Table:
     bounds = patches.geometry.bounds
     computed = {
         "geometry": pa.array(patches.geometry.to_wkb(), pa.binary()),
         "bbox": pa.StructArray.from_arrays([pa.array(bounds[name]) for name in bounds], fields=list(_BBOX)),
     }
     arrays = [
-        computed[field.name] if field.name in computed else _column(patches, field.name, field.type) for field in SCHEMA
+        computed[field.name] if field.name in computed else _column(patches, field.name, field.type) for field in schema
     ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _column(patches: pd.DataFrame, name: str, kind: pa.DataType) -> pa.Array:

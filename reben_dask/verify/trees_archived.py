@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from reben_dask.errors import InputError
 from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX, member_info
-from reben_dask.stores.geotiff_export import S1_TREE
+from reben_dask.stores.trees.bigearthnet_v2 import S1_TREE
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.trees_folder import PatchFolder
 

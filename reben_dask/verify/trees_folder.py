@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reben_dask.sources.published.image import Image, decode_image
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE
+from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.verify.expected import Kind, Layer
 from reben_dask.verify.findings import one_sentence
 

@@ -54,7 +54,7 @@ class _Bench:
         self.landcover, self.sorted = region / "landcover.gpkg", folder / "map.parquet"
         self.plan = stages.plan_of(product, self.landcover)
         (self.tile,) = self.plan.usable
-        self.patches = self.plan.grid(self.tile).size
+        self.patches = self.plan.size(self.tile)
         self.measured: dict[str, Measured] = {}
 
     def run(self) -> dict[str, Any]:

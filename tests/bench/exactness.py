@@ -28,7 +28,7 @@ def compare_maps(plan: Plan, cubes: Path) -> dict[str, Any]:
     tile = plan.usable[0]
     codes = zarr.open_array(cubes / tile.name / "reference_map" / "reference_map", mode="r")[:]
     polygons = naive.polygons_in_tile_system(plan)
-    x, y = plan.grid(tile).indices_xy()
+    x, y = plan.grids(tile)[0].indices_xy()
     centres = []
     for column, row in zip(x.tolist(), y.tolist(), strict=True):
         side = naive.PATCH_PX

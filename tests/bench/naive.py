@@ -24,7 +24,7 @@ FILL = 999
 
 def sample_of(plan: Plan, patches: int, seed: int = 0) -> list[tuple[int, int]]:
     """Column and row of some patches of the plan's first tile, chosen at random."""
-    x, y = plan.grid(plan.usable[0]).indices_xy()
+    x, y = plan.grids(plan.usable[0])[0].indices_xy()
     chosen = np.random.default_rng(seed).choice(len(x), min(patches, len(x)), replace=False)
     return [(int(x[number]), int(y[number])) for number in chosen]
 

@@ -15,24 +15,25 @@ from reben_dask.patches.labels import label_columns
 from reben_dask.patches.sky import sky_columns
 
 
-def make_cube(_store: Any, layout: Any) -> Any:
-    """Give the layout on."""
-    return layout
+def make_cube(_store: Any, layouts: Any) -> Any:
+    """Give the layouts on."""
+    return layouts
 
 
-def ingest_band(_tile: Any, band: str, _store: Any, layout: Any, **_: Any) -> pd.Series:
+def ingest_band(_tile: Any, band: str, _store: Any, layouts: Any, **_: Any) -> pd.Series:
     """No pixel is NODATA."""
-    return pd.Series(np.zeros(layout.grid.size, np.int32), name=band)
+    return pd.Series(np.zeros(layouts[0].grid.size, np.int32), name=band)
 
 
-def observe_sky(_tile: Any, grid: Any, rule: Any) -> pd.DataFrame:
+def observe_sky(_tile: Any, grids: Any, rule: Any) -> pd.DataFrame:
     """A clear sky."""
-    return sky_columns(np.full(grid.shape_px_yx(20), 4, np.uint8), grid, rule)
+    return sky_columns(np.full(grids[0].shape_px_yx(20), 4, np.uint8), grids[0], rule)
 
 
-def label_tile(_store: Any, layout: Any, nomenclature: Any, *_: Any) -> pd.DataFrame:
+def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
-    return label_columns(np.full(layout.grid.shape_px_yx(10), 211, np.uint16), layout.grid, nomenclature)
+    grid = layouts[0].grid
+    return label_columns(np.full(grid.shape_px_yx(10), 211, np.uint16), grid, *rule)
 
 
 @contextmanager
@@ -43,5 +44,5 @@ def in_place_of_work() -> Iterator[None]:
         yield
 
 
-def _tally(patches: Any, _table: Any, _classes: Any) -> pd.DataFrame:
+def _tally(patches: Any, _table: Any) -> pd.DataFrame:
     return graph.tally(patches)

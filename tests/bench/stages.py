@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
-from reben_dask.job.tasks import ingest_band, label_tile, make_cube
+from reben_dask.job.tasks import LabelRule, ingest_band, label_tile, make_cube
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.join import partitions_of_tiles, search_area
 from reben_dask.recipes import load_recipe
@@ -35,9 +35,9 @@ def ingest(product: Path, landcover: Path, cubes: Path) -> None:
     plan = plan_of(product, landcover)
     (tile,) = plan.usable
     create_store(cubes, {})
-    make_cube(cubes, plan.layout(tile))
+    make_cube(cubes, plan.layouts(tile))
     for band in plan.recipe.bands:
-        ingest_band(tile, band, cubes, plan.layout(tile), harmonized=False)
+        ingest_band(tile, band, cubes, plan.layouts(tile), harmonized=False)
 
 
 def sort(landcover: Path, destination: Path) -> None:
@@ -49,14 +49,14 @@ def label(product: Path, landcover: Path, cubes: Path) -> None:
     """Join, burn the map, write it, count labels; the cube is there already."""
     plan = plan_of(product, landcover)
     (tile,) = plan.usable
-    layout = plan.layout(tile)
-    label_tile(cubes, layout, plan.nomenclature, _parts(plan, landcover), plan.landcover.crs)
+    rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
+    label_tile(cubes, plan.layouts(tile), rule, _parts(plan, landcover), plan.landcover.crs)
 
 
 def polygons_of(product: Path, landcover: Path) -> int:
     """Polygons that the tile is labelled with."""
     plan = plan_of(product, landcover)
-    area = search_area(plan.grid(plan.usable[0]), plan.landcover.crs)
+    area = search_area(plan.grids(plan.usable[0])[0], plan.landcover.crs)
     return len(read_polygons(_parts(plan, landcover), area.bounds))
 
 
@@ -80,5 +80,5 @@ def kept_in(part: Path) -> int:
 
 def _parts(plan: Plan, landcover: Path) -> list[Path]:
     sorted_map = SortedMap(landcover)
-    (partitions,) = partitions_of_tiles(sorted_map.frame, [plan.grid(plan.usable[0])])
+    (partitions,) = partitions_of_tiles(sorted_map.frame, [plan.grids(plan.usable[0])[0]])
     return [sorted_map.parts[number] for number in partitions]

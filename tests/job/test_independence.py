@@ -266,7 +266,7 @@ def test_an_attempt_that_was_given_up_may_still_be_running(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker stood still while it made a cube; another has made it, and written to it, when it goes on."""
-    store, layout = tmp_path / "cubes.zarr", plan.layout(plan.usable[0])
+    store, layout = tmp_path / "cubes.zarr", plan.layouts(plan.usable[0])[0]
     dn = np.full(layout.grid.shape_px_yx(20), 7, np.uint16)
 
     def stand_still(*arguments: Any, **options: Any) -> Any:
@@ -279,7 +279,7 @@ def test_an_attempt_that_was_given_up_may_still_be_running(
     monkeypatch.setattr(xr.Dataset, "to_zarr", stand_still)
     cubes.create_cube(store, layout)
     index = layout.bands[20].index("B05")
-    np.testing.assert_array_equal(zarr.open_array(store / layout.tile / "r20m" / "dn", mode="r")[index], dn)
+    np.testing.assert_array_equal(zarr.open_array(store / layout.group / "r20m" / "dn", mode="r")[index], dn)
 
 
 # Sizes of pieces
@@ -340,10 +340,10 @@ def test_sizes_of_pieces_have_an_effect(plan: Plan, tmp_path: Path, monkeypatch:
     landcover = sort_landcover(plan.landcover, tmp_path / "landcover")
     assert len(landcover.parts) == 5
     assert pq.read_metadata(landcover.parts[0]).num_row_groups == 10
-    layout = plan.layout(plan.usable[0])
+    layout = plan.layouts(plan.usable[0])[0]
     cubes.create_store(tmp_path / "cubes.zarr", {})
     cubes.create_cube(tmp_path / "cubes.zarr", layout)
-    array = zarr.open_array(tmp_path / "cubes.zarr" / layout.tile / "r20m" / "dn", mode="r")
+    array = zarr.open_array(tmp_path / "cubes.zarr" / layout.group / "r20m" / "dn", mode="r")
     assert (array.shape[1:], array.shards) == ((480, 480), (1, 180, 180))
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from reben_dask.errors import OutputError
+from reben_dask.errors import OutputError, RecipeError
 from reben_dask.job.output import ARTEFACTS, Output
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
@@ -210,6 +212,53 @@ def test_a_dataset_that_is_not_complete_has_no_record(output: Output, missing: s
     with pytest.raises(FileNotFoundError):
         output.publish()
     assert not (output.root / "run" / "record.json").exists()
+
+
+# What is exported besides
+
+
+def _exported(root: Path, names: Sequence[str], mark: str, record: str | None = None) -> Output:
+    """Publish a dataset with exported files."""
+    output = Output(root).with_exports(names)
+    output.begin()
+    _build(output, mark)
+    (output.run / "record.json").write_text(json.dumps({"exports": list(names)}) if record is None else record)
+    for name in names:
+        (output.building / name).write_text(mark)
+    output.publish()
+    return output
+
+
+def test_what_an_earlier_job_exported_goes_with_its_dataset(tmp_path: Path) -> None:
+    _exported(tmp_path, ["spring", "meta.csv"], "old")
+    (tmp_path / "winter").write_text("mine")
+    _exported(tmp_path, ["BigEarthNet-S2", "meta.csv"], "new")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name not in ARTEFACTS}
+    assert found == {"winter": "mine", "BigEarthNet-S2": "new", "meta.csv": "new"}
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{}", '{"exports": null}', '{"exports": [1, "..", "../mine", ".", ".lock", "/mine", ""]}']
+)
+def test_a_record_cannot_name_anything_but_files_of_the_folder(tmp_path: Path, record: str) -> None:
+    (tmp_path / "mine").write_text("mine")
+    _exported(tmp_path / "out", [], "old", record)
+    _exported(tmp_path / "out", [], "new", record)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert _marks(tmp_path / "out").items() >= dict.fromkeys({*ARTEFACTS} - {"run"}, "new").items()
+
+
+def test_what_is_not_ours_is_in_the_way_of_an_export(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summer").write_text("mine")
+    with pytest.raises(OutputError, match="summer is in the way"):
+        Output(tmp_path / "out").with_exports(["spring", "summer"])
+    assert Output(tmp_path / "out").with_exports(["spring"]).exports == ("spring",)
+
+
+def test_an_export_cannot_take_the_place_of_the_dataset(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'lmdb' would take the place"):
+        Output(tmp_path / "out").with_exports(["spring", "lmdb"])
 
 
 # Two jobs

@@ -317,6 +317,18 @@ def test_a_job_with_scenes(from_scenes: tuple[Dataset, Path]) -> None:
             np.testing.assert_array_equal([tensors["VH"], tensors["VV"]], db[:, y : y + 120, x : x + 120])
 
 
+def test_cubes_say_what_they_were_made_from(
+    from_scenes: tuple[Dataset, Path], paired: Dataset, demo_region: DemoRegion
+) -> None:
+    """Names of patches have only the beginnings of both names."""
+    for dataset, scenes in ((from_scenes[0], ["S1B_IW_GRDH_1SDV_20181022T165131"]), (paired, None)):
+        for tile in dataset.kept.index.str.rsplit("_", n=2).str[0].unique():
+            attributes = zarr.open_group(dataset.out / "cubes.zarr" / tile, mode="r").attrs
+            assert attributes.get("sentinel1_scenes") == scenes
+            assert attributes["product"] in {path.stem for path in demo_region.s2.iterdir()}
+            assert attributes["product"].startswith(f"{tile}_")
+
+
 def test_shards_that_share_partners_are_merged(from_scenes: tuple[Dataset, Path], tmp_path: Path) -> None:
     """A scene may be the closest one to several acquisitions; its values are then the same in all of them."""
     dataset, _ = from_scenes

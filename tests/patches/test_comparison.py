@@ -45,7 +45,7 @@ def _decide(patches: pd.DataFrame, **options: bool) -> pd.DataFrame:
 @pytest.mark.parametrize("pairs_only", [False, True])
 def test_the_first_rule_that_fails_gives_the_reason(*, published: bool, pairs_only: bool) -> None:
     """All 32 cases; a rule that is not asked gives no reason."""
-    assert list(REASONS) == ORDER
+    assert [reason for reason in REASONS if reason in ORDER] == ORDER
     asked = [
         name for name in ORDER if (published or name != "not_published") and (pairs_only or name != "no_sentinel1")
     ]

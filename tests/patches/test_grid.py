@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid, ShapeYX
-from reben_dask.patches.names import patch_ids
+from reben_dask.patches.names import TileName, patch_ids
 
 FULL = PatchGrid(32633, 300_000, 5_800_020, ShapeYX(109_800, 109_800))
 
@@ -88,7 +88,7 @@ def test_indices_go_down_each_column(grid: PatchGrid) -> None:
 @settings(deadline=None)
 @given(grids())
 def test_index_order_is_the_order_of_the_names(grid: PatchGrid) -> None:
-    ids = patch_ids("T", *(axis.tolist() for axis in grid.indices_xy()), grid.digits)
+    ids = patch_ids("{tile}_{xx}_{yy}", TileName("S2A_MSIL2A_20170613T101031_T33UUP", ""), grid)
     assert ids == sorted(ids)
     assert len(set(ids)) == grid.size
     assert len({len(name) for name in ids}) <= 1

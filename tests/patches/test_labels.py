@@ -283,7 +283,8 @@ def test_every_whole_percent_can_be_met_exactly(comparison: str) -> None:
 
 
 def test_reasons_come_in_the_order_of_the_rules() -> None:
-    assert list(REASONS) == ["tile_quality", "nodata", "not_published", "too_little_labeled", "no_sentinel1"]
+    asked = ["tile_quality", "nodata", "too_little_labeled"]
+    assert [reason for reason in REASONS if reason in asked] == asked
     cases = list(product([None, "GEOMETRIC"], [False, True], [1.0, 0.5]))
     patches = pd.DataFrame(cases, columns=["failed_quality", "nodata", "labeled_fraction"], index=range(5, 13))
     decided = decide(patches, labeled_fraction=0.75, comparison="at_least")

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
-from reben_dask.patches.names import PatchName, parse_patch_name, patch_ids
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import PatchName, TileName, parse_patch_name, patch_ids, tile_names
 
+FULL = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(109_800, 109_800))
 KINDS = ["patch_id", "s1_name", "s2v1_name"]
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 V2_SCENE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
@@ -53,7 +55,8 @@ def test_published_ids_are_rebuilt_from_tile_and_indices(
     x, y = (list(axis) for axis in zip(*indices, strict=True))
     wanted = published["patch_id"].to_numpy()
     for tile, rows in tiles.reset_index(drop=True).groupby(tiles.to_numpy()).groups.items():
-        assert patch_ids(tile, [x[row] for row in rows], [y[row] for row in rows], 2) == wanted[rows].tolist()
+        ids = patch_ids("{tile}_{xx}_{yy}", TileName(tile, ""), FULL)
+        assert [ids[x[row] * FULL.shape_yx.y + y[row]] for row in rows] == wanted[rows].tolist()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,6 @@ def test_names_come_back(scene: str, x: int, y: int, padding: int) -> None:
     parsed = parse_patch_name(name)
     assert str(parsed) == name
     assert (parsed.scene, parsed.x, parsed.y) == (scene, x, y)
-    assert patch_ids(scene, [x], [y], digits) == [name]
 
 
 @settings(deadline=None)
@@ -138,6 +140,35 @@ def test_anything_else_is_refused_or_comes_back(text: str) -> None:
         assert str(parsed) == text
 
 
-def test_columns_and_rows_must_be_as_many() -> None:
-    with pytest.raises(ValueError):
-        patch_ids(V2_SCENE, [1, 2], [1], 2)
+def _grid(columns: int, rows: int, offset_m: int = 0) -> PatchGrid:
+    return PatchGrid(32632, 399_960, 6_000_000, ShapeYX(1200 * rows + 600, 1200 * columns + 600), offset_m=offset_m)
+
+
+TILE = TileName("S2A_MSIL2A_20180418T104021_N0206_R008_T32UME", "S2A_MSIL2A_20180418T104021")
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{tile}_{xx}_{yy}", "S2A_MSIL2A_20180418T104021_N0206_R008_T32UME_01_19"),
+        ("{tile}_{x}_{y}", "S2A_MSIL2A_20180418T104021_N0206_R008_T32UME_1_19"),
+        ("{product}_{x}_{y}", "S2A_MSIL2A_20180418T104021_1_19"),
+        ("{mgrs}_{time}_g{grid}_{xx}_{yy}", "32UME_20180418T104021_g2_01_19"),
+        ("{mgrs}_{time}_{lat}_{lon}", "32UME_20180418T104021_53_928425_7_503876"),
+    ],
+)
+def test_templates_of_names(template: str, expected: str) -> None:
+    """The last is the name that SeasoNet's documentation shows."""
+    grid = _grid(20, 20, offset_m=600)
+    assert patch_ids(template, TILE, grid, 2)[1 * grid.shape_yx.y + 19] == expected
+
+
+def test_tiles_of_one_product_are_told_apart() -> None:
+    tiles = [f"S2A_MSIL2A_20170613T101031_N9999_R022_T{mgrs}" for mgrs in ("33UUP", "33UVP")]
+    alone = "S2B_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+    names = tile_names([*tiles, alone])
+    assert [names[tile].product for tile in (*tiles, alone)] == [
+        "S2A_MSIL2A_20170613T101031_T33UUP",
+        "S2A_MSIL2A_20170613T101031_T33UVP",
+        "S2B_MSIL2A_20170613T101031",
+    ]

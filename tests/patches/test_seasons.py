@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName
 from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import load_recipe
 
@@ -67,6 +68,14 @@ def test_the_same_instant_has_one_season(moment: datetime, minutes: int) -> None
 def test_patches_of_a_gap_have_a_null_season(month: int, season: str | None) -> None:
     recipe = load_recipe("reben").model_copy(update={"seasons": SEASONET})
     grid = PatchGrid(32632, 300_000, 5_400_000, ShapeYX(2400, 1200))
-    patches = candidate_patches(Scene("T", datetime(2018, month, 9, tzinfo=UTC), grid, None), recipe)
+    patches = candidate_patches(
+        Scene(
+            TileName("S2A_MSIL2A_20180209T101031_N9999_R022_T32UUP", ""),
+            datetime(2018, month, 9, tzinfo=UTC),
+            (grid,),
+            None,
+        ),
+        recipe,
+    )
     assert patches["season"].dtype == "str"
     assert patches["season"].fillna("none").tolist() == [season or "none"] * 2

@@ -1,8 +1,10 @@
-"""The geographic split, against every published patch and against exact arithmetic."""
+"""Splits by place, against published patches, exact arithmetic and a count; and by lot, against their definition."""
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ from hypothesis import strategies as st
 from oracle import geographic_split as split_in_whole_metres
 
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.splits import SPLITS, geographic_split
+from reben_dask.patches.splits import SPLITS, geographic_split, grid_split, random_split, seeded_hashes
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 QUARTERS = {"validation": 0.25, "test": 0.25}
+FIFTHS = {"validation": 0.2, "test": 0.2}
+NAMES = [f"S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_{x:02}_{y:02}" for x in range(91) for y in range(91)]
 
 
 def _grid(height: int, width: int, patch_m: int = 1200) -> PatchGrid:
@@ -124,3 +128,84 @@ def test_a_centre_on_a_border_belongs_to_the_inner_square(validation: str, test:
 
 def test_no_patches() -> None:
     assert geographic_split(_grid(0, 0), **QUARTERS).tolist() == []
+
+
+def _shares(splits: np.ndarray) -> dict[str, float]:
+    return {name: np.count_nonzero(splits == name) / len(splits) for name in SPLITS}
+
+
+def _hash(name: str) -> str:
+    return hashlib.blake2b(f"42/{name}".encode(), digest_size=8).hexdigest()
+
+
+def test_hashes_are_those_of_their_definition() -> None:
+    names = ["a", "é", "", NAMES[0]]
+    assert seeded_hashes(names, 42).tolist() == [int(_hash(name), 16) for name in names]
+    assert seeded_hashes([], 0).tolist() == []
+
+
+def test_the_random_split_is_that_of_its_definition() -> None:
+    draws = [Fraction(int(hash_, 16) >> 11, 2**53) for hash_ in map(_hash, NAMES)]
+    expected = ["test" if draw < 0.1 else "validation" if draw < 0.3 else "train" for draw in draws]
+    assert random_split(NAMES, validation=0.2, test=0.1, seed=42).tolist() == expected
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.2, 0.2), (0.25, 0.25), (0.1, 0.2), (0.01, 0.98)])
+def test_the_random_split_has_the_shares_asked_for(validation: float, test: float) -> None:
+    wanted = {"train": 1 - validation - test, "validation": validation, "test": test}
+    found = _shares(random_split(NAMES, validation=validation, test=test, seed=1))
+    # Four standard deviations; nothing is left to luck, as names and seed are fixed.
+    assert all(abs(found[name] - p) <= 4 * np.sqrt(p * (1 - p) / len(NAMES)) for name, p in wanted.items())
+
+
+@given(st.permutations(range(40)), st.integers(0, 40))
+def test_the_random_split_knows_neither_order_nor_partitions(order: list[int], cut: int) -> None:
+    whole = random_split(NAMES[:40], **FIFTHS, seed=0)
+    names = [NAMES[number] for number in order]
+    parts = [random_split(part, **FIFTHS, seed=0) for part in (names[:cut], pd.Series(names[cut:], dtype="str"))]
+    assert np.concatenate(parts).tolist() == whole[order].tolist()
+
+
+def test_another_seed_is_another_random_split() -> None:
+    one, other = (random_split(NAMES, **FIFTHS, seed=seed) for seed in (1, 2))
+    # Of two independent draws, 0.36 + 0.04 + 0.04 agree.
+    assert abs(np.mean(one == other) - 0.44) < 0.03
+
+
+def test_blocks_of_the_grid_split() -> None:
+    splits = grid_split(_grid(1200 * 5, 1200 * 7), block=2).reshape(7, 5).T
+    assert ["".join(name[1] for name in row) for row in splits] == [
+        "rraarra",
+        "rraarra",
+        "eerreer",
+        "eerreer",
+        "rraarra",
+    ]
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 12))
+def test_neighbouring_blocks_are_in_different_sets(rows: int, columns: int, block: int) -> None:
+    splits = grid_split(_grid(1200 * rows, 1200 * columns), block=block).reshape(columns, rows)
+    for lines in (splits, splits.T):
+        for number, (line, following) in enumerate(pairwise(lines), 1):
+            assert ((line == following) == (number % block != 0)).all()
+
+
+@pytest.mark.parametrize("block", [1, 5, 10])
+def test_shares_of_the_grid_split(block: int) -> None:
+    assert _shares(grid_split(_grid(120_000, 120_000), block=block)) == {"train": 0.5, "validation": 0.25, "test": 0.25}
+
+
+def test_a_full_tile_comes_near_to_the_shares_of_the_grid_split() -> None:
+    found = _shares(grid_split(_grid(109_800, 109_800), block=1))
+    assert all(abs(found[name] - wanted) < 0.01 for name, wanted in zip(SPLITS, (0.5, 0.25, 0.25), strict=True))
+
+
+def test_a_block_without_patches() -> None:
+    with pytest.raises(ValueError, match="block of 0 x 0 patches"):
+        grid_split(_grid(12_000, 12_000), block=0)
+
+
+def test_nothing_to_split() -> None:
+    assert random_split([], **FIFTHS, seed=0).tolist() == []
+    assert grid_split(_grid(0, 0), block=3).tolist() == []

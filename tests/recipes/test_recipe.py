@@ -130,7 +130,10 @@ def test_a_copy_of_the_shipped_recipe_is_the_same(tmp_path: Path, suffix: str) -
         ),
         (_set("labeled_fraction.threshold", float("nan")), "labeled_fraction.threshold is nan: "),
         (_set("labeled_fraction.comparison", ">="), "labeled_fraction.comparison is '>=': input should be 'at_least'"),
-        (_set("split.strategy", "by_moon"), "split.strategy is 'by_moon': input should be 'geographic'"),
+        (
+            _set("split.strategy", "by_moon"),
+            "split.strategy is 'by_moon': input should be one of 'geographic', 'random'",
+        ),
         (_set("split.test", 0), "split.test is 0: input should be greater than 0"),
         (_set("sky.snow", [12]), "sky.snow.0 is 12: input should be less than or equal to 11"),
         (_set("sky.flag_from", 1.5), "sky.flag_from is 1.5: input should be less than or equal to 1"),

@@ -18,7 +18,7 @@ from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import COLUMNS, metadata_files, read_metadata, require_metadata
-from reben_dask.sources.published.pairs import pairs_of_tile, require_pairs
+from reben_dask.sources.published.pairs import pairs_of_tile, read_pairs, require_pairs, split_s2_names
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 PATCHES, TILES = 549_488, 115
@@ -73,6 +73,26 @@ def test_satellite_day_tile_and_indices_tell_all_published_pairs_apart(published
     assert len(key) == PATCHES
     assert not wanted.duplicated().any()
     assert (key == wanted).all().all()
+
+
+def test_names_are_taken_apart(published: pd.DataFrame) -> None:
+    for column, mgrs in (("patch_id", published["mgrs"]), ("s2v1_name", "")):
+        parts = split_s2_names(published[column])
+        assert (parts["scene"] == published[column].str.rsplit("_", n=2).str[0]).all()
+        assert (parts["satellite"] + parts["date"] == published[column].str[:3] + published[column].str[11:19]).all()
+        assert (parts["mgrs"] == mgrs).all()
+        assert (parts[["x", "y"]].astype(int) == published[["x", "y"]]).all(axis=None)
+    assert (
+        split_s2_names(pd.Series([f"{S1}_7_5", "", None, f"{V1}_7", f"{V1}_7_5.tif"], dtype="str"))
+        .isna()
+        .all(axis=None)
+    )
+
+
+def test_a_whole_table(published: pd.DataFrame, all_pairs: Path) -> None:
+    pairs = read_pairs(all_pairs)
+    assert pairs.columns.tolist() == ["s1_name", "s2_name"]
+    assert (pairs.to_numpy() == published[["s1_name", "s2v1_name"]].to_numpy()).all()
 
 
 def test_every_tile_gets_its_published_pairs_back(published: pd.DataFrame, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_store_is_written_and_read_by_zarrs(
             pixels[band] = _values(tuple(edge // resolution for edge in grid.tile_m), seed)
             write_band(tmp_path / "store", layout, band, pixels[band])
     codes = _values(grid.shape_px_yx(10), 9)
-    write_reference_map(tmp_path / "store", "T1", codes)
+    write_reference_map(tmp_path / "store", layout, codes)
 
     reader = PatchReader(tmp_path / "store", "T1")
     for x in range(columns):

@@ -49,10 +49,13 @@ def _published(data_dir: Path, tree: str) -> Iterator[tuple[bytes, np.ndarray, P
     """Each published file of a tree: its bytes, pixels and place."""
     paths = sorted((data_dir / "bigearthnet" / tree).glob("*/*/*.tif"))
     assert paths
-    for path in paths:
-        with rasterio.open(path) as dataset:
-            corner = (int(dataset.bounds.left), int(dataset.bounds.top))
-            yield path.read_bytes(), dataset.read(1), Place(dataset.crs.to_epsg(), *corner, int(dataset.res[0]))
+    yield from map(_read, paths)
+
+
+def _read(path: Path) -> tuple[bytes, np.ndarray, Place]:
+    with rasterio.open(path) as dataset:
+        corner = (int(dataset.bounds.left), int(dataset.bounds.top))
+        return path.read_bytes(), dataset.read(1), Place(dataset.crs.to_epsg(), *corner, int(dataset.res[0]))
 
 
 @contextmanager
@@ -87,23 +90,38 @@ def test_a_published_reference_map_tag_for_tag(data_dir: Path) -> None:
 
 
 def test_published_polarisations_of_sentinel_1_tag_for_tag(data_dir: Path) -> None:
-    """They were written by an older GDAL, which spent four bytes where two are enough for the length of a strip."""
     files = list(_published(data_dir, "BigEarthNet-S1"))
     assert len(files) == 2
     for file, pixels, place in files:
-        encoded = encode_geotiff(pixels, place)
-        expected, found = _tags(file), _tags(encoded)
-        assert {tag: values for tag, (_, values) in found.items() if tag != STRIP_OFFSETS} == {
-            tag: values for tag, (_, values) in expected.items() if tag != STRIP_OFFSETS
-        }
-        saved = len(file) - len(encoded)
-        assert saved == 2 * len(found[STRIP_BYTES][1])
-        assert [at + saved for at in found[STRIP_OFFSETS][1]] == list(expected[STRIP_OFFSETS][1])
-        assert encoded[-pixels.nbytes :] == file[-pixels.nbytes :]
+        _require_same_but_shorter(encode_geotiff(pixels, place), file, pixels)
+
+
+@pytest.mark.parametrize(("tree", "count"), [("BigEarthNet-S2-Example", 12 * 6), ("BigEarthNet-S1-Example", 2 * 6)])
+def test_files_of_version_1_tag_for_tag(data_dir: Path, tree: str, count: int) -> None:
+    """They have no tag for NODATA."""
+    paths = sorted((data_dir / "bigearthnet-v1" / tree).glob("*/*.tif"))
+    assert len(paths) == count
+    for path in paths:
+        file, pixels, place = _read(path)
+        _require_same_but_shorter(encode_geotiff(pixels, place), file, pixels)
+
+
+def _require_same_but_shorter(encoded: bytes, file: bytes, pixels: np.ndarray) -> None:
+    """Files of an older GDAL, which spent four bytes where two are enough for the length of a strip."""
+    expected, found = _tags(file), _tags(encoded)
+    assert {tag: values for tag, (_, values) in found.items() if tag != STRIP_OFFSETS} == {
+        tag: values for tag, (_, values) in expected.items() if tag != STRIP_OFFSETS
+    }
+    saved, strips = len(file) - len(encoded), len(found[STRIP_BYTES][1])
+    # A single length stands in the tag itself.
+    assert saved == (2 * strips if strips > 1 else 0)
+    assert [at + saved for at in found[STRIP_OFFSETS][1]] == list(expected[STRIP_OFFSETS][1])
+    assert encoded[-pixels.nbytes :] == file[-pixels.nbytes :]
 
 
 # As GDAL writes
 
+sides, bands, seeds = st.integers(1, 150), st.integers(1, 6), st.integers(0, 2**32 - 1)
 kinds = st.sampled_from([(np.uint16, 0), (np.uint16, None), (np.float32, None), (np.uint8, 0)])
 places = st.builds(
     Place,
@@ -115,11 +133,9 @@ places = st.builds(
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    kind=kinds, place=places, shape=st.tuples(st.integers(1, 150), st.integers(1, 150)), seed=st.integers(0, 2**32 - 1)
-)
+@given(kind=kinds, place=places, shape=st.one_of(st.tuples(sides, sides), st.tuples(bands, sides, sides)), seed=seeds)
 def test_files_are_those_of_gdal(
-    kind: tuple[type, int | None], place: Place, shape: tuple[int, int], seed: int
+    kind: tuple[type, int | None], place: Place, shape: tuple[int, ...], seed: int
 ) -> None:
     dtype, nodata = kind
     pixels = np.random.default_rng(seed).integers(1, 250, shape).astype(dtype)
@@ -142,6 +158,16 @@ def test_georeference_nodata_and_strips(resolution: int, side: int, rows: int, c
         assert dataset.compression == (rasterio.enums.Compression.deflate if compress else None)
         assert dataset.tags() == {"AREA_OR_POINT": "Area"}
         np.testing.assert_array_equal(dataset.read(1), pixels)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_bands_of_one_image_in_their_order(count: int) -> None:
+    pixels = np.random.default_rng(count).integers(0, 65_535, (count, 60, 60), np.uint16)
+    with _open(encode_geotiff(pixels, PLACE._replace(resolution=20))) as dataset:
+        assert (dataset.count, set(dataset.dtypes), dataset.nodata) == (count, {"uint16"}, None)
+        assert dataset.bounds == (390_000, 5_347_200, 391_200, 5_348_400)
+        np.testing.assert_array_equal(dataset.read(), pixels)
+        np.testing.assert_array_equal(dataset.read(count), pixels[-1])
 
 
 def test_without_nodata_there_is_no_tag() -> None:
@@ -241,7 +267,7 @@ def test_such_a_layout_is_noticed(monkeypatch: pytest.MonkeyPatch, change: str) 
 # What is not an image
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (1, 5, 5), (0, 5), (5, 0)])
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 5, 5), (0, 5), (5, 0), (0, 5, 5), (2, 5, 0)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="an image needs shape"):
         encode_geotiff(np.zeros(shape, np.uint16), PLACE)

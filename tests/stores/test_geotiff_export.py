@@ -30,13 +30,16 @@ from safetensors.numpy import load
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName
 from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import geotiff_archive, geotiff_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.geotiff_archive import join_parts, write_parts
-from reben_dask.stores.geotiff_export import MAP_TREE, S1_TREE, S2_TREE, PatchFolder, patch_folders, write_tree
+from reben_dask.stores.geotiff_export import PatchFolder, patch_folders, write_tree
 from reben_dask.stores.patch_table import part_files, write_part
+from reben_dask.stores.trees import LAYOUTS, Contents
+from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
 
 RESOLUTION_M = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
@@ -44,6 +47,10 @@ RESOLUTION_M = {
     **dict.fromkeys(("B01", "B09"), 60),
 }
 STRIP_ROWS = {10: 34, 20: 60, 60: 20}
+LAYOUT = LAYOUTS["bigearthnet-v2"](
+    Contents(load_nomenclature("bigearthnet19"), tuple(RESOLUTION_M), has_sentinel1=True)
+)
+TREE = {tree.name: tree for tree in LAYOUT.trees}
 TREES = (S2_TREE, S1_TREE, MAP_TREE)
 PUBLISHED_NAMES = {
     S2_TREE: r"BigEarthNet-S2/(S2[AB]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5})/(\1_\d+_\d+)/\2_B(\d\d|8A)\.tif",
@@ -55,7 +62,7 @@ PUBLISHED_NAMES = {
 def _export(run: Path, root: Path, trees: Iterable[str] = TREES) -> Path:
     for part in part_files(run / "patches.parquet"):
         for tree in trees:
-            write_tree(patch_folders(run / "cubes.zarr", part, tree), root)
+            write_tree(patch_folders(run / "cubes.zarr", part, TREE[tree]), root)
     return root
 
 
@@ -191,9 +198,9 @@ class _Region:
         create_cube(self.store, layout)
         for resolution, (band,) in BANDS.items():
             write_band(self.store, layout, band, random.integers(1, 9_999, grid.shape_px_yx(resolution), np.uint16))
-        write_reference_map(self.store, tile, random.integers(111, 523, grid.shape_px_yx(10), np.uint16))
+        write_reference_map(self.store, layout, random.integers(111, 523, grid.shape_px_yx(10), np.uint16))
         patches = candidate_patches(
-            Scene(tile, datetime(2017, 6, 13, tzinfo=UTC), grid, None), load_recipe("reben")
+            Scene(TileName(tile, ""), datetime(2017, 6, 13, tzinfo=UTC), (grid,), None), load_recipe("reben")
         ).assign(status="kept")
         if number < 2:
             # The western half is from one scene, the eastern from another; one patch has no partner.
@@ -223,7 +230,7 @@ class _Region:
 
     def folders(self, tree: str, parts: Iterable[Path] | None = None) -> Iterator[PatchFolder]:
         for part in parts or self.parts:
-            yield from patch_folders(self.store, part, tree)
+            yield from patch_folders(self.store, part, TREE[tree])
 
 
 @pytest.fixture(scope="module")
@@ -250,10 +257,10 @@ def test_sentinel_1_is_named_after_its_own_scenes(region: _Region, tmp_path: Pat
 @pytest.mark.parametrize("tree", TREES)
 def test_patches_and_files_come_in_the_order_of_their_names(region: _Region, tree: str) -> None:
     for part in region.parts:
-        folders = list(patch_folders(region.store, part, tree))
+        folders = list(patch_folders(region.store, part, TREE[tree]))
         paths = [f"{folder.path}/{name}" for folder in folders for name, _ in folder.files]
         assert paths == sorted(paths)
-        assert [folder.part for folder in folders] == sorted(folder.part for folder in folders)
+        assert [folder.run for folder in folders] == sorted(folder.run for folder in folders)
 
 
 def test_a_partner_of_two_acquisitions_is_published_once(region: _Region, tmp_path: Path) -> None:
@@ -268,21 +275,21 @@ def test_a_partner_of_two_acquisitions_is_published_once(region: _Region, tmp_pa
     )
     early["status"] = ["rejected"] + ["kept"] * 23
     parts = [write_part(patches, tmp_path / "patches.parquet", []) for patches in (late, early)]
-    folders = {part: list(patch_folders(tmp_path / "cubes.zarr", part, S1_TREE)) for part in parts}
+    folders = {part: list(patch_folders(tmp_path / "cubes.zarr", part, TREE[S1_TREE])) for part in parts}
     assert len(folders[parts[1]]) == 22
     assert folders[parts[0]] == []
     late["status"], early["status"] = early["status"], late["status"]
     parts = [write_part(patches, tmp_path / "patches.parquet", []) for patches in (late, early)]
-    folders = {part: list(patch_folders(tmp_path / "cubes.zarr", part, S1_TREE)) for part in parts}
+    folders = {part: list(patch_folders(tmp_path / "cubes.zarr", part, TREE[S1_TREE])) for part in parts}
     assert len(folders[parts[1]]) == 21
     assert [folder.name for folder in folders[parts[0]]] == [early["s1_name"][1]]
     for tree in (S2_TREE, MAP_TREE):
-        assert [len(list(patch_folders(tmp_path / "cubes.zarr", part, tree))) for part in parts] == [23, 22]
+        assert [len(list(patch_folders(tmp_path / "cubes.zarr", part, TREE[tree]))) for part in parts] == [23, 22]
 
 
 def test_a_tile_without_sentinel_1_has_no_such_files(region: _Region, mini_run: Path) -> None:
     (part,) = part_files(mini_run / "patches.parquet")
-    assert not list(patch_folders(mini_run / "cubes.zarr", part, S1_TREE))
+    assert not list(patch_folders(mini_run / "cubes.zarr", part, TREE[S1_TREE]))
     assert not list(region.folders(S1_TREE, region.parts[2:]))
 
 
@@ -290,8 +297,8 @@ def test_names_of_partners_without_their_pixels_give_no_files(region: _Region, t
     """A table that names partners, beside a store without Sentinel-1."""
     tile = region.parts[0].stem
     shutil.copytree(region.store / tile, tmp_path / tile, ignore=shutil.ignore_patterns("s1"))
-    assert not list(patch_folders(tmp_path, region.parts[0], S1_TREE))
-    assert len(list(patch_folders(tmp_path, region.parts[0], S2_TREE))) == 24
+    assert not list(patch_folders(tmp_path, region.parts[0], TREE[S1_TREE]))
+    assert len(list(patch_folders(tmp_path, region.parts[0], TREE[S2_TREE]))) == 24
 
 
 def test_a_tile_that_failed_has_no_files_and_needs_no_cube(demo_run: Path) -> None:
@@ -300,7 +307,7 @@ def test_a_tile_that_failed_has_no_files_and_needs_no_cube(demo_run: Path) -> No
     assert missing
     for part in missing:
         for tree in TREES:
-            assert not list(patch_folders(demo_run / "cubes.zarr", part, tree))
+            assert not list(patch_folders(demo_run / "cubes.zarr", part, TREE[tree]))
 
 
 # Archives
@@ -311,7 +318,7 @@ def _members(archive: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     with pa.CompressedInputStream(pa.OSFile(str(archive)), "zstd") as stream:
         unpacked = stream.read()
     with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as file:
-        members = [(info, file.extractfile(info).read()) for info in file]
+        members = [(info, file.extractfile(info).read() if info.isreg() else b"") for info in file]
     end = max((info.offset_data + -(-info.size // 512) * 512 for info, _ in members), default=0)
     assert unpacked[end:] == bytes(1_024)
     return members
@@ -320,7 +327,7 @@ def _members(archive: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
 def _archives(region: _Region, root: Path, parts: Iterable[Path] | None = None) -> dict[str, Path]:
     for part in parts or region.parts:
         for tree in TREES:
-            write_parts(patch_folders(region.store, part, tree), root / "parts", part.stem)
+            write_parts(patch_folders(region.store, part, TREE[tree]), root / "parts", part.stem)
     for tree in TREES:
         join_parts(root / "parts", tree, root / f"{tree}.tar.zst")
     return {tree: root / f"{tree}.tar.zst" for tree in TREES}
@@ -408,7 +415,7 @@ def test_frames_are_no_larger_than_asked_for_and_one_patch(region: _Region, monk
 def test_patches_of_one_scene_that_several_tiles_share_stand_together(region: _Region, tmp_path: Path) -> None:
     """A published Sentinel-1 scene has patches of up to three tiles; the order is that of scenes all the same."""
     for part in region.parts:
-        write_parts(patch_folders(region.store, part, S1_TREE), tmp_path, part.stem)
+        write_parts(patch_folders(region.store, part, TREE[S1_TREE]), tmp_path, part.stem)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {
         f"{S1_TREE}/{scene}_{mgrs}/{part.stem}.tar.zst"
@@ -417,9 +424,14 @@ def test_patches_of_one_scene_that_several_tiles_share_stand_together(region: _R
     }
 
 
-def test_an_archive_without_patches_is_empty_but_an_archive(tmp_path: Path) -> None:
+def test_an_archive_without_patches_holds_the_folder_of_the_tree(tmp_path: Path) -> None:
     assert join_parts(tmp_path / "parts", S1_TREE, tmp_path / "empty.tar.zst") == 0
-    assert _members(tmp_path / "empty.tar.zst") == []
+    _require_folder_alone(tmp_path / "empty.tar.zst", S1_TREE)
+
+
+def _require_folder_alone(archive: Path, name: str) -> None:
+    ((info, content),) = _members(archive)
+    assert (info.name, info.isdir(), info.mode, content) == (name, True, 0o755, b"")
 
 
 def test_what_was_interrupted_does_not_appear(region: _Region, tmp_path: Path) -> None:
@@ -430,7 +442,7 @@ def test_what_was_interrupted_does_not_appear(region: _Region, tmp_path: Path) -
     with pytest.raises(OSError, match="no space left"):
         write_parts(folders(), tmp_path / "parts", "T1")
     assert join_parts(tmp_path / "parts", S2_TREE, tmp_path / "archive.tar.zst") == 0
-    assert _members(tmp_path / "archive.tar.zst") == []
+    _require_folder_alone(tmp_path / "archive.tar.zst", S2_TREE)
     write_parts(region.folders(S2_TREE, region.parts[:1]), tmp_path / "parts", "T1")
     assert join_parts(tmp_path / "parts", S2_TREE, tmp_path / "archive.tar.zst") == 1
     assert len(_members(tmp_path / "archive.tar.zst")) == 24 * 2
@@ -438,7 +450,7 @@ def test_what_was_interrupted_does_not_appear(region: _Region, tmp_path: Path) -
 
 def test_parts_cannot_replace_each_other(region: _Region, tmp_path: Path) -> None:
     first, second = (list(region.folders(S2_TREE, [part])) for part in region.parts[:2])
-    with pytest.raises(ValueError, match=r"33UUP_\* of BigEarthNet-S2 do not follow each other"):
+    with pytest.raises(ValueError, match="33UUP of BigEarthNet-S2 do not follow each other"):
         write_parts([*first[:2], *second, *first[2:]], tmp_path, "T1")
 
 
@@ -478,7 +490,7 @@ def _on_cluster(client: Client, function: Callable[..., None], root: Path, regio
     """Run an export of each tile as the job does; returns the patches that the tasks have told of."""
     topic = f"{function.__name__}-{root.name}"
     futures = [
-        client.submit(function, root, TREES, part, region.store, topic, key=f"{topic}-{part.stem}")
+        client.submit(function, root, LAYOUT.trees, part, region.store, topic, key=f"{topic}-{part.stem}")
         for part in region.parts
     ]
     client.gather(futures)
@@ -494,8 +506,8 @@ def test_the_job_writes_trees(client: Client, region: _Region, loose: dict[str, 
 def test_the_job_writes_archives(client: Client, region: _Region, archives: dict[str, Path], tmp_path: Path) -> None:
     _on_cluster(client, export_tile_archive, tmp_path / "parts", region)
     for _ in range(2):
-        made = client.submit(join_archives, tmp_path, TREES, tmp_path / "parts", pure=False).result()
-        assert made == [tmp_path / f"{tree}.tar.zst" for tree in TREES]
+        made = client.submit(join_archives, tmp_path, LAYOUT.trees, tmp_path / "parts", pure=False).result()
+        assert made == [tmp_path / f"{tree.name}.tar.zst" for tree in LAYOUT.trees]
         assert {path.name: path.read_bytes() for path in made} == {
             archive.name: archive.read_bytes() for archive in archives.values()
         }
@@ -505,15 +517,14 @@ def test_the_job_writes_archives(client: Client, region: _Region, archives: dict
 def test_trees_without_patches_are_there_too(client: Client, region: _Region, tmp_path: Path) -> None:
     """Readers look for the folder of each tree that a dataset is said to have."""
     lonely = region.parts[2]
-    client.submit(export_tile_tree, tmp_path, TREES, lonely, region.store, "lonely").result()
+    client.submit(export_tile_tree, tmp_path, LAYOUT.trees, lonely, region.store, "lonely").result()
     assert [path.name for path in sorted(tmp_path.iterdir())] == [S1_TREE, S2_TREE, MAP_TREE]
     assert not list((tmp_path / S1_TREE).iterdir())
 
 
 def test_names_of_parts_order_as_names_of_patches() -> None:
-    """Parts are joined in the order of names without indices; no index may tear the patches of one part apart."""
-    names = [f"S2A_T{mgrs}_{x:02d}_{y:02d}" for mgrs in ("33UUP", "33UVP") for x in (0, 9, 10, 90) for y in (1, 11)]
-    names += [f"S1A_33UUP_{x}_{y}" for x in (0, 9, 10, 90, 100) for y in (1, 11)]
-    parts = [PatchFolder("tree", name, "", ()).part for name in sorted(names)]
-    assert parts == sorted(parts)
-    assert sum(first != second for first, second in pairwise(parts)) == 2
+    """Sentinel-1 is in the order of names, its runs are names without indices; no index may tear a run apart."""
+    names = [f"S1A_{mgrs}_{x}_{y}" for mgrs in ("33UUP", "33UVP") for x in (0, 9, 10, 90, 100) for y in (1, 11)]
+    runs = [TREE[S1_TREE].run({"s1_name": name}) for name in sorted(names)]
+    assert runs == sorted(runs)
+    assert sum(first != second for first, second in pairwise(runs)) == 1

@@ -21,6 +21,7 @@ from safetensors.numpy import load
 
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import lmdb_environment, lmdb_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
@@ -184,9 +185,9 @@ class _Region:
         create_cube(self.store, layout)
         for band, dn in images.items():
             write_band(self.store, layout, band, dn)
-        write_reference_map(self.store, tile, codes)
+        write_reference_map(self.store, layout, codes)
 
-        scene = Scene(tile, datetime(2017, 6, 13, tzinfo=UTC), grid, None)
+        scene = Scene(TileName(tile, ""), datetime(2017, 6, 13, tzinfo=UTC), (grid,), None)
         patches = candidate_patches(scene, load_recipe("reben"))
         status = np.where(np.arange(grid.size) == seed, "rejected", "kept")
         part = write_part(patches.assign(status=pd.Series(status, dtype="str")), self.table, [])

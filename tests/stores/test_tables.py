@@ -20,6 +20,7 @@ from pyarrow import types
 
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import TileName
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import metadata
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA, write_metadata
@@ -38,7 +39,7 @@ def _patches(tile: str, seed: int, shape: ShapeYX = ShapeYX(4, 3)) -> gpd.GeoDat
     """A finished tile with every combination of status, flags and labels, some of it null."""
     grid = PatchGrid(EPSG[tile], 399_960, 5_400_000, ShapeYX(1200 * shape.y, 1200 * shape.x))
     patches = candidate_patches(
-        Scene(tile, datetime(2017, 6, 13, 10, 10, 31, tzinfo=UTC), grid, None), load_recipe("reben")
+        Scene(TileName(tile, ""), datetime(2017, 6, 13, 10, 10, 31, tzinfo=UTC), (grid,), None), load_recipe("reben")
     )
     random = np.random.default_rng(seed)
     count = len(patches)

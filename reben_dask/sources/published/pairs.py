@@ -16,7 +16,10 @@ S2_COLUMNS = ("s2v1_name", "s2_name", "patch_id")
 
 _S1 = r"^$|^S1[A-D]_.*_\d{2}[A-Z]{3}_\d+_\d+$"
 _V2 = r"_N\d{4}_R\d{3}_T\w{5}_"
-_S2 = r"^(?P<satellite>S2[A-D])_MSIL(?:1C|2A)_(?P<date>\d{8})T\d+(?P<v2>_N\d{4}_R\d{3}_T\w{5})?_(?P<x>\d+)_(?P<y>\d+)$"
+_S2 = (
+    r"^(?P<scene>(?P<satellite>S2[A-D])_MSIL(?:1C|2A)_(?P<date>\d{8})T\d+(?:_N\d{4}_R\d{3}_T(?P<mgrs>\w{5}))?)"
+    r"_(?P<x>\d+)_(?P<y>\d+)$"
+)
 
 
 def require_pairs(path: Path) -> int:
@@ -27,12 +30,48 @@ def require_pairs(path: Path) -> int:
     InputError
         As :func:`pairs_of_tile`, and if a name cannot be taken apart. An empty ``s1_name`` means that there is none.
     """
+    return len(read_pairs(path))
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Read a whole table of pairs.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``s1_name``, empty where there is none, and ``s2_name``, of version 1 or 2.
+
+    Raises
+    ------
+    InputError
+        As :func:`require_pairs`.
+    """
     table, column = _read(path)
     for name, pattern, kind in ((column, _S2, "Sentinel-2"), ("s1_name", _S1, "Sentinel-1")):
         wrong = table[name].filter(pc.invert(pc.fill_null(pc.match_substring_regex(table[name], pattern), False)))
         if len(wrong):
             raise InputError(f"The table of pairs {path} has {wrong[0].as_py()!r}, which is no name of a {kind} patch.")
-    return len(table)
+    return pd.DataFrame({"s1_name": table["s1_name"].to_pandas(), "s2_name": table[column].to_pandas()})
+
+
+def split_s2_names(names: pd.Series) -> pd.DataFrame:
+    """Take names of Sentinel-2 patches apart, of version 1 or 2, with padded indices or not.
+
+    Parameters
+    ----------
+    names : Series of str
+        The names.
+
+    Returns
+    -------
+    DataFrame
+        Same index; ``scene`` (what stands before the indices), ``satellite``, ``date``, ``mgrs`` (empty for version 1,
+        which does not say it), ``x`` and ``y``. Null where a name cannot be taken apart.
+    """
+    parts = pc.extract_regex(pa.array(names, pa.string()), _S2)
+    columns = dict(zip((field.name for field in parts.type), parts.flatten(), strict=True))
+    split = pd.DataFrame({name: values.to_pandas() for name, values in columns.items()})
+    return split.astype({"x": "Int64", "y": "Int64"}).set_axis(names.index)
 
 
 def has_v1_names(path: Path) -> bool:
@@ -69,19 +108,14 @@ def pairs_of_tile(path: Path, tile: str, mgrs: str) -> pd.DataFrame:
     """
     table, column = _read(path)
     near = table.filter(pc.match_substring(table["s1_name"], f"_{mgrs}_"))
-    parts = pc.extract_regex(near[column].combine_chunks(), _S2).flatten()
-    satellite, date, v2, x, y = (part.to_pandas() for part in parts)
     names = near[column].to_pandas()
+    parts = split_s2_names(names)
+    is_v1 = parts["mgrs"] == ""
     pairs = pd.DataFrame(
-        {
-            "x": x.astype("Int64"),
-            "y": y.astype("Int64"),
-            "s1_name": near["s1_name"].to_pandas(),
-            "s2v1_name": names.where(v2 == ""),
-        }
+        {"x": parts["x"], "y": parts["y"], "s1_name": near["s1_name"].to_pandas(), "s2v1_name": names.where(is_v1)}
     )
-    tile_satellite, _, tile_time = tile.split("_")[:3]
-    here = (satellite == tile_satellite) & (date == tile_time[:8]) & ((v2 == "") | names.str.startswith(f"{tile}_"))
+    satellite, _, time = tile.split("_")[:3]
+    here = (parts["satellite"] == satellite) & (parts["date"] == time[:8]) & (is_v1 | (parts["scene"] == tile))
     pairs_here: pd.DataFrame = pairs[here.to_numpy(bool)].set_index(["x", "y"])
     if pairs_here.index.has_duplicates:
         x_twice, y_twice = pairs_here.index[pairs_here.index.duplicated()][0]

@@ -26,6 +26,8 @@ class Tile:
     ----------
     name : str
         Product name without its last ``_<timestamp>.SAFE``; the first part of every patch name.
+    product : str
+        Product name without ``.SAFE``.
     path : Path
         The ``.SAFE`` folder or the zip file.
     mgrs : str
@@ -49,6 +51,7 @@ class Tile:
     """
 
     name: str
+    product: str
     path: Path
     mgrs: str
     sensing_time: datetime
@@ -106,6 +109,7 @@ def open_tile(path: Path) -> Tile:
     place = parse_geocoding(files.read_xml(granule_file), f"{path}/{granule_file}")
     return Tile(
         name=name["tile"],
+        product=metadata.product,
         path=path,
         mgrs=name["mgrs"],
         sensing_time=metadata.sensing_time,

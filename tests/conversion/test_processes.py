@@ -10,8 +10,8 @@ from functools import partial
 import psutil
 import pytest
 
+from reben_dask.conversion.processes import TASKS_PER_PROCESS, available_cores, in_processes
 from reben_dask.errors import InputError, RebenError
-from reben_dask.job.processes import TASKS_PER_PROCESS, available_cores, in_processes
 
 SIZE = 300_000
 

@@ -1,4 +1,4 @@
-"""Converting the published trees to an LMDB: how they are read meets how what is made of them is written."""
+"""Converting the published trees to an LMDB, one value for each patch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from reben_dask.conversion.processes import in_processes
+from reben_dask.conversion.reading import Entry, Source, inputs_of, read_patch, sources_of
 from reben_dask.errors import InputError
-from reben_dask.job.processes import in_processes
 from reben_dask.patches.grid import PATCH_SIDE_M
-from reben_dask.sources.published.tiff import read_tiff
-from reben_dask.sources.published.trees import MAPS, Kind, PatchFolder, PublishedTree, band_files
+from reben_dask.sources.published.trees import MAPS, Kind, PatchFolder, PublishedTree
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_convert import Made, Values, write_values
 from reben_dask.stores.lmdb_environment import value_pages_bytes
@@ -26,32 +24,6 @@ ENTRIES_PER_TASK = 16
 """About 2 MB of values, which is what a worker holds and hands over at once."""
 
 _HEADER_BYTES = 1_024
-
-Images = dict[str, npt.NDArray[Any]]
-
-
-class Source(NamedTuple):
-    """Where patches of one kind are read from."""
-
-    kind: Kind
-    root: str
-
-
-class Entry(NamedTuple):
-    """A patch, and the number of its source."""
-
-    source: int
-    patch: PatchFolder
-
-
-def sources_of(trees: Sequence[PublishedTree]) -> tuple[Source, ...]:
-    """What a worker has to know of the trees."""
-    return tuple(Source(tree.kind, tree.root) for tree in trees)
-
-
-def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
-    """What is made from what, by which a conversion that was interrupted is known again."""
-    return {"made": made, **{tree.kind.title: str(Path(tree.root).resolve()) for tree in trees}}
 
 
 def convert_to_lmdb(
@@ -103,33 +75,6 @@ def convert_to_lmdb(
 def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
     """Expected size of the LMDB of some trees."""
     return sum(len(tree.patches) * _value_bytes(tree.kind) for tree in trees)
-
-
-def read_patch(source: Source, patch: PatchFolder) -> Images:
-    """Read all bands of a patch.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (y, x)
-        Pixels at native resolution by band.
-
-    Raises
-    ------
-    InputError
-        If a file is damaged, or if its image is not of the size and type of its kind; the message names it.
-    """
-    images = {}
-    for band, path in band_files(source.kind, source.root, patch).items():
-        pixels = read_tiff(path)
-        side = PATCH_SIDE_M // source.kind.resolution_m[band]
-        if pixels.shape != (side, side) or pixels.dtype != source.kind.dtype:
-            height, width = pixels.shape
-            raise InputError(
-                f"{path} has {height} x {width} pixels of type {pixels.dtype}, "
-                f"where patches of this kind have {side} x {side} of type {source.kind.dtype}."
-            )
-        images[band] = pixels
-    return images
 
 
 def _key(sources: Sequence[Source], entry: Entry) -> bytes:

@@ -30,6 +30,9 @@ _BRANCH, _LEAF = 1, 2
 _BIG = 1
 """Flag of a node whose value is on pages of its own; their number stands in its place."""
 
+_MOST_KEY_BYTES = 511
+"""As LMDB is built everywhere."""
+
 _EMPTY_ROOT = 2**64 - 1
 _SMALLEST_PAGE = 512
 
@@ -57,7 +60,7 @@ def require_sound_pages(file: Path) -> None:
     Raises
     ------
     InputError
-        If the tree is damaged.
+        If the tree is damaged; the message is a phrase.
     """
     with file.open("rb") as opened:
         tree = _read_meta(opened.fileno())
@@ -133,6 +136,10 @@ class _Walk:
         if kind == _BRANCH:
             children: list[int] = (values | flags << 32).tolist()
             return children
+        if np.any(flags & ~_BIG):
+            raise InputError(f"page {number} is damaged, or has several values of a key or a database in an entry")
+        if np.any((key_bytes < 1) | (key_bytes > _MOST_KEY_BYTES)):
+            raise InputError(f"page {number} is damaged")
         self._entries += len(places)
         self._require_room(page, (places + _NODE_BYTES + key_bytes)[is_big], values[is_big], number)
         return []

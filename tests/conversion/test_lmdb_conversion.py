@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from published_trees import TILE, TREES, pixels_of, write_patch, write_tree
 
 from reben_dask.commands.convert import convert
+from reben_dask.conversion import lmdb as conversion
+from reben_dask.conversion.lmdb import convert_to_lmdb
 from reben_dask.errors import InputError, OutputError
-from reben_dask.job import convert as job
-from reben_dask.job.convert import convert_to_lmdb
 from reben_dask.sources.published.trees import MAPS, S1, S2, PublishedTree, find_patches
 from reben_dask.stores import lmdb_convert
 from reben_dask.stores.building import building_folder, unfinished
@@ -143,13 +143,13 @@ def test_all_trees_in_one_environment(tmp_path: Path) -> None:
 KILLED_AT = """
 import os, psutil, signal, sys
 from pathlib import Path
-from reben_dask.job import convert as job
+from reben_dask.conversion import lmdb as conversion
 from reben_dask.sources.published.trees import MAPS, find_patches
 from reben_dask.stores import lmdb_convert
 
 if __name__ == "__main__":
     root, destination, stop = sys.argv[1:]
-    job.ENTRIES_PER_TASK, lmdb_convert.COMMIT_BYTES = 1, 1
+    conversion.ENTRIES_PER_TASK, lmdb_convert.COMMIT_BYTES = 1, 1
     written = 0
 
     def advance(more):
@@ -159,7 +159,7 @@ if __name__ == "__main__":
             print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    job.convert_to_lmdb([find_patches(Path(root), MAPS)], Path(destination), 2, advance)
+    conversion.convert_to_lmdb([find_patches(Path(root), MAPS)], Path(destination), 2, advance)
 """
 
 
@@ -223,7 +223,7 @@ def test_a_conversion_of_which_nothing_can_be_made_ends_early(
     tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lmdb_convert, "FAILURES", 2)
-    monkeypatch.setattr(job, "ENTRIES_PER_TASK", 1)
+    monkeypatch.setattr(conversion, "ENTRIES_PER_TASK", 1)
     for number in range(10):
         _file(maps, number).write_bytes(b"")
     with pytest.raises(InputError, match=r"^2 of 10 entries"):
@@ -329,7 +329,10 @@ def test_network_disks(tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.
         (["out"], "Give at least one tree: --s2, --s1 or --maps."),
         (["--s2", "s2"], "Missing argument 'OUT'."),
         (["--s2", "s2", "--target-dir", "a", "b"], "Give OUT once"),
-        (["--s2", "s2", "--s1", "s1", "--zarr", "out"], "--zarr does not write Sentinel-1 yet"),
+        (["--s2", "s2", "--s1", "s1", "--zarr", "out"], "add --pairs, with metadata.parquet or a table of pairs."),
+        (["--maps", "maps", "--s1", "s1", "--zarr", "out"], "add --pairs, with metadata.parquet"),
+        (["--s1", "s1", "--pairs", "p", "--zarr", "out"], "--pairs needs --zarr, --s1, and --s2 or --maps"),
+        (["--s2", "s2", "--s1", "s1", "--pairs", "p", "out"], "--pairs needs --zarr, --s1, and --s2 or --maps"),
         (["--s2", "s2", "--workers", "0", "out"], "0 is not in the range"),
     ],
 )

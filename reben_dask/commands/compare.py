@@ -1,0 +1,93 @@
+"""The ``compare`` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reben_dask.commands.base import Command
+from reben_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reben_dask.compare.correlation import SpatialCorrelation
+    from reben_dask.stores.patch_set import PatchSet
+
+EPILOG = """
+\b
+Examples:
+  reben compare reben-out v1-out --out comparison
+  reben compare dataset --plot splits.png
+"""
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("compare", cls=Command, epilog=EPILOG)
+@click.argument("a", metavar="OUT_A", type=_PATH)
+@click.argument("b", metavar="[OUT_B]", required=False, type=_PATH)
+@click.option("--out", metavar="FOLDER", type=_PATH, help="Write all tables into a new folder, as CSV and Parquet.")
+@click.option(
+    "--plot", metavar="FILE.png|.svg", type=_PATH, help="Draw distances and similarity; needs the extra plots."
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def compare(
+    a: Path,
+    b: Path | None,
+    *,
+    out: Path | None,
+    plot: Path | None,
+    debug: bool,  # noqa: ARG001 - for Command
+) -> None:
+    """Compare two datasets of one area, and measure what their splits do to spatial correlation.
+
+    OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes. Patches are matched
+    by place, side and sensing time, not by name. Tells which candidates and kept patches both have, which labels the
+    patches kept in both gain and lose, class by class, and how their splits go together.
+
+    Of each dataset, for its split and any further column `split_<strategy>`: how far test patches are from the nearest
+    training patch, how many touch one, and how alike the labels of the two are, beside random pairs; and how the
+    similarity of labels decays with distance. With OUT_A alone, only this.
+
+    FOLDER gets each table as a CSV file, matched patches with the labels of both, and the nearest training patch of
+    each test patch, as Parquet.
+    """
+    from reben_dask.compare.correlation import spatial_correlation  # noqa: PLC0415 - takes long to import
+    from reben_dask.compare.differences import compare_datasets  # noqa: PLC0415
+    from reben_dask.compare.plot import plot_correlation, require_plotting  # noqa: PLC0415
+    from reben_dask.compare.show import show_correlation, show_datasets, show_differences  # noqa: PLC0415
+    from reben_dask.compare.write import write_comparison  # noqa: PLC0415
+    from reben_dask.progress import console  # noqa: PLC0415
+    from reben_dask.stores.building import require_new  # noqa: PLC0415
+    from reben_dask.stores.patch_set import read_patch_set  # noqa: PLC0415
+
+    output = console()
+    if out is not None:
+        require_new(out)
+    if plot is not None:
+        require_plotting(plot)
+    datasets = {name: read_patch_set(path) for name, path in (("A", a), ("B", b)) if path is not None}
+    show_datasets(output, datasets)
+    differences = compare_datasets(*datasets.values()) if b is not None else None
+    if differences is not None:
+        show_differences(output, differences)
+    found = {name: spatial_correlation(dataset) for name, dataset in datasets.items()}
+    if b is None and not found["A"].splits:
+        raise InputError(f"{a} cannot be measured: {next(iter(found['A'].without.values()))}.")
+    show_correlation(output, found)
+    if out is not None:
+        write_comparison(out, datasets, differences, found)
+        output.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}", highlight=False)
+    if plot is not None:
+        plot_correlation(_named(datasets, found), plot)
+        output.print(f"{plot}: the plot", highlight=False)
+
+
+def _named(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> dict[str, SpatialCorrelation]:
+    """The names of the folders, if they differ, say more than A and B."""
+    names = {name: dataset.path.resolve().name for name, dataset in datasets.items()}
+    is_clear = len(set(names.values())) == len(names)
+    return {names[name] if is_clear else name: correlation for name, correlation in found.items()}

@@ -1,0 +1,1 @@
+"""Comparing datasets over one area, and what their splits do to spatial correlation."""

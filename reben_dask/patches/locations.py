@@ -1,0 +1,227 @@
+"""The ground in blocks, to which sets are given: so no ground is in two sets, whatever covers it and how often.
+
+SeasoNet sees a place in several seasons, in two grids that are shifted by half a patch, and in tiles that overlap, even
+in different UTM zones. What all of these share is the place on the globe. There it is divided once for all into nearly
+square blocks: bands of equal height in latitude, from pole to pole, and each band into equal columns in longitude, from
+180° W to 180° E. The date line is therefore a border like any other, and at a pole a band still has some three blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from reben_dask.errors import InputError, RecipeError
+
+if TYPE_CHECKING:
+    import geopandas
+
+EARTH_RADIUS_M = 6_371_008.8
+"""Mean radius of the Earth (IUGG): blocks need not be exact, but the same for everybody."""
+
+SIDES_OF_A_BLOCK = 4
+"""A block has at least this many patch sides; otherwise few patches would lie in a single block."""
+
+LARGEST_BLOCK_M = 1_000_000
+FARTHEST_LATITUDE = 85.0
+"""UTM ends at 84° N and 80° S. Nearer to a pole, blocks become narrower than they are high."""
+
+_FULL_CIRCLE = 360.0
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Footprints: TypeAlias = "geopandas.GeoSeries | Floats"
+
+
+class _Boxes(NamedTuple):
+    """Bounds in degrees, each of shape ``(patch,)``; ``west`` and ``east`` may lie beyond the date line."""
+
+    west: Floats
+    south: Floats
+    east: Floats
+    north: Floats
+
+
+def blocks_of(lonlat: Floats, block_m: float) -> Integers:
+    """Number of the block in which points lie.
+
+    A block owns its western and its southern border.
+
+    Parameters
+    ----------
+    lonlat : ndarray of float64, shape (n, 2)
+        Longitude and latitude in degrees. Longitudes may go beyond 180°.
+    block_m : float
+        Height of a block in metres, and about its width.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Blocks are numbered eastwards, then northwards, from the date line at the South Pole.
+
+    Raises
+    ------
+    InputError
+        If a point is not on the globe.
+    RecipeError
+        If blocks are too large, or not larger than 0.
+    """
+    off = ~(np.isfinite(lonlat).all(axis=1) & (np.abs(lonlat[:, 1]) <= 90))
+    if off.any():
+        longitude, latitude = lonlat[off][0]
+        raise InputError(f"Longitude {longitude}, latitude {latitude} is not on the globe; is it in degrees?")
+    columns = _columns(block_m)
+    band = np.floor((lonlat[:, 1] + 90) / 180 * len(columns)).astype(np.int64)
+    band = np.minimum(band, len(columns) - 1)
+    column = np.floor((lonlat[:, 0] + 180) % _FULL_CIRCLE / _FULL_CIRCLE * columns[band]).astype(np.int64)
+    # Just west of the date line, the remainder may be rounded up to the full circle.
+    column = np.minimum(column, columns[band] - 1)
+    first_of_band = np.cumsum(columns) - columns
+    return np.asarray(first_of_band[band] + column, np.int64)
+
+
+def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
+    """Numbers of all blocks that patches touch.
+
+    These are the blocks of the four corners of a box in longitude and latitude around each patch. The corners of the
+    patch itself would not do: a square turned against the meridians can reach into a block between two of its corners,
+    and its edges, straight in UTM, bend across the parallel through their ends.
+
+    Parameters
+    ----------
+    footprints : GeoSeries or ndarray of float64, shape (patch, 4, 2)
+        Squares in EPSG:4326, or the longitude and latitude of their corners, in order around the square.
+    block_m : float
+        Side of a block in metres.
+
+    Returns
+    -------
+    ndarray of int64, shape (patch, 4)
+        The same block up to four times.
+
+    Raises
+    ------
+    InputError
+        If a footprint is not a square in EPSG:4326, or lies outside the latitudes of UTM.
+    RecipeError
+        If a block has fewer than four patch sides.
+
+    Notes
+    -----
+    Two patches of different sets share no ground, because
+
+    - a patch lies in its box. An edge of ``e`` metres bulges across the parallel through its ends by
+      ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and is bent otherwise by far less; the box is widened by
+      more than twice that;
+    - the four corners of a box lie in all blocks that the box touches, as it is smaller than any block there: at most
+      √2 patch sides, with blocks of at least four, which are as narrow as half of that only near the poles;
+    - sets are given to whole blocks, and blocks do not overlap.
+    """
+    boxes = _boxes(_corners(footprints), block_m)
+    corners = [(x, y) for y in (boxes.south, boxes.north) for x in (boxes.west, boxes.east)]
+    return np.column_stack([blocks_of(np.column_stack(corner), block_m) for corner in corners])
+
+
+def home_blocks(footprints: Footprints, block_m: float) -> Integers:
+    """Number of the block in which the centre of each patch lies, one of :func:`patch_blocks`.
+
+    The class counts of a block are the sums over the patches that are at home there, so that each counts once.
+
+    Parameters
+    ----------
+    footprints, block_m
+        As of :func:`patch_blocks`.
+
+    Returns
+    -------
+    ndarray of int64, shape (patch,)
+        One block of each patch.
+    """
+    boxes = _boxes(_corners(footprints), block_m)
+    return blocks_of(np.column_stack([(boxes.west + boxes.east) / 2, (boxes.south + boxes.north) / 2]), block_m)
+
+
+def sets_of_patches(blocks: Integers, set_of_block: Mapping[int, str]) -> npt.NDArray[np.object_]:
+    """Set of each patch: that of the blocks it touches, if they all have the same.
+
+    Parameters
+    ----------
+    blocks : ndarray of int64, shape (patch, 4)
+        From :func:`patch_blocks`.
+    set_of_block : mapping of int to str
+        Set of each block. Give one to all that are touched, ``numpy.unique(blocks)``, even where no patch is at home.
+
+    Returns
+    -------
+    ndarray of object, shape (patch,)
+        Names of sets; None for a patch between blocks of different sets, or in a block without a set. It belongs to
+        no set, so that no ground belongs to two.
+    """
+    touched, place = np.unique(blocks, return_inverse=True)
+    names = sorted(set(set_of_block.values()))
+    number = {name: position for position, name in enumerate(names)}
+    codes = np.array([number.get(set_of_block.get(block, ""), -1) for block in touched.tolist()], np.int64)
+    of_patch = codes[place.reshape(blocks.shape)] if len(touched) else np.empty(blocks.shape, np.int64)
+    agreed = (of_patch == of_patch[:, :1]).all(axis=1)
+    # The last name is that of the code -1.
+    named: npt.NDArray[np.object_] = np.array([*names, None], object)[np.where(agreed, of_patch[:, 0], -1)]
+    return named
+
+
+def _columns(block_m: float) -> Integers:
+    """Blocks in each band, from south to north."""
+    if not 0 < block_m <= LARGEST_BLOCK_M:
+        raise RecipeError(f"Blocks of {block_m:,.0f} m are not possible; a side is up to {LARGEST_BLOCK_M:,} m.")
+    bands = round(np.pi * EARTH_RADIUS_M / block_m)
+    middle = (np.arange(bands) + 0.5) / bands * np.pi - np.pi / 2
+    around = 2 * np.pi * EARTH_RADIUS_M * np.cos(middle)
+    return np.maximum(np.rint(around / block_m), 1).astype(np.int64)
+
+
+def _corners(footprints: Footprints) -> Floats:
+    """Corners of squares, shape ``(patch, 4, 2)``."""
+    if isinstance(footprints, np.ndarray):
+        return footprints
+    if footprints.crs is None or footprints.crs.to_epsg() != 4326:
+        raise InputError(f"Footprints are in {footprints.crs}, not in EPSG:4326; use to_crs first.")
+    rings = shapely.get_exterior_ring(footprints.to_numpy())
+    if (wrong := np.flatnonzero(shapely.get_num_points(rings) != 5)).size:
+        raise InputError(f"Footprint number {wrong[0]} is not a square: {footprints.iloc[wrong[0]]}.")
+    return np.asarray(shapely.get_coordinates(rings).reshape(-1, 5, 2)[:, :4])
+
+
+def _boxes(corners: Floats, block_m: float) -> _Boxes:
+    """Boxes in longitude and latitude in which patches lie for certain."""
+    first, latitude = corners[:, :1, 0], corners[..., 1]
+    # From the first corner at most half around the globe: then a patch on the date line is no different.
+    longitude = first + (corners[..., 0] - first + 180) % _FULL_CIRCLE - 180
+    farthest = np.abs(latitude).max(axis=1, initial=0)
+    if (farthest > FARTHEST_LATITUDE).any():
+        raise InputError(f"A patch at latitude {farthest.max():.3f} lies outside UTM, which ends at 84° N and 80° S.")
+    side = _longest_side(longitude, latitude)
+    if (side * SIDES_OF_A_BLOCK > block_m * 1.01).any():
+        raise RecipeError(
+            f"Blocks of {block_m:,.0f} m are too small for patches of {side.max():,.0f} m; "
+            f"make them at least {SIDES_OF_A_BLOCK * side.max():,.0f} m."
+        )
+    margin_m = side**2 * (1 + np.tan(np.radians(farthest))) / (4 * EARTH_RADIUS_M)
+    up = np.degrees(margin_m / EARTH_RADIUS_M)
+    aside = up / np.cos(np.radians(farthest + up))
+    return _Boxes(
+        longitude.min(axis=1) - aside,
+        latitude.min(axis=1) - up,
+        longitude.max(axis=1) + aside,
+        latitude.max(axis=1) + up,
+    )
+
+
+def _longest_side(longitude: Floats, latitude: Floats) -> Floats:
+    """Metres, shape ``(patch,)``."""
+    north = np.radians(np.roll(latitude, -1, axis=1) - latitude)
+    east = np.radians(np.roll(longitude, -1, axis=1) - longitude) * np.cos(np.radians(latitude))
+    longest: Floats = EARTH_RADIUS_M * np.hypot(north, east).max(axis=1, initial=0)
+    return longest

@@ -1,0 +1,238 @@
+"""From published trees to a Zarr store: every patch at its place, fill elsewhere, whole shards only."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import rasterio
+import xarray as xr
+import zarr
+from click.testing import CliRunner
+from published_trees import EPSG, PATCH_M, TILE, ULX, ULY, pixels_of, write_patch, write_tree
+
+from reben_dask.commands.convert import convert
+from reben_dask.conversion import tiles
+from reben_dask.conversion.cubes import convert_to_cubes, plan_cubes
+from reben_dask.errors import InputError, OutputError
+from reben_dask.sources.published.trees import MAPS, S2, PublishedTree, find_patches
+from reben_dask.stores.building import building_folder
+
+BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
+V1 = "S2A_MSIL2A_20170613T101031"
+
+
+def _files(store: Path) -> dict[str, str]:
+    """What is in a store, file by file."""
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.rglob("*")
+        if path.is_file()
+    }
+
+
+def _pixel_files(store: Path) -> list[str]:
+    return [name for name in _files(store) if "/c/" in name and name.split("/c/")[0].endswith(("dn", "reference_map"))]
+
+
+def _convert(trees: Sequence[PublishedTree], store: Path, workers: int, *advance: Callable[[int], None]) -> int:
+    return convert_to_cubes(plan_cubes(trees, workers), store, workers, *advance)
+
+
+def _maps(root: Path, cells: list[tuple[int, int]]) -> PublishedTree:
+    return find_patches(write_tree(root, MAPS, cells), MAPS)
+
+
+def _file(tree: PublishedTree, number: int) -> Path:
+    patch = tree.patches[number]
+    return Path(tree.root, patch.parent, patch.name, f"{patch.name}_reference_map.tif")
+
+
+# Stores
+
+
+def test_published_trees(data_dir: Path, tmp_path: Path) -> None:
+    trees = data_dir / "bigearthnet"
+    options = ["--s2", trees / "BigEarthNet-S2", "--maps", trees / "Reference_Maps", "--zarr", tmp_path / "c.zarr"]
+    result = CliRunner().invoke(convert, [*map(str, options), "--workers", "2"])
+    assert result.exit_code == 0, result.output
+    tile = xr.open_datatree(tmp_path / "c.zarr", engine="zarr")[TILE]
+    assert set(tile) == {"r10m", "r20m", "r60m", "reference_map"}
+    for resolution, bands in BANDS.items():
+        node = tile[f"r{resolution}m"]
+        assert tuple(node["band"].to_numpy()) == bands
+        assert node["dn"].shape == (len(bands), *2 * [109_200 // resolution])
+        for band in bands:
+            path = next(trees.rglob(f"{TILE}_75_43_{band}.tif"))
+            with rasterio.open(path) as file:
+                expected, place, epsg = file.read(1), file.transform, file.crs.to_epsg()
+            side = PATCH_M // resolution
+            image = node["dn"].sel(band=band)[43 * side : 44 * side, 75 * side : 76 * side]
+            assert (image.to_numpy() == expected).all()
+            assert float(image.x[0]) == place.c + resolution / 2
+            assert float(image.y[0]) == place.f - resolution / 2
+            assert node["dn"].rio.crs.to_epsg() == epsg
+        assert int((node["dn"].isel(band=0) != 0).sum()) <= side * side
+    with rasterio.open(next((trees / "Reference_Maps").rglob("*.tif"))) as file:
+        codes = file.read(1)
+    found = tile["reference_map"]["reference_map"].to_numpy()
+    assert (found[57 * 120 : 58 * 120, 26 * 120 : 27 * 120] == codes).all()
+    assert int((found != 999).sum()) == int((codes != 999).sum())
+    # Shards without a patch are not written.
+    assert len(_pixel_files(tmp_path / "c.zarr")) == 13
+
+
+def test_names_of_version_1_do_not_tell_tiles_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product of version 1 may stand for several tiles; where a patch lies tells which."""
+    monkeypatch.setattr(tiles, "PATCHES_PER_LOOK", 1)
+    for y, origin, epsg in ((3, (ULX, ULY), EPSG), (4, (ULX, ULY), EPSG), (5, (499_980, 4_200_000), 32634)):
+        write_patch(tmp_path / "v1", S2, f"{V1}_7_{y}", origin=origin, epsg=epsg)
+    assert _convert([find_patches(tmp_path / "v1", S2)], tmp_path / "c.zarr", 2) == 2
+    store = zarr.open_group(tmp_path / "c.zarr", mode="r")
+    assert sorted(store.group_keys()) == [f"{V1}_32633_300000_5400000", f"{V1}_32634_499980_4200000"]
+    for group, rows in ((f"{V1}_32633_300000_5400000", (3, 4)), (f"{V1}_32634_499980_4200000", (5,))):
+        image = store[group]["r60m"]["dn"][0]
+        for y in rows:
+            assert (image[y * 20 : (y + 1) * 20, 140:160] == pixels_of(S2, f"{V1}_7_{y}", "B01")).all()
+        assert int((image != 0).sum()) == 400 * len(rows)
+
+
+def test_version_1_lies_in_the_published_tiles(data_dir: Path, tmp_path: Path) -> None:
+    tree = find_patches(data_dir / "bigearthnet-v1", S2)
+    assert _convert([tree], tmp_path / "c.zarr", 2) == 5
+    with (data_dir / "bigearthnet" / "tile_origins.csv").open() as file:
+        origins = {row["mgrs"]: "_".join((row["epsg"], row["ox"], row["oy"])) for row in csv.DictReader(file)}
+    # The list has no T35VPK; its corner follows from the rule for every tile.
+    origins["T35VPK"] = "32635_600000_7000020"
+    assert sorted(path.name for path in (tmp_path / "c.zarr").iterdir() if path.is_dir()) == [
+        f"S2A_MSIL2A_20170613T101031_{origins['T33UUP']}",
+        f"S2A_MSIL2A_20170617T113321_{origins['T29UPU']}",
+        f"S2A_MSIL2A_20171221T112501_{origins['T29SND']}",
+        f"S2B_MSIL2A_20170924T93020_{origins['T35VPK']}",
+        f"S2B_MSIL2A_20180204T94161_{origins['T35VPK']}",
+    ]
+
+
+def test_maps_alone(tmp_path: Path) -> None:
+    _convert([_maps(tmp_path / "maps", [(0, 0), (90, 90)])], tmp_path / "c.zarr", 1)
+    tile = zarr.open_group(tmp_path / "c.zarr", mode="r")[TILE]
+    assert sorted(tile.group_keys()) == ["reference_map"]
+    codes = tile["reference_map"]["reference_map"]
+    assert (codes[:120, :120] == pixels_of(MAPS, f"{TILE}_00_00", "reference_map")).all()
+    assert (codes[-120:, -120:] == pixels_of(MAPS, f"{TILE}_90_90", "reference_map")).all()
+    assert (codes[120:240, :] == 999).all()
+    assert len(_pixel_files(tmp_path / "c.zarr")) == 2
+
+
+# Interruptions
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from reben_dask.conversion.cubes import convert_to_cubes, plan_cubes
+from reben_dask.sources.published.trees import MAPS, find_patches
+
+if __name__ == "__main__":
+    steps = []
+
+    def advance(more):
+        steps.append(more)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    plan = plan_cubes([find_patches(Path(sys.argv[1]), MAPS)], 1)
+    convert_to_cubes(plan, Path(sys.argv[2]), 1, advance)
+"""
+
+
+def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    tree = _maps(tmp_path / "maps", [(0, 0), (14, 0), (14, 12), (0, 13), (90, 90)])
+    _convert([tree], tmp_path / "whole.zarr", 1)
+    (tmp_path / "killed.py").write_text(KILLED_AT)
+    command = [sys.executable, tmp_path / "killed.py", tree.root, tmp_path / "c.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "c.zarr").exists()
+    steps: list[int] = []
+    assert plan_cubes([tree], 1).patches == 5
+    _convert([tree], tmp_path / "c.zarr", 1, steps.append)
+    # Two blocks, of one and two patches in the order of their corners, were written before.
+    assert steps == [3, 1, 1]
+    assert _files(tmp_path / "c.zarr") == _files(tmp_path / "whole.zarr")
+    assert not building_folder(tmp_path / "c.zarr").exists()
+
+
+def test_a_damaged_file_costs_its_block_alone(tmp_path: Path) -> None:
+    tree = _maps(tmp_path / "maps", [(0, 0), (1, 1), (40, 40)])
+    path = _file(tree, 1)
+    intact = path.read_bytes()
+    path.write_bytes(intact[:-40])
+    with pytest.raises(InputError, match=f"^{path} cannot be decoded .+ 1 of 2 blocks of patches could not be written"):
+        _convert([tree], tmp_path / "c.zarr", 2)
+    path.write_bytes(intact)
+    # What is written already is not asked for again.
+    kept = _file(tree, 2)
+    kept.write_bytes(kept.read_bytes()[:-40])
+    steps: list[int] = []
+    _convert([tree], tmp_path / "c.zarr", 1, steps.append)
+    assert steps == [1, 2]
+
+
+def test_a_tree_that_has_changed_since(tmp_path: Path) -> None:
+    tree = _maps(tmp_path / "maps", [(0, 0), (40, 40), (80, 80)])
+    path = _file(tree, 2)
+    intact = path.read_bytes()
+    path.write_bytes(intact[:-40])
+    with pytest.raises(InputError, match="cannot be decoded"):
+        _convert([tree], tmp_path / "c.zarr", 1)
+    path.write_bytes(intact)
+    with pytest.raises(OutputError, match="holds patches that are not in the inputs any more"):
+        _convert([PublishedTree(MAPS, tree.root, tree.patches[1:])], tmp_path / "c.zarr", 1)
+    with pytest.raises(OutputError, match="unfinished conversion of something else"):
+        _convert([_maps(tmp_path / "other", [(0, 0)])], tmp_path / "c.zarr", 1)
+    grown = _maps(tmp_path / "maps", [(1, 1)])
+    steps: list[int] = []
+    _convert([grown], tmp_path / "c.zarr", 1, steps.append)
+    assert sorted(steps) == [1, 1, 2]
+    _convert([grown], tmp_path / "whole.zarr", 1)
+    assert _files(tmp_path / "c.zarr") == _files(tmp_path / "whole.zarr")
+
+
+# Patches that are not where they should be
+
+
+def _cells(tree: Path, names: dict[str, tuple[int, int]]) -> PublishedTree:
+    for name, origin in names.items():
+        write_patch(tree, MAPS, name, origin=origin)
+    return find_patches(tree, MAPS)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({f"{TILE}_1_1": (ULX, ULY), f"{TILE}_1_2": (ULX + 10, ULY)}, "name the same tile, but do not lie in one"),
+        ({f"{TILE}_01_01": (ULX, ULY), f"{TILE}_1_1": (ULX, ULY)}, "are the same patch of the same tile"),
+        ({f"{TILE}_91_01": (ULX, ULY)}, f"{TILE}_91_01 is not in a tile, which has 91 x 91 patches"),
+        ({f"{TILE}_1_1": (ULX + 0.5, ULY)}, "_reference_map.tif does not lie as patches of its kind do"),
+        ({f"{TILE}_001_1": (ULX, ULY)}, "its indices 001 and 1 are padded differently"),
+    ],
+)
+def test_names_and_places_have_to_agree(tmp_path: Path, names: dict[str, tuple[int, int]], message: str) -> None:
+    tree = _cells(tmp_path / "maps", names)
+    with pytest.raises(InputError, match=message):
+        _convert([tree], tmp_path / "c.zarr", 1)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_map_of_another_place_than_its_bands(tmp_path: Path) -> None:
+    write_patch(tmp_path / "s2", S2, f"{TILE}_01_01")
+    write_patch(tmp_path / "maps", MAPS, f"{TILE}_01_01", epsg=32634)
+    trees = [find_patches(tmp_path / "s2", S2), find_patches(tmp_path / "maps", MAPS)]
+    with pytest.raises(InputError, match="do not lie in one; their files are mixed up"):
+        _convert(trees, tmp_path / "c.zarr", 1)
