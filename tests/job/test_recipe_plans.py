@@ -17,6 +17,7 @@ from reben_dask.errors import InputError, RebenError, RecipeError
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
+from reben_dask.job.session import _layers
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.parts import Attribute
 from reben_dask.sources.sentinel2 import open_tile
@@ -124,6 +125,17 @@ def test_layers_of_attributes(folders: list[str], demo_region: DemoRegion, tmp_p
     missing = _recipe("seasonet", attributes={"urbanisation": Attribute(column="RTYP4").model_dump()})
     message = _refused(InputError, folders, demo_region, missing, layers={"urbanisation": layer})
     assert "has no column RTYP4; it has RTYP3." in message
+
+
+@pytest.mark.parametrize("given", ["urbanisation", "urbanisation=", "=layer.gpkg", "=", ""])
+def test_a_layer_is_given_by_name(given: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _layers([given])
+    assert str(caught.value).endswith(" is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
+
+
+def test_the_name_of_a_layers_file_may_have_an_equals_sign() -> None:
+    assert _layers(["a=x.gpkg", "b=year=2018/y.gpkg"]) == {"a": "x.gpkg", "b": "year=2018/y.gpkg"}
 
 
 @pytest.mark.parametrize(
