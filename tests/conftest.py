@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dask
 import pytest
+from datasets import folders_of
 from hypothesis import settings
 
 from reben_dask.demo import DemoRegion, make_demo_region
@@ -70,6 +71,12 @@ def mini_run(mini_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
 def demo_region(tmp_path_factory: pytest.TempPathFactory) -> DemoRegion:
     """The small synthetic region."""
     return make_demo_region(tmp_path_factory.mktemp("demo") / "region")
+
+
+@pytest.fixture(scope="session")
+def demo_folders(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Products of the synthetic region that passed their quality checks, as folders."""
+    return folders_of(demo_region.s2, tmp_path_factory.mktemp("unpacked"))
 
 
 @pytest.fixture(scope="session")

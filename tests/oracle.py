@@ -1,16 +1,19 @@
-"""What a reBEN dataset must hold for one Sentinel-2 product, worked out patch by patch and slowly.
+"""What a dataset must hold for one Sentinel-2 product, worked out patch by patch and slowly.
 
 This is a second, independent reading of the specification: it shares no code with the package and takes other ways
 on purpose. Pixels are read with one window per patch and band; a pixel's land cover is decided by asking which
 polygon contains its centre (no rasteriser); the split is decided in whole numbers. Where the specification leaves a
 case open (a centre exactly on a border, overlapping polygons, a tile that failed its quality check) the oracle
 raises instead of choosing.
+
+The dataset is reBEN, unless another :class:`Protocol` is given; those of other datasets are in ``protocols.py``.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 Pixels = NDArray[np.uint16]
@@ -93,23 +97,58 @@ class Product:
     side: int
 
     @property
+    def mgrs(self) -> str:
+        """MGRS tile, without its ``T``."""
+        return self.tile[-5:]
+
+    @property
+    def time(self) -> str:
+        """Time in the product's name."""
+        return self.tile.split("_")[2]
+
+    @property
     def patches_per_side(self) -> int:
         """Complete patches along one side of the tile."""
         return self.side // PATCH_M
 
-    def patches(self) -> Iterator[XY]:
+    def patches(self, offset_m: int = 0) -> Iterator[XY]:
         """All (x, y) of the grid, row by row."""
-        return ((x, y) for y in range(self.patches_per_side) for x in range(self.patches_per_side))
+        along = range((self.side - offset_m) // PATCH_M)
+        return ((x, y) for y in along for x in along)
 
-    def bounds(self, x: int, y: int) -> tuple[int, int, int, int]:
+    def bounds(self, x: int, y: int, offset_m: int = 0) -> tuple[int, int, int, int]:
         """(minx, miny, maxx, maxy) of a patch in the tile's CRS."""
-        left, top = self.ulx + PATCH_M * x, self.uly - PATCH_M * y
+        left, top = self.ulx + offset_m + PATCH_M * x, self.uly - offset_m - PATCH_M * y
         return left, top - PATCH_M, left + PATCH_M, top
 
     def patch_id(self, x: int, y: int) -> str:
         """Return the tile's name and both indices, padded to the digits of the grid's largest index."""
         digits = len(str(self.patches_per_side - 1))
         return f"{self.tile}_{x:0{digits}d}_{y:0{digits}d}"
+
+
+def name_of_patch(product: Product, _grid: int, x: int, y: int) -> str:
+    """Name of a patch as reBEN has it."""
+    return product.patch_id(x, y)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What one dataset does otherwise than another, as its paper has it."""
+
+    class_of_code: Mapping[int, str | None] = field(
+        default_factory=lambda: {**CLASS_OF_CODE, **dict.fromkeys(UNLABELED_CODES)}
+    )
+    offsets_m: Sequence[int] = (0,)
+    name: Callable[[Product, int, int, int], str] = name_of_patch
+    min_region_px: Mapping[str, int] = field(default_factory=lambda: {"all": 0})
+    enough: Callable[[int, int], bool] = lambda labeled, pixels: 4 * labeled >= 3 * pixels
+    months: Mapping[str, Sequence[int]] = field(default_factory=lambda: MONTHS_OF_SEASON)
+    apart_from_percent: int | None = 100
+    bands: Sequence[str] = tuple(BAND_RESOLUTION_M)
+
+
+REBEN = Protocol()
 
 
 @dataclass(frozen=True)
@@ -123,21 +162,24 @@ class Patch:
     epsg: int
     bounds: tuple[int, int, int, int]
     sensing_time: datetime
-    season: str
+    season: str | None
     split: str
     countries: tuple[str, ...]  # more than one only where several are exactly as near
     bands: dict[str, Pixels]
     reference_map: Pixels
     labels: list[str]
     labeled_pixels: int
-    snow_pixels: int
-    cloud_pixels: int
-    shadow_pixels: int
+    snow_pixels: int | None  # None without a scene classification
+    cloud_pixels: int | None
+    shadow_pixels: int | None
     scl_pixels: int
     nodata: bool
     contains_seasonal_snow: bool
     contains_cloud_or_shadow: bool
-    reason: str | None  # None (kept), "nodata" or "label" (too little of it labelled)
+    reason: str | None  # None (kept), "nodata" or "label" (too little of it labelled), or what a protocol adds
+    grid: int = 1
+    offset_m: int = 0
+    more_labels: dict[str, list[str]] = field(default_factory=dict)  # by further thresholds of region size
 
     @property
     def status(self) -> str:
@@ -183,11 +225,12 @@ def open_product(folder: Path) -> Product:
     )
 
 
-def cut_image(product: Product, name: str, resolution_m: int) -> dict[XY, NDArray[Any]]:
+def cut_image(product: Product, name: str, resolution_m: int, offset_m: int = 0) -> dict[XY, NDArray[Any]]:
     """Read one image window by window: a 2-D array per patch."""
-    px = PATCH_M // resolution_m
+    px, first = PATCH_M // resolution_m, offset_m // resolution_m
     with rasterio.open(image_path(product.folder, name, resolution_m)) as image:
-        return {(x, y): image.read(1, window=Window(x * px, y * px, px, px)) for x, y in product.patches()}
+        windows = {(x, y): Window(first + x * px, first + y * px, px, px) for x, y in product.patches(offset_m)}
+        return {xy: image.read(1, window=window) for xy, window in windows.items()}
 
 
 def read_polygons(path: Path, column: str, epsg: int) -> Polygons:
@@ -259,34 +302,52 @@ def differing_pixels(product: Product, polygons: Polygons) -> dict[XY, int]:
     return differ
 
 
-def labels_of(codes: Pixels) -> tuple[list[str], int]:
-    """Sorted names of the 19-class labels in a map, and how many pixels carry any."""
+@cache
+def map_of_patch(land_cover: Path, column: str, epsg: int, bounds: tuple[int, int, int, int]) -> Pixels:
+    """Reference map of a patch; several products and datasets are of the same ground."""
+    codes = reference_map(bounds, _polygons_of(land_cover, column, epsg))
+    codes.flags.writeable = False
+    return codes
+
+
+@cache
+def _polygons_of(path: Path, column: str, epsg: int) -> Polygons:
+    return read_polygons(path, column, epsg)
+
+
+def labels_of(codes: Pixels, protocol: Protocol = REBEN) -> tuple[dict[str, list[str]], int]:
+    """Sorted names of the labels in a map, by threshold of region size, and how many pixels carry any."""
     present, counts = np.unique(codes, return_counts=True)
-    names, labeled = set(), 0
-    for code, count in zip(present.tolist(), counts.tolist(), strict=True):
-        if code not in UNLABELED_CODES:
-            names.add(CLASS_OF_CODE[code])
-            labeled += count
-    return sorted(names), labeled
+    class_of = {code: protocol.class_of_code[code] for code in present.tolist()}
+    labeled = sum(count for code, count in zip(present.tolist(), counts.tolist(), strict=True) if class_of[code])
+    largest = {}
+    for name in {name for name in class_of.values() if name}:
+        regions, _ = ndimage.label(np.isin(codes, [code for code, of in class_of.items() if of == name]))
+        largest[name] = int(np.bincount(regions.ravel())[1:].max())
+    return {
+        threshold: sorted(name for name, pixels in largest.items() if pixels >= least)
+        for threshold, least in protocol.min_region_px.items()
+    }, labeled
 
 
-def geographic_split(x: int, y: int, side: int) -> str:
+def geographic_split(x: int, y: int, side: int, offset_m: int = 0) -> str:
     """Split of a patch with p = q = 1/4, in whole metres.
 
     With d, the centre's distance from the nearest border (never above side / 2), "d < side (1 - sqrt(1/2)) / 2" is
     the same as "side^2 < 2 (side - 2 d)^2" and "d < side (1 - sqrt(1/4)) / 2" the same as "4 d < side".
     """
-    east, south = PATCH_M * x + PATCH_M // 2, PATCH_M * y + PATCH_M // 2
+    east, south = (offset_m + PATCH_M * place + PATCH_M // 2 for place in (x, y))
     d = min(east, south, side - east, side - south)
     if side**2 < 2 * (side - 2 * d) ** 2:
         return "train"
     return "validation" if 4 * d < side else "test"
 
 
-def season_of(time: datetime) -> str:
-    """Meteorological season of an aware time, by its UTC month."""
-    (season,) = (name for name, months in MONTHS_OF_SEASON.items() if time.astimezone(UTC).month in months)
-    return season
+def season_of(time: datetime, months_of: Mapping[str, Sequence[int]] = MONTHS_OF_SEASON) -> str | None:
+    """Season of an aware time, by its UTC month, if it is in any."""
+    found = [name for name, months in months_of.items() if time.astimezone(UTC).month in months]
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 def nearest_countries(bounds: tuple[int, int, int, int], countries: Polygons) -> tuple[str, ...]:
@@ -297,43 +358,59 @@ def nearest_countries(bounds: tuple[int, int, int, int], countries: Polygons) ->
 
 
 def dataset_of(folder: Path, land_cover: Path, countries: Path, code_column: str = "Code_18") -> dict[XY, Patch]:
-    """Work out every candidate patch of a product."""
+    """Work out every candidate patch of a product for reBEN."""
+    return {(patch.x, patch.y): patch for patch in patches_of(folder, land_cover, countries, code_column=code_column)}
+
+
+def patches_of(
+    folder: Path, land_cover: Path, countries: Path, protocol: Protocol = REBEN, code_column: str = "Code_18"
+) -> list[Patch]:
+    """Work out every candidate patch of a product, grid after grid, as far as one product tells."""
     product = open_product(folder)
-    clc = read_polygons(land_cover, code_column, product.epsg)
-    nations = read_polygons(countries, "name", product.epsg)
-    images = {band: cut_image(product, band, resolution) for band, resolution in BAND_RESOLUTION_M.items()}
-    scl = cut_image(product, "SCL", 20)
-    truth = {}
-    for x, y in product.patches():
-        bounds = product.bounds(x, y)
-        bands = {band: cuts[x, y] for band, cuts in images.items()}
-        codes = reference_map(bounds, clc)
-        labels, labeled = labels_of(codes)
-        snow, cloud, shadow = (int(np.isin(scl[x, y], c).sum()) for c in (SNOW_SCL, CLOUD_SCL, SHADOW_SCL))
-        nodata = any(bool((dn == 0).any()) for dn in bands.values())
-        enough = 4 * labeled >= 3 * codes.size
-        truth[x, y] = Patch(
-            patch_id=product.patch_id(x, y),
-            tile=product.tile,
-            x=x,
-            y=y,
-            epsg=product.epsg,
-            bounds=bounds,
-            sensing_time=product.sensing_time,
-            season=season_of(product.sensing_time),
-            split=geographic_split(x, y, product.side),
-            countries=nearest_countries(bounds, nations),
-            bands=bands,
-            reference_map=codes,
-            labels=labels,
-            labeled_pixels=labeled,
-            snow_pixels=snow,
-            cloud_pixels=cloud,
-            shadow_pixels=shadow,
-            scl_pixels=scl[x, y].size,
-            nodata=nodata,
-            contains_seasonal_snow=snow == scl[x, y].size,
-            contains_cloud_or_shadow=cloud + shadow == scl[x, y].size,
-            reason="nodata" if nodata else None if enough else "label",
-        )
+    nations = _polygons_of(countries, "name", product.epsg)
+    has_scl = any(folder.glob("GRANULE/*/IMG_DATA/R20m/*_SCL_20m.jp2"))
+    truth = []
+    for number, offset in enumerate(protocol.offsets_m, start=1):
+        images = {band: cut_image(product, band, BAND_RESOLUTION_M[band], offset) for band in protocol.bands}
+        scl = cut_image(product, "SCL", 20, offset) if has_scl else None
+        for x, y in product.patches(offset):
+            bounds = product.bounds(x, y, offset)
+            bands = {band: cuts[x, y] for band, cuts in images.items()}
+            codes = map_of_patch(land_cover, code_column, product.epsg, bounds)
+            labels, labeled = labels_of(codes, protocol)
+            first, *further = labels
+            snow, cloud, shadow = (
+                int(np.isin(scl[x, y], of).sum()) if scl else None for of in (SNOW_SCL, CLOUD_SCL, SHADOW_SCL)
+            )
+            size = (PATCH_M // 20) ** 2
+            flag_from = size * protocol.apart_from_percent if scl and protocol.apart_from_percent else None
+            nodata = any(bool((dn == 0).any()) for dn in bands.values())
+            patch = Patch(
+                patch_id=protocol.name(product, number, x, y),
+                tile=product.tile,
+                x=x,
+                y=y,
+                epsg=product.epsg,
+                bounds=bounds,
+                sensing_time=product.sensing_time,
+                season=season_of(product.sensing_time, protocol.months),
+                split=geographic_split(x, y, product.side, offset),
+                countries=nearest_countries(bounds, nations),
+                bands=bands,
+                reference_map=codes,
+                labels=labels[first],
+                labeled_pixels=labeled,
+                snow_pixels=snow,
+                cloud_pixels=cloud,
+                shadow_pixels=shadow,
+                scl_pixels=size,
+                nodata=nodata,
+                contains_seasonal_snow=flag_from is not None and 100 * snow >= flag_from,
+                contains_cloud_or_shadow=flag_from is not None and 100 * (cloud + shadow) >= flag_from,
+                reason="nodata" if nodata else None if protocol.enough(labeled, codes.size) else "label",
+                grid=number,
+                offset_m=offset,
+                more_labels={name: labels[name] for name in further},
+            )
+            truth.append(patch)
     return truth

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -31,18 +30,9 @@ def table(demo_run: Path) -> gpd.GeoDataFrame:
 
 
 @pytest.fixture(scope="module")
-def expected(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> list[oracle.Patch]:
+def expected(demo_region: DemoRegion, demo_folders: list[Path]) -> list[oracle.Patch]:
     """What the oracle makes of each product that passed its quality check."""
-    folders = []
-    for product in sorted(demo_region.s2.iterdir()):
-        if product.suffix == ".zip":
-            unpacked = tmp_path_factory.mktemp("unpacked")
-            with zipfile.ZipFile(product) as archive:
-                archive.extractall(unpacked)
-            product = next(unpacked.iterdir())  # noqa: PLW2901
-        if "FAILED" not in (product / "MTD_MSIL2A.xml").read_text():
-            folders.append(product)
-    datasets = (oracle.dataset_of(folder, demo_region.landcover, demo_region.countries) for folder in folders)
+    datasets = (oracle.dataset_of(folder, demo_region.landcover, demo_region.countries) for folder in demo_folders)
     return [patch for dataset in datasets for patch in dataset.values()]
 
 

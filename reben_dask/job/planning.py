@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import shapely
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, RecipeError
 from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
@@ -24,8 +24,13 @@ from reben_dask.sources.attributes import require_attribute
 from reben_dask.sources.countries import missing_countries
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
 from reben_dask.sources.sentinel2 import SCENE_CLASSIFICATION, Tile, find_products, open_tile
+from reben_dask.stores.patch_table import SCHEMA
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
+
+_COLUMNS_ON_THE_WAY = ("is_published", "within_limits")
+_NAMED_COLUMNS = ("labels_", "split_")
+"""What columns of further thresholds and splits begin with."""
 
 
 def make_plan(  # noqa: PLR0913 - these are the inputs of a job
@@ -86,6 +91,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         partners=open_partners(sentinel1, published, recipe.sentinel1.max_days),
     )
     _require_layers(plan)
+    _require_own_columns(recipe)
+    _require_distinct_names(plan)
     if published.metadata and recipe.patch_name != V2_NAME:
         raise InputError(
             f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
@@ -94,8 +101,10 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     if isinstance(plan.landcover, SortedMap):
         plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
-        if not plan.size(tile):
-            raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m.")
+        for grid in plan.grids(tile):
+            if not grid.size:
+                shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
+                raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
     for tile in plan.usable:
         tile.require(recipe.bands)
     exported = _export_warnings(plan) if plan.exports else []
@@ -125,6 +134,32 @@ def _require_distinct(tiles: Sequence[Tile]) -> None:
     if twice:
         paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
         raise InputError(f"The tile {twice[0]} is given more than once, which would name patches twice: {paths}.")
+
+
+def _require_distinct_names(plan: Plan) -> None:
+    """One acquisition that was processed twice is two tiles, which not every kind of name tells apart."""
+    template = plan.recipe.patch_name
+    fields = [field for field in ("product", "mgrs", "time") if f"{{{field}}}" in template]
+    if "{tile}" in template:
+        return
+    tiles: dict[tuple[str, ...], str] = {}
+    for tile, name in plan.tile_names.items():
+        other = tiles.setdefault(tuple(getattr(name, field) for field in fields), tile)
+        if other != tile:
+            raise InputError(
+                f"The tiles {other} and {tile} are of the same place and time, and would name patches twice; leave one "
+                f"of them out, or begin the recipe's patch_name ({template!r}) with {{tile}}."
+            )
+
+
+def _require_own_columns(recipe: Recipe) -> None:
+    taken = {*SCHEMA.names, *_COLUMNS_ON_THE_WAY}
+    for name in recipe.attributes:
+        if name in taken or name.startswith(_NAMED_COLUMNS):
+            raise RecipeError(
+                f"The recipe {recipe.name} has an attribute {name!r}, which is a column of the patch table already; "
+                "choose another name."
+            )
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -63,7 +63,8 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
     eligible = patches[(patches["status"] == KEPT) | (patches["reason"] == NOT_CHOSEN)]
     snowy = eligible["season"] == (rule.snowy.season if rule.snowy else None)
     unclear = eligible["cloud_fraction"] + eligible["shadow_fraction"] + eligible["snow_fraction"].mask(snowy, 0.0)
-    ranked = eligible.assign(unclear=unclear).sort_values(["unclear", "sensing_time", "patch_id"])
+    # Rounded: sums of as many pixels may differ in their last digit, and are equal.
+    ranked = eligible.assign(unclear=unclear.round(9)).sort_values(["unclear", "sensing_time", "patch_id"])
     best = ranked.drop_duplicates([*PLACE, "season"]).index
     return pd.Series(patches.index.isin(best), patches.index)
 

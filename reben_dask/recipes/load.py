@@ -53,7 +53,7 @@ def _shipped_text(name: str) -> str:
     known = shipped_recipes()
     file = name.replace("-", "_")
     if file not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(file.lower(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or the path of a .yaml file."
         raise RecipeError(f"There is no recipe {name!r}; {hint}")
     return (resources.files("reben_dask.recipes") / f"{file}.yaml").read_text(encoding="utf-8")
@@ -88,7 +88,11 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"the key {where} is missing."
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
-    return f"{where} is {problem['input']!r}: {message[0].lower()}{message[1:]}."
+    sentence = f"{message[0].lower()}{message[1:]}."
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        # A contradiction says what it is between; the whole part around it would hide that.
+        return ": ".join([*filter(None, [".".join(path)]), sentence])
+    return f"{where} is {problem['input']!r}: {sentence}"
 
 
 def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
@@ -103,6 +107,8 @@ def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
         else:
             path.append(step)
             part = _inside(part, step)
+            if get_origin(part) is not dict and len(models := _models(part)) == 1:
+                part = models[0]
         if isinstance(part, type) and issubclass(part, BaseModel):
             known = list(part.model_fields)
     return path, known

@@ -19,6 +19,7 @@ Offset = Annotated[int, Field(ge=0, multiple_of=60)]
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+_RUN_TOGETHER = re.compile(r"\{(x|y|grid)\}(?=\{)")
 _NAME_FIELDS = ("tile", "product", "mgrs", "time", "grid", "x", "y", "xx", "yy", "lat", "lon")
 _NAMES_OF_TILES = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
 _PLACES = ({"x", "y"}, {"xx", "yy"}, {"lat", "lon"})
@@ -89,6 +90,8 @@ class Recipe(Part):
             raise ValueError(f"a name begins with its tile: {' or '.join(_NAMES_OF_TILES)}")
         if not any(place <= fields for place in _PLACES):
             raise ValueError("a name tells the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
+        if run_together := _RUN_TOGETHER.search(template):
+            raise ValueError(f"nothing tells where {run_together[0]} ends, and two patches may have one name; add _")
         return template
 
     @field_validator("seasons")
@@ -104,11 +107,13 @@ class Recipe(Part):
         fields = set(_FIELD.findall(self.patch_name))
         if len(self.grid_offsets_m) > 1 and not ({"lat", "lon"} <= fields or "grid" in fields):
             raise ValueError(
-                f"patches of {len(self.grid_offsets_m)} grids would have the same names {self.patch_name!r}; "
-                "add {grid}, or {lat} and {lon}"
+                f"patch_name is {self.patch_name!r}, and patches of {len(self.grid_offsets_m)} grids would have the "
+                "same names; add {grid}, or {lat} and {lon}"
             )
         if too_far := [offset for offset in self.grid_offsets_m if offset >= self.patch_size_m]:
-            raise ValueError(f"a grid offset of {too_far[0]} m is not less than a patch of {self.patch_size_m} m")
+            raise ValueError(
+                f"grid_offsets_m has {too_far[0]}, which is not less than patch_size_m, {self.patch_size_m}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ class StratifiedSplit(_Shares):
     """
 
     strategy: Literal["stratified"]
-    block_m: float = Field(gt=0)
+    block_m: float = Field(gt=0, le=1_000_000)
     seed: int
 
 

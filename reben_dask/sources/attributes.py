@@ -11,6 +11,8 @@ from reben_dask.errors import InputError
 if TYPE_CHECKING:
     import geopandas
 
+_OTHER_GEOMETRY = ("Point", "LineString")
+
 
 def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
     """Read the polygons of a layer with one column.
@@ -33,8 +35,9 @@ def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
         If the file cannot be read, has no system, or has no such column.
     """
     require_attribute(path, column)
-    table = pyogrio.read_dataframe(path)
-    table = table[~(table.geometry.isna() | table.geometry.is_empty)].rename(columns={_found(path, column): "value"})
+    found = _found(path, column)
+    table = pyogrio.read_dataframe(path, columns=[found]).rename(columns={found: "value"})
+    table = table[~(table.geometry.isna() | table.geometry.is_empty)]
     chosen = table[["value", "geometry"]].dropna(subset="value").reset_index(drop=True)
     return chosen.assign(value=chosen["value"].map(_text).astype("str"))
 
@@ -45,7 +48,8 @@ def require_attribute(path: str, column: str) -> None:
         info = pyogrio.read_info(path)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise InputError(f"The layer {path} cannot be read: {error}.") from None
-    if info["crs"] is None or info["geometry_type"] is None:
+    kind = info["geometry_type"]
+    if info["crs"] is None or kind is None or any(other in kind for other in _OTHER_GEOMETRY):
         raise InputError(f"The layer {path} has no polygons with a coordinate reference system.")
     if _found(path, column) is None:
         raise InputError(

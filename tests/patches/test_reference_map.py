@@ -72,6 +72,23 @@ def test_a_pixel_belongs_to_the_last_polygon_that_contains_its_centre(
     assert burnt[~unsure].tolist() == codes[~unsure].tolist()
 
 
+@settings(max_examples=40, deadline=None)
+@given(polygon_lists(), st.lists(st.sampled_from([0, 60, 180, 300, 540]), min_size=1, max_size=3, unique=True))
+def test_the_map_of_several_grids_is_one_map(polygons: list[shapely.Geometry], offsets: list[int]) -> None:
+    """It begins at the tile's corner, ends with the last patch of any grid, and each grid is cut from it."""
+    tile = ShapeYX(2 * SIDE_M + 130, SIDE_M + 540)
+    grids = [PatchGrid(EPSG, ULX, ULY, tile, SIDE_M, offset) for offset in offsets]
+    table = _map(polygons, [111, 211, 312, 411, 523][: len(polygons)])
+    burnt = reference_map(table, *grids)
+    ends = np.array([grid.covered_bounds() for grid in grids if grid.size])
+    assert burnt.shape == ((ULY - ends[:, 1].min()) // 10, (ends[:, 2].max() - ULX) // 10)
+    for grid in grids:
+        codes, unsure = _asked(table, grid)
+        found = grid.cut(burnt, 10)
+        assert found.shape == codes.shape
+        assert found[~unsure].tolist() == codes[~unsure].tolist()
+
+
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]])
 def test_the_larger_order_wins_whatever_the_order_of_the_rows(rows: list[int]) -> None:
     box = shapely.box(*SMALL.covered_bounds())

@@ -19,7 +19,10 @@ from reben_dask.errors import RecipeError
 from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe, shipped_recipes
 
-SHIPPED = yaml.safe_load((resources.files("reben_dask.recipes") / "reben.yaml").read_text(encoding="utf-8"))
+FOLDER = resources.files("reben_dask.recipes")
+SHIPPED = yaml.safe_load((FOLDER / "reben.yaml").read_text(encoding="utf-8"))
+SEASONET = yaml.safe_load((FOLDER / "seasonet.yaml").read_text(encoding="utf-8"))
+STRATIFIED = {"strategy": "stratified", "validation": 0.1, "test": 0.1, "block_m": 12_000, "seed": 1}
 TEN = "Austria Belgium Finland Ireland Kosovo Lithuania Luxembourg Portugal Serbia Switzerland"
 
 Change = Callable[[dict[str, Any]], None]
@@ -93,6 +96,27 @@ def test_a_recipe_is_a_value_that_cannot_be_changed() -> None:
     assert tokenize(recipe) != tokenize(recipe.model_copy(update={"harmonize": True}))
 
 
+@pytest.mark.parametrize("shipped", shipped_recipes())
+def test_a_copy_that_is_changed_differs_in_nothing_else(tmp_path: Path, shipped: str) -> None:
+    """A person opens the file, changes two lines, and leaves the comments as they are."""
+    text = (FOLDER / f"{shipped}.yaml").read_text(encoding="utf-8")
+    changed = text.replace(f"name: {shipped}\n", "name: mine\n").replace("harmonize: false", "harmonize: true")
+    path = _write(tmp_path, changed)
+    assert load_recipe(path) == load_recipe(shipped).model_copy(update={"name": "mine", "harmonize": True})
+
+
+@pytest.mark.parametrize("shipped", shipped_recipes())
+def test_the_recipe_of_a_finished_job_is_a_recipe(tmp_path: Path, shipped: str) -> None:
+    """A job writes its recipe with every key beside its results."""
+    recipe = load_recipe(shipped)
+    assert load_recipe(_write(tmp_path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))) == recipe
+
+
+@pytest.mark.parametrize("name", ["bigearthnet-v1", "bigearthnet_v1"])
+def test_a_dash_is_as_good_as_an_underscore(name: str) -> None:
+    assert load_recipe(name).name == "bigearthnet_v1"
+
+
 @pytest.mark.parametrize("suffix", ["yaml", "yml"])
 def test_a_copy_of_the_shipped_recipe_is_the_same(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"copy.{suffix}"
@@ -159,6 +183,224 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
     assert words in message
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        # Grids.
+        (_set("grid_offsets_m", 600), "grid_offsets_m is 600: input should be a list."),
+        (_set("grid_offsets_m", []), "grid_offsets_m is []: "),
+        (_set("grid_offsets_m", [-60]), "grid_offsets_m.0 is -60: input should be greater than or equal to 0."),
+        (_set("grid_offsets_m", [0, 50]), "grid_offsets_m.1 is 50: input should be a multiple of 60."),
+        (_set("grid_offsets_m", [0, 600, 0]), "grid_offsets_m is [0, 600, 0]: two grids have the same offset, and"),
+        (_set("grid_offsets_m", [0, 1200]), "grid_offsets_m has 1200, which is not less than patch_size_m, 1200."),
+        (_set("patch_size_m", 600), "grid_offsets_m has 600, which is not less than patch_size_m, 600."),
+        # Names.
+        (
+            _set("patch_name", "{tile}_{z}_{y}"),
+            "patch_name is '{tile}_{z}_{y}': {z} is not a field of a name; use tile, p",
+        ),
+        (_set("patch_name", "{tile}_{lat!r}_{lon}"), "{lat!r} is not a field of a name"),
+        (_set("patch_name", "{tile}_{}_{}"), "{} is not a field of a name"),
+        (_set("patch_name", "{tile}/{lat}_{lon}"), "a name may have letters, digits, and . _ - between its fields."),
+        (_set("patch_name", "{tile}_{lat}_{lon}}"), "a name may have letters, digits, and . _ - between its fields."),
+        (_set("patch_name", "{tile}_{lat}_{lon}\n"), "a name may have letters, digits, and . _ - between its fields."),
+        (
+            _set("patch_name", "p_{tile}_{lat}_{lon}"),
+            "a name begins with its tile: {tile} or {product} or {mgrs}_{time} ",
+        ),
+        (_set("patch_name", "{mgrs}_{lat}_{lon}"), "a name begins with its tile: "),
+        (
+            _set("patch_name", "{tile}"),
+            "a name tells the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
+        ),
+        (_set("patch_name", "{tile}_{grid}_{x}_{yy}"), "a name tells the place in its tile: "),
+        (
+            _set("patch_name", "{tile}_{grid}_{x}{y}"),
+            "nothing tells where {x} ends, and two patches may have one name; ad",
+        ),
+        (_set("patch_name", "{tile}_{x}_{y}{grid}"), "nothing tells where {y} ends"),
+        (
+            _set("patch_name", "{tile}_{xx}_{yy}"),
+            "patch_name is '{tile}_{xx}_{yy}', and patches of 2 grids would have the same names; add {grid}, or {lat} ",
+        ),
+        # Labels.
+        (_set("region_thresholds_px", {}), "region_thresholds_px is {}: dictionary should have at least 1 item"),
+        (_set("region_thresholds_px", [0]), "region_thresholds_px is [0]: input should be a valid dictionary."),
+        (
+            _set("region_thresholds_px.easy", -1),
+            "region_thresholds_px.easy is -1: input should be greater than or equal",
+        ),
+        (_set("region_thresholds_px.easy", 0.5), "region_thresholds_px.easy is 0.5: input should be a valid integer"),
+        (
+            _set("region_thresholds_px", {"Very Easy": 1}),
+            "region_thresholds_px: 'Very Easy' is not a plain name; use sm",
+        ),
+        # Splits.
+        (_set("split", "random"), "split is 'random': input should be a valid dictionary"),
+        (_set("split", {}), "the key split.strategy is missing."),
+        (_drop("split.strategy"), "the key split.strategy is missing."),
+        (_set("split.strategy", "by_place"), "one of 'geographic', 'random', 'grid', 'stratified'."),
+        (_drop("split.block_m"), "the key split.block_m is missing."),
+        (_set("split.block", 4), "the key split.block is unknown; did you mean block_m?"),
+        (_set("split.seed", "forty-two"), "split.seed is 'forty-two': input should be a valid integer"),
+        (_set("split.test", 0.9), "split: validation + test is 1, which leaves nothing to train on."),
+        (_set("split.block_m", 0), "split.block_m is 0: input should be greater than 0."),
+        (_set("split.block_m", 4799), "split.block_m is 4799, less than four patches of 1200 m; most patches would"),
+        (_set("patch_size_m", 6000), "split.block_m is 12000, less than four patches of 6000 m"),
+        (_set("split.block_m", 1_000_001), "split.block_m is 1000001: input should be less than or equal to 1000000."),
+        (_set("split.block_m", float("inf")), "split.block_m is inf: input should be less than or equal to 1000000."),
+        (_set("split", {"strategy": "random", "validation": 0.1, "test": 0.1}), "the key split.seed is missing."),
+        (_set("split", {"strategy": "grid"}), "the key split.block is missing."),
+        (_set("split", {"strategy": "grid", "block": 0}), "split.block is 0: input should be greater than 0."),
+        (_set("split", {"strategy": "grid", "block": 4, "test": 0.2}), "the key split.test is unknown."),
+        (
+            _set("split", {"strategy": "geographic", "test": 0.2, "validation": 1}),
+            "split.validation is 1: input should be",
+        ),
+        (_set("more_splits", [{}]), "more_splits is [{}]: input should be a valid dictionary."),
+        (
+            _set("more_splits", {"a b": {"strategy": "grid", "block": 4}}),
+            "more_splits: 'a b' is not a plain name; use s",
+        ),
+        (
+            _set("more_splits", {"far": {"strategy": "grid", "blok": 4}}),
+            "the key more_splits.far.blok is unknown; did you",
+        ),
+        (_set("more_splits", {"far": {"block": 4}}), "the key more_splits.far.strategy is missing."),
+        (
+            _set("more_splits", {"far": STRATIFIED}),
+            "more_splits.far.strategy is 'stratified': input should be one of 'geographic', 'random', 'grid'.",
+        ),
+        # Images.
+        (_set("images", "clearest"), "images is 'clearest': input should be a valid dictionary"),
+        (_drop("images.limits"), "the key images.limits is missing."),
+        (_set("images.limts", {}), "the key images.limts is unknown; did you mean limits?"),
+        (_set("images.limits.fall.snw", 0.1), "the key images.limits.fall.snw is unknown; did you mean snow?"),
+        (_drop("images.limits.fall.cloud"), "the key images.limits.fall.cloud is missing."),
+        (_set("images.limits.fall.snow", 5), "images.limits.fall.snow is 5: input should be less than or equal to 1."),
+        (_set("images.limits.fall.snow", -0.1), "images.limits.fall.snow is -0.1: input should be greater than or eq"),
+        (_set("images.snowy.snow_form", 0.1), "the key images.snowy.snow_form is unknown; did you mean snow_from?"),
+        (_set("images.snowy.snow_from", 0), "images.snowy.snow_from is 0: input should be greater than 0."),
+        (_set("images.snowy.snow_from", 1), "images.snowy.snow_from is 1: input should be less than 1."),
+        (_set("images.snowy.cloud", 1.1), "images.snowy.cloud is 1.1: input should be less than or equal to 1."),
+        (_drop("images.snowy.season"), "the key images.snowy.season is missing."),
+        (_drop("images.limits.fall"), "the season 'fall' is in only one of seasons and images.limits."),
+        (_drop("seasons.fall"), "the season 'fall' is in only one of seasons and images.limits."),
+        (_set("seasons.autumn", [9]), "the season 'autumn' is in only one of seasons and images.limits."),
+        (_set("images.snowy.season", "winter"), "images.snowy.season is 'winter', which is one of seasons already."),
+        # Places and export.
+        (_set("attributes", ["urbanisation"]), "attributes is ['urbanisation']: input should be a valid dictionary."),
+        (
+            _set("attributes.urbanisation", "RTYP3"),
+            "attributes.urbanisation is 'RTYP3': input should be a valid diction",
+        ),
+        (
+            _set("attributes.urbanisation.colum", "a"),
+            "the key attributes.urbanisation.colum is unknown; did you mean co",
+        ),
+        (
+            _set("attributes.urbanisation.column", ""),
+            "attributes.urbanisation.column is '': string should have at least",
+        ),
+        (
+            _set("attributes", {"Urban": {"column": "RTYP3"}}),
+            "attributes: 'Urban' is not a plain name; use small letters",
+        ),
+        (
+            _set("tree", "bigearthnet"),
+            "tree is 'bigearthnet': input should be 'bigearthnet-v2', 'bigearthnet-v1' or 'sea",
+        ),
+        (_set("tree", None), "tree is None: input should be 'bigearthnet-v2', "),
+    ],
+)
+def test_a_bad_recipe_with_grids_images_and_places(tmp_path: Path, change: Change, words: str) -> None:
+    recipe = deepcopy(SEASONET)
+    change(recipe)
+    path = _write(tmp_path, recipe)
+    message = _refused(path)
+    assert message.startswith(f"The recipe {path} cannot be used: ")
+    assert words in message
+    assert len(message) < len(path) + 300, "the sentence drowns in the recipe"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("grid_offsets_m", [0]),
+        _set("grid_offsets_m", [60, 1140]),
+        _set("grid_offsets_m", [0, 300, 600, 900]),
+        _set("patch_name", "{tile}_g{grid}_{xx}_{yy}"),
+        _set("patch_name", "{product}_{x}_{y}.{grid}"),
+        _set("patch_name", "{time}_{mgrs}_{xx}{yy}-{grid}"),
+        _set("patch_name", "{mgrs}_{time}{lat}{lon}"),
+        _set("region_thresholds_px", {"only": 14_400}),
+        _set("split.block_m", 4800),
+        _set("split.block_m", 1_000_000),
+        _set("split.seed", -1),
+        _set("split", {"strategy": "grid", "block": 1}),
+        _set("split", {"strategy": "random", "validation": 0.1, "test": 0.2, "seed": 0}),
+        _set("more_splits", {"near": {"strategy": "grid", "block": 1}, "far": {"strategy": "grid", "block": 9}}),
+        _set("images", None),
+        _set("images.snowy", None),
+        _set("images.limits.fall", {"snow": 0, "cloud": 1}),
+        _set("sky.flag_from", 0.5),
+        _set("attributes", {}),
+        _drop("attributes"),
+        _drop("grid_offsets_m"),
+        _drop("region_thresholds_px"),
+        _drop("tree"),
+    ],
+)
+def test_a_recipe_within_the_limits(tmp_path: Path, change: Change) -> None:
+    recipe = deepcopy(SEASONET)
+    change(recipe)
+    load_recipe(_write(tmp_path, recipe))
+
+
+def test_defaults_are_those_of_a_single_grid_of_all_images() -> None:
+    recipe = load_recipe("reben")
+    assert recipe.grid_offsets_m == (0,)
+    assert recipe.patch_name == "{tile}_{xx}_{yy}"
+    assert recipe.region_thresholds_px == {"all": 0}
+    assert recipe.more_splits == recipe.attributes == {}
+    assert recipe.images is None
+    assert recipe.tree == "bigearthnet-v2"
+    assert recipe.all_seasons == ("spring", "summer", "fall", "winter")
+
+
+def test_bigearthnet_v1_is_that_of_its_paper() -> None:
+    recipe = load_recipe("bigearthnet-v1")
+    assert recipe.nomenclature == "bigearthnet43"
+    assert (recipe.labeled_fraction.threshold, recipe.labeled_fraction.comparison) == (0, "more_than")
+    assert recipe.split.model_dump() == {"strategy": "random", "validation": 0.2, "test": 0.2, "seed": 42}
+    assert recipe.more_splits["grid"].strategy == "grid"
+    assert recipe.patch_name == "{product}_{x}_{y}"
+    assert recipe.tree == "bigearthnet-v1"
+    assert list(recipe.countries or ()) == TEN.split()
+
+
+def test_seasonet_is_that_of_its_paper() -> None:
+    recipe = load_recipe("seasonet")
+    assert recipe.grid_offsets_m == (0, 600)
+    assert recipe.patch_size_m == 1200
+    assert recipe.nomenclature == "seasonet33"
+    assert recipe.region_thresholds_px == {"hard": 0, "medium": 100, "easy": 300}
+    assert next(iter(recipe.region_thresholds_px)) == "hard"
+    assert (recipe.split.strategy, recipe.split.test, recipe.split.validation) == ("stratified", 0.2, 0.1)
+    assert recipe.seasons == {"spring": (4, 5), "summer": (7, 8), "fall": (10, 11), "winter": (1, 2)}
+    assert recipe.all_seasons == ("spring", "summer", "fall", "winter", "snow")
+    assert recipe.images is not None
+    assert recipe.images.model_dump() == {
+        "limits": {
+            **{season: {"snow": 0.01, "cloud": 0.05} for season in ("spring", "summer", "fall")},
+            "winter": {"snow": 0.1, "cloud": 0.1},
+        },
+        "snowy": {"season": "snow", "snow_from": 0.1, "cloud": 0.05},
+    }
+    assert recipe.tree == "seasonet"
+    assert list(recipe.attributes) == ["urbanisation"]
+
+
 @pytest.mark.parametrize("indicators", [["GEOMETRICAL"], ["GEOMETRIC_QUALITY"], ["GENERAL", "geometric"]])
 def test_a_quality_indicator_that_no_product_has(tmp_path: Path, indicators: list[str]) -> None:
     """It would never be found in a product, and tiles of bad quality would pass."""
@@ -203,9 +445,13 @@ def test_a_recipe_file_that_does_not_exist(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
+        ("seasonnet", "did you mean seasonet?"),
+        ("bigearthnet", "did you mean bigearthnet_v1?"),
         ("rebn", "did you mean reben?"),
-        ("reBEN", "use one of reben"),
-        ("landsat", "use one of "),
+        ("reBEN", "did you mean reben?"),
+        ("SeasoNet", "did you mean seasonet?"),
+        ("BigEarthNet-v1", "did you mean bigearthnet_v1?"),
+        ("landsat", "use one of bigearthnet_v1, reben, seasonet, or the path of a .yaml file."),
         ("", "use one of "),
         ("../reben", ""),
     ],

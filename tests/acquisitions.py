@@ -1,0 +1,94 @@
+"""More acquisitions of a tile, made from one of the demo region: another day, another sky."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+CELL_PX = 30
+"""SCL pixels along half a patch: patches of both grids are made of whole cells."""
+
+CLEAR, SHADOW, SNOW, CLOUDS = 4, 3, 11, (8, 9, 10)
+
+
+def acquire_again(
+    product: Path,
+    folder: Path,
+    start: datetime,
+    *,
+    platform: str = "S2A",
+    baseline: str | None = None,
+    scl: NDArray[np.uint8] | None = None,
+) -> Path:
+    """Copy a product as if its tile had been seen again.
+
+    Parameters
+    ----------
+    product : Path
+        A ``.SAFE`` folder.
+    folder : Path
+        Where the copy goes.
+    start : datetime
+        When the tile was seen, UTC, in whole seconds.
+    platform : str
+        ``S2A`` or ``S2B``.
+    baseline : str, optional
+        Another processing baseline in the name, such as ``N0206``.
+    scl : ndarray of uint8, shape (y, x), optional
+        The scene classification; without it, the copy has none.
+
+    Returns
+    -------
+    Path
+        The copy. Its pixels of B01 are larger by the day of the year, so that no two copies are alike.
+    """
+    _, level, _, old_baseline, orbit, tile, made = product.name.split("_")
+    name = "_".join([platform, level, f"{start:%Y%m%dT%H%M%S}", baseline or old_baseline, orbit, tile, made])
+    copy = folder / name
+    shutil.copytree(product, copy, copy_function=shutil.copyfile)
+    _rewrite(copy, "B01_60m", lambda dn: np.where(dn == 0, 0, dn + start.timetuple().tm_yday))
+    xml = (copy / "MTD_MSIL2A.xml").read_text(encoding="utf-8").replace(product.name, name)
+    xml = re.sub(r"(<PRODUCT_START_TIME>)[^<]+", rf"\g<1>{start:%Y-%m-%dT%H:%M:%S}.024Z", xml)
+    if scl is None:
+        next(copy.rglob("*_SCL_20m.jp2")).unlink()
+        xml = re.sub(r"\s*<IMAGE_FILE>[^<]*_SCL_20m</IMAGE_FILE>", "", xml)
+    else:
+        _rewrite(copy, "SCL_20m", lambda _: scl)
+    (copy / "MTD_MSIL2A.xml").write_text(xml, encoding="utf-8")
+    return copy
+
+
+def sky(side_px: int, seed: int, snow: Sequence[int], cloud: Sequence[int], shadow: Sequence[int]) -> NDArray[np.uint8]:
+    """A scene classification in which each half patch has one of a few numbers of snow, cloud and shadow pixels.
+
+    With few numbers, many patches have exactly as much as a limit allows, and many images of a place are equally clear.
+    """
+    random = np.random.default_rng(seed)
+    scl = np.full((side_px, side_px), CLEAR, np.uint8)
+    for top in range(0, side_px, CELL_PX):
+        for left in range(0, side_px, CELL_PX):
+            values = [SNOW] * random.choice(snow)
+            values += np.resize(CLOUDS, random.choice(cloud)).tolist()
+            values += [SHADOW] * random.choice(shadow)
+            cell = scl[top : top + CELL_PX, left : left + CELL_PX]
+            cell.flat[: len(values)] = values[: cell.size]
+    return scl
+
+
+def _rewrite(product: Path, image: str, change: object) -> None:
+    """Give an image of a product other pixels, without loss."""
+    path = next(product.rglob(f"*_{image}.jp2"))
+    with rasterio.open(path) as source:
+        pixels, profile = source.read(1), source.profile
+    path.unlink()
+    keep = {key: profile[key] for key in ("height", "width", "count", "dtype", "crs", "transform")}
+    blocks = {"tiled": True, "blockxsize": min(512, profile["width"]), "blockysize": min(512, profile["height"])}
+    with rasterio.open(path, "w", driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES", **keep, **blocks) as target:
+        target.write(change(pixels).astype(profile["dtype"]), 1)  # type: ignore[operator]

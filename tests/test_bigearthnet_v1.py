@@ -1,0 +1,123 @@
+"""BigEarthNet v1 from the demo region and from the mini product, against the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import datasets
+import oracle
+import protocols
+import pytest
+from conftest import run_job
+from datasets import Dataset
+
+from reben_dask.demo import DemoRegion
+from reben_dask.recipes import load_recipe
+
+FIFTH = Fraction(1, 5)
+
+
+def _build(inputs: list[object], out: Path) -> str:
+    done = run_job(*inputs, "--recipe", "bigearthnet-v1", "--out", out, "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _dataset(out: Path, printed: str, folders: list[Path], names: list[oracle.Product], *maps: Path) -> Dataset:
+    protocol = protocols.bigearthnet_v1(names)
+    patches = (patch for folder in folders for patch in oracle.patches_of(folder, *maps, protocol))
+    return Dataset(out, printed, {patch.patch_id: patch for patch in patches})
+
+
+@pytest.fixture(scope="module")
+def demo(
+    demo_inputs: list[object],
+    demo_region: DemoRegion,
+    demo_folders: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Dataset:
+    out = tmp_path_factory.mktemp("demo-v1") / "out"
+    printed = _build(demo_inputs, out)
+    products = datasets.open_products(demo_folders)
+    return _dataset(out, printed, demo_folders, products, demo_region.landcover, demo_region.countries)
+
+
+@pytest.fixture(scope="module")
+def mini(mini_inputs: list[object], data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    out = tmp_path_factory.mktemp("mini-v1") / "out"
+    printed = _build(mini_inputs, out)
+    folders = sorted((data_dir / "mini").glob("*.SAFE"))
+    landcover = data_dir / "landcover" / "clc2018_poznan_3035.gpkg"
+    countries = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"
+    return _dataset(out, printed, folders, datasets.open_products(folders), landcover, countries)
+
+
+@pytest.fixture(params=["demo", "mini"])
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    found: Dataset = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_cases_that_matter_are_there(demo: Dataset, mini: Dataset) -> None:
+    assert {patch.reason for patch in mini.patches.values()} == {None, "nodata", "label"}
+    partly = [patch for patch in mini.kept.values() if 0 < patch.labeled_fraction < 0.75]
+    assert partly, "no patch is kept that reBEN would reject"
+    assert {patch.set_apart for patch in demo.kept.values()} == {True, False}
+    of_reben = set(oracle.CLASS_OF_CODE.values())
+    assert any(set(patch.labels) - of_reben for patch in demo.kept.values())
+
+
+def test_every_candidate_is_on_record(demo: Dataset, mini: Dataset) -> None:
+    datasets.expect_every_candidate(demo, left_out=64)
+    datasets.expect_every_candidate(mini)
+
+
+def test_names_are_those_of_version_1(demo: Dataset, mini: Dataset) -> None:
+    """The two tiles of a day have their product's name in common, and a patch of each would be called alike."""
+    assert "S2B_MSIL2A_20180507T100029_0_7" in mini.rows
+    assert "S2A_MSIL2A_20180725T100031_T33UVP_7_0" in demo.rows
+    assert "S2A_MSIL2A_20180725T100031_T33UWP_7_0" in demo.rows
+    assert "S2A_MSIL2A_20180416T100031_0_0" in demo.rows  # the only product of its day
+    warnings = json.loads((demo.out / "run" / "record.json").read_text())["warnings"]
+    assert sum("are named S2A_MSIL2A_20180725T100031_T33U" in warning for warning in warnings) == 2
+
+
+def test_every_column_is_as_the_oracle_says(dataset: Dataset) -> None:
+    splits = {
+        "split": {name: protocols.random_split(name, FIFTH, FIFTH, 42) for name in dataset.patches},
+        "split_grid": {name: protocols.grid_split(patch.x, patch.y, 4) for name, patch in dataset.patches.items()},
+        "split_geographic": {name: patch.split for name, patch in dataset.patches.items()},
+    }
+    datasets.expect_columns(dataset, splits)
+    datasets.expect_footprints(dataset)
+
+
+def test_every_pixel_is_as_the_oracle_says(dataset: Dataset) -> None:
+    datasets.expect_cubes(dataset)
+    datasets.expect_places_of_cubes(dataset, 1)
+
+
+def test_metadata_and_lmdb_hold_the_kept_patches(dataset: Dataset) -> None:
+    datasets.expect_metadata(dataset)
+    datasets.expect_lmdb(dataset)
+
+
+def test_shares_of_the_random_split(demo: Dataset) -> None:
+    """320 draws; a share that is four standard deviations off would be a mistake, and the draws are always the same."""
+    split = Counter(row["split"] for row in demo.rows.values())
+    assert abs(split["test"] / len(demo.rows) - 0.2) < 0.09
+    assert abs(split["validation"] / len(demo.rows) - 0.2) < 0.09
+
+
+def test_what_is_printed_agrees_with_the_patch_table(dataset: Dataset) -> None:
+    datasets.expect_printed_funnel(dataset)
+    datasets.expect_printed_sets(dataset)
+    datasets.expect_counts_of_all_kept_patches(dataset)
+    datasets.expect_recorded_counts(dataset)
+
+
+def test_the_recipe_beside_the_dataset_builds_it_again(dataset: Dataset) -> None:
+    assert load_recipe(str(dataset.out / "run" / "recipe.yaml")) == load_recipe("bigearthnet-v1")
