@@ -96,10 +96,8 @@ def _column_faults(column: Column, part: Part) -> Iterator[str]:
     expected = part.expected
     empty, unknown = column.bands_with_nodata(), column.unknown_codes(expected.nomenclature)
     read = column.labels(expected)
-    fractions, labels = (
-        read["labeled_fraction"].tolist(),
-        {name: read[name].tolist() for name in expected.label_columns},
-    )
+    fractions = read["labeled_fraction"].tolist()
+    labels = {name: read[name].tolist() for name in expected.label_columns}
     for y, row in part.column(column.x).items():
         faults = [_nodata_fault(row, empty[y])]
         if unknown[y] is not None:

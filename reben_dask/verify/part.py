@@ -172,7 +172,9 @@ def grid_faults(parts: Sequence[Part], expected: Expected) -> Iterator[str]:
         with suppress(TypeError, ValueError):
             grids[part.number] = part.grid()
     first = grids.get(1)
-    for number in range(2, len(expected.grid_offsets_m) + 1) if first else ():
+    if first is None:
+        return
+    for number in range(2, len(expected.grid_offsets_m) + 1):
         other, fewest = grids.get(number), [side - 1 for side in first.shape_yx]
         if other is None:
             if min(fewest) and all(part.number != number for part in parts):
@@ -188,7 +190,7 @@ def readable_parts(path: Path, expected: Expected) -> list[Part]:
     parts: list[Part] = []
     with collect(Check("the patch table")):
         parts = read_parts(path, expected)
-    return parts
+    return parts  # noqa: RET504 - mypy does not know that collect() may end the block
 
 
 def part_schema_faults(path: Path, expected: Expected) -> list[str]:
