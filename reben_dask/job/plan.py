@@ -138,13 +138,12 @@ class Plan:
     @property
     def extra_labels(self) -> tuple[str, ...]:
         """Columns of labels besides the first, one for each further threshold of region size."""
-        return tuple(f"labels_{name}" for name in list(self.recipe.region_thresholds_px)[1:])
+        return self.recipe.extra_labels
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns that the recipe adds to the patch table."""
-        splits = (f"split_{name}" for name in self.recipe.more_splits)
-        return (*self.extra_labels, *splits, *self.recipe.attributes)
+        return self.recipe.extra_columns
 
     @cached_property
     def layout(self) -> TreeLayout:

@@ -139,6 +139,16 @@ class Recipe(Part):
         snowy = self.images and self.images.snowy
         return (*self.seasons, *((snowy.season,) if snowy else ()))
 
+    @property
+    def extra_labels(self) -> tuple[str, ...]:
+        """Columns of labels besides the first, one for each further threshold of region size."""
+        return tuple(f"labels_{name}" for name in list(self.region_thresholds_px)[1:])
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns that the recipe adds to the patch table."""
+        return (*self.extra_labels, *(f"split_{name}" for name in self.more_splits), *self.attributes)
+
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())
 

@@ -113,6 +113,10 @@ class CubeArray(NamedTuple):
     axis: Mapping[str, tuple[str, ...]]
 
 
+GRID_GROUPS = "grid[0-9]*"
+"""Pattern of the names of further grids' groups, below that of their tile."""
+
+
 def group_of(tile: str, grid: int = 1) -> str:
     """Path of the group of a tile, cut along the grid of this number: further grids stand below the tile's own group.
 

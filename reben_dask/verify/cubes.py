@@ -11,19 +11,18 @@ import numpy as np
 import pyarrow.compute as pc
 
 from reben_dask.patches.decision import KEPT
-from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.stores.cube_layout import Node, shard_patches
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_group import kind_of
 from reben_dask.verify.cubes_tile import Column, CubeStore, TileCube, sample
 from reben_dask.verify.expected import Kind
 from reben_dask.verify.findings import Check, collect, counted
-from reben_dask.verify.part import Part, readable_part
+from reben_dask.verify.part import Part, readable_parts
 
 STAGE = "verify-cubes"
 
 
-def verify_cubes(path: Path, parts: Sequence[Path], context: Context) -> Iterator[Check]:
+def verify_cubes(path: Path, files: Sequence[Path], context: Context) -> Iterator[Check]:
     """Check the Zarr store of a dataset.
 
     A chunk that is not there reads as NODATA, or as a map without polygons, and no reader complains. So each chunk must
@@ -34,7 +33,7 @@ def verify_cubes(path: Path, parts: Sequence[Path], context: Context) -> Iterato
     ----------
     path : Path
         The Zarr store.
-    parts : sequence of Path
+    files : sequence of Path
         Part files of the patch table.
     context : Context
         Bands, side of a patch, classes.
@@ -47,22 +46,26 @@ def verify_cubes(path: Path, parts: Sequence[Path], context: Context) -> Iterato
     expected, full = context.expected, context.settings.full
     store = CubeStore(path, expected, frozenset({Kind.S2, Kind.MAP}))
     shards, pixels = Check("Zarr shards"), Check("Zarr pixels as in the patch table")
-    tiles, patches = set(), 0
-    advance = context.settings.begin(STAGE, len(parts))
-    for file in parts:
-        part = readable_part(file, expected.patch_m)
-        if part is None or part.is_observed:
-            tiles.add(file.stem)
-        if part is not None and part.is_observed:
-            with collect(store.sound, part.tile):
-                cube = store.cube(part.tile, part.grid())
+    groups, unread, patches = set[str](), set[str](), 0
+    advance = context.settings.begin(STAGE, len(files))
+    for file in files:
+        parts = readable_parts(file, expected)
+        groups |= {part.group for part in parts if part.is_observed}
+        if not parts:
+            unread.add(file.stem)
+        for part in (part for part in parts if part.is_observed):
+            with collect(store.sound, part.group):
+                cube = store.cube(part.group, part.grid())
                 shards.add(_lost_chunks(cube, part) if cube else ())
                 chosen = range(part.grid().shape_yx.x) if full else sample(part.kept_places())
                 for column in cube.columns(chosen, pixels) if cube else ():
-                    pixels.add(_column_faults(column, part, expected.nomenclature))
+                    pixels.add(_column_faults(column, part))
                     patches += column.grid.size
         advance(1)
-    store.sound.add(f"{name} is a group of no tile" for name in store.tiles if name not in tiles)
+    # Of what cannot be read of the patch table, nobody knows the groups.
+    strays = (group for group in store.groups if group not in groups and group.split("/")[0] not in unread)
+    store.sound.add(f"{group} is a group of no tile" for group in strays)
+    tiles = unread | {group.split("/")[0] for group in groups}
     store.sound.summary = counted(len(tiles), "tile")
     pixels.summary = counted(patches, "patch") + ("" if full else ", a sample")
     yield from (store.sound, shards, pixels)
@@ -86,20 +89,22 @@ def _shard_fault(cube: TileCube, node: Node, place: tuple[int, int, int], chunks
     # The map has no axis for its one image.
     key = "/".join(map(str, ("c", *place[-len(node.encoding["chunks"]) :])))
     what = f"lacks {counted(chunks, 'patch')}" if (cube.path(node) / key).is_file() else "is missing"
-    return f"{cube.tile}/{node.name}/{node.variable}/{key} {what}"
+    return f"{cube.group}/{node.name}/{node.variable}/{key} {what}"
 
 
-def _column_faults(column: Column, part: Part, nomenclature: Nomenclature) -> Iterator[str]:
-    empty, unknown = column.bands_with_nodata(), column.unknown_codes(nomenclature)
-    read = column.labels(nomenclature)
-    labels, fractions = (read[name].tolist() for name in ("labels", "labeled_fraction"))
+def _column_faults(column: Column, part: Part) -> Iterator[str]:
+    expected = part.expected
+    empty, unknown = column.bands_with_nodata(), column.unknown_codes(expected.nomenclature)
+    read = column.labels(expected)
+    fractions = read["labeled_fraction"].tolist()
+    labels = {name: read[name].tolist() for name in expected.label_columns}
     for y, row in part.column(column.x).items():
         faults = [_nodata_fault(row, empty[y])]
         if unknown[y] is not None:
             faults.append(f"holds the unknown code {unknown[y]} in its map")
-        elif labels[y] != (row["labels"] or []):
-            named = (", ".join(names or []) or "none" for names in (labels[y], row["labels"]))
-            faults.append("has the labels {} in its map, but {}".format(*named))
+        elif other := [name for name in labels if labels[name][y] != (row[name] or [])]:
+            named = (", ".join(names or []) or "none" for names in (labels[other[0]][y], row[other[0]]))
+            faults.append("has the {} {} in its map, but {}".format(other[0], *named))
         elif fractions[y] != (row["labeled_fraction"] or 0):
             faults.append(f"is labelled to {fractions[y]:.4f} in its map, but {row['labeled_fraction']}")
         yield from (f"{row['patch_id']} {fault}" for fault in faults if fault)

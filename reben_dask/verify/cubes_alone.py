@@ -45,10 +45,10 @@ def verify_store(path: Path, context: Context) -> Iterator[Check]:
     settings, report = context.settings, context.report
     store = CubeStore(path, context.expected)
     patches, pixels = _Patches(has_whole_tiles="recipe" in store.document.get("attributes", {})), Check("Zarr pixels")
-    advance, read = settings.begin(STAGE, len(store.tiles)), 0
-    for tile in store.tiles:
-        with collect(store.sound, tile):
-            cube = store.cube(tile, find_grid(path, tile, context.expected.patch_m))
+    advance, read = settings.begin(STAGE, len(store.groups)), 0
+    for group in store.groups:
+        with collect(store.sound, group):
+            cube = store.cube(group, find_grid(path, group, context.expected.patch_m))
             if cube:
                 whole = patches.add(cube)
                 there = [(x, y) for y, x in np.argwhere(np.logical_or.reduce(list(whole.values()))).tolist()]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.patches.decision import KEPT
+from reben_dask.stores.cube_layout import group_of
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.patch_table import read_rows
 from reben_dask.verify.cubes_tile import sample
@@ -19,9 +20,9 @@ from reben_dask.verify.findings import Check, collect
 
 Images = Mapping[str, npt.NDArray[Any]]
 
-_COLUMNS = ("patch_id", "tile", "x", "y")
-_READERS = 2
-"""Tiles of which a column is in memory."""
+_COLUMNS = ("patch_id", "tile", "grid", "x", "y")
+_READERS = 4
+"""Groups of which a column is in memory."""
 
 _READ: dict[Kind, Callable[[PatchReader, int, int], Images]] = {
     Kind.S2: PatchReader.bands,
@@ -45,14 +46,17 @@ class StorePatches:
 
     def __init__(self, store: Path, parts: Sequence[Path], *, full: bool) -> None:
         self._places: dict[str, tuple[str, int, int]] = {}
-        self._reader = lru_cache(_READERS)(lambda tile: PatchReader(store, tile))
+        self._reader = lru_cache(_READERS)(lambda group: PatchReader(store, group))
         for part in parts:
             with collect(Check("the patch table")):
-                kept = read_rows(part, _COLUMNS, status=KEPT).to_pylist()
-                chosen = None if full else set(sample((row["x"], row["y"]) for row in kept))
-                for row in kept:
-                    if chosen is None or row["x"] in chosen:
-                        self._places[row["patch_id"]] = (row["tile"], row["x"], row["y"])
+                groups: dict[str, list[dict[str, Any]]] = {}
+                for row in read_rows(part, _COLUMNS, status=KEPT).to_pylist():
+                    groups.setdefault(group_of(row["tile"], row["grid"]), []).append(row)
+                for group, kept in groups.items():
+                    chosen = None if full else set(sample((row["x"], row["y"]) for row in kept))
+                    for row in kept:
+                        if chosen is None or row["x"] in chosen:
+                            self._places[row["patch_id"]] = (group, row["x"], row["y"])
 
     def is_compared(self, patch_id: str) -> bool:
         """Whether a patch is to be compared."""
@@ -63,10 +67,10 @@ class StorePatches:
 
         What the store does not have, or cannot be read from it, is not compared: the check of the store tells of it.
         """
-        tile, x, y = self._places[patch_id]
+        group, x, y = self._places[patch_id]
         stored: Images = {}
         with collect(Check("the store")):
-            stored = _READ[kind](self._reader(tile), x, y)
+            stored = _READ[kind](self._reader(group), x, y)
         return [image for image in images if image in stored and not _are_equal(images[image], stored[image])]
 
 

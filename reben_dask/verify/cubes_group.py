@@ -1,4 +1,4 @@
-"""The group of one tile in a Zarr store: every array as readers see it, every document the same wherever it stands.
+"""A group of a Zarr store: every array as readers see it, every document the same wherever it stands.
 
 A group may carry the documents of everything below it, so that a reader opens one file. Readers that go to an array
 directly read its own document; both must see the same thing.
@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 
 from reben_dask.errors import InputError
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.stores.cube_layout import MAP_NODE, RADAR_NODE, Node
+from reben_dask.stores.cube_layout import GRID_GROUPS, MAP_NODE, RADAR_NODE, Node
 from reben_dask.verify.expected import Kind
 from reben_dask.verify.findings import Check, collect, one_sentence
 
@@ -39,12 +39,18 @@ def images_of(node: Node) -> list[str]:
     return ["Data"] if axis == "y" else [str(name) for name in node.dataset[axis].to_numpy()]
 
 
-def find_grid(store: Path, tile: str, patch_m: int) -> PatchGrid:
-    """The grid of patches on which the first node of a tile lies; raises :class:`InputError` if it lies on none."""
-    node = next(iter(sorted(document.parent.name for document in (store / tile).glob(f"*/{DOCUMENT}"))), None)
-    if node is None:
+def grids_below(group: Path) -> list[Path]:
+    """Folders of a tile's further grids."""
+    return sorted(folder for folder in group.glob(GRID_GROUPS) if folder.is_dir())
+
+
+def find_grid(store: Path, group: str, patch_m: int) -> PatchGrid:
+    """The grid of patches on which the first node of a group lies; raises :class:`InputError` if it lies on none."""
+    nodes = {document.parent for document in (store / group).glob(f"*/{DOCUMENT}")} - {*grids_below(store / group)}
+    if not nodes:
         raise InputError("has no node")
-    with xr.open_zarr(store, group=f"{tile}/{node}", chunks=None) as dataset:
+    node = min(nodes).name
+    with xr.open_zarr(store, group=f"{group}/{node}", chunks=None) as dataset:
         x, y = (dataset[axis].to_numpy() for axis in "xy")
         crs = dataset.rio.crs
     pixel = float(x[1] - x[0])
@@ -66,15 +72,15 @@ def read_document(path: Path) -> Document:
     return document
 
 
-def check_group(store: Path, tile: str, nodes: Sequence[Node], root: Document, check: Check) -> None:
-    """Look at a tile's group.
+def check_group(store: Path, group: str, nodes: Sequence[Node], root: Document, check: Check) -> None:
+    """Look at a group: that of a tile, with the documents of everything below, or that of a further grid.
 
     Parameters
     ----------
     store : Path
         The Zarr store.
-    tile : str
-        Name of the tile and its group.
+    group : str
+        Its path.
     nodes : sequence of Node
         What must be in it.
     root : mapping
@@ -82,22 +88,25 @@ def check_group(store: Path, tile: str, nodes: Sequence[Node], root: Document, c
     check : Check
         Gets the problems.
     """
-    if not (store / tile).is_dir():
-        check.problem(f"{tile} is missing")
+    folder = store / group
+    if not folder.is_dir():
+        check.problem(f"{group} is missing")
         return
-    with collect(check, tile):
-        check.add(_document_faults(store, tile, root))
+    is_tile = "/" not in group
+    with collect(check, group):
+        check.add(_document_faults(store, group, root) if is_tile else ())
     for node in nodes:
-        with collect(check, f"{tile}/{node.name}"):
-            check.add(f"{tile}/{node.name} {fault}" for fault in _node_faults(store, tile, node))
-    foreign = {path.name for path in (store / tile).iterdir() if path.is_dir()} - {node.name for node in nodes}
-    check.add(f"{tile}/{name} is no node of a tile" for name in sorted(foreign))
+        with collect(check, f"{group}/{node.name}"):
+            check.add(f"{group}/{node.name} {fault}" for fault in _node_faults(store, group, node))
+    foreign = {path for path in folder.iterdir() if path.is_dir()} - {folder / node.name for node in nodes}
+    foreign -= set(grids_below(folder) if is_tile else ())
+    check.add(f"{group}/{path.name} is no node of a tile" for path in sorted(foreign))
 
 
 def _document_faults(store: Path, tile: str, root: Document) -> Iterator[str]:
     documents = {
         path.parent.relative_to(store).as_posix(): read_document(path)
-        for depth in ("", "*/", "*/*/")
+        for depth in ("", "*/", "*/*/", f"{GRID_GROUPS}/*/*/")
         for path in sorted((store / tile).glob(f"{depth}{DOCUMENT}"))
     }
     for place, document in {"": root, **documents}.items():
@@ -115,8 +124,8 @@ def _own(document: Document) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != _GATHERED}
 
 
-def _node_faults(store: Path, tile: str, node: Node) -> Iterator[str]:
-    with xr.open_zarr(store, group=f"{tile}/{node.name}", chunks=None, mask_and_scale=False) as found:
+def _node_faults(store: Path, group: str, node: Node) -> Iterator[str]:
+    with xr.open_zarr(store, group=f"{group}/{node.name}", chunks=None, mask_and_scale=False) as found:
         image, wanted = found[node.variable], node.dataset[node.variable]
         there: dict[str, Any] = {"dimensions": image.dims, "shape": image.shape, "type": image.dtype}
         must: dict[str, Any] = {"dimensions": wanted.dims, "shape": wanted.shape, "type": wanted.dtype}

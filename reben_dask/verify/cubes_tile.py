@@ -19,9 +19,17 @@ from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import nodata_pixels
 from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_layout import MAP_NODE, SHARD_PATCHES, Node, empty_nodes
+from reben_dask.stores.cube_layout import GRID_GROUPS, MAP_NODE, SHARD_PATCHES, Node, empty_nodes
 from reben_dask.stores.shards import held_chunks
-from reben_dask.verify.cubes_group import DOCUMENT, Document, check_group, images_of, kind_of, read_document
+from reben_dask.verify.cubes_group import (
+    DOCUMENT,
+    Document,
+    check_group,
+    grids_below,
+    images_of,
+    kind_of,
+    read_document,
+)
 from reben_dask.verify.expected import Expected, Kind
 from reben_dask.verify.findings import Check, collect, one_sentence
 
@@ -61,9 +69,9 @@ class Column:
         counts = {name: nodata_pixels(dn, self.grid, width_m // dn.shape[1]) for name, dn in self.bands.items()}
         return [[name for name in counts if counts[name][row]] for row in range(self.grid.size)]
 
-    def labels(self, nomenclature: Nomenclature) -> pd.DataFrame:
-        """For each patch ``labels`` and ``labeled_fraction``, read off its map."""
-        return label_columns(self.codes, self.grid, nomenclature)
+    def labels(self, expected: Expected) -> pd.DataFrame:
+        """For each patch its labels, by all thresholds, and ``labeled_fraction``, read off its map."""
+        return label_columns(self.codes, self.grid, expected.nomenclature, expected.thresholds_px)
 
     def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
         """For each patch a code of its map that the nomenclature does not know, if there is any."""
@@ -75,31 +83,32 @@ class Column:
 
 
 class TileCube:
-    """The arrays of one tile.
+    """The arrays of one tile, cut along one grid.
 
     Parameters
     ----------
     store : Path
         The Zarr store.
-    tile : str
-        Name of the tile and its group.
+    group : str
+        Path of the group.
     grid : PatchGrid
         Its patches.
     nodes : sequence of Node
         Its arrays, which must be sound.
     """
 
-    def __init__(self, store: Path, tile: str, grid: PatchGrid, nodes: Sequence[Node]) -> None:
-        self.group, self.tile, self.grid, self.nodes = store / tile, tile, grid, nodes
+    def __init__(self, store: Path, group: str, grid: PatchGrid, nodes: Sequence[Node]) -> None:
+        self.group, self.grid, self.nodes = group, grid, nodes
+        self._folder = store / group
         self._arrays = {node.name: open_array(self.path(node), "r") for node in nodes}
 
     def path(self, node: Node) -> Path:
         """Where the array of a node is."""
-        return self.group / node.name / node.variable
+        return self._folder / node.name / node.variable
 
     def name(self, x: int, y: int) -> str:
         """Name of a patch."""
-        return str(PatchName(self.tile, x, y, self.grid.digits))
+        return str(PatchName(self.group, x, y, self.grid.digits))
 
     def held(self, node: Node) -> npt.NDArray[np.bool_]:
         """Which patches an array holds, by its shards; shape ``(image, row, column)``."""
@@ -114,7 +123,7 @@ class TileCube:
             try:
                 yield self._column(x)
             except InputError as error:
-                check.problem(f"{self.tile}, column {x}, {error}")
+                check.problem(f"{self.group}, column {x}, {error}")
 
     def _column(self, x: int) -> Column:
         tile_m = ShapeYX(self.grid.shape_yx.y * self.grid.patch_m, self.grid.patch_m)
@@ -151,20 +160,23 @@ class CubeStore:
 
     def __init__(self, path: Path, expected: Expected, required: frozenset[Kind] = frozenset()) -> None:
         self.path, self.kinds, self.sound = path, kinds_in(path) | required, Check("Zarr cubes")
-        self.tiles = sorted(group.name for group in path.glob("*") if group.is_dir())
+        tiles = sorted(group for group in path.glob("*") if group.is_dir())
+        self.tiles = [tile.name for tile in tiles]
+        self.groups = [group.relative_to(path).as_posix() for tile in tiles for group in (tile, *grids_below(tile))]
         self.document: Document = {}
         self._expected = expected
         with collect(self.sound):
             self.document = read_document(path / DOCUMENT)
 
-    def cube(self, tile: str, grid: PatchGrid) -> TileCube | None:
-        """The arrays of a tile, if they are as they must be."""
-        every = empty_nodes(self._expected.layout(tile, grid))
+    def cube(self, group: str, grid: PatchGrid) -> TileCube | None:
+        """The arrays of a group, if they are as they must be."""
+        every = empty_nodes(self._expected.layout(group, grid))
         nodes, before = [node for node in every if kind_of(node.name) in self.kinds], self.sound.problems
-        check_group(self.path, tile, nodes, self.document, self.sound)
-        return TileCube(self.path, tile, grid, nodes) if self.sound.problems == before else None
+        check_group(self.path, group, nodes, self.document, self.sound)
+        return TileCube(self.path, group, grid, nodes) if self.sound.problems == before else None
 
 
 def kinds_in(store: Path) -> frozenset[Kind]:
     """Of what any tile of a store has pixels."""
-    return frozenset(kind_of(document.parent.name) for document in store.glob(f"*/*/{DOCUMENT}"))
+    nodes = (document.parent for depth in ("*", f"*/{GRID_GROUPS}") for document in store.glob(f"{depth}/*/{DOCUMENT}"))
+    return frozenset(kind_of(node.name) for node in nodes if not node.match(GRID_GROUPS))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import part_files
@@ -13,7 +14,7 @@ from reben_dask.verify.cubes import verify_cubes
 from reben_dask.verify.cubes_compared import StorePatches
 from reben_dask.verify.cubes_tile import kinds_in
 from reben_dask.verify.digest import Digest, cubes_digest, file_digest, folder_digest, work_out
-from reben_dask.verify.expected import RECORD, Kind, find_expected
+from reben_dask.verify.expected import KNOWN_TREE, RECORD, Kind, find_expected
 from reben_dask.verify.findings import Check, Report
 from reben_dask.verify.lmdb import verify_lmdb
 from reben_dask.verify.metadata import verify_metadata
@@ -55,15 +56,25 @@ def verify_dataset(out: Path, settings: Settings, report: Report) -> Iterator[Ch
         yield from verify_cubes(cubes, parts, context)
     if lmdb.exists():
         yield from verify_lmdb(lmdb, context)
-    for form in forms_of(out):
+    forms = forms_of(out) if expected.tree == KNOWN_TREE else []
+    for form in forms:
         # What there is none of was said before.
         yield from verify_trees(form, out, replace(context, report=Report()))
+    if expected.tree != KNOWN_TREE and (exports := _exports(record)):
+        reason = f"only trees of the layout {KNOWN_TREE} can be verified, and these have the layout {expected.tree}"
+        yield Check(", ".join(exports), not_checked=reason)
     if settings.digest:
         jobs: dict[Path, Digest] = {
             out / METADATA: file_digest,
             out / SNOW_CLOUD_METADATA: file_digest,
             table: lambda path: folder_digest(path, ".parquet"),
             cubes: cubes_digest,
-            **{root: form.digest for form in forms_of(out) for root in form.roots(out).values()},
+            **{root: form.digest for form in forms for root in form.roots(out).values()},
         }
         yield from work_out(jobs, context)
+
+
+def _exports(record: Mapping[str, Any] | None) -> list[str]:
+    """Names of the exported trees and tables, as far as the record has them."""
+    exports = (record or {}).get("exports")
+    return [str(name) for name in exports] if isinstance(exports, list) else []

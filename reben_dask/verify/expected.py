@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from reben_dask.errors import InputError
 from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid
+from reben_dask.patches.labels import EVERY_PIXEL
+from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
+from reben_dask.recipes import Recipe
+from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M
 from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.stores.patch_table import schema_with
 from reben_dask.verify.findings import Check, collect
+from reben_dask.verify.names import NamePattern
 
 RECORD = Path("run") / "record.json"
 DEFAULT_NOMENCLATURE = "bigearthnet19"
+KNOWN_TREE = "bigearthnet-v2"
+"""Layout of the trees that can be verified."""
 
 
 class Kind(Enum):
@@ -59,12 +69,45 @@ class Expected:
         How labels are read off a reference map.
     labels_may_be_empty : bool
         Whether patches without any label are kept.
+    grid_offsets_m : tuple of int
+        How far the grids of a tile lie from its corner.
+    patch_name : str
+        How patches are named; see :func:`reben_dask.patches.names.patch_ids`.
+    thresholds_px : mapping of str to int
+        Pixels from which on a region counts towards labels; see :func:`reben_dask.patches.labels.label_columns`.
+    extra_columns : tuple of str
+        Columns that the patch table has beyond those of every one.
+    split_may_be_null : bool
+        Whether a patch may be in no set.
+    tree : str
+        Layout of exported trees.
     """
 
     bands: tuple[str, ...]
     patch_m: int
     nomenclature: Nomenclature
     labels_may_be_empty: bool = False
+    grid_offsets_m: tuple[int, ...] = (0,)
+    patch_name: str = V2_NAME
+    thresholds_px: Mapping[str, int] = field(default_factory=lambda: EVERY_PIXEL)
+    extra_columns: tuple[str, ...] = ()
+    split_may_be_null: bool = False
+    tree: str = KNOWN_TREE
+
+    @cached_property
+    def names(self) -> NamePattern:
+        """How patches are named."""
+        return NamePattern(self.patch_name)
+
+    @cached_property
+    def table_schema(self) -> pa.Schema:
+        """Columns of the patch table."""
+        return schema_with(self.extra_columns)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns of the patch table that hold labels."""
+        return ("labels", *(f"labels_{name}" for name in list(self.thresholds_px)[1:]))
 
     @cached_property
     def layers(self) -> dict[Kind, dict[str, Layer]]:
@@ -75,12 +118,12 @@ class Expected:
             Kind.MAP: {"Data": self._layer("uint16", MAP_RESOLUTION_M)},
         }
 
-    def layout(self, tile: str, grid: PatchGrid) -> CubeLayout:
-        """What the group of a tile in a Zarr store must look like, with everything that it may hold."""
+    def layout(self, group: str, grid: PatchGrid) -> CubeLayout:
+        """What a group of a Zarr store must look like, with everything that it may hold."""
         bands: dict[int, tuple[str, ...]] = {}
         for band, layer in self.layers[Kind.S2].items():
             bands[layer.resolution_m] = (*bands.get(layer.resolution_m, ()), band)
-        return CubeLayout(tile, grid, dict(sorted(bands.items())), {}, POLARISATIONS)
+        return CubeLayout(group, grid, dict(sorted(bands.items())), {}, POLARISATIONS)
 
     def _layer(self, dtype: str, resolution_m: int) -> Layer:
         return Layer(dtype, self.patch_m // resolution_m, resolution_m)
@@ -118,13 +161,22 @@ def find_expected(folders: Sequence[Path], check: Check) -> tuple[dict[str, Any]
 
 def _expected_of(record: dict[str, Any]) -> Expected:
     try:
-        recipe, rule = record["recipe"], record["recipe"]["labeled_fraction"]
+        # A record that is older than a key has what the key's absence means in a recipe.
+        recipe = Recipe.model_validate(record["recipe"])
+        rule = recipe.labeled_fraction
         class_of = {int(code): None if name is None else str(name) for code, name in record["class_of_code"].items()}
+        smallest_region = next(iter(recipe.region_thresholds_px.values()))
         expected = Expected(
-            bands=tuple(recipe["bands"]),
-            patch_m=int(recipe["patch_size_m"]),
-            nomenclature=Nomenclature(str(recipe["nomenclature"]), class_of),
-            labels_may_be_empty=rule["threshold"] == 0 and rule["comparison"] == "at_least",
+            bands=recipe.bands,
+            patch_m=recipe.patch_size_m,
+            nomenclature=Nomenclature(recipe.nomenclature, class_of),
+            labels_may_be_empty=(rule.threshold == 0 and rule.comparison == "at_least") or smallest_region > 1,
+            grid_offsets_m=recipe.grid_offsets_m,
+            patch_name=recipe.patch_name,
+            thresholds_px=recipe.region_thresholds_px,
+            extra_columns=recipe.extra_columns,
+            split_may_be_null=isinstance(recipe.split, StratifiedSplit),
+            tree=recipe.tree,
         )
         smallest_px = min(layer.side_px for layer in expected.layers[Kind.S2].values())
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.patches.names import parse_patch_name
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.labels import label_columns
+from reben_dask.patches.names import PatchName, parse_patch_name
+from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import NODATA_DN
 from reben_dask.verify.context import Context
-from reben_dask.verify.expected import Kind
+from reben_dask.verify.expected import Expected, Kind
 from reben_dask.verify.findings import Check, counted
 from reben_dask.verify.metadata_rows import Names
-
-_SATELLITE = {Kind.S2: "S2", Kind.S1: "S1", Kind.MAP: "S2"}
 
 
 class Met(NamedTuple):
@@ -59,7 +59,7 @@ class Inventory:
         """Count something of a patch, which is ``shown`` in messages; ``None`` if it should not be there."""
         self.found[kind] += 1
         if self._rows is None:
-            if _is_patch(name, kind):
+            if self._is_patch(name, kind):
                 return Met(kind, name, None)
             self.left_over.problem(f"{shown} is not named as a patch")
             return None
@@ -91,9 +91,8 @@ class Inventory:
                 self._nodata.problem(f"{met.name} in {', '.join(empty)}")
         if met.kind is Kind.MAP and self._rows is not None and met.row is not None and "Data" in images:
             self._looked_at["labels"] += 1
-            fault = label_fault(
-                images["Data"], self._rows.value("labels", met.row) or (), self._context.expected.nomenclature
-            )
+            labels = self._rows.value("labels", met.row) or ()
+            fault = label_fault(images["Data"], labels, self._context.expected)
             self._agree.add([f"{met.name}: {fault}"] if fault else [])
         if self._store is not None and self._is_compared(met):
             self._looked_at["equal"] += 1
@@ -115,6 +114,9 @@ class Inventory:
             if self._looked_at[key] or (key == "equal" and self._store is not None):
                 yield check
 
+    def _is_patch(self, name: str, kind: Kind) -> bool:
+        return (_read_sentinel1 if kind is Kind.S1 else self._context.expected.names.read)(name) is not None
+
     def _is_compared(self, met: Met) -> bool:
         return self._store is not None and self._store.is_compared(self._patch_of(met))
 
@@ -125,7 +127,7 @@ class Inventory:
         return str(self._rows.value("patch_id", met.row))
 
 
-def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], nomenclature: Nomenclature) -> str | None:
+def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], expected: Expected) -> str | None:
     """A phrase that says how the labels of a row differ from its map; ``None`` where they do not.
 
     Parameters
@@ -134,13 +136,15 @@ def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], nomenclature: No
         Reference map of the patch.
     labels : sequence of str
         Labels of its row.
-    nomenclature : Nomenclature
-        Class of each code. A code that it does not know at all is a problem, and not the same as one without class.
+    expected : Expected
+        Class of each code, and from which size on regions count. A code that the nomenclature does not know at all is a
+        problem, and not the same as one without class.
     """
+    nomenclature = expected.nomenclature
     found = np.flatnonzero(np.bincount(codes.ravel())).tolist()
     if unknown := [code for code in found if code not in nomenclature.codes]:
         return f"its map holds the unknown code {unknown[0]}"
-    read = {name for code in found if (name := nomenclature.class_of.get(code)) is not None}
+    read = _labels(codes, found, expected)
     differences = (
         ("only the map has", sorted(read - set(labels))),
         ("only the metadata have", sorted(set(labels) - read)),
@@ -148,8 +152,18 @@ def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], nomenclature: No
     return ", ".join(f"{where} {', '.join(names)}" for where, names in differences if names) or None
 
 
-def _is_patch(name: str, kind: Kind) -> bool:
+def _labels(codes: npt.NDArray[Any], found: Sequence[int], expected: Expected) -> set[str]:
+    smallest_px = next(iter(expected.thresholds_px.values()))
+    if smallest_px > 1:
+        side_m = codes.shape[0] * MAP_RESOLUTION_M
+        patch = PatchGrid(0, 0, 0, ShapeYX(side_m, side_m), side_m)
+        return set(label_columns(codes, patch, expected.nomenclature, {"all": smallest_px})["labels"][0])
+    return {name for code in found if (name := expected.nomenclature.class_of.get(code)) is not None}
+
+
+def _read_sentinel1(name: str) -> PatchName | None:
     try:
-        return parse_patch_name(name).scene.startswith(_SATELLITE[kind])
+        parsed = parse_patch_name(name)
     except InputError:
-        return False
+        return None
+    return parsed if parsed.scene.startswith("S1") else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,10 @@ from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect, counted
 from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
+from reben_dask.verify.names import NamePattern
 from reben_dask.verify.schemas import schema_faults
+
+_PARTNERS = {"S1": "s1_name", "S2": "s2v1_name"}
 
 
 def find_metadata(folders: Sequence[Path]) -> list[Path]:
@@ -115,31 +118,28 @@ class _Reader:
 def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list[Check]:
     """Ask the same questions of each row."""
     label_fault = cache(partial(_label_fault, classes=classes, may_be_empty=expected.labels_may_be_empty))
+    splits = (*SPLITS, *([None] if expected.split_may_be_null else []))
     questions: dict[str, Callable[[Row], str | None]] = {
-        "Patch ids": _name_fault,
-        "Pairs of names": _pair_fault,
+        "Patch ids": partial(_name_fault, names=expected.names),
+        "Pairs of names": partial(_pair_fault, names=expected.names),
         "Each patch listed once": _Once(),
-        "Splits": lambda row: None if row["split"] in SPLITS else f"is in the split {row['split']!r}",
+        "Splits": lambda row: None if row["split"] in splits else f"is in the split {row['split']!r}",
         "Labels": lambda row: label_fault(None if row["labels"] is None else tuple(row["labels"])),
         "Snow, cloud and shadow apart": _flag_fault,
     }
     checks = {title: Check(title) for title in questions}
-    paired = 0
+    paired = apart = 0
     for row in rows:
         paired += row["s1_name"] is not None
+        apart += row["split"] is None
         for title, question in questions.items():
             fault = question(row)
             if fault is not None:
                 checks[title].problem(f"{row['patch_id']} {fault}")
     checks["Pairs of names"].summary = f"{counted(paired, 'patch')} with a Sentinel-1 partner"
-    checks["Splits"].summary = ", ".join(SPLITS)
+    checks["Splits"].summary = ", ".join(SPLITS) + (f"; {counted(apart, 'patch')} in none" if apart else "")
     checks["Labels"].summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"
     return list(checks.values())
-
-
-@lru_cache(1)
-def _parse_s2(name: str | None) -> PatchName | None:
-    return _parse(name, "S2")
 
 
 def _parse(name: str | None, satellite: str) -> PatchName | None:
@@ -150,28 +150,25 @@ def _parse(name: str | None, satellite: str) -> PatchName | None:
     return parsed if parsed.scene.startswith(satellite) else None
 
 
-def _name_fault(row: Row) -> str | None:
-    return "is not the name of a Sentinel-2 patch" if _parse_s2(row["patch_id"]) is None else None
+def _name_fault(row: Row, names: NamePattern) -> str | None:
+    return "is not the name of a Sentinel-2 patch" if names.read(row["patch_id"]) is None else None
 
 
-def _pair_fault(row: Row) -> str | None:
+def _pair_fault(row: Row, names: NamePattern) -> str | None:
     """The names of one place have the same indices in all datasets, and those of Sentinel-1 the same tile."""
-    name = _parse_s2(row["patch_id"])
-    for satellite, partner in (("S1", row["s1_name"]), ("S2", row["s2v1_name"])):
-        if partner is None or name is None:
-            continue
+    partners = [(satellite, row[column]) for satellite, column in _PARTNERS.items() if row[column] is not None]
+    told = names.read(row["patch_id"]) if partners else None
+    if told is None:
+        return None
+    for satellite, partner in partners:
         parsed = _parse(partner, satellite)
         if parsed is None:
             return f"has the partner {partner!r}, which is not the name of a {satellite} patch"
-        if (parsed.x, parsed.y) != (name.x, name.y):
+        if told.place not in (None, (parsed.x, parsed.y)):
             return f"has the partner {partner}, which has other indices"
-        if satellite == "S1" and f"T{_last(parsed)}" != _last(name):
+        if satellite == "S1" and told.mgrs not in (None, parsed.scene.rpartition("_")[2]):
             return f"has the partner {partner}, which is of another tile"
     return None
-
-
-def _last(name: PatchName) -> str:
-    return name.scene.rpartition("_")[2]
 
 
 class _Once:

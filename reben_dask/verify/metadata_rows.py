@@ -50,10 +50,11 @@ class Rows:
         """One value of one row."""
         return self.table[column][row].as_py()
 
-    def of_tile(self, tile: str) -> slice:
-        """Rows of a tile."""
-        # "`" follows "_" in ASCII: between them are the names that begin with the tile's and an underscore.
-        return slice(*(_place(self._ids, f"{tile}{end}") for end in "_`"))
+    def beginning(self, beginning: str) -> slice:
+        """Rows of the patches whose names begin so."""
+        # Between a text and the one with the next last letter are all that begin with it.
+        end = f"{beginning[:-1]}{chr(ord(beginning[-1]) + 1)}"
+        return slice(*(_place(self._ids, edge) for edge in (beginning, end)))
 
     def names(self, kind: Kind) -> Names:
         """Names of what the rows ask for: patches, or their Sentinel-1 partners."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from reben_dask.patches.decision import KEPT
+from reben_dask.patches.names import TileName, tile_names
 from reben_dask.stores.metadata import SCHEMA
 from reben_dask.stores.patch_table import part_files
 from reben_dask.verify.context import Context
 from reben_dask.verify.findings import Check, collect, counted
 from reben_dask.verify.metadata_rows import Rows
-from reben_dask.verify.part import Part, part_schema_faults, read_part
+from reben_dask.verify.names import NamePattern
+from reben_dask.verify.part import Part, grid_faults, part_schema_faults, read_parts
 
 STAGE = "verify-table"
 MEASURES = ("status", "reason", "split", "class", "apart")
@@ -50,33 +53,37 @@ def verify_table(folder: Path, record: Mapping[str, Any] | None, context: Contex
         tiles = found if record is None else {str(entry["tile"]) for entry in record["inputs"]["tiles"]}
         sound.add(f"{tile}.parquet is missing" for tile in sorted(tiles - found))
         sound.add(f"{tile}.parquet is of no tile of the run" for tile in sorted(found - tiles))
+    # A file of no tile of the run must not change the names of others.
+    names = {**{name: tile_names([name])[name] for name in found}, **tile_names(sorted(tiles))}
     counts: Counter[tuple[str, str]] = Counter()
-    comparison = None if context.rows is None else _Comparison(context.rows, agree)
+    comparison = None if context.rows is None else _Comparison(context.rows, context.expected.names, agree)
     advance, unread, patches = context.settings.begin(STAGE, len(paths)), tiles - found, 0
     for path in paths:
         unread.add(path.stem)
         with collect(sound, path.name):
-            sound.add(f"{path.name} {fault}" for fault in part_schema_faults(path))
-            part = read_part(path, context.expected.patch_m)
-            sound.add(part.faults())
-            counts += count(part)
-            patches += len(part.table)
+            sound.add(f"{path.name} {fault}" for fault in part_schema_faults(path, context.expected))
+            parts = read_parts(path, context.expected)
+            sound.add(grid_faults(parts, context.expected))
+            for part in parts:
+                sound.add(part.faults(names[path.stem]))
+                counts += count(part)
+                patches += len(part.table)
             unread.remove(path.stem)
             if comparison is not None:
-                comparison.add(part)
+                comparison.add(names[path.stem], parts)
         advance(1)
     sound.summary = f"{counted(patches, 'candidate')} in {counted(len(paths), 'part')}"
     yield sound
     if comparison is None:
         agree.not_checked = "the metadata cannot be read"
     else:
-        comparison.finish(unread)
+        comparison.finish(names[tile] for tile in unread)
     yield agree
     yield _compare_counts(counts, record, is_whole=not unread)
 
 
 def count(part: Part) -> Counter[tuple[str, str]]:
-    """Count the patches of a tile as the run record does, by measure and key."""
+    """Count the patches of a grid as the run record does, by measure and key; classes are those of the sets."""
     kept = part.kept
     snow, cloud = (np.asarray(pc.fill_null(kept[name], False), bool) for name in _FLAGS)
     apart = {"snow": snow.sum(), "cloud_or_shadow": cloud.sum(), "any": (snow | cloud).sum()}
@@ -85,7 +92,7 @@ def count(part: Part) -> Counter[tuple[str, str]]:
         ("status", part.table["status"]),
         ("reason", part.table["reason"]),
         ("split", kept["split"]),
-        ("class", pc.list_flatten(kept["labels"])),
+        ("class", pc.list_flatten(kept.filter(kept["split"].is_valid())["labels"])),
     ):
         for entry in pc.value_counts(values.drop_null()).to_pylist():
             found[measure, str(entry["values"])] += entry["counts"]
@@ -95,17 +102,17 @@ def count(part: Part) -> Counter[tuple[str, str]]:
 class _Comparison:
     """The kept patches of all parts beside the rows of the metadata files."""
 
-    def __init__(self, rows: Rows, check: Check) -> None:
-        self._rows, self._check = rows, check
+    def __init__(self, rows: Rows, names: NamePattern, check: Check) -> None:
+        self._rows, self._names, self._check = rows, names, check
         self._is_compared = np.zeros(len(rows), bool)
         check.summary = counted(len(rows), "patch")
 
-    def add(self, part: Part) -> None:
-        """Compare the kept patches of one tile."""
-        here = self._rows.of_tile(part.tile)
+    def add(self, name: TileName, parts: Sequence[Part]) -> None:
+        """Compare the kept patches of one tile, in all its grids."""
+        here = self._rows.beginning(self._names.beginning(name))
         self._is_compared[here] = True
         listed = {row["patch_id"]: row for row in self._rows.table[here].to_pylist()}
-        for patch in part.kept.select(SCHEMA.names).to_pylist():
+        for patch in (patch for part in parts for patch in part.kept.select(SCHEMA.names).to_pylist()):
             row = listed.pop(patch["patch_id"], None)
             if row is None:
                 self._check.problem(f"{patch['patch_id']} is kept, but not in the metadata")
@@ -115,10 +122,12 @@ class _Comparison:
             self._check.add(f"{patch['patch_id']} has another {name}" for name in patch if patch[name] != row[name])
         self._check.add(f"{patch_id} is in the metadata, but not kept" for patch_id in listed)
 
-    def finish(self, unread: Iterable[str]) -> None:
+    def finish(self, unread: Iterable[TileName]) -> None:
         """Name the rows that are of no part; of tiles whose parts were not read, nobody knows."""
-        for tile in unread:
-            self._is_compared[self._rows.of_tile(tile)] = True
+        for name in unread:
+            # A file that is not named as a tile is not one, and has no rows.
+            with suppress(IndexError):
+                self._is_compared[self._rows.beginning(self._names.beginning(name))] = True
         for row in np.flatnonzero(~self._is_compared).tolist():
             self._check.problem(f"{self._rows.value('patch_id', row)} is in the metadata, but not kept")
 

@@ -307,7 +307,7 @@ def test_rows_of_a_tile(names: set[str]) -> None:
     rows = [_row(0, 0, patch_id=name) for name in [*names, "A", "A`", "B!"]]
     gathered = gather([in_file(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
     for tile in "ABC":
-        here = gathered.table[gathered.of_tile(tile)]["patch_id"].to_pylist()
+        here = gathered.table[gathered.beginning(f"{tile}_")]["patch_id"].to_pylist()
         assert here == sorted(name for name in names if name.startswith(f"{tile}_"))
 
 

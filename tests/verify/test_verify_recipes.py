@@ -1,0 +1,232 @@
+"""Verification of datasets that are not reBEN: other names, several grids, several labels, patches in no split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import ROOT, run_job
+from verifying import listing, problems_of, verified
+
+from reben_dask.commands.verify import verify as command
+from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.patches.names import patch_ids, tile_names
+from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.verify.expected import Expected
+from reben_dask.verify.inventory import label_fault
+from reben_dask.verify.names import NamePattern
+
+METADATA, RECORD = "metadata.parquet", Path("run") / "record.json"
+TABLE, AGREE = "Patch table", "Metadata as in the patch table"
+
+Rows = list[dict[str, Any]]
+
+
+def _run(inputs: list[object], out: Path, *options: object) -> Path:
+    done = run_job(*inputs, "--out", out, "--dashboard-address", ":0", *options)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished_v1(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of version 1 with its trees."""
+    out = tmp_path_factory.mktemp("verify-v1") / "out"
+    return _run(demo_inputs, out, "--recipe", "bigearthnet_v1", "--export", "geotiff")
+
+
+@pytest.fixture(scope="module")
+def finished_grids(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two grids, of which the first labels leave small regions out."""
+    folder = tmp_path_factory.mktemp("verify-grids")
+    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
+    recipe["split"]["block_m"] = 4800
+    recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}, "attributes": {}}
+    (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return _run(demo_inputs, folder / "out", "--recipe", folder / "grids.yaml")
+
+
+@pytest.fixture
+def grids(finished_grids: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_grids, tmp_path / "out"))
+
+
+def _parts(out: Path) -> list[Path]:
+    return sorted((out / "patches.parquet").iterdir())
+
+
+def _change(path: Path, change: Callable[[Rows], object]) -> None:
+    table = pq.read_table(path, partitioning=None)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+
+
+def _kept(path: Path, grid: int) -> dict[str, Any]:
+    rows = pq.read_table(path, partitioning=None).to_pylist()
+    return next(row for row in rows if row["status"] == "kept" and row["grid"] == grid)
+
+
+# Finished runs
+
+
+@pytest.mark.parametrize("run", ["finished_v1", "finished_grids"])
+def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
+    out: Path = request.getfixturevalue(run)
+    before = listing(out)
+    done = CliRunner().invoke(command, [str(out), "--full"])
+    assert done.exit_code == 0, done.output
+    rows = sum(pq.read_metadata(path).num_rows for path in out.glob("metadata*.parquet"))
+    assert done.output.endswith(f"{out}: {rows:,} patches: complete and consistent.\n")
+    assert problems_of(out) == {}
+    assert problems_of(out / "cubes.zarr", full=True) == {}
+    assert problems_of(out / "lmdb", full=True) == {}
+    assert listing(out) == before
+
+
+def test_trees_of_other_layouts_are_not_checked(finished_v1: Path) -> None:
+    (check,) = (check for check in verified(finished_v1).checks if check.not_checked)
+    exports = json.loads((finished_v1 / RECORD).read_text())["exports"]
+    assert exports
+    assert check.title == ", ".join(exports)
+    assert "these have the layout bigearthnet-v1" in check.line()
+
+
+def test_patches_in_no_split(finished_grids: Path, finished_v1: Path, tmp_path: Path) -> None:
+    splits = pq.read_table(finished_grids / METADATA)["split"]
+    line = next(check.line() for check in verified(finished_grids).checks if check.title == "Splits")
+    assert splits.null_count > 0
+    assert line.endswith(f"train, validation, test; {splits.null_count} patches in none")
+    out = Path(shutil.copytree(finished_v1, tmp_path / "out"))
+    _change(out / METADATA, lambda rows: rows[0].update(split=None))
+    assert problems_of(out)["Splits"].endswith("is in the split None")
+
+
+def test_a_record_that_is_older_than_its_recipes(mini_run: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(mini_run, tmp_path / "out"))
+    record = json.loads((out / RECORD).read_text())
+    for key in ("grid_offsets_m", "patch_name", "region_thresholds_px", "more_splits", "images", "attributes", "tree"):
+        del record["recipe"][key]
+    (out / RECORD).write_text(json.dumps(record))
+    assert problems_of(out) == {}
+
+
+# Damage
+
+
+def test_damaged_grids_of_the_table(grids: Path) -> None:
+    bounds, order, lost = _parts(grids)[:3]
+
+    def move(rows: Rows) -> None:
+        for row in rows[64:]:
+            row.update(minx=row["minx"] + 1200, maxx=row["maxx"] + 1200)
+
+    _change(bounds, move)
+    _change(order, lambda rows: rows.insert(0, rows.pop(70)))
+    _change(lost, lambda rows: rows.__delitem__(slice(64, None)))
+    checks = {check.title: check for check in verified(grids).checks}
+    text = checks[TABLE].line()
+    assert f"{bounds.stem} has a grid 2 that does not lie 600 m from the corner of grid 1" in text
+    for part, fault in ((order, "does not have its rows grid after grid"), (lost, "has no rows of its grid 2")):
+        _only(grids, part)
+        assert fault in next(check.line() for check in verified(grids).checks if check.title == TABLE)
+
+
+def _only(out: Path, part: Path) -> None:
+    """Leave one part in the table, so that its problems are the first."""
+    (out / "aside").mkdir(exist_ok=True)
+    for other in _parts(out):
+        other.rename(out / "aside" / other.name)
+    (out / "aside" / part.name).rename(part)
+
+
+def test_damaged_values_of_the_table(grids: Path) -> None:
+    labels, name, reference = _parts(grids)[:3]
+    other = _kept(labels, 2)
+    more = sorted({*other["labels_easy"]} ^ {"Airports"})
+    _change(labels, lambda rows: next(r for r in rows if r["patch_id"] == other["patch_id"]).update(labels_easy=more))
+    _change(name, lambda rows: rows[100].update(patch_id=f"{name.stem}_04_04"))
+    _change(reference, lambda rows: rows[64 + 9].update(minx=0))
+    problems = problems_of(grids, full=True)
+    assert f"{other['patch_id']} has the labels_easy " in problems["Zarr pixels as in the patch table"]
+    assert f"{name.stem}/grid2 has the patch_id {name.stem}_04_04 in row 36, not " in problems[TABLE]
+    assert f"{reference.stem}/grid2 has the minx 0 in row 9, not " in problems[TABLE]
+
+
+def test_damaged_groups(grids: Path) -> None:
+    first, second, third = (part.stem for part in _parts(grids)[:3])
+    cubes = grids / "cubes.zarr"
+    shutil.rmtree(cubes / first / "grid2" / "r10m" / "dn" / "c")
+    shutil.copytree(cubes / second / "grid2", cubes / second / "grid3")
+    shutil.rmtree(cubes / third / "grid2")
+    problems = problems_of(grids)
+    assert f"{first}/grid2/r10m/dn/c/0/0/0 is missing" in problems["Zarr shards"]
+    assert f"{second}/grid3 is a group of no tile" in problems["Zarr cubes"]
+    assert f"{third}/grid2 is missing" in problems["Zarr cubes"]
+
+
+def test_metadata_of_two_grids(grids: Path) -> None:
+    patch = _kept(_parts(grids)[0], 2)["patch_id"]
+    path = grids / METADATA
+    _change(path, lambda rows: rows.remove(next(row for row in rows if row["patch_id"] == patch)))
+    problems = problems_of(grids)
+    assert problems[AGREE] == f"{patch} is kept, but not in the metadata"
+    assert problems["Nothing left over in the LMDB"] == f"{patch}; {patch}_reference_map"
+    _change(path, lambda rows: rows[0].update(patch_id=f"{_parts(grids)[0].stem}_04_04"))
+    assert problems_of(grids)["Patch ids"].endswith("_04_04 is not the name of a Sentinel-2 patch")
+
+
+# Names and labels
+
+TILES = (
+    "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP",
+    "S2A_MSIL2A_20180725T100031_N0500_R122_T33UWP",
+    "S2B_MSIL2A_20190116T100359_N9999_R122_T33UVP",
+)
+TEMPLATES = (
+    "{tile}_{xx}_{yy}",
+    "{product}_{x}_{y}",
+    "{mgrs}_{time}_{lat}_{lon}",
+    "{time}_{mgrs}_{grid}_{y}_{x}",
+    "{tile}.{grid}.{x}.{y}_{mgrs}_{xx}",
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_names_are_read_as_they_are_made(template: str) -> None:
+    pattern, names = NamePattern(template), tile_names(TILES)
+    grid = PatchGrid(32633, 490_680, 5_400_000, ShapeYX(14_400, 15_600), offset_m=600)
+    made = {tile: patch_ids(template, names[tile], grid, 2) for tile in TILES}
+    places = list(zip(*(indices.tolist() for indices in grid.indices_xy()), strict=True))
+    for tile, ids in made.items():
+        told = [pattern.read(name) for name in ids]
+        assert [known.place for known in told if known] == ([None] * grid.size if "{lat}" in template else places)
+        assert {known.mgrs for known in told if known} <= {names[tile].mgrs, None}
+        beginning = pattern.beginning(names[tile])
+        assert [name for others in made.values() for name in others if name.startswith(beginning)] == ids
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", [None, "", "mine", "S1B_IW_GRDH_1SDV_20170612T165809_33UUP_26_57", TILES[0]])
+def test_names_of_something_else(template: str, name: str | None) -> None:
+    assert NamePattern(template).read(name) is None
+
+
+def test_small_regions_do_not_count_towards_labels_of_a_map() -> None:
+    nomenclature = load_nomenclature("bigearthnet19")
+    codes = np.full((120, 120), 312, np.uint16)
+    codes[:3, :3] = 211
+    every = Expected(("B02",), 1200, nomenclature)
+    large = Expected(("B02",), 1200, nomenclature, thresholds_px={"large": 10, "all": 0})
+    assert label_fault(codes, ["Arable land", "Coniferous forest"], every) is None
+    assert label_fault(codes, ["Coniferous forest"], large) is None
+    assert label_fault(codes, ["Arable land", "Coniferous forest"], large) == "only the metadata have Arable land"
