@@ -15,6 +15,7 @@ from reben_dask.job.tally import tally
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.images import with_choice
 from reben_dask.patches.locations import patch_blocks, sets_of_patches
+from reben_dask.patches.splits import SPLITS
 from reben_dask.patches.stratified import stratified_split
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit
@@ -62,10 +63,14 @@ def add_blocks(counts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def assign_blocks(counts: pd.DataFrame, rule: StratifiedSplit) -> dict[int, str]:
     """Give each block of ground to a set."""
     table = counts.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
-    labeled = table.drop(columns="", errors="ignore")
+    # A block in which no patch lies would fill its set with nothing, and another set with what that one lacks.
+    labeled = table[table.sum(axis=1) > 0].drop(columns="", errors="ignore")
     names = [str(block) for block in labeled.index]
     sets = stratified_split(names, labeled.to_numpy(int), validation=rule.validation, test=rule.test, seed=rule.seed)
-    return dict(zip(labeled.index.tolist(), sets.tolist(), strict=True))
+    return {
+        **dict.fromkeys(table.index.tolist(), SPLITS[0]),
+        **dict(zip(labeled.index.tolist(), sets.tolist(), strict=True)),
+    }
 
 
 def assign_patches(part: Path, set_of_block: dict[int, str], rule: StratifiedSplit) -> None:
