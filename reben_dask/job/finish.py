@@ -18,6 +18,7 @@ from reben_dask.patches.decision import KEPT
 from reben_dask.patches.images import with_choice
 from reben_dask.patches.locations import patch_blocks, sets_of_patches
 from reben_dask.patches.shares import blocks_touched, shares_to_ask
+from reben_dask.patches.splits import SPLITS
 from reben_dask.patches.stratified import stratified_split
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit
@@ -76,10 +77,15 @@ def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
 def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
     """Give each block of ground to a set, so that its patches will have the shares of the rule."""
     table = counts.patches.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
+    # A block in which no patch lies would fill its set with nothing, and another set with what that one lacks.
+    filled = table[table[ALL] > 0] if len(table) else table
     validation, test = shares_to_ask(counts.touched, validation=rule.validation, test=rule.test)
-    names = [str(block) for block in table.index]
-    sets = stratified_split(names, table.to_numpy(int), validation=validation, test=test, seed=rule.seed)
-    return dict(zip(table.index.tolist(), sets.tolist(), strict=True))
+    names = [str(block) for block in filled.index]
+    sets = stratified_split(names, filled.to_numpy(int), validation=validation, test=test, seed=rule.seed)
+    return {
+        **dict.fromkeys(table.index.tolist(), SPLITS[0]),
+        **dict(zip(filled.index.tolist(), sets.tolist(), strict=True)),
+    }
 
 
 def assign_patches(part: Path, set_of_block: dict[int, str], rule: StratifiedSplit) -> None:
