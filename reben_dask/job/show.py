@@ -146,10 +146,10 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
 def _classes(tallies: pd.DataFrame) -> Table:
     chosen = tallies[tallies["measure"] == "class"]
     counts = chosen.pivot_table(index="key", columns="split", values="patches", aggfunc="sum", fill_value=0)
-    counts = counts.reindex(columns=list(SPLITS), fill_value=0)
-    table = _table("Classes of kept patches", "class", *SPLITS, "all")
+    counts = counts.reindex(columns=list(SPLITS), fill_value=0).assign(all=counts.sum(axis=1))
+    table = _table("Classes of kept patches", "class", *map(str, counts.columns))
     for name, row in counts.iterrows():
-        table.add_row(Text(str(name)), *(f"{int(count):,}" for count in row), f"{int(row.sum()):,}")
+        table.add_row(Text(str(name)), *(f"{int(count):,}" for count in row))
     return table
 
 

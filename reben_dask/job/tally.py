@@ -31,7 +31,10 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
     """
     kept = patches[patches["status"] == KEPT]
     snow, cloud = (kept[name].eq(True) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
-    classes = class_table(kept).drop(columns=TOTAL)
+    table = class_table(kept)
+    classes = table.drop(columns=TOTAL)
+    # Patches in none of the sets are counted, too.
+    classes[""] = table[TOTAL] - classes.sum(axis=1)
     rows = [
         *_counts("status", patches["status"].value_counts()),
         *_counts("reason", patches["reason"].value_counts()),
@@ -41,9 +44,9 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
         ("apart", "any", "", int((snow | cloud).sum())),
         *(("class", name, split, count) for split in classes for name, count in classes[split].items() if count),
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
-    table.insert(0, "tile", patches["tile"].iloc[0])
-    return table.astype(EMPTY_TALLY.dtypes.to_dict())
+    counts = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
+    counts.insert(0, "tile", patches["tile"].iloc[0])
+    return counts.astype(EMPTY_TALLY.dtypes.to_dict())
 
 
 def add_up(tallies: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -173,9 +173,10 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
 
 
 def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
+    left, _, _, top = grid.covered_bounds()
     placed = dataset.assign_coords(
-        y=grid.uly - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
-        x=grid.ulx + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
+        y=top - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
+        x=left + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
     )
     located: xr.Dataset = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
     for variable in located.data_vars.values():
