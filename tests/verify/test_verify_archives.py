@@ -17,9 +17,12 @@ from click.testing import CliRunner
 from verifying import AT, S1, S2, SCENE, TILE, TREES, listing, problems_of, verified, write_published_trees
 
 from reben_dask.commands.verify import verify as command
+from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M
 from reben_dask.stores.geotiff_archive import join_parts, write_parts
 from reben_dask.stores.geotiff_export import patch_folders
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.stores.trees import LAYOUTS, Contents
 
 MTIME = 1_704_067_200
 FRAME_BYTES = 100_000
@@ -367,9 +370,11 @@ def dataset(mini_run: Path, tmp_path: Path) -> Path:
     """A finished dataset with archives, as a job writes them."""
     out = Path(shutil.copytree(mini_run, tmp_path / "out"))
     (part,) = (out / "patches.parquet").iterdir()
-    for tree in (TREES[0], TREES[2]):
-        write_parts(patch_folders(out / "cubes.zarr", part, tree), tmp_path / "parts", part.stem)
-        join_parts(tmp_path / "parts", tree, out / f"{tree}.tar.zst")
+    contents = Contents(load_nomenclature("bigearthnet19"), tuple(BAND_RESOLUTION_M))
+    for tree in LAYOUTS["bigearthnet-v2"](contents).trees:
+        if tree.name != TREES[1]:
+            write_parts(patch_folders(out / "cubes.zarr", part, tree), tmp_path / "parts", part.stem)
+            join_parts(tmp_path / "parts", tree.name, out / f"{tree.name}.tar.zst")
     return out
 
 
