@@ -92,7 +92,7 @@ def count(part: Part) -> Counter[tuple[str, str]]:
         ("status", part.table["status"]),
         ("reason", part.table["reason"]),
         ("split", kept["split"]),
-        ("class", pc.list_flatten(kept.filter(kept["split"].is_valid())["labels"])),
+        ("class", pc.list_flatten(kept["labels"])),
     ):
         for entry in pc.value_counts(values.drop_null()).to_pylist():
             found[measure, str(entry["values"])] += entry["counts"]
