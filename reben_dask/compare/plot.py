@@ -59,7 +59,7 @@ _STYLE = {
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
     "legend.fontsize": 10,
-    "svg.hashsalt": "reben",
+    "svg.hashsalt": "reben_dask",
 }
 
 
