@@ -20,8 +20,8 @@ from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.recipes import Recipe
 from reben_dask.recipes.splits import StratifiedSplit
+from reben_dask.sources.bands import BAND_RESOLUTION_M
 from reben_dask.sources.sentinel1 import POLARISATIONS
-from reben_dask.sources.sentinel2.bands import BAND_RESOLUTION_M
 from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
 from reben_dask.stores.patch_table import schema_with
 from reben_dask.verify.findings import Check, collect

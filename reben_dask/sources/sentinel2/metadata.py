@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2.bands import PHYSICAL_BANDS
+from reben_dask.sources.bands import PHYSICAL_BANDS
 
 PASSED = "PASSED"
 QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")

@@ -12,7 +12,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.sources.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.product import Tile
 
 GDAL_OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}

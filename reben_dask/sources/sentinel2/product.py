@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from reben_dask.errors import InputError
+from reben_dask.sources.bands import IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
-from reben_dask.sources.sentinel2.bands import IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 from reben_dask.sources.sentinel2.metadata import PASSED, ProductMetadata, parse_geocoding, parse_product_metadata
 
