@@ -18,8 +18,8 @@ demo: $(STAMP) ## Make a small synthetic region and build a dataset from it
 	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg \
 		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
 
-test: $(STAMP) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run all tests, side by side on up to four cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

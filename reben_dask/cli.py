@@ -14,6 +14,7 @@ from reben_dask import __version__
 
 SUBCOMMANDS = {
     "run": "reben_dask.run:run",
+    "status": "reben_dask.commands.status:status",
     "convert": "reben_dask.commands.convert:convert",
     "verify": "reben_dask.commands.verify:verify",
     "table": "reben_dask.commands.table:table",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import dask
 from dask.utils import format_bytes, parse_bytes
@@ -130,7 +132,7 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
-        with dask.config.set(_WORKER_SETTINGS):
+        with dask.config.set(_WORKER_SETTINGS), _deaf_to_interrupts():
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,
@@ -146,6 +148,19 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
         ) from None
     with cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -214,22 +229,19 @@ def _memory(text: str | None) -> int | None:
     return amount
 
 
-@contextmanager
-def explain_lost_workers() -> Iterator[None]:
-    """Say what to change when a task has ended several workers, which is nearly always a matter of memory.
+def explained(error: BaseException) -> BaseException:
+    """The error of a task; one that has ended several workers says what to change, which is nearly always memory."""
+    if not isinstance(error, KilledWorker):
+        return error
+    return ClusterError(
+        f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
+        "give workers more (--memory-limit), or fewer threads (--threads)."
+    )
 
-    Raises
-    ------
-    ClusterError
-        Instead of :class:`distributed.scheduler.KilledWorker`.
-    """
-    try:
-        yield
-    except KilledWorker as error:
-        raise ClusterError(
-            f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
-            "give workers more (--memory-limit), or fewer threads (--threads)."
-        ) from None
+
+def lost_scheduler() -> ClusterError:
+    """What to say when the scheduler does not answer any more."""
+    return ClusterError("The scheduler does not answer any more; see its log, and start it again.")
 
 
 def thread_count(client: Client) -> int:

@@ -13,6 +13,9 @@ import click
 from reben_dask.commands.base import Command
 
 OPTION_OF_MANY = "--s2"
+SOME_TILES_SET_ASIDE = 3
+"""Exit status of a job that ended with a dataset, but without all tiles."""
+
 _EXISTING = ("scheduler", "scheduler_file")
 _FILE = click.Path(path_type=Path)
 _EMBEDDED = ("workers", "threads", "memory_limit", "dashboard_address")
@@ -109,22 +112,30 @@ def spread(args: list[str]) -> list[str]:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
+@click.option("--restart", is_flag=True, help="Throw away what an unfinished job in OUT has done, and begin anew.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of the cluster.")
-def run(**options: Any) -> None:
+@click.pass_context
+def run(ctx: click.Context, /, **options: Any) -> None:
     """Build a labelled dataset from Sentinel-2 tiles and a land-cover map.
 
     Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
     a split, a season, a country, and snow and cloud fractions. Every candidate is on record with its reason.
 
+    A job that was interrupted goes on where it was when the same command is given again; one that is complete has
+    nothing to do. A tile that cannot be built is set aside, and tried again by the next run. The exit status is 0 if
+    all tiles are in the dataset, 3 if some were set aside, 1 if there is no dataset, and 2 for wrong options.
+
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
-    debug, dry_run, overwrite = (options.pop(name) for name in ("debug", "dry_run", "overwrite"))
+    debug = options.pop("debug")
+    how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
     _require_one_cluster(cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
-    run_job(options, {**cluster, "quiet": not debug}, dry_run=dry_run, overwrite=overwrite)
+    if not run_job(options, {**cluster, "quiet": not debug}, **how):
+        ctx.exit(SOME_TILES_SET_ASIDE)
 
 
 def _require_one_cluster(cluster: dict[str, Any]) -> None:

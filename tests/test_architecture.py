@@ -23,10 +23,10 @@ MAY_IMPORT = {
     "verify": {"verify", "sources", "stores", "patches", "recipes", "progress", "errors"},
     "compare": {"compare", "stores", "patches", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
-    "job": {"job", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
-    "commands": {
-        *("commands", "compare", "conversion", "demo", "patches", "sources", "stores", "verify", "progress", "errors")
-    },
+    "output": {"output", "stores", "errors"},
+    "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
+    "commands": {"commands", "compare", "conversion", "demo", "output", "patches", "sources", "stores", "verify"}
+    | {"progress", "errors"},
     "errors": set(),
     "cli": set(),
     "run": {"commands", "job"},

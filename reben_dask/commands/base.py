@@ -23,7 +23,7 @@ class Command(click.Command):
                 raise
             raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
-            raise Failure("Interrupted; nothing that was finished before is changed.") from None
+            raise Failure("Interrupted; nothing that was finished is lost.") from None
 
 
 class Failure(click.ClickException):

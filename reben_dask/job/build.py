@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import pandas as pd
 from distributed import Client
 
-from reben_dask.cluster import thread_count
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
-from reben_dask.job.graph import STAGES, batch_graph
-from reben_dask.job.output import Output
+from reben_dask.job.graph import STAGES
 from reben_dask.job.plan import Plan
 from reben_dask.job.second_look import look_again
 from reben_dask.job.submit import Tasks
-from reben_dask.job.tally import add_up, total
+from reben_dask.job.tally import from_rows, to_rows, total
 from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_job
-from reben_dask.job.window import batch_size, run_batches
+from reben_dask.job.tiles import TileBuilder, table_folder
+from reben_dask.output.files import remove
+from reben_dask.output.folder import Output
 from reben_dask.patches.decision import KEPT
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.stores.comparison import COMPARISON
-from reben_dask.stores.cubes import consolidate_store, create_store
-from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_index
-from reben_dask.stores.metadata import write_metadata
+from reben_dask.stores.cubes import consolidate_store
+from reben_dask.stores.lmdb_export import ShardRecord, plan_shards, shard_name, write_index
+from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA, write_metadata
 from reben_dask.stores.patch_table import part_files
 
 
@@ -85,18 +86,15 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
     with _clock(seconds, "landcover"):
         landcover = _sorted_landcover(tasks, plan, output, progress)
     with _clock(seconds, "tiles"):
-        tallies = _build_tiles(tasks, plan, landcover, output, progress)
+        tiles = TileBuilder(tasks, plan, landcover, output, progress)
+        tallies = tiles.run()
+    if tiles.built:
+        _forget_later_stages(output)
     if plan.looks_again:
         with _clock(seconds, "choice"):
-            tallies = look_again(tasks, plan, output, progress)
+            tallies = _look_again(tasks, plan, output, progress)
     with _clock(seconds, "metadata"):
-        parts = part_files(output.patches)
-        tasks.run("metadata", write_metadata, parts, output.building, plan.nomenclature.classes)
-        tasks.run("consolidate", consolidate_store, output.cubes, len(plan.usable))
-        differences = None
-        if plan.published.metadata:
-            place = output.run / COMPARISON
-            differences = tasks.run("comparison", compare_with_published, parts, plan.published.metadata, place)
+        differences = _write_tables(tasks, plan, output)
         progress.advance("metadata")
     with _clock(seconds, "lmdb"):
         _export_lmdb(tasks, plan, output, tallies, progress)
@@ -104,6 +102,39 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
         with _clock(seconds, "geotiff"):
             _export_geotiff(tasks, plan, output, tallies, progress)
     return Built(tallies, seconds, differences)
+
+
+def _forget_later_stages(output: Output) -> None:
+    """What an earlier attempt has made of all tiles it had is of no use to one that has more of them."""
+    output.state.unmark("choice", "lmdb", "geotiff", "geotiff-archives")
+    for name in ("lmdb", "parts", *output.exports):
+        remove(output.building / name)
+
+
+def _look_again(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress) -> pd.DataFrame:
+    """The second look, from the beginning unless it is finished: what it writes it also reads."""
+    done = output.state.done("choice")
+    if done:
+        progress.finish("choice")
+        return from_rows(done["all"])
+    remove(output.patches)
+    shutil.copytree(output.building / table_folder(plan), output.patches)
+    tallies = look_again(tasks, plan, output, progress)
+    output.state.mark("choice", "all", to_rows(tallies))
+    return tallies
+
+
+def _write_tables(tasks: Tasks, plan: Plan, output: Output) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Write the metadata files and gather the metadata of the cubes; compare with what was published."""
+    parts = part_files(output.patches)
+    tasks.run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
+    for name in (METADATA, SNOW_CLOUD_METADATA):
+        output.keep(name)
+    tasks.run("consolidate", consolidate_store, output.cubes, len(plan.usable))
+    if not plan.published.metadata:
+        return None
+    place = output.run / COMPARISON
+    return tasks.run("comparison", compare_with_published, parts, plan.published.metadata, place)  # type: ignore[no-any-return]
 
 
 def _sorted_landcover(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress) -> SortedMap:
@@ -120,19 +151,6 @@ def _sorted_landcover(tasks: Tasks, plan: Plan, output: Output, progress: StageP
     return landcover
 
 
-def _build_tiles(
-    tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress
-) -> pd.DataFrame:
-    create_store(output.cubes, {"recipe": plan.recipe.name, "classes": list(plan.nomenclature.classes)})
-
-    def build(tiles: Sequence[Any]) -> dict[str, list[Any]]:
-        graph = batch_graph(plan, tiles, landcover, cubes=output.cubes, table=output.patches, job=tasks.job)
-        return graph.stages
-
-    size = batch_size(thread_count(tasks.client))
-    return add_up(run_batches(tasks.client, plan.tiles, build, size, progress.advance))
-
-
 def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
     status = tallies[tallies["measure"] == "status"]
     kept = status[status["key"] == KEPT].set_index("tile")["patches"]
@@ -141,33 +159,45 @@ def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame
     shards = plan_shards(counts, plan.lmdb_shards or 1)
     names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
     progress.begin("lmdb", sum(count for _, count in counts))
+    done = {name: ShardRecord(**record) for name, record in output.state.done("lmdb").items()}
     with tasks.heard("lmdb", progress) as topic:
+        folder = output.work / "lmdb"
         futures = [
-            tasks.submit(f"lmdb-{number:05d}", export_lmdb, output.lmdb / name, ranges, output.cubes, name, topic)
-            for number, (name, ranges) in enumerate(zip(names, shards, strict=True))
+            tasks.submit(f"lmdb-{name}", export_lmdb, folder / name, ranges, output.cubes, name, topic)
+            for name, ranges in zip(names, shards, strict=True)
+            if name not in done
         ]
-        tasks.wait(futures)
+        progress.advance("lmdb", sum(record.patches for record in done.values()))
+        for _, record in tasks.results(futures):
+            output.keep(Path("lmdb", record.path))
+            output.state.mark("lmdb", record.path, asdict(record))
+            done[record.path] = record
     progress.finish("lmdb")
     if not single:
-        write_index(output.lmdb, tasks.client.gather(futures), plan.nomenclature.classes)
+        write_index(output.lmdb, [done[name] for name in names], plan.nomenclature.classes)
 
 
 def _export_geotiff(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
     layout = plan.layout
-    parts, scratch = part_files(output.patches), output.building / "parts"
-    folders = total(tallies, "status").get(KEPT, 0) * layout.folders_per_patch
-    progress.begin("geotiff", folders * len(plan.exports))
+    parts, joined = part_files(output.patches), output.building / "parts"
+    each = layout.folders_per_patch
+    progress.begin("geotiff", total(tallies, "status").get(KEPT, 0) * each * len(plan.exports))
+    exports = {
+        "geotiff": (export_tile_tree, output.building, output.work / "trees"),
+        "geotiff-archives": (export_tile_archive, joined),
+    }
     with tasks.heard("geotiff", progress) as topic:
-        formats = {"geotiff": (export_tile_tree, output.building), "geotiff-archives": (export_tile_archive, scratch)}
-        chosen = [(name, *formats[name], part) for name in plan.exports for part in parts]
-        tasks.wait(
-            [
-                tasks.submit(f"{name}-{part.stem}", export, folder, layout.trees, part, output.cubes, topic)
-                for name, export, folder, part in chosen
+        for name in plan.exports:
+            done = output.state.done(name)
+            waiting = {f"{name}-{part.stem}": part for part in parts if part.stem not in done}
+            futures = [
+                tasks.submit(key, *exports[name], layout.trees, part, output.cubes, topic)
+                for key, part in waiting.items()
             ]
-        )
+            for key, _ in tasks.results(futures):
+                output.state.mark(name, waiting[key].stem)
     if "geotiff-archives" in plan.exports:
-        tasks.run("join-archives", join_archives, output.building, layout.trees, scratch)
+        tasks.run("join-archives", join_archives, output.building, layout.trees, joined)
     if layout.tables:
         tasks.run("tree-tables", layout.write_tables, parts, output.building)
     progress.finish("geotiff")

@@ -16,13 +16,15 @@ from reben_dask.stores.geotiff_export import patch_folders, write_tree
 from reben_dask.stores.trees import Tree
 
 
-def export_tile_tree(root: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
+def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
     """Write the loose files of one tile.
 
     Parameters
     ----------
     root : Path
         Folder in which the trees are, such as that of the dataset.
+    drafts : Path
+        Folder on the same disk, for folders of patches that are not complete.
     trees : sequence of Tree
         The trees to write; each has its folder, even if the tile has no patch in it.
     part : Path
@@ -35,7 +37,7 @@ def export_tile_tree(root: Path, trees: Sequence[Tree], part: Path, store: Path,
     advance = _teller(topic)
     for tree in trees:
         (root / tree.name).mkdir(parents=True, exist_ok=True)
-        write_tree(patch_folders(store, part, tree), root, advance)
+        write_tree(patch_folders(store, part, tree), root, advance, drafts=drafts)
 
 
 def export_tile_archive(parts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import rasterio
@@ -17,10 +18,11 @@ import yaml
 from reben_dask import __version__
 from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
-from reben_dask.sources.sentinel2.archive import open_product
-from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+from reben_dask.output.folder import FAILURES, ORIGIN
+from reben_dask.output.names import RECORD_FILE
+from reben_dask.output.origin import Origin
+from reben_dask.sources.sentinel2 import Tile, metadata_digest
 
-RECORD_FILE = "record.json"
 RECIPE_FILE = "recipe.yaml"
 COUNTS_FILE = "counts.csv"
 REPORT_FILE = "performance.html"
@@ -29,15 +31,38 @@ _LIBRARIES = ("dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "num
 _LIBRARIES_OF_PIXELS = ("rasterio", "safetensors", "shapely", "xarray", "zarr")
 
 
-def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mapping[str, float], workers: str) -> None:
+@dataclass(frozen=True)
+class Run:
+    """What a record says of how a dataset was made.
+
+    Parameters
+    ----------
+    origin : Origin
+        What it is made from, in a form that tells it from other jobs.
+    failures : sequence of dict
+        Tiles that were set aside: ``tile``, ``error`` and ``tries``.
+    seconds : dict of str to float
+        Wall time of each step of the last attempt.
+    workers : str
+        One line about the cluster.
+    """
+
+    origin: Origin
+    failures: Sequence[Mapping[str, Any]]
+    seconds: Mapping[str, float]
+    workers: str
+
+
+def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> None:
     """Write the record of a finished job into ``folder``: ``record.json``, ``recipe.yaml`` and ``counts.csv``."""
+    failed = {str(failure["tile"]) for failure in run.failures}
     record = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": plan.recipe.model_dump(mode="json"),
         "classes": list(plan.nomenclature.classes),
         "class_of_code": {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())},
         "inputs": {
-            "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
+            "tiles": [_tile_record(tile) for tile in plan.tiles if tile.name not in failed],
             "landcover": plan.landcover.record,
             "countries": plan.countries,
             "layers": dict(plan.layers),
@@ -45,12 +70,14 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
             "published": [str(path) for path in plan.published.metadata],
             **{name: _path(getattr(plan.published, name)) for name in ("pairs", "snow_list", "cloud_list")},
         },
+        FAILURES: [{name: failure[name] for name in ("tile", "error", "tries")} for failure in run.failures],
         "exports": list(plan.export_names),
         "warnings": list(plan.warnings),
         "counts": _counts(tallies),
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        "workers": workers,
+        "seconds": {stage: round(value, 3) for stage, value in run.seconds.items()},
+        "workers": run.workers,
         "versions": _versions(),
+        ORIGIN: run.origin,
     }
     _write(folder / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False))
     _write(folder / RECIPE_FILE, yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True))
@@ -58,9 +85,8 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
     _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
 
 
-def _tile_record(path: Path, name: str) -> dict[str, str]:
-    digest = hashlib.sha256(open_product(path).read_xml(METADATA_FILE)).hexdigest()
-    return {"tile": name, "path": str(path), "metadata_sha256": digest}
+def _tile_record(tile: Tile) -> dict[str, str]:
+    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": metadata_digest(tile)}
 
 
 def _path(path: Path | None) -> str | None:

@@ -7,13 +7,13 @@ from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
-from distributed import Future, as_completed
+from distributed import Future
 
 from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks, tally_part
-from reben_dask.job.output import Output
 from reben_dask.job.plan import Plan
 from reben_dask.job.submit import Tasks
 from reben_dask.job.tally import add_up
+from reben_dask.output.folder import Output
 from reben_dask.patches.names import mgrs_of
 from reben_dask.progress import StageProgress
 from reben_dask.recipes.parts import Images
@@ -33,7 +33,7 @@ def look_again(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress
         _assign_sets(tasks, parts, recipe.split)
     futures = [tasks.submit(f"tally-{part.stem}", tally_part, part) for part in parts]
     tallies = []
-    for _, result in as_completed(futures, with_results=True):
+    for _, result in tasks.results(futures):
         tallies.append(result)
         progress.advance("choice")
     return add_up(tallies)

@@ -53,6 +53,9 @@ class Partners(Protocol):
     def describe(self) -> str:
         """What the user is told of it."""
 
+    def identity(self) -> str:
+        """What tells these partners from others."""
+
     def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
         """Full names of the scenes that a tile's partners may be cut from, as far as they are known."""
 
@@ -123,6 +126,10 @@ class PublishedPartners:
         """See :class:`Partners`."""
         return f"published patches in {self.tree.root}"
 
+    def identity(self) -> str:
+        """See :class:`Partners`; which patch is whose partner is in the published files."""
+        return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
+
     def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:  # noqa: ARG002 - see Partners
         """See :class:`Partners`; published patches are known by what their names have of them."""
         return []
@@ -166,6 +173,11 @@ class ScenePartners:
     def describe(self) -> str:
         """See :class:`Partners`."""
         return f"{len(self.scenes):,} scenes, at most {self.max_days:g} days apart"
+
+    def identity(self) -> str:
+        """See :class:`Partners`."""
+        images = sorted((Path(image) for scene in self.scenes for image in scene.images.values()), key=str)
+        return ", ".join(f"{image.name} ({image.stat().st_size})" for image in images)
 
     def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
         """See :class:`Partners`."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from dask.utils import format_bytes
 from distributed import performance_report
+from rich.console import Console
 
-from reben_dask.cluster import ClusterOptions, connect, explain_lost_workers, require_memory
+from reben_dask.cluster import ClusterOptions, connect, require_memory
 from reben_dask.errors import InputError
 from reben_dask.job.build import build_dataset, stage_totals
-from reben_dask.job.output import Output
+from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
-from reben_dask.job.record import REPORT_FILE, write_record
+from reben_dask.job.record import REPORT_FILE, Run, write_record
 from reben_dask.job.sentinel1 import Sentinel1Inputs
-from reben_dask.job.show import show_differences, show_note, show_plan, show_result
+from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
+from reben_dask.output.folder import Output
+from reben_dask.output.state import TILES_STAGE
 from reben_dask.progress import StageProgress, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
@@ -65,8 +69,13 @@ def _layers(given: Sequence[str]) -> dict[str, str]:
 
 
 def run_job(
-    inputs: Mapping[str, Any], cluster: Mapping[str, Any], *, dry_run: bool = False, overwrite: bool = False
-) -> None:
+    inputs: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    *,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> bool:
     """Carry out one job, talking to the user as it goes.
 
     Parameters
@@ -79,37 +88,65 @@ def run_job(
         Stop after the plan; nothing is computed or written.
     overwrite : bool
         Replace the dataset in ``out``, once the new one is complete.
+    restart : bool
+        Throw away what an unfinished job in ``out`` has done.
+
+    Returns
+    -------
+    bool
+        Whether the dataset has all tiles; some may have been set aside.
 
     Raises
     ------
     RebenError
-        If something is wrong that the user can mend; nothing is published then.
+        If something is wrong that the user can mend; nothing is published then, and what is finished is kept.
     """
     start = perf_counter()
     terminal = console()
     options = ClusterOptions(**cluster)
     chosen = dict(inputs)
     output = Output(Path(chosen.pop("out")).absolute())
-    output.check(overwrite=overwrite)
+    output.require_folder()
     plan = make_plan(**_plan_inputs(chosen))
     output = output.with_exports(plan.export_names)
+    origin = origin_of(plan)
+    if output.needs_recovery and not dry_run:
+        with output.owned():
+            show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
+    if output.is_finished(origin) and not overwrite:
+        terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
+        return True
+    output.check(origin, overwrite=overwrite, restart=restart)
     show_plan(terminal, plan, output, options.describe())
+    if not restart and (done := len(output.state.done(TILES_STAGE))):
+        show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)
     if dry_run:
-        return
-    with connect(options) as client:
+        return True
+    with connect(options) as client, output.owned():
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
-        output.begin()
-        try:
+        output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+        with _telling_what_is_kept(terminal, plan, output):
             report = performance_report(output.run / REPORT_FILE)
-            with explain_lost_workers(), report, StageProgress(terminal, stage_totals(plan)) as progress:
+            with report, StageProgress(terminal, stage_totals(plan)) as progress:
                 built = build_dataset(client, plan, output, progress)
-            write_record(output.run, plan, built.tallies, built.seconds, options.describe())
+            failures = output.state.failures()
+            write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
             output.publish()
-        finally:
-            output.release()
     show_result(terminal, plan, output, built.tallies, perf_counter() - start)
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
+    show_failures(terminal, failures, len(plan.tiles))
+    return not failures
+
+
+@contextmanager
+def _telling_what_is_kept(terminal: Console, plan: Plan, output: Output) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        done = len(output.state.done(TILES_STAGE))
+        show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles are finished and kept; the same command goes on.")
+        raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from dask.utils import format_bytes
@@ -11,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
+from reben_dask.output.folder import Output
 from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
 from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes.splits import StratifiedSplit
@@ -91,6 +92,16 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     tables = dict.fromkeys(plan.layout.tables if exports else (), "a table that belongs to it")
     for name, what in {**_MADE, **exports, **tables}.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
+
+
+def show_failures(console: Console, failures: Sequence[Mapping[str, Any]], tiles: int) -> None:
+    """Print which tiles are not in the dataset, and why."""
+    for failure in failures[:_TILES_SHOWN]:
+        console.print(f"Failed: {failure['tile']}: {failure['error']}", style="red", highlight=False)
+    if failures:
+        text = f"{len(failures):,} of {tiles:,} tiles could not be built, and are not in the dataset (run/record.json)."
+        advice = "The others are kept: mend these tiles, and the same command tries them again."
+        console.print(f"{text} {advice}", style="red", highlight=False)
 
 
 def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataFrame, file: Path) -> None:

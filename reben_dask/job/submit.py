@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed import Client, Future, as_completed
+from distributed.scheduler import KilledWorker
 
+from reben_dask.cluster import explained, lost_scheduler
+from reben_dask.job.window import RETRIES
 from reben_dask.progress import StageProgress
+
+ATTEMPTS = 3
+"""How often a task is sent that ends its workers; each time, the scheduler tries several."""
+
+
+class _Sent(NamedTuple):
+    """A task as it was sent, to send it again."""
+
+    name: str
+    function: Any
+    args: tuple[Any, ...]
+    attempt: int
 
 
 class Tasks:
@@ -16,19 +32,42 @@ class Tasks:
 
     def __init__(self, client: Client, job: str) -> None:
         self.client, self.job = client, job
+        self._sent: dict[str, _Sent] = {}
 
-    def submit(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, name: str, function: Any, *args: Any) -> Future:
         """Send a task to the cluster."""
-        return self.client.submit(function, *args, **kwargs, key=f"{name}-{self.job}")
+        return self._submit(_Sent(name, function, args, 1))
 
-    def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self, name: str, function: Any, *args: Any) -> Any:
         """Send a task to the cluster and wait for its result."""
-        return self.submit(name, function, *args, **kwargs).result()
+        return next(self.results([self.submit(name, function, *args)]))[1]
 
-    def wait(self, futures: Sequence[Future]) -> None:
-        """Wait for all of them; the error of the first that fails is raised as soon as it is known."""
-        for future in as_completed(futures):
-            future.result()
+    def results(self, futures: list[Future]) -> Iterator[tuple[str, Any]]:
+        """Name and result of each task, as they come; the error of the first that fails is raised at once.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is lost, or a task has ended all workers that tried it.
+        """
+        waiting = as_completed(futures)
+        for future in waiting:
+            sent = self._sent.pop(future.key)
+            try:
+                result = future.result()
+            except KilledWorker as error:
+                if sent.attempt == ATTEMPTS:
+                    raise explained(error) from None
+                waiting.add(self._submit(sent._replace(attempt=sent.attempt + 1)))
+            except CancelledError:
+                raise lost_scheduler() from None
+            else:
+                yield sent.name, result
+
+    def wait(self, futures: list[Future]) -> None:
+        """Wait for all of them; errors are those of :meth:`results`."""
+        for _ in self.results(futures):
+            pass
 
     @contextmanager
     def heard(self, stage: str, progress: StageProgress) -> Iterator[str]:
@@ -39,3 +78,8 @@ class Tasks:
             yield topic
         finally:
             self.client.unsubscribe_topic(topic)
+
+    def _submit(self, sent: _Sent) -> Future:
+        key = f"{sent.name}-{self.job}" + f"-{sent.attempt}" * (sent.attempt > 1)
+        self._sent[key] = sent
+        return self.client.submit(sent.function, *sent.args, key=key, retries=RETRIES)

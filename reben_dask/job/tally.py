@@ -49,6 +49,17 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
     return counts.astype(EMPTY_TALLY.dtypes.to_dict())
 
 
+def to_rows(tally: pd.DataFrame) -> list[list[Any]]:
+    """A tally as JSON knows it; see :func:`from_rows`."""
+    rows: list[list[Any]] = tally.to_numpy(object).tolist()
+    return rows
+
+
+def from_rows(rows: Iterable[Iterable[Any]]) -> pd.DataFrame:
+    """The tally that :func:`to_rows` has given."""
+    return pd.DataFrame([list(row) for row in rows], columns=list(COLUMNS)).astype(EMPTY_TALLY.dtypes.to_dict())
+
+
 def add_up(tallies: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """All tallies as one table, one row per tile, measure, key and split."""
     return pd.concat([EMPTY_TALLY, *tallies], ignore_index=True)

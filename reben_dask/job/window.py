@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dask.delayed import Delayed
 from distributed import Client, Future, as_completed
+
+from reben_dask.cluster import lost_scheduler
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -22,9 +24,17 @@ def batch_size(threads: int) -> int:
     return min(64, max(1, 4 * threads // (BATCHES_IN_FLIGHT * BANDS_PER_TILE)))
 
 
+class Outcome(NamedTuple):
+    """What became of a tile: the result of its task of the last stage, or the error that it ended with."""
+
+    tile: Any
+    result: Any = None
+    error: BaseException | None = None
+
+
 def run_batches(
     client: Client, tiles: Sequence[Any], build: Build, size: int, advance: Callable[[str], None]
-) -> Iterator[Any]:
+) -> Iterator[Outcome]:
     """Run the tasks of all tiles, a few batches at a time.
 
     Parameters
@@ -34,7 +44,8 @@ def run_batches(
     tiles : sequence
         What to divide into batches.
     build : callable
-        Gives the tasks of a batch by stage; those of the last stage return what this function yields.
+        Gives the tasks of a batch by stage. The last stage has one task for each tile, in their order, which needs all
+        others of that tile.
     size : int
         Tiles of a batch.
     advance : callable
@@ -42,28 +53,48 @@ def run_batches(
 
     Yields
     ------
-    object
-        Result of each task of the last stage, as they come.
+    Outcome
+        What became of each tile, as they come.
 
     Raises
     ------
-    Exception
-        The error of the first task that fails; what is still running is dropped.
+    ClusterError
+        If the scheduler is lost. What is still running is dropped, as it is when the caller stops.
     """
     window = _Window(client, build)
     waiting = deque(tiles[start : start + size] for start in range(0, len(tiles), size))
     try:
         window.fill(waiting)
-        for future, stage, is_last in window:
-            if is_last or future.status == "error":
-                result = future.result()
-            advance(stage)
-            if is_last:
-                yield result
+        for future, place in window:
+            _require_known(future)
+            advance(place.stage)
+            if place.is_last:
+                yield _outcome(place.tile, future)
             window.fill(waiting)
     except BaseException:
         window.drop()
         raise
+
+
+def _require_known(future: Future) -> None:
+    """A client that loses its scheduler takes its tasks for cancelled."""
+    if future.status == "cancelled":
+        raise lost_scheduler()
+
+
+def _outcome(tile: Any, future: Future) -> Outcome:
+    if future.status == "error":
+        return Outcome(tile, error=future.exception())
+    return Outcome(tile, future.result())
+
+
+class _Place(NamedTuple):
+    """Where a task belongs; ``tile`` is that of a task of the last stage."""
+
+    batch: int
+    stage: str
+    is_last: bool
+    tile: Any
 
 
 class _Window:
@@ -73,7 +104,7 @@ class _Window:
         self._client, self._build = client, build
         self._futures = as_completed()
         self._running: dict[Any, Future] = {}
-        self._place: dict[Any, tuple[int, str, bool]] = {}
+        self._place: dict[Any, _Place] = {}
         self._left: Counter[int] = Counter()
         self._submitted = 0
 
@@ -85,7 +116,11 @@ class _Window:
     def _submit(self, batch: Sequence[Any]) -> None:
         stages = self._build(batch)
         last = list(stages)[-1]
-        places = [(self._submitted, stage, stage == last) for stage, tasks in stages.items() for _ in tasks]
+        places = [
+            _Place(self._submitted, stage, stage == last, batch[number] if stage == last else None)
+            for stage, tasks in stages.items()
+            for number in range(len(tasks))
+        ]
         futures = self._client.compute([task for tasks in stages.values() for task in tasks], retries=RETRIES)
         self._place.update({future.key: place for future, place in zip(futures, places, strict=True)})
         self._running.update({future.key: future for future in futures})
@@ -93,14 +128,14 @@ class _Window:
         self._submitted += 1
         self._futures.update(futures)
 
-    def __iter__(self) -> Iterator[tuple[Any, str, bool]]:
+    def __iter__(self) -> Iterator[tuple[Future, _Place]]:
         for future in self._futures:
-            number, stage, is_last = self._place.pop(future.key)
+            place = self._place.pop(future.key)
             del self._running[future.key]
-            self._left[number] -= 1
-            if not self._left[number]:
-                del self._left[number]
-            yield future, stage, is_last
+            self._left[place.batch] -= 1
+            if not self._left[place.batch]:
+                del self._left[place.batch]
+            yield future, place
 
     def drop(self) -> None:
         """Let go of what is still running: the scheduler drops tasks that nobody waits for."""

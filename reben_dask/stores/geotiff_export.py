@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,9 @@ def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
             yield PatchFolder(tree.name, name, tree.place(row), tree.run(row), named)
 
 
-def write_tree(patches: Iterable[PatchFolder], root: Path, advance: Advance = lambda _: None) -> None:
+def write_tree(
+    patches: Iterable[PatchFolder], root: Path, advance: Advance = lambda _: None, *, drafts: Path | None = None
+) -> None:
     """Write loose files.
 
     Parameters
@@ -96,12 +99,29 @@ def write_tree(patches: Iterable[PatchFolder], root: Path, advance: Advance = la
         Folder in which the trees are.
     advance : callable
         Called with the number of patches of each batch that is written.
+    drafts : Path, optional
+        Folder on the same disk, which is made. If given, the folder of a patch appears when it is complete, and one
+        that is there is left alone.
     """
     for patch in counted(patches, advance):
         folder = root / patch.path
-        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder if drafts is None else drafts / patch.path
+        draft.mkdir(parents=True, exist_ok=True)
         for name, content in patch.files:
-            (folder / name).write_bytes(content)
+            (draft / name).write_bytes(content)
+        if draft != folder:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _appear(draft, folder)
+
+
+def _appear(draft: Path, folder: Path) -> None:
+    try:
+        draft.rename(folder)
+    except OSError:
+        # Another attempt has written it; empty folders are replaced.
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(draft)
 
 
 def counted(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchFolder]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pyogrio
 
 from reben_dask.errors import InputError
+from reben_dask.sources.vector_files import files_of
 
 CODE_COLUMNS = ("code_18", "clc_code", "code", "code_12", "code_06", "code_00", "clc")
 """Names, in small letters, under which releases of CORINE and its relatives keep the class code."""
@@ -47,7 +47,7 @@ class LandcoverMap:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this map from others and from later versions of the same file."""
-        stats = {file.name: file.stat() for file in sorted(_files_of(Path(self.path)))}
+        stats = {file.name: file.stat() for file in sorted(files_of(Path(self.path)))}
         return {
             "name": Path(self.path).name,
             "bytes": {name: status.st_size for name, status in stats.items()},
@@ -105,15 +105,6 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
                 bounds=None if bounds is None else tuple(map(float, bounds)),
             )
     raise InputError(_explain_columns(path, descriptions, code_column))
-
-
-def _files_of(path: Path) -> list[Path]:
-    """Files that make up a map: a shapefile keeps its codes beside it, a file geodatabase is a folder."""
-    if path.is_dir():
-        return [path, *path.rglob("*")]
-    if path.suffix.lower() == ".shp":
-        return [path, *(file for file in path.parent.glob(f"{glob.escape(path.stem)}.*") if file != path)]
-    return [path]
 
 
 def _may_hold_polygons(kind: str) -> bool:

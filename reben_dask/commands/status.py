@@ -1,0 +1,92 @@
+"""The ``status`` command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reben_dask.commands.base import Command
+
+if TYPE_CHECKING:
+    from reben_dask.output.status import Status
+
+EPILOG = """
+\b
+Examples:
+  reben status dataset
+  reben status dataset --json | jq .unfinished
+"""
+
+_SHOWN = 12
+
+
+@click.command("status", cls=Command, epilog=EPILOG)
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print it for a program to read.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def status(
+    ctx: click.Context,
+    out: Path,
+    *,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 - for Command
+) -> None:
+    """Say what is done, failed or stale in the output folder of a job.
+
+    Tells of the dataset in OUT and of the unfinished job there, if there is one: how many tiles are done, which failed
+    and why, and which are stale: products that have changed since, or are not where they were. Nothing is written, and
+    a job that is running is not disturbed.
+
+    The exit status is 0 if the dataset is complete and up to date, 3 if anything failed, is stale, or is unfinished,
+    and 1 if there is nothing at OUT.
+    """
+    from reben_dask.errors import InputError  # noqa: PLC0415 - takes long to import, for --help
+    from reben_dask.output.status import read_status  # noqa: PLC0415
+    from reben_dask.sources.sentinel2 import open_tile, tile_identity  # noqa: PLC0415
+
+    def identify(path: Path) -> str | None:
+        try:
+            return tile_identity(open_tile(path))
+        except (InputError, OSError):
+            return None
+
+    found = read_status(out.absolute(), identify)
+    if as_json:
+        described = asdict(found) | {"root": str(found.root), "is_settled": found.is_settled}
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+    if not found.is_settled:
+        ctx.exit(3)
+
+
+def _show(found: Status) -> None:
+    from reben_dask.progress import console  # noqa: PLC0415 - as above
+
+    output = console()
+    if found.finished is not None:
+        output.print(f"Dataset: recipe {found.recipe}, finished {found.finished}, {_tiles(found.dataset)}.")
+    if found.unfinished:
+        output.print(f"Unfinished job: {_tiles(found.unfinished)}.")
+    for name, error in list(found.errors.items())[:_SHOWN]:
+        output.print(f"  failed  {name}: {error}", style="red", highlight=False)
+    stale = [name for name, state in (found.dataset | found.unfinished).items() if state == "stale"]
+    for name in stale[:_SHOWN]:
+        output.print(f"  stale   {name}: its product has changed since, or is gone", style="yellow", highlight=False)
+    if found.is_publishing:
+        output.print("An earlier job ended while it published; the next `reben run` finishes that.", style="yellow")
+    if found.owner is not None:
+        output.print(f"A job is writing here (host, process and job: {found.owner}).")
+    elif found.unfinished:
+        output.print("No job is running; the command that began it goes on with it.")
+
+
+def _tiles(states: dict[str, str]) -> str:
+    counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
+    parts = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    return f"{len(states):,} tiles ({parts})"

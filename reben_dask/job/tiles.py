@@ -1,0 +1,146 @@
+"""Building all tiles: those that are finished are left alone, those that cannot be built are set aside."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reben_dask.cluster import explained, thread_count
+from reben_dask.errors import ClusterError, InputError, OutputError
+from reben_dask.job.graph import batch_graph
+from reben_dask.job.plan import Plan
+from reben_dask.job.submit import Tasks
+from reben_dask.job.tally import add_up, from_rows, to_rows
+from reben_dask.job.window import Outcome, batch_size, run_batches
+from reben_dask.output.folder import Output
+from reben_dask.output.state import TILES_STAGE
+from reben_dask.progress import StageProgress
+from reben_dask.sources.landcover import SortedMap
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.cubes import create_store
+
+ATTEMPTS = 3
+"""How often a tile is tried, the others in between: what a network disk or a full worker has done passes."""
+
+HOPELESS = 5
+"""So many tiles that cannot be built, and none that can, end the job: something is wrong with all of them."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
+
+
+def table_folder(plan: Plan) -> str:
+    """Name of the folder for the part files of finished tiles; a second look makes the patch table from them."""
+    return "observed.parquet" if plan.looks_again else "patches.parquet"
+
+
+class TileBuilder:
+    """Builds the tiles of a job that are not finished.
+
+    Parameters
+    ----------
+    tasks : Tasks
+        The cluster.
+    plan : Plan
+        The job.
+    landcover : SortedMap
+        The map.
+    output : Output
+        Where finished tiles are kept and noted.
+    progress : StageProgress
+        Told of each task that is done.
+    """
+
+    def __init__(self, tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress) -> None:
+        self._tasks, self._plan, self._landcover = tasks, plan, landcover
+        self._output, self._progress = output, progress
+        self._done: dict[str, Any] = output.state.done(TILES_STAGE)
+        self.built = 0
+
+    def run(self) -> pd.DataFrame:
+        """Build what is missing; gives the tallies of all tiles but those that were set aside.
+
+        Raises
+        ------
+        RebenError
+            If not one tile can be built, if the disk is full, or if the cluster is lost.
+        """
+        for store in (self._output.cubes, self._output.work / "cubes.zarr"):
+            create_store(store, {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)})
+        self._tell_of_done()
+        waiting = [tile for tile in self._plan.tiles if tile.name not in self._done]
+        failed: dict[str, BaseException] = {}
+        for attempt in range(1, ATTEMPTS + 1):
+            failed = dict(self._attempt(waiting, attempt))
+            waiting = [tile for tile in waiting if tile.name in failed]
+        self._set_aside(failed)
+        return add_up(map(from_rows, self._done.values()))
+
+    def _tell_of_done(self) -> None:
+        for tile in self._plan.tiles:
+            if tile.name in self._done:
+                usable = self._plan.is_usable(tile)
+                self._progress.advance("bands", len(self._plan.recipe.bands) * usable)
+                self._progress.advance("labels", int(usable))
+                self._progress.advance("patches")
+
+    def _attempt(self, tiles: Sequence[Tile], attempt: int) -> Iterator[tuple[str, BaseException]]:
+        """Names and errors of the tiles that cannot be built."""
+        failed = 0
+        for tile, result, error in self._outcomes(tiles, attempt):
+            if error is None:
+                self._keep(tile, result)
+                continue
+            _require_room(error, self._output)
+            yield tile.name, explained(error)
+            failed += 1
+            if failed == HOPELESS and not self._done:
+                raise _hopeless(explained(error), failed)
+
+    def _outcomes(self, tiles: Sequence[Tile], attempt: int) -> Iterator[Outcome]:
+        work = self._output.work
+
+        def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
+            cubes, table = work / "cubes.zarr", work / table_folder(self._plan)
+            # A scheduler remembers a task that failed by its name.
+            job = f"{self._tasks.job}-{attempt}"
+            return batch_graph(self._plan, batch, self._landcover, cubes=cubes, table=table, job=job).stages
+
+        size = batch_size(thread_count(self._tasks.client))
+        return run_batches(self._tasks.client, tiles, build, size, self._progress.advance)
+
+    def _keep(self, tile: Tile, tally: pd.DataFrame) -> None:
+        if self._plan.is_usable(tile):
+            self._output.keep(f"cubes.zarr/{tile.name}")
+        self._output.keep(f"{table_folder(self._plan)}/{tile.name}.parquet")
+        self._done[tile.name] = to_rows(tally)
+        self._output.state.mark(TILES_STAGE, tile.name, self._done[tile.name])
+        self.built += 1
+
+    def _set_aside(self, failed: dict[str, BaseException]) -> None:
+        if failed and not self._done:
+            raise _hopeless(next(iter(failed.values())), len(failed))
+        for name, error in failed.items():
+            self._output.state.set_aside(name, error, ATTEMPTS)
+
+
+def _hopeless(error: BaseException, failed: int) -> Exception:
+    """The error of one tile for a job none of whose tiles can be built."""
+    if failed == 1 and isinstance(error, Exception):
+        return error
+    if isinstance(error, ClusterError):
+        return error
+    return InputError(f"None of the first {failed} tiles can be built. The last of them: {error}")
+
+
+def _require_room(error: BaseException, output: Output) -> None:
+    """Raise :class:`OutputError` if what has happened is a full disk, which no other tile would fare better on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        is_full = isinstance(cause, OSError) and cause.errno in _FULL
+        if is_full or any(text in str(cause) for text in _FULL_TEXTS):
+            raise OutputError(f"There is no space left on the disk of {output.root}; make some room there.") from None
+        cause = cause.__cause__ or cause.__context__
