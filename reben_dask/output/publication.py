@@ -31,8 +31,15 @@ def publish(root: Path, names: Sequence[str], replaced: Sequence[str], *, keep: 
         What an earlier job has published besides, and which goes.
     keep : bool
         Also keep it all in the hidden folder, for a job that goes on with it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an artefact is missing; nothing is published then.
     """
     building = root / BUILDING
+    if missing := [name for name in names if not (building / name).exists()]:
+        raise FileNotFoundError(f"{building} has no {', '.join(missing)}")
     source = building
     if keep:
         source = building / _READY

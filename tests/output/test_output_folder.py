@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from reben_dask.errors import OutputError, RecipeError
-from reben_dask.job.output import ARTEFACTS, Output
+from reben_dask.output.folder import Output
+from reben_dask.output.names import ARTEFACTS
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
