@@ -19,6 +19,7 @@ from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
+from reben_dask.job.preflight import require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import REPORT_FILE, Run, write_record
 from reben_dask.job.sentinel1 import Sentinel1Inputs
@@ -128,6 +129,8 @@ def run_job(
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+        for note in require_workers(client, plan, output.work):
+            show_note(terminal, note)
         with _telling_what_is_kept(terminal, plan, output):
             report = performance_report(output.run / REPORT_FILE)
             with report, StageProgress(terminal, stage_totals(plan)) as progress:
