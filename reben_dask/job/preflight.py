@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from distributed import Client
 
+from reben_dask import __version__
 from reben_dask.errors import ClusterError
 from reben_dask.job.plan import Plan
 
@@ -126,8 +127,8 @@ def unlike(worker: str, versions: Mapping[str, str], here: Mapping[str, str]) ->
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in (SAME[0], *ALIKE):
+    found = {"reben_dask": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    for name in ALIKE:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
