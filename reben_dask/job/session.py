@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -125,8 +125,10 @@ def run_job(
         show_note(terminal, shortage)
     if dry_run:
         return True
-    with connect(options) as client, output.owned():
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(options))
         require_memory(client, plan.worker_bytes)
+        stack.enter_context(output.owned())
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
         for note in require_workers(client, plan, output.work):

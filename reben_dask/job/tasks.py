@@ -69,6 +69,7 @@ def make_cube(store: Path, layouts: Layouts) -> Layouts:
 def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
     """Decode one band, write it to the cubes of all grids, and count the NODATA pixels of each patch."""
     resolution = BAND_RESOLUTION_M[band]
+    tile.require_intact(band)
     dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], resolution))
     nodata = [nodata_pixels(dn, layout.grid, resolution) for layout in layouts]
     if harmonized:
@@ -81,6 +82,7 @@ def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmoni
 def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SkyRule) -> pd.DataFrame:
     """Snow, cloud and shadow of each patch; without a scene classification fractions are null, nothing is flagged."""
     if SCENE_CLASSIFICATION in tile.images:
+        tile.require_intact(SCENE_CLASSIFICATION)
         scl = read_scene_classification(tile)
         return over_grids(lambda grid: sky_columns(scl, grid, rule), grids)
     nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)

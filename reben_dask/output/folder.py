@@ -148,10 +148,10 @@ class Output:
             self._require_own(foreign[0])
 
     def _require_same_job(self, origin: Origin, *, restart: bool) -> None:
-        earlier = self.state.origin()
-        if earlier is None or restart:
+        earlier, done = self.state.origin(), self.state.done(TILES_STAGE)
+        if earlier is None or restart or not done:
             return
-        unfinished = earlier[TILES].keys() - self.state.done(TILES_STAGE)
+        unfinished = earlier[TILES].keys() - done
         if other := differences(earlier, origin, unfinished):
             raise OutputError(
                 f"{self.root} holds an unfinished job that was made from something else ({'; '.join(other)}); give the "
@@ -214,7 +214,7 @@ class Output:
             If the folder cannot be written.
         """
         try:
-            if restart or self.state.origin() is None:
+            if restart or self.state.origin() is None or not self.state.done(TILES_STAGE):
                 self.state.forget()
                 remove(self.building)
             for remains in self.building.glob("work-*"):

@@ -14,6 +14,7 @@ from reben_dask.demo.ground.layout import EPSG, Layout, Tile
 from reben_dask.demo.ground.noise import SmoothNoise, Stream, random_stream
 from reben_dask.demo.ground.spectra import BANDS
 from reben_dask.demo.products.imaging import NODATA, Camera
+from reben_dask.demo.products.manifest import write_manifest
 from reben_dask.demo.products.product_xml import granule_metadata, product_metadata
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def write_product(
     list(pool.map(take, images))
     (safe / "MTD_MSIL2A.xml").write_bytes(product_metadata(acquisition, sorted(images), scl))
     (safe / f"GRANULE/{acquisition.granule}/MTD_TL.xml").write_bytes(granule_metadata(acquisition, scl))
+    write_manifest(safe)
     return _zip(safe) if acquisition.zipped else safe
 
 

@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
 from reben_dask.errors import InputError
+from reben_dask.sources.sentinel2.checksums import Checksum, require_same
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 
 _UNPACKING_ERRORS = (
@@ -41,6 +42,9 @@ class ProductFiles(Protocol):
 
     def gdal_path(self, name: str) -> str:
         """Path under which GDAL opens the file."""
+
+    def require_intact(self, name: str, checksum: Checksum | None) -> None:
+        """Raise :class:`InputError` if a file is not what its checksum or its archive says."""
 
 
 def open_product(path: Path) -> ProductFiles:
@@ -101,6 +105,11 @@ class _Folder:
     def gdal_path(self, name: str) -> str:
         return str(self._path / name)
 
+    def require_intact(self, name: str, checksum: Checksum | None) -> None:
+        if checksum is not None:
+            with (self._path / name).open("rb") as stream:
+                require_same(stream, checksum, str(self._path / name))
+
 
 class _Zip:
     def __init__(self, path: Path) -> None:
@@ -128,3 +137,8 @@ class _Zip:
     def gdal_path(self, name: str) -> str:
         # Braces mark where the archive's own path ends, so that a name with ".zip" in a folder is no trap.
         return f"/vsizip/{{{self._path}}}/{self._inside(name)}"
+
+    def require_intact(self, name: str, checksum: Checksum | None) -> None:
+        inside = self._inside(name)
+        with _unpacking(self._path), zipfile.ZipFile(self._path) as archive, archive.open(inside) as stream:
+            require_same(cast("BinaryIO", stream), checksum, f"{inside} in {self._path}")

@@ -16,6 +16,7 @@ from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
 from reben_dask.sources.bands import PHYSICAL_BANDS
+from reben_dask.sources.sentinel2.checksums import Checksum, known
 
 PASSED = "PASSED"
 QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
@@ -129,6 +130,23 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
         ulx=_integer(_text(corner, "ULX", source), source),
         uly=_integer(_text(corner, "ULY", source), source),
         shape_yx=shapes,
+    )
+
+
+def parse_manifest(xml: bytes, source: str) -> dict[str, Checksum]:
+    """Read the checksums of the files of a product from its ``manifest.safe``, by their paths in the product.
+
+    Raises
+    ------
+    InputError
+        If the file is not well-formed XML without entities.
+    """
+    root = _parse(xml, source)
+    streams = ((stream.find("{*}fileLocation"), stream.find("{*}checksum")) for stream in root.iter("byteStream"))
+    return known(
+        (location.get("href", ""), checksum.get("checksumName", ""), (checksum.text or "").strip())
+        for location, checksum in streams
+        if location is not None and checksum is not None
     )
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from reben_dask.errors import InputError
 from reben_dask.sources.bands import IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
+from reben_dask.sources.sentinel2.checksums import MANIFEST_FILE, Checksum
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
-from reben_dask.sources.sentinel2.metadata import PASSED, ProductMetadata, parse_geocoding, parse_product_metadata
+from reben_dask.sources.sentinel2.metadata import (
+    PASSED,
+    ProductMetadata,
+    parse_geocoding,
+    parse_manifest,
+    parse_product_metadata,
+)
 
 _PRODUCT = re.compile(r"(?P<tile>S2[A-D]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T(?P<mgrs>\d{2}[A-Z]{3}))_\d{8}T\d{6}")
 _IMAGE = re.compile(r"_(?P<band>[A-Z0-9]{3})_(?P<resolution>\d\d)m$")
@@ -48,6 +55,8 @@ class Tile:
         ``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00.
     quality : dict of str to str
         Outcome of each quality indicator.
+    files : dict of str to (str, Checksum or None)
+        Path of each image inside the product, and what ``manifest.safe`` says of it.
     """
 
     name: str
@@ -63,10 +72,22 @@ class Tile:
     images: dict[str, str]
     offsets: dict[str, int]
     quality: dict[str, str]
+    files: dict[str, tuple[str, Checksum | None]] = field(default_factory=dict)
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
         """Indicators among those asked for that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
+
+    def require_intact(self, image: str) -> None:
+        """Read a band or ``SCL`` as it was delivered, without decoding it, and compare it with its checksum.
+
+        Raises
+        ------
+        InputError
+            If it is not what ``manifest.safe`` or the zip file says; a product without either is not looked at.
+        """
+        if image in self.files:
+            open_product(self.path).require_intact(*self.files[image])
 
     def require(self, bands: tuple[str, ...]) -> None:
         """Make sure that the product holds each of ``bands`` at its native resolution.
@@ -107,6 +128,7 @@ def open_tile(path: Path) -> Tile:
     if not files.exists(granule_file):
         raise InputError(f"The product {path} has no {granule_file}; download it again.")
     place = parse_geocoding(files.read_xml(granule_file), f"{path}/{granule_file}")
+    images, checksums = _images(metadata, files, path), _checksums(files, path)
     return Tile(
         name=name["tile"],
         product=metadata.product,
@@ -118,9 +140,10 @@ def open_tile(path: Path) -> Tile:
         ulx=place.ulx,
         uly=place.uly,
         shape_yx=place.shape_yx,
-        images=_images(metadata, files, path),
+        images={image: files.gdal_path(name) for image, name in images.items()},
         offsets=metadata.offsets,
         quality=metadata.quality,
+        files={image: (name, checksums.get(name)) for image, name in images.items()},
     )
 
 
@@ -137,5 +160,11 @@ def _images(metadata: ProductMetadata, files: ProductFiles, path: Path) -> dict[
         if match and IMAGE_RESOLUTION_M.get(match["band"]) == int(match["resolution"]):
             name = checked_name(image, str(path)) + suffix
             if files.exists(name):
-                images[match["band"]] = files.gdal_path(name)
+                images[match["band"]] = name
     return images
+
+
+def _checksums(files: ProductFiles, path: Path) -> dict[str, Checksum]:
+    if not files.exists(MANIFEST_FILE):
+        return {}
+    return parse_manifest(files.read_xml(MANIFEST_FILE), f"{path}/{MANIFEST_FILE}")
