@@ -8,7 +8,7 @@ BENCH_DATA ?= bench-data
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench bench-scale bench-codecs bench-split clean
+.PHONY: help demo test fuzz lint bench bench-scale bench-codecs bench-split clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ demo: $(STAMP) ## Make a small synthetic region and build a dataset from it
 
 test: $(STAMP) ## Run all tests, side by side on up to four cores
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+fuzz: $(STAMP) ## Give every reader a million damaged files, others each time (hours)
+	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/fuzz
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ class State:
     def done(self, stage: str) -> dict[str, Any]:
         """Results of the finished pieces of a stage by their names."""
         found = (read_json(path) for path in sorted((self.folder / stage).glob("[!.]*.json")))
-        return {note["name"]: note["result"] for note in found if note is not None}
+        return {note["name"]: note["result"] for note in found if _is_note(note, "name", "result")}
 
     def unmark(self, *stages: str) -> None:
         """Forget what was finished of some stages."""
@@ -88,11 +88,16 @@ class State:
 
     def _note(self) -> dict[str, Any] | None:
         found = read_json(self.folder / ORIGIN_FILE)
-        return found if isinstance(found, dict) and {"origin", "paths"} <= found.keys() else None
+        return found if _is_note(found, "origin", "paths") else None
 
     def _marker(self, stage: str, name: str) -> Path:
         # Names of environments may be empty.
         return self.folder / stage / f"{quote(name, safe='') or '_'}.json"
+
+
+def _is_note(found: object, *keys: str) -> bool:
+    """Whether a file is one that this module has written: someone may have edited it."""
+    return isinstance(found, dict) and found.keys() >= set(keys)
 
 
 def _sentence(error: BaseException) -> str:
