@@ -17,12 +17,13 @@ from reben_dask.job.graph import STAGES
 from reben_dask.job.plan import Plan
 from reben_dask.job.second_look import look_again
 from reben_dask.job.submit import Tasks
-from reben_dask.job.tally import from_rows, to_rows, total
+from reben_dask.job.tally import add_up, from_rows, to_rows, total
 from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_job
 from reben_dask.job.tiles import TileBuilder, table_folder
 from reben_dask.output.files import remove
 from reben_dask.output.folder import Output
 from reben_dask.patches.decision import KEPT
+from reben_dask.patches.reference_map import CONTESTED
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.stores.comparison import COMPARISON
@@ -92,7 +93,7 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
         _forget_later_stages(output)
     if plan.looks_again:
         with _clock(seconds, "choice"):
-            tallies = _look_again(tasks, plan, output, progress)
+            tallies = _look_again(tasks, plan, output, tallies, progress)
     with _clock(seconds, "metadata"):
         differences = _write_tables(tasks, plan, output)
         progress.advance("metadata")
@@ -111,15 +112,19 @@ def _forget_later_stages(output: Output) -> None:
         remove(output.building / name)
 
 
-def _look_again(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress) -> pd.DataFrame:
+def _look_again(
+    tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress
+) -> pd.DataFrame:
     """The second look, from the beginning unless it is finished: what it writes it also reads."""
     done = output.state.done("choice")
     if done:
         progress.finish("choice")
         return from_rows(done["all"])
+    # What the part files do not keep is counted once, with the tiles.
+    contested = tallies[tallies["measure"] == CONTESTED]
     remove(output.patches)
     shutil.copytree(output.building / table_folder(plan), output.patches)
-    tallies = look_again(tasks, plan, output, progress)
+    tallies = add_up([look_again(tasks, plan, output, progress), contested])
     output.state.mark("choice", "all", to_rows(tallies))
     return tallies
 

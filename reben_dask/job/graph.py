@@ -23,6 +23,7 @@ from reben_dask.job.tasks import (
     ingest_band,
     label_tile,
     make_cube,
+    map_columns,
     observe_countries,
     observe_published,
     observe_sky,
@@ -31,7 +32,7 @@ from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.join import partitions_of_tiles
-from reben_dask.patches.labels import label_columns
+from reben_dask.patches.reference_map import CONTESTED, BurntMap
 from reben_dask.patches.sky import SkyRule, sky_columns
 from reben_dask.sources.attributes import read_attribute
 from reben_dask.sources.countries import read_countries
@@ -98,7 +99,8 @@ def batch_graph(
         patches = with_columns(patches, observed.published, none_published)
     if observed.partners:
         patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
-    no_labels = label_columns(np.zeros((0, 0), np.uint16), _NO_PATCHES, *observed.label_rule)
+    no_map = BurntMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), np.uint8))
+    no_labels = map_columns(no_map, _NO_PATCHES, observed.label_rule)
     patches = with_columns(patches, observed.labels, no_labels)
     patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
     for name, columns in observed.attributes.items():
@@ -173,7 +175,7 @@ class _Observations:
         for stage, where, columns in (
             ("validity", self.nodata, ["nodata"]),
             ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.extra_labels]),
+            ("labels", self.labels, ["labels", "labeled_fraction", CONTESTED, *self._plan.extra_labels]),
         ):
             where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
         if self._plan.partners:

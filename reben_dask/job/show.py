@@ -16,6 +16,7 @@ from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
 from reben_dask.output.folder import Output
 from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
+from reben_dask.patches.reference_map import CONTESTED
 from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
@@ -87,6 +88,13 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
                 show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
         console.print("No patch was kept; the reasons above say why.", style="yellow")
+    if contested := sum(total(tallies, CONTESTED).values()):
+        tiles = tallies[tallies["measure"] == CONTESTED]["tile"].nunique()
+        show_note(
+            console,
+            f"{contested:,} pixels of {tiles:,} tiles are covered by several polygons of the map; of these, "
+            "the one that comes last in the map counts.",
+        )
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, "the published tree of GeoTIFFs")
     tables = dict.fromkeys(plan.layout.tables if exports else (), "a table that belongs to it")

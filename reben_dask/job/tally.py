@@ -9,6 +9,7 @@ import pandas as pd
 
 from reben_dask.patches.class_table import TOTAL, class_table
 from reben_dask.patches.decision import KEPT
+from reben_dask.patches.reference_map import CONTESTED
 
 COLUMNS = ("tile", "measure", "key", "split", "patches")
 EMPTY_TALLY = pd.DataFrame({name: pd.Series(dtype="int64" if name == "patches" else "str") for name in COLUMNS})
@@ -27,7 +28,8 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns ``tile``, ``measure``, ``key``, ``split`` (empty where it does not matter) and ``patches``. Measures:
         ``status``, ``reason`` (of rejection), ``split`` and ``class`` of kept patches (``key`` is the class name), and
-        ``apart`` (kept, but listed apart for ``snow`` or ``cloud_or_shadow``).
+        ``apart`` (kept, but listed apart for ``snow`` or ``cloud_or_shadow``); and ``contested_px``, which counts not
+        patches but pixels, those that several polygons of the map cover.
     """
     kept = patches[patches["status"] == KEPT]
     snow, cloud = (kept[name].eq(True) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
@@ -42,6 +44,7 @@ def tally(patches: pd.DataFrame) -> pd.DataFrame:
         ("apart", "snow", "", int(snow.sum())),
         ("apart", "cloud_or_shadow", "", int(cloud.sum())),
         ("apart", "any", "", int((snow | cloud).sum())),
+        *_contested(patches),
         *(("class", name, split, count) for split in classes for name, count in classes[split].items() if count),
     ]
     counts = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
@@ -69,6 +72,12 @@ def total(tallies: pd.DataFrame, measure: str) -> dict[str, int]:
     """Patches by key of one measure, over all tiles."""
     chosen = tallies[tallies["measure"] == measure]
     return {str(key): int(count) for key, count in chosen.groupby("key")["patches"].sum().items()}
+
+
+def _contested(patches: pd.DataFrame) -> list[tuple[str, str, str, int]]:
+    """The part files do not keep the column."""
+    pixels = int(pd.to_numeric(patches[CONTESTED]).sum()) if CONTESTED in patches else 0
+    return [(CONTESTED, "", "", pixels)] if pixels else []
 
 
 def _counts(measure: str, counts: pd.Series[Any]) -> list[tuple[str, str, str, int]]:

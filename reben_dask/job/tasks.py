@@ -25,7 +25,7 @@ from reben_dask.patches.grid import PatchGrid, extent_px_yx
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.nomenclature import UNLABELED_CODE, Nomenclature
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M, reference_map
+from reben_dask.patches.reference_map import CONTESTED, MAP_RESOLUTION_M, BurntMap, burn_map, contested_column
 from reben_dask.patches.sky import SCL_RESOLUTION_M, SkyRule, sky_columns
 from reben_dask.patches.validity import nodata_pixels
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
@@ -153,9 +153,15 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     """
     grids = [layout.grid for layout in layouts]
     if parts:
-        codes = reference_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
+        burnt = burn_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
-        codes = np.full(extent_px_yx(grids, MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
+        shape = extent_px_yx(grids, MAP_RESOLUTION_M)
+        burnt = BurntMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, np.uint8))
     for layout in layouts:
-        write_reference_map(store, layout, codes)
-    return over_grids(lambda grid: label_columns(codes, grid, *rule), grids)
+        write_reference_map(store, layout, burnt.codes)
+    return over_grids(lambda grid: map_columns(burnt, grid, rule), grids)
+
+
+def map_columns(burnt: BurntMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
+    """What a map says of the patches of a grid: their labels, and how many pixels several polygons cover."""
+    return label_columns(burnt.codes, grid, *rule).assign(**{CONTESTED: contested_column(burnt.covers, grid)})

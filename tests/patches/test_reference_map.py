@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from oracle import centres
 
 from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.reference_map import reference_map
+from reben_dask.patches.reference_map import burn_map, contested_column, reference_map
 
 EPSG, ULX, ULY = 32633, 634_380, 5_840_280
 SIDE_M = 600
@@ -70,6 +70,20 @@ def test_a_pixel_belongs_to_the_last_polygon_that_contains_its_centre(
     burnt = reference_map(shuffled, SMALL)
     assert burnt.dtype == np.uint16
     assert burnt[~unsure].tolist() == codes[~unsure].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(polygon_lists())
+def test_pixels_under_several_polygons_are_counted(polygons: list[shapely.Geometry]) -> None:
+    table = _map(polygons, [111] * len(polygons))
+    xs, ys = centres(SMALL.covered_bounds())
+    _, unsure = _asked(table, SMALL)
+    inside = sum(shapely.contains_xy(polygon, xs, ys).astype(int) for polygon in polygons)
+    burnt = burn_map(table, SMALL)
+    assert burnt.codes.tolist() == reference_map(table, SMALL).tolist()
+    assert burnt.covers[~unsure].tolist() == inside[~unsure].tolist()
+    # The grid is a single patch.
+    assert contested_column(burnt.covers, SMALL).tolist() == [(burnt.covers > 1).sum()]
 
 
 @settings(max_examples=40, deadline=None)
