@@ -17,8 +17,9 @@ import psutil
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.job.record import RECORD_FILE
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.stores.patch_table import TABLE
 
-ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
+ARTEFACTS = ("cubes.zarr", TABLE, METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
 _BUILDING = ".building-"
@@ -56,7 +57,7 @@ class Output:
     @property
     def patches(self) -> Path:
         """Patch table under construction."""
-        return self.building / "patches.parquet"
+        return self.building / TABLE
 
     @property
     def lmdb(self) -> Path:

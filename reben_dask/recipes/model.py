@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky
-from reben_dask.recipes.splits import Split, TileSplit
+from reben_dask.recipes.splits import Split, StratifiedSplit, TileSplit
 
 Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
@@ -126,9 +126,10 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _divides_ground_into_blocks(self) -> Self:
-        if self.split.strategy == "stratified" and self.split.block_m < 4 * self.patch_size_m:
+        rule = self.split_of_all_tiles
+        if rule and rule.block_m < 4 * self.patch_size_m:
             raise ValueError(
-                f"split.block_m is {self.split.block_m:g}, less than four patches of {self.patch_size_m} m; most "
+                f"split.block_m is {rule.block_m:g}, less than four patches of {self.patch_size_m} m; most "
                 "patches would touch several blocks"
             )
         return self
@@ -138,6 +139,11 @@ class Recipe(Part):
         """Names of all seasons, that of snowy images included."""
         snowy = self.images and self.images.snowy
         return (*self.seasons, *((snowy.season,) if snowy else ()))
+
+    @property
+    def split_of_all_tiles(self) -> StratifiedSplit | None:
+        """The split, if no tile can be split without knowing all others."""
+        return self.split if isinstance(self.split, StratifiedSplit) else None
 
     @property
     def extra_labels(self) -> tuple[str, ...]:

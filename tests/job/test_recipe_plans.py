@@ -100,7 +100,7 @@ def test_an_attribute_that_would_overwrite_a_column(
 def test_attributes_of_other_names(folders: list[str], demo_region: DemoRegion) -> None:
     attributes = {name: {"column": "a"} for name in ("labelled", "splits", "urban_2", "gridded")}
     plan = _plan(folders, demo_region, _recipe("seasonet", attributes=attributes))
-    assert plan.extra_columns == ("labels_medium", "labels_easy", *attributes)
+    assert plan.recipe.extra_columns == ("labels_medium", "labels_easy", *attributes)
     assert [warning for warning in plan.warnings if "stays empty" in warning] == [
         f"The attribute {name} stays empty: no layer is given (--join {name}=FILE)." for name in attributes
     ]
