@@ -251,7 +251,7 @@ def test_the_cases_that_matter_are_there(shipped: Dataset, mine: Dataset) -> Non
     for dataset, snowy, percents in ((shipped, "snow", (1, 5, 10)), (mine, "white", (2, 10, 20))):
         patches = dataset.patches.values()
         reasons = {patch.reason for patch in patches}
-        assert reasons >= {None, "nodata", "no_season", "snow_or_cloud", "not_chosen"}
+        assert reasons >= {None, "nodata", "no_season", "no_scl", "snow_or_cloud", "not_chosen"}
         assert {patch.season for patch in dataset.kept.values()} > {snowy}
         assert {patch.sensing_time.month for patch in dataset.kept.values() if patch.season == snowy} >= {1, 3}
         assert any(patch.snow_pixels is None for patch in patches)
@@ -265,6 +265,14 @@ def test_the_cases_that_matter_are_there(shipped: Dataset, mine: Dataset) -> Non
     assert {patch.set_apart for patch in mine.kept.values()} == {True, False}
     both_sides = Counter((patch.tile[-5:], patch.grid) for patch in shipped.kept.values())
     assert len(both_sides) == 4, "both grids of both tiles"
+
+
+def test_an_image_without_scene_classification_is_rejected_for_that(shipped: Dataset, mine: Dataset) -> None:
+    for dataset in (shipped, mine):
+        rows = [row for name, row in dataset.rows.items() if "_20180715T" in row["tile"]]
+        assert Counter(row["reason"] for row in rows) == {"no_scene_classification": 2 * 64}
+        warnings = json.loads((dataset.out / "run" / "record.json").read_text())["warnings"]
+        assert f"{rows[0]['tile']} has no scene classification (SCL); its patches are rejected." in warnings
 
 
 def test_images_compete_and_some_are_equally_clear(mine: Dataset) -> None:

@@ -168,8 +168,9 @@ def _warnings(plan: Plan) -> list[str]:
         for tile in plan.tiles
         if (failed := tile.failed_quality(plan.recipe.quality_indicators))
     ]
+    unknown_sky = "its patches are rejected" if plan.recipe.images else "its snow and cloud fractions stay empty"
     found += [
-        f"{tile.name} has no scene classification (SCL); its snow and cloud fractions stay empty."
+        f"{tile.name} has no scene classification (SCL); {unknown_sky}."
         for tile in plan.usable
         if SCENE_CLASSIFICATION not in tile.images
     ]

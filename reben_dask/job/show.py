@@ -14,7 +14,16 @@ from rich.text import Text
 from reben_dask.job.output import Output
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
-from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
+from reben_dask.patches.decision import (
+    KEPT,
+    NO_SCENE_CLASSIFICATION,
+    NO_SEASON,
+    NO_SENTINEL1,
+    NOT_CHOSEN,
+    NOT_PUBLISHED,
+    REASONS,
+    SNOW_OR_CLOUD,
+)
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import TABLE
@@ -121,8 +130,9 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     splits = total(tallies, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
+    of_images = (NO_SEASON, NO_SCENE_CLASSIFICATION, SNOW_OR_CLOUD, NOT_CHOSEN)
     asked = {
-        **dict.fromkeys((NO_SEASON, SNOW_OR_CLOUD, NOT_CHOSEN), plan.recipe.images is not None),
+        **dict.fromkeys(of_images, plan.recipe.images is not None),
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
     }

@@ -134,6 +134,12 @@ def test_a_layer_is_given_by_name(given: str) -> None:
     assert str(caught.value).endswith(" is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
 
 
+def test_an_attribute_has_one_layer() -> None:
+    with pytest.raises(InputError) as caught:
+        _layers(["a=x.gpkg", "b=y.gpkg", "a=z.gpkg"])
+    assert str(caught.value) == "--join gives a two layers, x.gpkg and z.gpkg; leave one of them out."
+
+
 def test_the_name_of_a_layers_file_may_have_an_equals_sign() -> None:
     assert _layers(["a=x.gpkg", "b=year=2018/y.gpkg"]) == {"a": "x.gpkg", "b": "year=2018/y.gpkg"}
 
