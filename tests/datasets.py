@@ -188,21 +188,42 @@ def expect_places_of_cubes(dataset: Dataset, grid: int) -> None:
 
 
 def expect_lmdb(dataset: Dataset) -> None:
-    """Bands and map of each kept patch, and nothing else."""
-    with lmdb.open(str(dataset.out / "lmdb"), readonly=True, lock=False) as environment, environment.begin() as txn:
-        keys = {bytes(key).decode() for key in txn.cursor().iternext(values=False)}
-        assert keys == set(dataset.kept) | {f"{name}_reference_map" for name in dataset.kept}
+    """Bands and map of each kept patch, and nothing else, in the environment or in one of the shards."""
+    seen: list[str] = []
 
-        def check(name: str, patch: Patch) -> Iterator[str]:
-            bands = load(txn.get(name.encode()))
-            if sorted(bands) != sorted(patch.bands):
-                yield f"{name} has {sorted(bands)}"
-            for band in bands.keys() & patch.bands.keys():
-                yield from _pixel_problems(name, band, bands[band], patch.bands[band])
-            (codes,) = load(txn.get(f"{name}_reference_map".encode())).values()
-            yield from _pixel_problems(name, "map", codes, patch.reference_map)
+    def check(name: str, transaction: lmdb.Transaction) -> Iterator[str]:
+        patch, bands = dataset.kept[name], load(transaction.get(name.encode()))
+        if sorted(bands) != sorted(patch.bands):
+            yield f"{name} has {sorted(bands)}"
+        for band in bands.keys() & patch.bands.keys():
+            yield from _pixel_problems(name, band, bands[band], patch.bands[band])
+        (codes,) = load(transaction.get(f"{name}_reference_map".encode())).values()
+        yield from _pixel_problems(name, "map", codes, patch.reference_map)
 
-        nothing_wrong(line for name, patch in dataset.kept.items() for line in check(name, patch))
+    for file in sorted((dataset.out / "lmdb").rglob("data.mdb")):
+        with lmdb.open(str(file.parent), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            keys = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+            assert keys == sorted(keys)
+            names = [key for key in keys if not key.endswith("_reference_map")]
+            assert sorted(keys) == sorted([*names, *(f"{name}_reference_map" for name in names)])
+            nothing_wrong(line for name in names for line in check(name, transaction))
+        seen += names
+    assert sorted(seen) == sorted(dataset.kept)
+
+
+def expect_index_of_shards(dataset: Dataset, shards: int) -> None:
+    """``index.json`` tells what is in each environment, and all have as many patches, give or take one."""
+    index = json.loads((dataset.out / "lmdb" / "index.json").read_text(encoding="utf-8"))
+    assert [shard["path"] for shard in index["shards"]] == [f"part-{n:05d}-of-{shards:05d}" for n in range(shards)]
+    sizes = [shard["patches"] for shard in index["shards"]]
+    assert (sum(sizes), max(sizes) - min(sizes) <= 1) == (len(dataset.kept), True)
+    for shard in index["shards"]:
+        folder = str(dataset.out / "lmdb" / shard["path"])
+        with lmdb.open(folder, readonly=True, lock=False) as environment, environment.begin() as transaction:
+            keys = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+        names = [key for key in keys if key in dataset.kept]
+        assert (shard["first"], shard["last"]) == (names[0], names[-1])
+        assert (shard["patches"], shard["keys"]) == (len(names), len(keys))
 
 
 def expect_metadata(dataset: Dataset) -> None:
