@@ -211,8 +211,13 @@ class ScenePartners:
                 if (names != None).all():  # noqa: E711 - asked of each element
                     break
                 warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
-                _fill(db, names, warped, side, f"{scene.short_name}_{tile.mgrs}", run.start)
+                _fill(db, names, warped, side, f"{scene.short_name}_{_place(tile, grid)}", run.start)
             yield db, names
+
+
+def _place(tile: Tile, grid: PatchGrid) -> str:
+    """What names of patches have between scene and indices; patches of a shifted grid need names of their own."""
+    return f"{grid.offset_m}M_{tile.mgrs}" if grid.offset_m else tile.mgrs
 
 
 def _fill(

@@ -1,0 +1,23 @@
+"""Datasets that a job builds in the process of the tests, without a command line: quicker where only files matter."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from distributed import Client
+from rich.console import Console
+
+from reben_dask.job.build import build_dataset, stage_totals
+from reben_dask.job.output import Output
+from reben_dask.job.plan import Plan
+from reben_dask.progress import StageProgress
+
+
+def build(client: Client, plan: Plan, folder: Path) -> Path:
+    """Make everything that a plan asks for; gives the folder that a job would publish."""
+    output = Output(folder / "out").with_exports(plan.export_names)
+    output.begin()
+    with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
+        build_dataset(client, plan, output, progress)
+    return output.building
