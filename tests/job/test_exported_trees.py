@@ -89,7 +89,7 @@ def v1(client: Client, demo_region: DemoRegion, tmp_path_factory: pytest.TempPat
         published=Published(pairs=demo_region.s1_pairs),
         exports=FORMATS,
     )
-    return _Made(build(client, plan, tmp_path_factory.mktemp("v1")), plan)
+    return _Made(build(client, plan, tmp_path_factory.mktemp("v1") / "out"), plan)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def seasonet(client: Client, demo_region: DemoRegion, tmp_path_factory: pytest.T
         layers={"urbanisation": str(folder / "towns.gpkg")},
         exports=FORMATS,
     )
-    return _Made(build(client, plan, folder), plan)
+    return _Made(build(client, plan, folder / "out"), plan)
 
 
 def _members(archive: Path) -> dict[str, bytes]:

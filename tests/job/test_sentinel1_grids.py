@@ -218,7 +218,7 @@ def test_published_patches_serve_the_grid_that_is_not_shifted(
         sentinel1=Sentinel1Inputs(patches=str(demo_region.s1)),
         published=Published(pairs=demo_region.s1_pairs),
     )
-    made = Dataset(build(client, plan, tmp_path), ())
+    made = Dataset(build(client, plan, tmp_path / "out"), ())
     pairs = pd.read_csv(demo_region.s1_pairs, index_col="s2_name")["s1_name"]
     kept = made.kept
     assert set(kept["grid"]) == {1, 2}

@@ -15,9 +15,11 @@ import pytest
 import shapely
 from acquisitions import Place, acquire_elsewhere
 from building import build
+from click.testing import CliRunner
 from datasets import Dataset
 from distributed import Client
 
+from reben_dask.commands.verify import verify
 from reben_dask.demo import DemoRegion
 from reben_dask.job.planning import make_plan
 from reben_dask.recipes import Recipe, load_recipe
@@ -49,7 +51,7 @@ def dataset(demo_region: DemoRegion, demo_folders: list[Path], tmp_path_factory:
         recipe=Recipe.model_validate(dump | changes),
     )
     with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
-        out = build(client, plan, folder)
+        out = build(client, plan, folder / "out")
     maps = (demo_region.landcover, demo_region.countries)
     patches = [patch for product in folders for patch in oracle.patches_of(product, *maps, PROTOCOL)]
     chosen = protocols.choose(patches, protocols.SEASONET_CHOICE)
@@ -90,6 +92,11 @@ def test_every_pixel_of_both_zones(dataset: Dataset) -> None:
 def test_metadata_and_lmdb(dataset: Dataset) -> None:
     datasets.expect_metadata(dataset)
     datasets.expect_lmdb(dataset)
+
+
+def test_the_dataset_is_verified(dataset: Dataset) -> None:
+    done = CliRunner().invoke(verify, [str(dataset.out), "--full"])
+    assert done.exit_code == 0, done.output
 
 
 def test_no_ground_of_two_zones_is_in_two_sets(dataset: Dataset) -> None:
