@@ -93,11 +93,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     _require_layers(plan)
     _require_own_columns(recipe)
     _require_distinct_names(plan)
-    if published.metadata and recipe.patch_name != V2_NAME:
-        raise InputError(
-            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
-            "leave --published out, or change patch_name."
-        )
+    if published.metadata:
+        _require_published_patches(recipe)
     if isinstance(plan.landcover, SortedMap):
         plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
@@ -150,6 +147,20 @@ def _require_distinct_names(plan: Plan) -> None:
                 f"The tiles {other} and {tile} are of the same place and time, and would name patches twice; leave one "
                 f"of them out, or begin the recipe's patch_name ({template!r}) with {{tile}}."
             )
+
+
+def _require_published_patches(recipe: Recipe) -> None:
+    """Patches are found in published metadata by their names, which tell places of a grid that is not shifted."""
+    if recipe.patch_name != V2_NAME:
+        raise InputError(
+            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
+            "leave --published out, or change patch_name."
+        )
+    if offset := recipe.grid_offsets_m[0]:
+        raise InputError(
+            f"The recipe {recipe.name} shifts its grid by {offset} m, and that of published metadata is not shifted; "
+            "leave --published out, or change grid_offsets_m."
+        )
 
 
 def _require_own_columns(recipe: Recipe) -> None:

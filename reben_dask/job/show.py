@@ -145,7 +145,8 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
         table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
     if plan.recipe.split_of_all_tiles:
         table.add_row("  in none of them: on ground of several", f"{status.get(KEPT, 0) - sum(splits.values()):,}")
-    if plan.recipe.sky.flag_from is None:
+    published = plan.published
+    if plan.recipe.sky.flag_from is None and not (published.metadata or published.snow_list or published.cloud_list):
         return table
     table.add_row("  of these listed apart: all snow", f"{apart.get('snow', 0):,}")
     table.add_row("  of these listed apart: all cloud or shadow", f"{apart.get('cloud_or_shadow', 0):,}")
