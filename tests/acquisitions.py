@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.transform import from_origin
 
 CELL_PX = 30
 """SCL pixels along half a patch: patches of both grids are made of whole cells."""
@@ -65,6 +67,66 @@ def acquire_again(
     return copy
 
 
+class Place(NamedTuple):
+    """Where a tile lies: its MGRS name, system, and upper-left corner in whole metres."""
+
+    mgrs: str
+    epsg: int
+    ulx: int
+    uly: int
+
+
+def acquire_elsewhere(product: Path, folder: Path, place: Place, side_px: int, images: Sequence[str]) -> Path:
+    """Copy the upper-left part of a product as if it were that of another tile, in another system.
+
+    Parameters
+    ----------
+    product : Path
+        A ``.SAFE`` folder.
+    folder : Path
+        Where the copy goes.
+    place : Place
+        The other tile.
+    side_px : int
+        Side of the copy in pixels of 10 m, a multiple of 6.
+    images : sequence of str
+        Images that it has, such as ``B01_60m``.
+
+    Returns
+    -------
+    Path
+        The copy.
+    """
+    old = product.name.split("_T")[1][:5]
+    copy = folder / product.name.replace(old, place.mgrs)
+    for path in sorted(product.rglob("*")):
+        target = folder / str(path.relative_to(product.parent)).replace(old, place.mgrs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".xml":
+            target.write_text(_moved(path.read_text(encoding="utf-8"), old, place, side_px), encoding="utf-8")
+        elif path.stem.endswith(tuple(images)):
+            with rasterio.open(path) as source:
+                resolution = round(source.res[0])
+                pixels, profile = source.read(1), source.profile
+            side = side_px * 10 // resolution
+            profile |= {"height": side, "width": side, "crs": f"EPSG:{place.epsg}"}
+            profile |= {"transform": from_origin(place.ulx, place.uly, resolution, resolution)}
+            _write(target, pixels[:side, :side], profile)
+    return copy
+
+
+def _moved(xml: str, old: str, place: Place, side_px: int) -> str:
+    xml = xml.replace(old, place.mgrs)
+    xml = re.sub(r"(<HORIZONTAL_CS_CODE>)[^<]+", rf"\g<1>EPSG:{place.epsg}", xml)
+    for corner in ("ULX", "ULY"):
+        xml = re.sub(rf"(<{corner}>)[^<]+", rf"\g<1>{getattr(place, corner.lower())}", xml)
+    for resolution in (10, 20, 60):
+        size = rf'(<Size resolution="{resolution}">\s*<NROWS>)\d+(</NROWS>\s*<NCOLS>)\d+'
+        side = side_px * 10 // resolution
+        xml = re.sub(size, rf"\g<1>{side}\g<2>{side}", xml)
+    return xml
+
+
 def sky(side_px: int, seed: int, snow: Sequence[int], cloud: Sequence[int], shadow: Sequence[int]) -> NDArray[np.uint8]:
     """A scene classification in which each half patch has one of a few numbers of snow, cloud and shadow pixels.
 
@@ -88,7 +150,11 @@ def _rewrite(product: Path, image: str, change: object) -> None:
     with rasterio.open(path) as source:
         pixels, profile = source.read(1), source.profile
     path.unlink()
+    _write(path, change(pixels), profile)  # type: ignore[operator]
+
+
+def _write(path: Path, pixels: NDArray[Any], profile: Mapping[str, Any]) -> None:
     keep = {key: profile[key] for key in ("height", "width", "count", "dtype", "crs", "transform")}
     blocks = {"tiled": True, "blockxsize": min(512, profile["width"]), "blockysize": min(512, profile["height"])}
     with rasterio.open(path, "w", driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES", **keep, **blocks) as target:
-        target.write(change(pixels).astype(profile["dtype"]), 1)  # type: ignore[operator]
+        target.write(pixels.astype(profile["dtype"]), 1)

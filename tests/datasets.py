@@ -32,6 +32,7 @@ REASONS = {
     "nodata": ("nodata", "a pixel of the patch is NODATA in at least one band"),
     "label": ("too_little_labeled", "too few of its pixels carry a label"),
     "no_season": ("no_season", "its month is in no season"),
+    "no_scl": ("no_scene_classification", "its tile does not tell snow and cloud"),
     "snow_or_cloud": ("snow_or_cloud", "it has more snow or cloud than its season allows"),
     "not_chosen": ("not_chosen", "another image of that season is clearer"),
     "tile_quality": ("tile_quality", "the tile failed one of its quality indicators"),
@@ -187,21 +188,42 @@ def expect_places_of_cubes(dataset: Dataset, grid: int) -> None:
 
 
 def expect_lmdb(dataset: Dataset) -> None:
-    """Bands and map of each kept patch, and nothing else."""
-    with lmdb.open(str(dataset.out / "lmdb"), readonly=True, lock=False) as environment, environment.begin() as txn:
-        keys = {bytes(key).decode() for key in txn.cursor().iternext(values=False)}
-        assert keys == set(dataset.kept) | {f"{name}_reference_map" for name in dataset.kept}
+    """Bands and map of each kept patch, and nothing else, in the environment or in one of the shards."""
+    seen: list[str] = []
 
-        def check(name: str, patch: Patch) -> Iterator[str]:
-            bands = load(txn.get(name.encode()))
-            if sorted(bands) != sorted(patch.bands):
-                yield f"{name} has {sorted(bands)}"
-            for band in bands.keys() & patch.bands.keys():
-                yield from _pixel_problems(name, band, bands[band], patch.bands[band])
-            (codes,) = load(txn.get(f"{name}_reference_map".encode())).values()
-            yield from _pixel_problems(name, "map", codes, patch.reference_map)
+    def check(name: str, transaction: lmdb.Transaction) -> Iterator[str]:
+        patch, bands = dataset.kept[name], load(transaction.get(name.encode()))
+        if sorted(bands) != sorted(patch.bands):
+            yield f"{name} has {sorted(bands)}"
+        for band in bands.keys() & patch.bands.keys():
+            yield from _pixel_problems(name, band, bands[band], patch.bands[band])
+        (codes,) = load(transaction.get(f"{name}_reference_map".encode())).values()
+        yield from _pixel_problems(name, "map", codes, patch.reference_map)
 
-        nothing_wrong(line for name, patch in dataset.kept.items() for line in check(name, patch))
+    for file in sorted((dataset.out / "lmdb").rglob("data.mdb")):
+        with lmdb.open(str(file.parent), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            keys = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+            assert keys == sorted(keys)
+            names = [key for key in keys if not key.endswith("_reference_map")]
+            assert sorted(keys) == sorted([*names, *(f"{name}_reference_map" for name in names)])
+            nothing_wrong(line for name in names for line in check(name, transaction))
+        seen += names
+    assert sorted(seen) == sorted(dataset.kept)
+
+
+def expect_index_of_shards(dataset: Dataset, shards: int) -> None:
+    """``index.json`` tells what is in each environment, and all have as many patches, give or take one."""
+    index = json.loads((dataset.out / "lmdb" / "index.json").read_text(encoding="utf-8"))
+    assert [shard["path"] for shard in index["shards"]] == [f"part-{n:05d}-of-{shards:05d}" for n in range(shards)]
+    sizes = [shard["patches"] for shard in index["shards"]]
+    assert (sum(sizes), max(sizes) - min(sizes) <= 1) == (len(dataset.kept), True)
+    for shard in index["shards"]:
+        folder = str(dataset.out / "lmdb" / shard["path"])
+        with lmdb.open(folder, readonly=True, lock=False) as environment, environment.begin() as transaction:
+            keys = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+        names = [key for key in keys if key in dataset.kept]
+        assert (shard["first"], shard["last"]) == (names[0], names[-1])
+        assert (shard["patches"], shard["keys"]) == (len(names), len(keys))
 
 
 def expect_metadata(dataset: Dataset) -> None:
@@ -303,12 +325,16 @@ def expect_recorded_counts(dataset: Dataset) -> None:
 
 
 def expect_no_ground_in_two_sets(dataset: Dataset) -> None:
-    """No two patches of different sets overlap, whatever their tile, grid or season; all are of one UTM zone here."""
+    """No two patches of different sets overlap, whatever their tile, grid, season or UTM zone."""
     table = dataset.table[dataset.table["split"].notna()]
-    assert (table["epsg"] == table["epsg"].iloc[0]).all()
     squares = shapely.box(*table[["minx", "miny", "maxx", "maxy"]].to_numpy().T)
+    epsg = table["epsg"].to_numpy()
+    for foreign in set(epsg) - {epsg[0]}:
+        to_first = pyproj.Transformer.from_crs(foreign, epsg[0], always_xy=True).transform
+        with_edges = shapely.segmentize(squares[epsg == foreign], 20)
+        squares[epsg == foreign] = shapely.transform(with_edges, to_first, interleaved=False)
     one, other = shapely.STRtree(squares).query(squares, predicate="intersects")
-    overlap = shapely.area(shapely.intersection(squares[one], squares[other])) > 0
+    overlap = shapely.area(shapely.intersection(squares[one], squares[other])) > 1e-3
     split = table["split"].to_numpy()
     assert overlap.sum() > len(table), "no patches overlap, so nothing was checked"
     assert (split[one[overlap]] == split[other[overlap]]).all()

@@ -216,9 +216,5 @@ def _within_limits(patch: Patch, choice: Choice) -> Patch:
         elif season is not None:
             snow_below, cloud_below = choice.below_percent[season]
             within = 100 * snow < snow_below * of and 100 * cloud < cloud_below * of
-    reason = patch.reason if patch.reason == "nodata" else _why_not(season, within=within) or patch.reason
-    return replace(patch, season=season, reason=reason)
-
-
-def _why_not(season: str | None, *, within: bool) -> str | None:
-    return "no_season" if season is None else None if within else "snow_or_cloud"
+    why_not = "no_season" if season is None else "no_scl" if snow is None else None if within else "snow_or_cloud"
+    return replace(patch, season=season, reason=patch.reason if patch.reason == "nodata" else why_not or patch.reason)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -39,6 +40,7 @@ from datasets import Dataset
 from oracle import Patch, Product, Protocol
 
 from reben_dask.commands.table import table as table_command
+from reben_dask.commands.verify import verify as verify_command
 from reben_dask.demo import DemoRegion
 from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks
 from reben_dask.recipes import load_recipe
@@ -49,6 +51,8 @@ SIDE_PX = 510
 
 OFFSET = {"N0500": 1000}
 """What to take off digital numbers by processing baseline, in products of the demo region."""
+
+SHARDS = 3
 
 WOODS = (311, 312, 313)
 
@@ -153,9 +157,9 @@ def shipped(
     seen_again: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Dataset:
-    """The shipped recipe on the demo region and the images of more days."""
+    """The shipped recipe on the demo region and the images of more days, with its LMDB in shards."""
     out = tmp_path_factory.mktemp("demo-seasonet") / "out"
-    printed = _run(*demo_inputs, "--s2", seen_again, "--recipe", "seasonet", out=out)
+    printed = _run(*demo_inputs, "--s2", seen_again, "--recipe", "seasonet", "--lmdb-shards", SHARDS, out=out)
     rules = (protocols.SEASONET_PROTOCOL, protocols.SEASONET_CHOICE)
     return Dataset(out, printed, _expected(every_folder, demo_region.landcover, demo_region.countries, *rules))
 
@@ -251,7 +255,7 @@ def test_the_cases_that_matter_are_there(shipped: Dataset, mine: Dataset) -> Non
     for dataset, snowy, percents in ((shipped, "snow", (1, 5, 10)), (mine, "white", (2, 10, 20))):
         patches = dataset.patches.values()
         reasons = {patch.reason for patch in patches}
-        assert reasons >= {None, "nodata", "no_season", "snow_or_cloud", "not_chosen"}
+        assert reasons >= {None, "nodata", "no_season", "no_scl", "snow_or_cloud", "not_chosen"}
         assert {patch.season for patch in dataset.kept.values()} > {snowy}
         assert {patch.sensing_time.month for patch in dataset.kept.values() if patch.season == snowy} >= {1, 3}
         assert any(patch.snow_pixels is None for patch in patches)
@@ -265,6 +269,14 @@ def test_the_cases_that_matter_are_there(shipped: Dataset, mine: Dataset) -> Non
     assert {patch.set_apart for patch in mine.kept.values()} == {True, False}
     both_sides = Counter((patch.tile[-5:], patch.grid) for patch in shipped.kept.values())
     assert len(both_sides) == 4, "both grids of both tiles"
+
+
+def test_an_image_without_scene_classification_is_rejected_for_that(shipped: Dataset, mine: Dataset) -> None:
+    for dataset in (shipped, mine):
+        rows = [row for name, row in dataset.rows.items() if "_20180715T" in row["tile"]]
+        assert Counter(row["reason"] for row in rows) == {"no_scene_classification": 2 * 64}
+        warnings = json.loads((dataset.out / "run" / "record.json").read_text())["warnings"]
+        assert f"{rows[0]['tile']} has no scene classification (SCL); its patches are rejected." in warnings
 
 
 def test_images_compete_and_some_are_equally_clear(mine: Dataset) -> None:
@@ -333,6 +345,17 @@ def test_metadata_and_lmdb_hold_the_kept_patches(dataset: Dataset) -> None:
     datasets.expect_metadata(dataset)
     datasets.expect_lmdb(dataset)
     assert {patch.grid for patch in dataset.kept.values()} == {1, 2}
+
+
+def test_shards_of_patches_whose_names_are_not_in_the_order_of_the_cubes(shipped: Dataset) -> None:
+    """Names tell latitudes, which are the smaller the further down a patch lies."""
+    rows = [row["patch_id"] for row in shipped.rows.values() if row["status"] == "kept"]
+    assert rows != sorted(rows)
+    datasets.expect_index_of_shards(shipped, SHARDS)
+    (index,) = (shipped.out / "lmdb").glob("*.json")
+    ranges = [(shard["first"], shard["last"]) for shard in json.loads(index.read_text())["shards"]]
+    assert any(one[1] >= other[0] for one, other in pairwise(ranges)), "no two ranges overlap"
+    assert CliRunner().invoke(verify_command, [str(shipped.out / "lmdb")]).exit_code == 0
 
 
 def test_no_ground_is_in_two_sets(dataset: Dataset) -> None:

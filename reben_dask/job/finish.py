@@ -24,7 +24,7 @@ from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.stores.patch_table import read_footprints, read_rows, rewrite_part
 
-_OF_CHOICE = ["patch_id", "tile", "grid", "x", "y", "status", "reason", "season", "sensing_time"]
+_OF_CHOICE = ["patch_id", "grid", "x", "y", "status", "reason", "season", "sensing_time"]
 _FRACTIONS = ["cloud_fraction", "shadow_fraction", "snow_fraction"]
 BLOCK, ALL = "block", ""
 

@@ -106,7 +106,7 @@ def batch_graph(
     for name, columns in observed.attributes.items():
         patches = with_columns(patches, columns, attribute_column(name, [_NO_PATCHES], None))
     patches = with_decision(patches, plan.recipe, pairs_only=plan.pairs_only)
-    shape = TableShape(table, plan.nomenclature.classes, plan.extra_columns)
+    shape = TableShape(table, plan.nomenclature.classes, plan.recipe.extra_columns)
     written = patches.map_partitions(_write_and_tally, shape, meta=EMPTY_TALLY)
     stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
     return BatchGraph(patches, stages)
@@ -168,14 +168,15 @@ class _Observations:
         self.nodata.append(self._task(combine_nodata, f"validity-{name}", counts))
         self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grids(tile), self.rule))
         if plan.partners:
-            self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, plan.partners))
+            near = plan.partners_near[name]
+            self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, near))
 
     def _leave_out(self, tile: Tile) -> None:
         sky = list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
         for stage, where, columns in (
             ("validity", self.nodata, ["nodata"]),
             ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction", CONTESTED, *self._plan.extra_labels]),
+            ("labels", self.labels, ["labels", "labeled_fraction", CONTESTED, *self._plan.recipe.extra_labels]),
         ):
             where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
         if self._plan.partners:

@@ -14,7 +14,6 @@ from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.names import TileName, tile_names
 from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.recipes import Recipe
-from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.landcover import LandcoverMap, SortedMap
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
@@ -121,7 +120,7 @@ class Plan:
             "quality_indicators": tile.quality,
             "harmonized": self.recipe.harmonize,
         }
-        if self.partners and (scenes := self.partners.scene_names(tile, self.grids(tile)[0])):
+        if self.partners and (scenes := self.partners_near[tile.name].scene_names):
             attributes["sentinel1_scenes"] = scenes
         polarisations = POLARISATIONS if self.partners else ()
         shared = (dict(sorted(bands.items())), attributes, polarisations)
@@ -133,17 +132,7 @@ class Plan:
     @property
     def looks_again(self) -> bool:
         """Whether something is decided about the patches that no tile can decide alone."""
-        return self.recipe.images is not None or isinstance(self.recipe.split, StratifiedSplit)
-
-    @property
-    def extra_labels(self) -> tuple[str, ...]:
-        """Columns of labels besides the first, one for each further threshold of region size."""
-        return self.recipe.extra_labels
-
-    @property
-    def extra_columns(self) -> tuple[str, ...]:
-        """Columns that the recipe adds to the patch table."""
-        return self.recipe.extra_columns
+        return self.recipe.images is not None or self.recipe.split_of_all_tiles is not None
 
     @cached_property
     def layout(self) -> TreeLayout:
@@ -159,7 +148,7 @@ class Plan:
             nomenclature=self.nomenclature,
             bands=recipe.bands,
             seasons=recipe.all_seasons,
-            labels=("labels", *self.extra_labels),
+            labels=("labels", *recipe.extra_labels),
             attributes={name: attribute.column for name, attribute in recipe.attributes.items()},
             has_sentinel1=self.partners is not None,
         )
@@ -171,6 +160,13 @@ class Plan:
         suffixes = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
         trees = [f"{tree.name}{suffixes[form]}" for form in self.exports for tree in self.layout.trees]
         return (*trees, *self.layout.tables) if self.exports else ()
+
+    @cached_property
+    def partners_near(self) -> dict[str, Partners]:
+        """Where the partners of each usable tile come from, by its name; empty without Sentinel-1."""
+        if self.partners is None:
+            return {}
+        return {tile.name: self.partners.near(tile, self.grids(tile)[0]) for tile in self.usable}
 
     @property
     def pairs_only(self) -> bool:

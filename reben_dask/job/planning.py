@@ -93,11 +93,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     _require_layers(plan)
     _require_own_columns(recipe)
     _require_distinct_names(plan)
-    if published.metadata and recipe.patch_name != V2_NAME:
-        raise InputError(
-            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
-            "leave --published out, or change patch_name."
-        )
+    if published.metadata:
+        _require_published_patches(recipe)
     if isinstance(plan.landcover, SortedMap):
         plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
@@ -152,6 +149,20 @@ def _require_distinct_names(plan: Plan) -> None:
             )
 
 
+def _require_published_patches(recipe: Recipe) -> None:
+    """Patches are found in published metadata by their names, which tell places of a grid that is not shifted."""
+    if recipe.patch_name != V2_NAME:
+        raise InputError(
+            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
+            "leave --published out, or change patch_name."
+        )
+    if offset := recipe.grid_offsets_m[0]:
+        raise InputError(
+            f"The recipe {recipe.name} shifts its grid by {offset} m, and that of published metadata is not shifted; "
+            "leave --published out, or change grid_offsets_m."
+        )
+
+
 def _require_own_columns(recipe: Recipe) -> None:
     taken = {*SCHEMA.names, *_COLUMNS_ON_THE_WAY}
     for name in recipe.attributes:
@@ -168,8 +179,9 @@ def _warnings(plan: Plan) -> list[str]:
         for tile in plan.tiles
         if (failed := tile.failed_quality(plan.recipe.quality_indicators))
     ]
+    unknown_sky = "its patches are rejected" if plan.recipe.images else "its snow and cloud fractions stay empty"
     found += [
-        f"{tile.name} has no scene classification (SCL); its snow and cloud fractions stay empty."
+        f"{tile.name} has no scene classification (SCL); {unknown_sky}."
         for tile in plan.usable
         if SCENE_CLASSIFICATION not in tile.images
     ]

@@ -29,8 +29,8 @@ def look_again(tasks: Tasks, plan: Plan, output: Output, progress: StageProgress
     parts, recipe = part_files(output.patches), plan.recipe
     if recipe.images:
         _choose_images(tasks, parts, recipe.images)
-    if isinstance(recipe.split, StratifiedSplit):
-        _assign_sets(tasks, parts, recipe.split)
+    if recipe.split_of_all_tiles:
+        _assign_sets(tasks, parts, recipe.split_of_all_tiles)
     futures = [tasks.submit(f"tally-{part.stem}", tally_part, part) for part in parts]
     tallies = []
     for _, result in tasks.results(futures):
@@ -52,7 +52,7 @@ def _assign_sets(tasks: Tasks, parts: Sequence[Path], rule: StratifiedSplit) -> 
 
 def _sum(tasks: Tasks, counts: list[Future]) -> Future:
     level = 0
-    while len(counts) > 1 or not level:
+    while len(counts) > 1:
         groups = [counts[start : start + SUMS_AT_ONCE] for start in range(0, len(counts), SUMS_AT_ONCE)]
         counts = [tasks.submit(f"sum-{level}-{number}", add_blocks, group) for number, group in enumerate(groups)]
         level += 1

@@ -56,8 +56,12 @@ class Partners(Protocol):
     def identity(self) -> str:
         """What tells these partners from others."""
 
-    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
-        """Full names of the scenes that a tile's partners may be cut from, as far as they are known."""
+    @property
+    def scene_names(self) -> list[str]:
+        """Full names of the scenes that partners may be cut from, as far as they are known."""
+
+    def near(self, tile: Tile, grid: PatchGrid) -> Partners:
+        """Those of them that may serve a tile, for any of its grids."""
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """For each run of patch rows the backscatter and the names; NaN and ``None`` where there is no partner."""
@@ -89,6 +93,17 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
 
 def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
     """Find the partners of a tile's patches and write them to its cubes.
+
+    Parameters
+    ----------
+    tile : Tile
+        The tile.
+    store : Path
+        The Zarr store.
+    layouts : sequence of CubeLayout
+        Its cubes, one for each grid.
+    partners : Partners
+        Where they come from, as :meth:`Partners.near` gives it for this tile.
 
     Returns
     -------
@@ -130,9 +145,14 @@ class PublishedPartners:
         """See :class:`Partners`; which patch is whose partner is in the published files."""
         return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
 
-    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:  # noqa: ARG002 - see Partners
+    @property
+    def scene_names(self) -> list[str]:
         """See :class:`Partners`; published patches are known by what their names have of them."""
         return []
+
+    def near(self, tile: Tile, grid: PatchGrid) -> PublishedPartners:  # noqa: ARG002 - see Partners
+        """See :class:`Partners`; the tree is searched by name."""
+        return self
 
     def names(self, tile: Tile, grid: PatchGrid) -> Names:
         """Name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` where none is named."""
@@ -162,7 +182,7 @@ class ScenePartners:
     Parameters
     ----------
     scenes : tuple of RadarScene
-        The scenes.
+        The scenes, in the order in which they are asked for patches.
     max_days : float
         Days that may lie between the two acquisitions.
     """
@@ -179,30 +199,37 @@ class ScenePartners:
         images = sorted((Path(image) for scene in self.scenes for image in scene.images.values()), key=str)
         return ", ".join(f"{image.name} ({image.stat().st_size})" for image in images)
 
-    def scene_names(self, tile: Tile, grid: PatchGrid) -> list[str]:
+    @property
+    def scene_names(self) -> list[str]:
         """See :class:`Partners`."""
-        return [scene.name for scene in self.near(tile, grid)]
+        return [scene.name for scene in self.scenes]
 
-    def near(self, tile: Tile, grid: PatchGrid) -> list[RadarScene]:
-        """Scenes that may serve a tile, the closest in time first."""
+    def near(self, tile: Tile, grid: PatchGrid) -> ScenePartners:
+        """See :class:`Partners`; the closest in time come first."""
         area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
         days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
         near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.meets(area)]
-        return sorted(near, key=lambda scene: (days[scene.name], scene.name))
+        closest_first = sorted(near, key=lambda scene: (days[scene.name], scene.name))
+        return ScenePartners(tuple(closest_first), self.max_days)
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """See :class:`Partners`."""
-        scenes, side = self.near(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        side = grid.patch_px(RADAR_RESOLUTION_M)
         left, _, _, top = grid.covered_bounds()
         for run in rows:
             shape = len(run) * side, grid.shape_yx.x * side
             db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
-            for scene in scenes:
+            for scene in self.scenes:
                 if (names != None).all():  # noqa: E711 - asked of each element
                     break
                 warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
-                _fill(db, names, warped, side, f"{scene.short_name}_{tile.mgrs}", run.start)
+                _fill(db, names, warped, side, f"{scene.short_name}_{_place(tile, grid)}", run.start)
             yield db, names
+
+
+def _place(tile: Tile, grid: PatchGrid) -> str:
+    """What names of patches have between scene and indices; patches of a shifted grid need names of their own."""
+    return f"{grid.offset_m}M_{tile.mgrs}" if grid.offset_m else tile.mgrs
 
 
 def _fill(

@@ -62,11 +62,14 @@ def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
 
 def _layers(given: Sequence[str]) -> dict[str, str]:
     """Files by attribute, from NAME=FILE."""
-    pairs = [layer.partition("=") for layer in given]
-    for name, _, file in pairs:
+    layers: dict[str, str] = {}
+    for name, _, file in (layer.partition("=") for layer in given):
         if not (name and file):
             raise InputError(f"--join {name!r} is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
-    return {name: file for name, _, file in pairs}
+        if name in layers:
+            raise InputError(f"--join gives {name} two layers, {layers[name]} and {file}; leave one of them out.")
+        layers[name] = file
+    return layers
 
 
 def run_job(

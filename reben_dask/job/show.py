@@ -15,16 +15,25 @@ from rich.text import Text
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
 from reben_dask.output.folder import Output
-from reben_dask.patches.decision import KEPT, NO_SEASON, NO_SENTINEL1, NOT_CHOSEN, NOT_PUBLISHED, REASONS, SNOW_OR_CLOUD
+from reben_dask.patches.decision import (
+    KEPT,
+    NO_SCENE_CLASSIFICATION,
+    NO_SEASON,
+    NO_SENTINEL1,
+    NOT_CHOSEN,
+    NOT_PUBLISHED,
+    REASONS,
+    SNOW_OR_CLOUD,
+)
 from reben_dask.patches.reference_map import CONTESTED
 from reben_dask.patches.splits import SPLITS
-from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.stores.patch_table import TABLE
 
 _TILES_SHOWN = 12
 _MADE = {
     "cubes.zarr": "pixels and reference maps, one group per tile",
-    "patches.parquet": "every candidate patch with its status and reason",
+    TABLE: "every candidate patch with its status and reason",
     METADATA: "the dataset: labels and split of every clear patch",
     SNOW_CLOUD_METADATA: "the same for patches listed apart",
     "lmdb": "bands and reference maps of both, for training",
@@ -130,8 +139,7 @@ def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataF
 
 
 def _remedy(plan: Plan) -> str:
-    rule = plan.recipe.split
-    if isinstance(rule, StratifiedSplit):
+    if rule := plan.recipe.split_of_all_tiles:
         return f"the area has few blocks of {rule.block_m:,.0f} m, make split.block_m of the recipe smaller"
     return "the area is small, or choose another split in the recipe"
 
@@ -141,8 +149,9 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     splits = total(tallies, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
+    of_images = (NO_SEASON, NO_SCENE_CLASSIFICATION, SNOW_OR_CLOUD, NOT_CHOSEN)
     asked = {
-        **dict.fromkeys((NO_SEASON, SNOW_OR_CLOUD, NOT_CHOSEN), plan.recipe.images is not None),
+        **dict.fromkeys(of_images, plan.recipe.images is not None),
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
     }
@@ -153,9 +162,10 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
     table.add_row("Kept", f"{status.get('kept', 0):,}", style="bold")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
-    if isinstance(plan.recipe.split, StratifiedSplit):
+    if plan.recipe.split_of_all_tiles:
         table.add_row("  in none of them: on ground of several", f"{status.get(KEPT, 0) - sum(splits.values()):,}")
-    if plan.recipe.sky.flag_from is None:
+    published = plan.published
+    if plan.recipe.sky.flag_from is None and not (published.metadata or published.snow_list or published.cloud_list):
         return table
     table.add_row("  of these listed apart: all snow", f"{apart.get('snow', 0):,}")
     table.add_row("  of these listed apart: all cloud or shadow", f"{apart.get('cloud_or_shadow', 0):,}")

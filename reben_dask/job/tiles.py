@@ -21,6 +21,7 @@ from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cubes import create_store
+from reben_dask.stores.patch_table import TABLE
 
 ATTEMPTS = 3
 """How often a tile is tried, the others in between: what a network disk or a full worker has done passes."""
@@ -34,7 +35,7 @@ _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
 
 def table_folder(plan: Plan) -> str:
     """Name of the folder for the part files of finished tiles; a second look makes the patch table from them."""
-    return "observed.parquet" if plan.looks_again else "patches.parquet"
+    return "observed.parquet" if plan.looks_again else TABLE
 
 
 class TileBuilder:

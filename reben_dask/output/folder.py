@@ -18,6 +18,7 @@ from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, STAT
 from reben_dask.output.origin import TILES, Origin, differences
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.state import TILES_STAGE, State
+from reben_dask.stores.patch_table import TABLE
 
 ORIGIN, FAILURES = "origin", "failures"
 """Keys of the run record."""
@@ -65,7 +66,7 @@ class Output:
     @property
     def patches(self) -> Path:
         """Patch table under construction."""
-        return self.building / "patches.parquet"
+        return self.building / TABLE
 
     @property
     def lmdb(self) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.stores.patch_table import TABLE
 
 RECORD_FILE = "record.json"
 
-ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
+ARTEFACTS = ("cubes.zarr", TABLE, METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
 BUILDING = ".building"

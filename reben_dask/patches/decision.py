@@ -14,6 +14,7 @@ KEPT, REJECTED = "kept", "rejected"
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"
 NO_SEASON = "no_season"
+NO_SCENE_CLASSIFICATION = "no_scene_classification"
 SNOW_OR_CLOUD = "snow_or_cloud"
 NOT_PUBLISHED = "not_published"
 TOO_LITTLE_LABELED = "too_little_labeled"
@@ -23,6 +24,7 @@ REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
     NO_SEASON: "its month is in no season",
+    NO_SCENE_CLASSIFICATION: "its tile does not tell snow and cloud",
     SNOW_OR_CLOUD: "it has more snow or cloud than its season allows",
     NOT_PUBLISHED: "it is not in the published metadata",
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
@@ -31,6 +33,7 @@ REASONS = {
 }
 """Every reason for a rejection, in the order in which the rules are asked, with its meaning."""
 
+_SKY = ["snow_fraction", "cloud_fraction"]
 _COMPARE = {"at_least": operator.ge, "more_than": operator.gt}
 
 
@@ -44,7 +47,8 @@ def decide(
     patches : DataFrame
         Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool) and ``labeled_fraction``; with
         published metadata ``is_published`` (bool), with Sentinel-1 ``s1_name`` (str, null without a partner), with
-        limits of snow and cloud ``season`` (str, null in no season) and ``within_limits`` (bool).
+        limits of snow and cloud ``season`` (str, null in no season), ``snow_fraction`` and ``cloud_fraction`` (null
+        where unknown) and ``within_limits`` (bool).
     labeled_fraction : float
         Share of a patch's pixels that must carry a label.
     comparison : {"at_least", "more_than"}
@@ -59,11 +63,13 @@ def decide(
     """
     enough = _COMPARE[comparison](patches["labeled_fraction"], labeled_fraction)
     never = pd.Series(data=False, index=patches.index)
+    limited = "within_limits" in patches
     failed = {  # in the order of REASONS
         TILE_QUALITY: patches["failed_quality"].notna(),
         NODATA: patches["nodata"],
-        NO_SEASON: patches["season"].isna() if "within_limits" in patches else never,
-        SNOW_OR_CLOUD: ~patches["within_limits"] if "within_limits" in patches else never,
+        NO_SEASON: patches["season"].isna() if limited else never,
+        NO_SCENE_CLASSIFICATION: patches[_SKY].isna().any(axis=1) if limited else never,
+        SNOW_OR_CLOUD: ~patches["within_limits"] if limited else never,
         NOT_PUBLISHED: ~patches["is_published"] if "is_published" in patches else never,
         TOO_LITTLE_LABELED: ~enough,
         NO_SENTINEL1: patches["s1_name"].isna() if pairs_only else never,

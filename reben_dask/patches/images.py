@@ -60,7 +60,7 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
         Whether each patch is the one that is taken. Those that an earlier call has rejected for this very reason are
         looked at again, so that the choice may be repeated.
     """
-    eligible = patches[(patches["status"] == KEPT) | (patches["reason"] == NOT_CHOSEN)]
+    eligible = patches[_eligible(patches)]
     snowy = eligible["season"] == (rule.snowy.season if rule.snowy else None)
     unclear = eligible["cloud_fraction"] + eligible["shadow_fraction"] + eligible["snow_fraction"].mask(snowy, 0.0)
     # Rounded: sums of as many pixels may differ in their last digit, and are equal.
@@ -72,7 +72,11 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
 def with_choice(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
     """The same patches, with ``status`` and ``reason`` as :func:`choose_images` decides."""
     chosen = choose_images(patches, rule)
-    eligible = (patches["status"] == KEPT) | (patches["reason"] == NOT_CHOSEN)
+    eligible = _eligible(patches)
     status = np.where(eligible, np.where(chosen, KEPT, REJECTED), patches["status"])
     reason = patches["reason"].astype(object).mask(eligible & ~chosen, NOT_CHOSEN).mask(chosen, None)
     return patches.assign(status=pd.Series(status, patches.index, dtype="str"), reason=reason.astype("str"))
+
+
+def _eligible(patches: pd.DataFrame) -> pd.Series[bool]:
+    return (patches["status"] == KEPT) | (patches["reason"] == NOT_CHOSEN)

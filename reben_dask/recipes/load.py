@@ -59,9 +59,27 @@ def _shipped_text(name: str) -> str:
     return (resources.files("reben_dask.recipes") / f"{file}.yaml").read_text(encoding="utf-8")
 
 
+class _TwiceError(Exception):
+    """A key that is given twice, of which YAML would take the second without a word."""
+
+
+class _DistinctKeys(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _TwiceError(f"the key {key.value} of line {lines[key.value]} is given again in line {line}")
+            lines[key.value] = line
+        return node
+
+
 def _parse(name: str, text: str) -> Recipe:
     try:
-        content = yaml.safe_load(text)
+        content = _DistinctKeys(text).get_single_data()
+    except _TwiceError as error:
+        raise RecipeError(f"The recipe {name} cannot be used: {error}; leave one of them out.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"The recipe {name} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky
-from reben_dask.recipes.splits import Split, TileSplit
+from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky, plain_name
+from reben_dask.recipes.splits import Split, StratifiedSplit, TileSplit
 
 Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
@@ -17,7 +17,6 @@ Month = Annotated[int, Field(ge=1, le=12)]
 Pixels = Annotated[int, Field(ge=0)]
 Offset = Annotated[int, Field(ge=0, multiple_of=60)]
 
-_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _RUN_TOGETHER = re.compile(r"\{(x|y|grid)\}(?=\{)")
 _NAME_FIELDS = ("tile", "product", "mgrs", "time", "grid", "x", "y", "xx", "yy", "lat", "lon")
@@ -55,13 +54,13 @@ class Recipe(Part):
     @field_validator("name")
     @classmethod
     def _is_a_plain_word(cls, name: str) -> str:
-        return _plain(name)
+        return plain_name(name)
 
-    @field_validator("more_splits", "attributes", "region_thresholds_px")
+    @field_validator("more_splits", "attributes", "region_thresholds_px", "seasons")
     @classmethod
     def _has_plain_names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
-            _plain(name)
+            plain_name(name)
         return named
 
     @field_validator("bands")
@@ -117,6 +116,17 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _has_room_for_regions(self) -> Self:
+        pixels = (self.patch_size_m // 10) ** 2
+        for name, smallest in self.region_thresholds_px.items():
+            if smallest > pixels:
+                raise ValueError(
+                    f"region_thresholds_px.{name} is {smallest}, more than the {pixels} pixels of a patch; no class "
+                    "would ever count"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _limits_each_season(self) -> Self:
         if self.images and (other := set(self.seasons) ^ set(self.images.limits)):
             raise ValueError(f"the season {min(other)!r} is in only one of seasons and images.limits")
@@ -126,9 +136,10 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _divides_ground_into_blocks(self) -> Self:
-        if self.split.strategy == "stratified" and self.split.block_m < 4 * self.patch_size_m:
+        rule = self.split_of_all_tiles
+        if rule and rule.block_m < 4 * self.patch_size_m:
             raise ValueError(
-                f"split.block_m is {self.split.block_m:g}, less than four patches of {self.patch_size_m} m; most "
+                f"split.block_m is {rule.block_m:g}, less than four patches of {self.patch_size_m} m; most "
                 "patches would touch several blocks"
             )
         return self
@@ -138,6 +149,11 @@ class Recipe(Part):
         """Names of all seasons, that of snowy images included."""
         snowy = self.images and self.images.snowy
         return (*self.seasons, *((snowy.season,) if snowy else ()))
+
+    @property
+    def split_of_all_tiles(self) -> StratifiedSplit | None:
+        """The split, if no tile can be split without knowing all others."""
+        return self.split if isinstance(self.split, StratifiedSplit) else None
 
     @property
     def extra_labels(self) -> tuple[str, ...]:
@@ -151,9 +167,3 @@ class Recipe(Part):
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())
-
-
-def _plain(name: str) -> str:
-    if not _WORD.fullmatch(name):
-        raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
-    return name

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Comparison = Literal["at_least", "more_than"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 SclValue = Annotated[int, Field(ge=0, le=11)]
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def plain_name(name: str) -> str:
+    """Give a name back that may be that of a column and of a folder.
+
+    Raises
+    ------
+    ValueError
+        If it has anything but small letters, digits, ``-`` and ``_``.
+    """
+    if not _WORD.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
+    return name
 
 
 class Part(BaseModel):
@@ -54,6 +70,11 @@ class Snowy(Part):
     season: str
     snow_from: Share
     cloud: Fraction
+
+    @field_validator("season")
+    @classmethod
+    def _is_a_plain_word(cls, season: str) -> str:
+        return plain_name(season)
 
 
 class Images(Part):

@@ -60,7 +60,7 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
 
 
 def _first_name(part: Path) -> str:
-    return min(read_rows(part, ["patch_id"])["patch_id"].to_pylist(), default="")
+    return pc.min(read_rows(part, ["patch_id"])["patch_id"]).as_py() or ""
 
 
 def _kept(part: Path, *, apart: bool) -> pa.Table:

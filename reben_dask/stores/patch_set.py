@@ -17,9 +17,7 @@ from reben_dask.errors import InputError
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.label_sets import LabelSets
 from reben_dask.patches.places import Places
-from reben_dask.stores.patch_table import CLASSES_KEY, part_files, read_rows
-
-TABLE = "patches.parquet"
+from reben_dask.stores.patch_table import CLASSES_KEY, TABLE, part_files, read_rows
 
 SPLIT = "split"
 """The column of the split, and what the names of further ones begin with (``split_<strategy>``)."""

@@ -15,6 +15,9 @@ import pyproj
 
 from reben_dask.patches.candidates import TABLE_CRS
 
+TABLE = "patches.parquet"
+"""Name of the patch table in the folder of a dataset."""
+
 CLASSES_KEY = b"reben:classes"
 """Key of the Parquet metadata that holds the class names, as a JSON list in alphabetical order."""
 

@@ -7,13 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lmdb
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
-from conftest import run_job
+import yaml
+from acquisitions import acquire_again, sky
+from conftest import ROOT, run_job
+from digest import digest_of
+
+from reben_dask.demo import DemoRegion
 
 STARTUP_S = 60
 
@@ -82,6 +89,44 @@ def test_shards_hold_what_the_single_environment_holds(mini_run: Path, remote_ru
     together = {key: value for piece in pieces for key, value in piece.items()}
     assert sum(map(len, pieces)) == len(together)
     assert together == _content(mini_run / "lmdb")
+
+
+# What is decided once all tiles are in the patch table: images of a place, and sets of ground
+
+
+@pytest.fixture(scope="module")
+def seen_twice(
+    demo_folders: list[Path], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory
+) -> list[object]:
+    """Arguments for a job that has to choose between two images of a tile, and to split it together with another."""
+    folder = tmp_path_factory.mktemp("seen-twice")
+    west, east = sorted(path for path in demo_folders if "20180725" in path.name)
+    for day in (5, 15):
+        hazy = sky(510, day, snow=(0,), cloud=(0, 45, 90), shadow=(0, 45))
+        acquire_again(west, folder, datetime(2018, 7, day, 10, 0, 31, tzinfo=UTC), scl=hazy)
+    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text(encoding="utf-8"))
+    recipe |= {"name": "mine", "bands": ["B01", "B05"], "attributes": {}}
+    recipe["split"] |= {"block_m": 4800, "validation": 0.2}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return ["--s2", east, folder, "--landcover", demo_region.landcover, "--recipe", folder / "mine.yaml"]
+
+
+def test_the_second_look_is_the_same_on_both(scheduler_file: Path, seen_twice: list[object], tmp_path: Path) -> None:
+    address = json.loads(scheduler_file.read_text())["address"]
+    embedded, remote = tmp_path / "embedded", tmp_path / "remote"
+    here = ("--workers", 2, "--threads", 1, "--dashboard-address", ":0")
+    for out, options in ((embedded, here), (remote, ("--scheduler", address, "--lmdb-shards", 2))):
+        done = run_job(*seen_twice, "--out", out, *options)
+        assert done.returncode == 0, done.stderr
+    assert address.startswith("tcp://127.0.0.1:")
+    assert digest_of(remote) == digest_of(embedded)
+    assert (remote / "run" / "counts.csv").read_bytes() == (embedded / "run" / "counts.csv").read_bytes()
+    table = pd.read_parquet(remote / "patches.parquet").astype(object)
+    kept = table[table["status"] == "kept"]
+    chosen = kept[kept["tile"].str.endswith("T33UVP")]
+    assert chosen["tile"].nunique() == 2, "always the same image is the clearest"
+    assert (table["reason"] == "not_chosen").sum() > 10
+    assert set(kept["split"].fillna("none")) == {"train", "validation", "test", "none"}
 
 
 def test_dask_configuration_names_the_scheduler(

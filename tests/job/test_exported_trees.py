@@ -19,21 +19,18 @@ import pytest
 import readers
 import shapely
 import xarray as xr
+from building import build
 from conftest import ROOT
 from distributed import Client
 from readers import V1_MAPS, V1_S1, V1_S2, File
-from rich.console import Console
 
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import RecipeError
-from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Sentinel1Inputs
-from reben_dask.output.folder import Output
-from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
 
 SUMMER, WINTER = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP", "S2B_MSIL2A_20190116T100359_N9999_R122_T33UVP"
@@ -75,14 +72,6 @@ def _product(region: DemoRegion, tile: str) -> str:
     return str(path)
 
 
-def _build(client: Client, plan: Plan, folder: Path) -> _Made:
-    output = Output(folder / "out").with_exports(plan.export_names)
-    output.begin()
-    with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
-        build_dataset(client, plan, output, progress)
-    return _Made(output.building, plan)
-
-
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
@@ -100,7 +89,7 @@ def v1(client: Client, demo_region: DemoRegion, tmp_path_factory: pytest.TempPat
         published=Published(pairs=demo_region.s1_pairs),
         exports=FORMATS,
     )
-    return _build(client, plan, tmp_path_factory.mktemp("v1"))
+    return _Made(build(client, plan, tmp_path_factory.mktemp("v1") / "out"), plan)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +105,7 @@ def seasonet(client: Client, demo_region: DemoRegion, tmp_path_factory: pytest.T
         layers={"urbanisation": str(folder / "towns.gpkg")},
         exports=FORMATS,
     )
-    return _build(client, plan, folder)
+    return _Made(build(client, plan, folder / "out"), plan)
 
 
 def _members(archive: Path) -> dict[str, bytes]:

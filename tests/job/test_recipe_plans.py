@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import geopandas as gpd
 import pytest
 import shapely
 from acquisitions import acquire_again
+from rich.console import Console
 
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import InputError, RebenError, RecipeError
@@ -18,6 +20,8 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.session import _layers
+from reben_dask.job.show import _funnel
+from reben_dask.job.tally import EMPTY_TALLY
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.parts import Attribute
 from reben_dask.sources.sentinel2 import open_tile
@@ -100,7 +104,7 @@ def test_an_attribute_that_would_overwrite_a_column(
 def test_attributes_of_other_names(folders: list[str], demo_region: DemoRegion) -> None:
     attributes = {name: {"column": "a"} for name in ("labelled", "splits", "urban_2", "gridded")}
     plan = _plan(folders, demo_region, _recipe("seasonet", attributes=attributes))
-    assert plan.extra_columns == ("labels_medium", "labels_easy", *attributes)
+    assert plan.recipe.extra_columns == ("labels_medium", "labels_easy", *attributes)
     assert [warning for warning in plan.warnings if "stays empty" in warning] == [
         f"The attribute {name} stays empty: no layer is given (--join {name}=FILE)." for name in attributes
     ]
@@ -134,6 +138,12 @@ def test_a_layer_is_given_by_name(given: str) -> None:
     assert str(caught.value).endswith(" is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
 
 
+def test_an_attribute_has_one_layer() -> None:
+    with pytest.raises(InputError) as caught:
+        _layers(["a=x.gpkg", "b=y.gpkg", "a=z.gpkg"])
+    assert str(caught.value) == "--join gives a two layers, x.gpkg and z.gpkg; leave one of them out."
+
+
 def test_the_name_of_a_layers_file_may_have_an_equals_sign() -> None:
     assert _layers(["a=x.gpkg", "b=year=2018/y.gpkg"]) == {"a": "x.gpkg", "b": "year=2018/y.gpkg"}
 
@@ -165,7 +175,40 @@ def test_a_tile_that_is_too_small_for_a_grid(
         assert _plan([str(small)], demo_region, recipe).candidates == 2
 
 
-def test_published_metadata_has_names_of_its_own(folders: list[str], demo_region: DemoRegion, data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        (
+            "bigearthnet-v1",
+            {},
+            "names patches '{product}_{x}_{y}', and published metadata '{tile}_{xx}_{yy}'; leave --p",
+        ),
+        (
+            "seasonet",
+            {},
+            "names patches '{mgrs}_{time}_{lat}_{lon}', and published metadata '{tile}_{xx}_{yy}'; leave ",
+        ),
+        ("reben", {"grid_offsets_m": [600]}, "shifts its grid by 600 m, and that of published metadata is not shifted"),
+    ],
+)
+def test_published_metadata_has_names_and_places_of_its_own(
+    folders: list[str], demo_region: DemoRegion, data_dir: Path, name: str, changes: dict[str, object], words: str
+) -> None:
     published = Published((data_dir / "bigearthnet" / "metadata.parquet",))
-    message = _refused(InputError, folders, demo_region, load_recipe("bigearthnet-v1"), published=published)
-    assert "names patches '{product}_{x}_{y}', and published metadata '{tile}_{xx}_{yy}'" in message
+    message = _refused(InputError, folders, demo_region, _recipe(name, **changes), published=published)
+    assert words in message
+    assert "leave --published out, or change " in message
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_patches_of_a_list_are_told_of_where_no_share_lists_any_apart(
+    folders: list[str], demo_region: DemoRegion, tmp_path: Path, *, is_given: bool
+) -> None:
+    v1_name = "S2A_MSIL2A_20180725T100031_0_1"
+    (tmp_path / "pairs.csv").write_text(f"s2v1_name,s1_name\n{v1_name},S1A_IW_GRDH_1SDV_20180725T165043_33UVP_0_1\n")
+    (tmp_path / "snow.csv").write_text(v1_name)
+    published = Published(pairs=tmp_path / "pairs.csv", snow_list=tmp_path / "snow.csv" if is_given else None)
+    plan = _plan(folders, demo_region, load_recipe("seasonet"), published=published)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(_funnel(plan, EMPTY_TALLY))
+    assert ("of these listed apart: all snow" in console.file.getvalue()) == is_given

@@ -128,18 +128,18 @@ def test_other_columns_and_rows_stay() -> None:
 def test_the_reason_tells_season_and_limits_apart() -> None:
     patches = pd.DataFrame(
         {
-            "season": pd.Series(["fall", "fall", None, None, "fall", None], dtype="str"),
-            "snow_fraction": [0, 0.5, 0.5, 0.0, 0.02, np.nan],
-            "cloud_fraction": [0, 0, 0.05, 0.0, 0, np.nan],
+            "season": pd.Series(["fall", "fall", None, None, "fall", None, "fall"], dtype="str"),
+            "snow_fraction": [0, 0.5, 0.5, 0.0, 0.02, np.nan, np.nan],
+            "cloud_fraction": [0, 0, 0.05, 0.0, 0, np.nan, np.nan],
             "failed_quality": None,
             "nodata": False,
             "labeled_fraction": 1.0,
         }
     )
     decided = decide(with_season_limits(patches, SEASONET), labeled_fraction=0, comparison="more_than")
-    assert decided["season"].fillna("none").tolist() == ["fall", "snow", "snow", "none", "fall", "none"]
+    assert decided["season"].fillna("none").tolist() == ["fall", "snow", "snow", "none", "fall", "none", "fall"]
     assert decided["reason"].fillna("kept").tolist() == [
-        *("kept", "kept", "snow_or_cloud", "no_season", "snow_or_cloud", "no_season")
+        *("kept", "kept", "snow_or_cloud", "no_season", "snow_or_cloud", "no_season", "no_scene_classification")
     ]
 
 

@@ -235,6 +235,10 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
             _set("region_thresholds_px", {"Very Easy": 1}),
             "region_thresholds_px: 'Very Easy' is not a plain name; use sm",
         ),
+        (
+            _set("region_thresholds_px.easy", 14_401),
+            "region_thresholds_px.easy is 14401, more than the 14400 pixels of a patch; no class would ever count.",
+        ),
         # Splits.
         (_set("split", "random"), "split is 'random': input should be a valid dictionary"),
         (_set("split", {}), "the key split.strategy is missing."),
@@ -287,6 +291,9 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
         (_drop("images.limits.fall"), "the season 'fall' is in only one of seasons and images.limits."),
         (_drop("seasons.fall"), "the season 'fall' is in only one of seasons and images.limits."),
         (_set("seasons.autumn", [9]), "the season 'autumn' is in only one of seasons and images.limits."),
+        (_set("images.snowy.season", "../snow"), "images.snowy.season is '../snow': '../snow' is not a plain name; "),
+        (_set("seasons", {"spring/summer": [4, 7]}), "seasons: 'spring/summer' is not a plain name; use small letters"),
+        (_set("seasons", {"..": [4, 7]}), "seasons: '..' is not a plain name; use small letters, digits, - and _."),
         (_set("images.snowy.season", "winter"), "images.snowy.season is 'winter', which is one of seasons already."),
         # Places and export.
         (_set("attributes", ["urbanisation"]), "attributes is ['urbanisation']: input should be a valid dictionary."),
@@ -428,6 +435,33 @@ def test_what_is_no_recipe(tmp_path: Path, text: str, words: str) -> None:
     message = _refused(path)
     assert message.startswith(f"The recipe {path} ")
     assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "twice"),
+    [
+        ("name: a\ntitle: b\nname: c\n", "the key name of line 1 is given again in line 3"),
+        ("name: a\n'name': c\n", "the key name of line 1 is given again in line 2"),
+        ("name: a\nsky: {snow: [11], snow: []}\n", "the key snow of line 2 is given again in line 2"),
+        ("sky:\n  snow: [11]\n  snow: []\n", "the key snow of line 2 is given again in line 3"),
+        ("a: {b: 1}\nc:\n  - {d: 1}\n  - d: 1\n    e: 2\n    d: 3\n", "the key d of line 4 is given again in line 6"),
+    ],
+)
+def test_a_key_that_is_given_twice(tmp_path: Path, text: str, twice: str) -> None:
+    """YAML takes the last one without a word."""
+    path = _write(tmp_path, text)
+    assert _refused(path) == f"The recipe {path} cannot be used: {twice}; leave one of them out."
+
+
+def test_keys_may_occur_once_in_each_part_and_be_taken_over_from_another(tmp_path: Path) -> None:
+    text = (FOLDER / "seasonet.yaml").read_text(encoding="utf-8")
+    limits = "spring: {snow: 0.01, cloud: 0.05}"
+    assert text.count(limits) == 1
+    changed = text.replace(limits, f"spring: &clear {limits[8:]}")
+    changed = changed.replace("fall: {snow: 0.01, cloud: 0.05}", "fall: {<<: *clear, cloud: 0.01}")
+    recipe = load_recipe(_write(tmp_path, changed))
+    assert recipe.images is not None
+    assert recipe.images.limits["fall"].model_dump() == {"snow": 0.01, "cloud": 0.01}
 
 
 def test_a_recipe_that_is_not_text(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def test_the_examples_of_names_are_names() -> None:
 )
 def test_values_that_the_page_shows_are_valid(tmp_path: Path, key: str, value: object) -> None:
     recipe = {**deepcopy(SEASONET), "grid_offsets_m": [0], "patch_name": "{tile}_{xx}_{yy}"}
+    recipe["region_thresholds_px"] = {"all": 0}
     recipe[key] = yaml.safe_load(value) if isinstance(value, str) else value
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")

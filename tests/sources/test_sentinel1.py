@@ -286,7 +286,8 @@ def _pair(folder: Path, store: Path, max_days: float) -> tuple[list[list[str | N
     layout = CubeLayout("T1", GRID, {60: ("B01",)}, {}, ("VH", "VV"))
     create_store(store, {})
     create_cube(store, layout)
-    column = pair_tile(TILE, store, (layout,), ScenePartners(find_scenes(str(folder)), max_days))
+    partners = ScenePartners(find_scenes(str(folder)), max_days).near(TILE, GRID)
+    column = pair_tile(TILE, store, (layout,), partners)
     names = column["s1_name"].to_numpy(object).reshape(4, 3).T
     return [[None if pd.isna(name) else name for name in row] for row in names], zarr.open_array(store / "T1/s1/db")[:]
 

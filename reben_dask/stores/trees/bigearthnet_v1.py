@@ -25,7 +25,6 @@ from reben_dask.stores.trees.layout import (
     Row,
     Tree,
     TreeLayout,
-    radar_scene,
     radar_scene_and_place,
     reference_map,
     side_by_side,
@@ -37,6 +36,9 @@ S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Referen
 DOCUMENT = "labels_metadata.json"
 
 _TIME = re.compile(r"_(\d{8}T\d{6})_")
+_PARTS_IN_NAMES = 5
+"""So many of them are in the names of patches."""
+
 _PARTS_OF_SCENE = 9
 """A Sentinel-1 product's own name has so many; those of processed scenes go on."""
 
@@ -119,7 +121,7 @@ def _projection(epsg: int) -> str:
 
 def _scene(row: Row, scenes: Sequence[str]) -> str:
     """The name of the scene's product where the dataset was made from scenes, or what a patch's name has of it."""
-    short = radar_scene(row)
+    short = "_".join(row["s1_name"].split("_")[:_PARTS_IN_NAMES])
     found = next((scene for scene in scenes if scene.startswith(f"{short}_")), short)
     return "_".join(found.split("_")[:_PARTS_OF_SCENE])
 
