@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "compare": "reben_dask.commands.compare:compare",
     "landcover": "reben_dask.commands.landcover:landcover",
     "lmdb": "reben_dask.commands.lmdb:lmdb",
+    "config": "reben_dask.commands.config:config",
     "demo": "reben_dask.commands.demo:demo",
 }
 

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from reben_dask.commands.base import Command
+from reben_dask.errors import InputError
 
 OPTION_OF_MANY = "--s2"
 SOME_TILES_SET_ASIDE = 3
@@ -35,8 +38,19 @@ class RunCommand(Command):
     """A command whose ``--s2`` takes all the values that follow it, as a shell's ``*`` gives them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Spread the values of ``--s2`` before click sees them."""
+        """Take settings as defaults, and spread the values of ``--s2`` before click sees them."""
+        if not {*args} & {*ctx.help_option_names}:
+            from reben_dask.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
+
+            ctx.default_map = _explained(option_defaults)
         return super().parse_args(ctx, spread(args))
+
+
+def _explained(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return read()
+    except InputError as error:
+        raise click.UsageError(f"{error} See `reben config`.") from None
 
 
 def spread(args: list[str]) -> list[str]:
@@ -130,7 +144,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     debug = options.pop("debug")
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
-    _require_one_cluster(cluster)
+    _require_one_cluster(ctx, cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
@@ -138,13 +152,23 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         ctx.exit(SOME_TILES_SET_ASIDE)
 
 
-def _require_one_cluster(cluster: dict[str, Any]) -> None:
+def _require_one_cluster(ctx: click.Context, cluster: dict[str, Any]) -> None:
+    """Settings of the embedded cluster are for when there is no other; options for it are for nothing else."""
+    for name in _EMBEDDED:
+        if _is_running_one(cluster) and ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            cluster[name] = None
     existing = [f"--{name.replace('_', '-')}" for name in _EXISTING if cluster[name]]
     embedded = [f"--{name.replace('_', '-')}" for name in _EMBEDDED if cluster[name]]
     if len(existing) > 1:
         raise click.UsageError(f"Give {existing[0]} or {existing[1]}, not both.")
     if existing and embedded:
         raise click.UsageError(f"{embedded[0]} is for an embedded cluster; {existing[0]} brings its own workers.")
+
+
+def _is_running_one(cluster: dict[str, Any]) -> bool:
+    from dask import config  # noqa: PLC0415 - takes long to import, for --help
+
+    return any(cluster[name] for name in _EXISTING) or config.get("scheduler-address", None) is not None
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "output": {"output", "stores", "errors"},
     "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
     "commands": {"commands", "compare", "conversion", "demo", "output", "patches", "sources", "stores", "verify"}
-    | {"progress", "errors"},
+    | {"configuration", "progress", "errors"},
+    "configuration": {"errors"},
     "errors": set(),
     "cli": set(),
-    "run": {"commands", "job"},
+    "run": {"commands", "configuration", "job", "errors"},
 }
 """What each room may know; only the job knows the way from the sources to the stores."""
 
