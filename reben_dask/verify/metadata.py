@@ -121,7 +121,7 @@ def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list
     splits = (*SPLITS, *([None] if expected.split_may_be_null else []))
     questions: dict[str, Callable[[Row], str | None]] = {
         "Patch ids": partial(_name_fault, names=expected.names),
-        "Pairs of names": partial(_pair_fault, names=expected.names),
+        "Pairs of names": partial(pair_fault, names=expected.names),
         "Each patch listed once": _Once(),
         "Splits": lambda row: None if row["split"] in splits else f"is in the split {row['split']!r}",
         "Labels": lambda row: label_fault(None if row["labels"] is None else tuple(row["labels"])),
@@ -154,7 +154,7 @@ def _name_fault(row: Row, names: NamePattern) -> str | None:
     return "is not the name of a Sentinel-2 patch" if names.read(row["patch_id"]) is None else None
 
 
-def _pair_fault(row: Row, names: NamePattern) -> str | None:
+def pair_fault(row: Row, names: NamePattern) -> str | None:
     """The names of one place have the same indices in all datasets, and those of Sentinel-1 the same tile."""
     partners = [(satellite, row[column]) for satellite, column in _PARTNERS.items() if row[column] is not None]
     told = names.read(row["patch_id"]) if partners else None

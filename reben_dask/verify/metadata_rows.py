@@ -95,6 +95,11 @@ class Names:
         self._next = place + 1
         return int(self._rows[place])
 
+    def find(self, name: str) -> int | None:
+        """The first row that asks for a name, if any does."""
+        place = _place(self._names, name)
+        return int(self._rows[place]) if self._is_at(place, name) else None
+
     def missing(self) -> Iterator[str]:
         """Names that were not met."""
         for place in np.flatnonzero(~self._met).tolist():

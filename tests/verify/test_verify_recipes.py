@@ -95,14 +95,6 @@ def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     assert listing(out) == before
 
 
-def test_trees_of_other_layouts_are_not_checked(finished_v1: Path) -> None:
-    (check,) = (check for check in verified(finished_v1).checks if check.not_checked)
-    exports = json.loads((finished_v1 / RECORD).read_text())["exports"]
-    assert exports
-    assert check.title == ", ".join(exports)
-    assert "these have the layout bigearthnet-v1" in check.line()
-
-
 def test_patches_in_no_split(finished_grids: Path, finished_v1: Path, tmp_path: Path) -> None:
     splits = pq.read_table(finished_grids / METADATA)["split"]
     line = next(check.line() for check in verified(finished_grids).checks if check.title == "Splits")
