@@ -18,6 +18,7 @@ from reben_dask.patches.labels import EVERY_PIXEL
 from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
+from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
 from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.bands import BAND_RESOLUTION_M
@@ -118,6 +119,12 @@ class Expected:
     def label_columns(self) -> tuple[str, ...]:
         """Columns of the patch table that hold labels."""
         return ("labels", *(f"labels_{name}" for name in list(self.thresholds_px)[1:]))
+
+    @property
+    def splits_of(self) -> dict[str, tuple[str | None, ...]]:
+        """What each column of splits may say of a patch; in a further split, every patch is in a set."""
+        first = (*SPLITS, *([None] if self.split_may_be_null else []))
+        return {"split": first, **{name: SPLITS for name in self.extra_columns if name.startswith("split_")}}
 
     @cached_property
     def layers(self) -> dict[Kind, dict[str, Layer]]:

@@ -12,9 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner
-from conftest import ROOT, run_job
 from verifying import listing, problems_of, verified
 
 from reben_dask.commands.verify import verify as command
@@ -31,33 +29,9 @@ TABLE, AGREE = "Patch table", "Metadata as in the patch table"
 Rows = list[dict[str, Any]]
 
 
-def _run(inputs: list[object], out: Path, *options: object) -> Path:
-    done = run_job(*inputs, "--out", out, "--dashboard-address", ":0", *options)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@pytest.fixture(scope="module")
-def finished_v1(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of version 1 with its trees."""
-    out = tmp_path_factory.mktemp("verify-v1") / "out"
-    return _run(demo_inputs, out, "--recipe", "bigearthnet_v1", "--export", "geotiff")
-
-
-@pytest.fixture(scope="module")
-def finished_grids(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of two grids, of which the first labels leave small regions out."""
-    folder = tmp_path_factory.mktemp("verify-grids")
-    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
-    recipe["split"]["block_m"] = 4800
-    recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}, "attributes": {}}
-    (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return _run(demo_inputs, folder / "out", "--recipe", folder / "grids.yaml")
-
-
 @pytest.fixture
-def grids(finished_grids: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished_grids, tmp_path / "out"))
+def grids(grids_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(grids_run, tmp_path / "out"))
 
 
 def _parts(out: Path) -> list[Path]:
@@ -81,7 +55,7 @@ def _kept(path: Path, grid: int) -> dict[str, Any]:
 # Finished runs
 
 
-@pytest.mark.parametrize("run", ["finished_v1", "finished_grids"])
+@pytest.mark.parametrize("run", ["v1_run", "grids_run"])
 def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     out: Path = request.getfixturevalue(run)
     before = listing(out)
@@ -95,12 +69,12 @@ def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     assert listing(out) == before
 
 
-def test_patches_in_no_split(finished_grids: Path, finished_v1: Path, tmp_path: Path) -> None:
-    splits = pq.read_table(finished_grids / METADATA)["split"]
-    line = next(check.line() for check in verified(finished_grids).checks if check.title == "Splits")
+def test_patches_in_no_split(grids_run: Path, v1_run: Path, tmp_path: Path) -> None:
+    splits = pq.read_table(grids_run / METADATA)["split"]
+    line = next(check.line() for check in verified(grids_run).checks if check.title == "Splits")
     assert splits.null_count > 0
     assert line.endswith(f"train, validation, test; {splits.null_count} patches in none")
-    out = Path(shutil.copytree(finished_v1, tmp_path / "out"))
+    out = Path(shutil.copytree(v1_run, tmp_path / "out"))
     _change(out / METADATA, lambda rows: rows[0].update(split=None))
     assert problems_of(out)["Splits"].endswith("is in the split None")
 
