@@ -177,7 +177,8 @@ def few_v1(v1_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_seasonet(grids_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trees of some patches of SeasoNet, and their tables; as this recipe's first labels are those of large regions."""
-    folder = tmp_path_factory.mktemp("few-seasonet")
+    folder = tmp_path_factory.mktemp("few-seasonet") / "trees"
+    folder.mkdir()
     header, *rows = csv.reader((grids_run / "meta.csv").read_text().splitlines())
     sets = {name: set((grids_run / "splits" / f"{name}.csv").read_text().split()) for name in SETS}
     chosen = rows[::60]
@@ -193,7 +194,7 @@ def few_seasonet(grids_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         path = row[header.index("Path")]
         shutil.copytree(grids_run / path, folder / path)
     # Which sizes count is known from the record alone.
-    shutil.copytree(grids_run / "run", folder / "run")
+    shutil.copytree(grids_run / "run", folder.parent / "run")
     return folder
 
 
@@ -365,7 +366,7 @@ SEASONET_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
 @pytest.mark.parametrize("name", SEASONET_DAMAGE)
 def test_damage_to_seasonet_alone(few_seasonet: Path, tmp_path: Path, name: str) -> None:
     damage, title, text = SEASONET_DAMAGE[name]
-    trees = Path(shutil.copytree(few_seasonet, tmp_path / "trees"))
+    trees = Path(shutil.copytree(few_seasonet.parent, tmp_path / "copy")) / "trees"
     damage(trees)
     problems = problems_of(trees)
     if name == "path":
