@@ -20,7 +20,7 @@ from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect, counted
 from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
-from reben_dask.verify.names import NamePattern
+from reben_dask.verify.names import UNKNOWN, NamePattern
 from reben_dask.verify.schemas import schema_faults
 
 _PARTNERS = {"S1": "s1_name", "S2": "s2v1_name"}
@@ -121,8 +121,9 @@ def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list
     names = rows.table.column_names
     label_fault = cache(partial(_label_fault, classes=classes, may_be_empty=expected.labels_may_be_empty))
     split_fault = partial(_split_fault, sets={name: sets for name, sets in expected.splits_of.items() if name in names})
+    is_named = expected.patch_name != UNKNOWN
     questions: dict[str, Callable[[Row], str | None]] = {
-        "Patch ids": partial(_name_fault, names=expected.names),
+        "Patch ids": partial(_name_fault, names=expected.names) if is_named else lambda _: None,
         "Pairs of names": partial(pair_fault, names=expected.names),
         "Each patch listed once": _Once(),
         "Splits": split_fault,
@@ -138,6 +139,8 @@ def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list
             fault = question(row)
             if fault is not None:
                 checks[title].problem(f"{row['patch_id']} {fault}")
+    if not is_named:
+        checks["Patch ids"].not_checked = "how patches are named is known from the run record alone"
     checks["Pairs of names"].summary = f"{counted(paired, 'patch')} with a Sentinel-1 partner"
     checks["Splits"].summary = ", ".join(SPLITS) + (f"; {counted(apart, 'patch')} in none" if apart else "")
     checks["Labels"].summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from reben_dask.verify.findings import NOTHING_THERE, Check, Report
 from reben_dask.verify.lmdb import verify_lmdb
 from reben_dask.verify.metadata import find_metadata, verify_metadata
 from reben_dask.verify.metadata_rows import Rows
+from reben_dask.verify.names import UNKNOWN
 from reben_dask.verify.recognition import (
     like_names,
     names_in_lmdb,
@@ -81,8 +82,10 @@ def verify_published(path: Path, metadata: Sequence[Path], settings: Settings, r
     else:
         names = names_in_lmdb(path)
         expected = like_names(names or names_in_metadata(files), recorded)
-        # Names that metadata ask for need not be understood.
-        expected = recorded if expected is None and files else require_known_names(path, names, expected)
+        if expected is None and files:
+            # Names that metadata ask for need not be understood.
+            expected = replace(recorded, patch_name=UNKNOWN, split_may_be_null=True)
+        expected = require_known_names(path, names, expected)
     if not record:
         expected = with_classes(expected, files)
     return _checks(_Publication(path, expected, files, is_lmdb), around, settings, report)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -397,3 +399,29 @@ def test_an_lmdb_without_its_record(grids_run: Path, v1_run: Path, tmp_path: Pat
     for name in (METADATA, SNOW_CLOUD_METADATA):
         (tmp_path / "v1" / name).symlink_to(v1_run / name)
     assert verified(tmp_path / "v1" / "lmdb").verdict().endswith("patches: complete and consistent.")
+
+
+def test_an_lmdb_whose_names_nobody_knows(grids_run: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(grids_run / METADATA).slice(0, 3).to_pylist()
+    with (
+        lmdb.open(str(grids_run / "lmdb"), readonly=True, lock=False) as source,
+        lmdb.open(str(tmp_path / "lmdb"), map_size=2**26) as copy,
+        source.begin() as found,
+        copy.begin(write=True) as made,
+    ):
+        for row in rows:
+            for suffix in ("", "_reference_map"):
+                key = f"{row['patch_id']}{suffix}"
+                made.put(f"mine-{key}".encode(), found.get(key.encode()))
+    schema = pq.read_schema(grids_run / METADATA)
+    mine = [{**row, "patch_id": f"mine-{row['patch_id']}"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(mine, schema), tmp_path / "mine.parquet")
+    done = CliRunner().invoke(command, [str(tmp_path / "lmdb")])
+    assert done.exit_code == 2
+    assert f"has patches such as 'mine-{rows[0]['patch_id']}'" in " ".join(done.output.split())
+    assert "put the folder run of their dataset beside it, or give its --metadata" in " ".join(done.output.split())
+    report = verified(tmp_path / "lmdb", tmp_path / "mine.parquet")
+    text = (
+        "nothing wrong in what was checked. Not checked: Patch ids (how patches are named is known from the run record"
+    )
+    assert report.verdict() == f"3 patches: {text} alone)."
