@@ -77,7 +77,7 @@ def verify_dataset(out: Path, settings: Settings, report: Report) -> Iterator[Ch
     for form in forms:
         # What there is none of was said before.
         yield from verify_trees(form, out, replace(context, report=Report()))
-    if forms:
+    if forms or any((out / name).exists() for name in layout.tables):
         yield from verify_tables(out, layout, parts)
     if settings.digest:
         jobs: dict[Path, Digest] = {

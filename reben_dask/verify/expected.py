@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, RecipeError
 from reben_dask.patches.grid import PatchGrid
 from reben_dask.patches.labels import EVERY_PIXEL
 from reben_dask.patches.names import V2_NAME
@@ -144,12 +144,9 @@ class Expected:
 
     @cached_property
     def tree_layout(self) -> TreeLayout:
-        """Folders and files of a dataset like this in the layout :attr:`tree`; Sentinel-1 has its place in it.
+        """Folders and files of a dataset like this in the layout :attr:`tree`; none if it cannot be laid out so.
 
-        Raises
-        ------
-        RecipeError
-            If it cannot be laid out so.
+        Sentinel-1 has its place in it, whether there is any or not.
         """
         contents = Contents(
             nomenclature=self.nomenclature,
@@ -159,7 +156,10 @@ class Expected:
             attributes=self.attributes,
             has_sentinel1=True,
         )
-        return LAYOUTS[self.tree](contents)
+        try:
+            return LAYOUTS[self.tree](contents)
+        except RecipeError:
+            return TreeLayout(())
 
     def layout(self, group: str, grid: PatchGrid) -> CubeLayout:
         """What a group of a Zarr store must look like, with everything that it may hold."""

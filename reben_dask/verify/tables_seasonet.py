@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -62,23 +62,33 @@ def read_meta(folder: Path, expected: Expected, rows: Rows | None) -> Meta:
         Metadata that they must agree with.
     """
     sound, splits = Check(META), Check(SPLITS_FOLDER)
-    entries: list[dict[str, Any]] = []
+    entries: list[_Entry] = []
     with collect(sound):
-        reader = _Reader(expected, sound)
-        entries = list(reader.read(folder / META))
+        entries = list(_Reader(expected, sound).read(folder / META))
     set_of = _read_splits(folder / SPLITS_FOLDER, len(entries), splits)
-    for position, entry in enumerate(entries):
-        entry["split"] = set_of.get(position)
     if rows is not None:
-        listed = {entry["patch_id"]: entry for entry in entries}
+        listed = {entry.patch_id: (entry.labels, set_of.get(position)) for position, entry in enumerate(entries)}
         sound.add(_differences(listed, rows))
     sound.summary, splits.summary = counted(len(entries), "row"), f"{len(set_of):,} of them in a set"
     if not entries:
         return Meta((sound, splits))
-    places = {entry["patch_id"]: (entry["season"], entry["grid"]) for entry in entries}
-    flags = {"contains_seasonal_snow": False, "contains_cloud_or_shadow": False}
-    table = pa.Table.from_pylist([{**entry, **flags} for entry in entries], SCHEMA)
-    return Meta((sound, splits), gather([in_file(table, apart=False)]), places)
+    told = {
+        "patch_id": [entry.patch_id for entry in entries],
+        "labels": [entry.labels for entry in entries],
+        "split": [set_of.get(position) for position in range(len(entries))],
+        **dict.fromkeys(("contains_seasonal_snow", "contains_cloud_or_shadow"), [False] * len(entries)),
+    }
+    columns = {field.name: pa.array(told.get(field.name, [None] * len(entries)), field.type) for field in SCHEMA}
+    places = {entry.patch_id: entry.place for entry in entries}
+    return Meta((sound, splits), gather([in_file(pa.table(columns, schema=SCHEMA), apart=False)]), places)
+
+
+class _Entry(NamedTuple):
+    """A row of ``meta.csv``; a dataset has nearly two million, so that what they have in common is shared."""
+
+    patch_id: str
+    labels: list[str]
+    place: tuple[str, int]
 
 
 class _Reader:
@@ -88,9 +98,11 @@ class _Reader:
         self._expected, self._check = expected, check
         self._classes = list(class_numbers(expected.nomenclature))
         self._seen: set[str] = set()
+        self._labels: dict[str, list[str]] = {}
+        self._places: dict[tuple[str, str], tuple[str, int]] = {}
 
-    def read(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Patches in their order; problems are told to the check, which rows that tell of no patch do not survive."""
+    def read(self, path: Path) -> Iterator[_Entry]:
+        """Patches in their order; it ends at a row that tells of none."""
         if not path.is_file():
             raise InputError("is missing")
         with path.open(encoding="utf-8", newline="") as file:
@@ -102,13 +114,11 @@ class _Reader:
                 if match is None or self._expected.names.read(match["name"]) is None:
                     raise InputError(f"row {position:,} has the path {row['Path']!r}, which is that of no patch")
                 self._check.add(f"row {position:,} {fault}" for fault in self._faults(position, row, match))
-                labels = sorted(self._classes[number - 1] for number in self._numbers(row["Classes"]))
-                yield {
-                    "patch_id": match["name"],
-                    "season": match["season"],
-                    "grid": int(match["grid"]),
-                    "labels": labels,
-                }
+                season, grid, classes = match["season"], match["grid"], row["Classes"] or ""
+                if classes not in self._labels:
+                    self._labels[classes] = sorted(self._classes[number - 1] for number in self._numbers(classes))
+                place = self._places.setdefault((season, grid), (season, int(grid)))
+                yield _Entry(match["name"], self._labels[classes], place)
 
     def _faults(self, position: int, row: Mapping[str, Any], match: re.Match[str]) -> Iterator[str]:
         season, grid, name = match["season"], match["grid"], match["name"]
@@ -164,7 +174,7 @@ def _read_splits(folder: Path, rows: int, check: Check) -> dict[int, str]:
     return found
 
 
-def _differences(listed: Mapping[str, Mapping[str, Any]], rows: Rows) -> Iterator[str]:
+def _differences(listed: Mapping[str, tuple[list[str], str | None]], rows: Rows) -> Iterator[str]:
     """What the metadata say otherwise; patches without a season have no row."""
     left = set(listed)
     for row in rows:
@@ -174,7 +184,7 @@ def _differences(listed: Mapping[str, Mapping[str, Any]], rows: Rows) -> Iterato
         if entry is None:
             yield f"has no row of {patch_id}"
             continue
-        for column in ("labels", "split"):
-            if entry[column] != row[column]:
-                yield f"{patch_id} has the {column} {entry[column]}, but {row[column]} in the metadata"
+        for column, found in zip(("labels", "split"), entry, strict=True):
+            if found != row[column]:
+                yield f"{patch_id} has the {column} {found}, but {row[column]} in the metadata"
     yield from (f"{patch_id} has a row, but is not in the metadata" for patch_id in sorted(left))

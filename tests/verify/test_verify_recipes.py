@@ -196,3 +196,47 @@ def test_small_regions_do_not_count_towards_labels_of_a_map() -> None:
     assert label_fault(codes, ["Arable land", "Coniferous forest"], every) is None
     assert label_fault(codes, ["Coniferous forest"], large) is None
     assert label_fault(codes, ["Arable land", "Coniferous forest"], large) == "only the metadata have Arable land"
+
+
+# Further splits and attributes
+
+
+def test_damaged_splits_and_attributes(v1_run: Path, grids: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v1"
+    out.mkdir()
+    for path in v1_run.iterdir():
+        (out / path.name).symlink_to(path)
+    (out / "patches.parquet").unlink()
+    shutil.copytree(v1_run / "patches.parquet", out / "patches.parquet")
+    first, second = _parts(out)[:2]
+    _change(first, lambda rows: rows[0].update(split_grid="val"))
+    _change(second, lambda rows: rows[0].update(split_geographic=None))
+    problem = problems_of(out)[TABLE]
+    assert "_0_0 has the split_grid 'val'; " in problem
+    assert "_0_0 has the split_geographic None" in problem
+    _change(_parts(grids)[0], lambda rows: rows[0].update(urbanisation="51"))
+    text = f"{_parts(grids)[0].stem} has values of urbanisation, but the run record names no layer of it"
+    assert problems_of(grids)[TABLE] == text
+
+
+def test_further_columns_in_metadata(v1_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v1"
+    out.mkdir()
+    for path in v1_run.iterdir():
+        (out / path.name).symlink_to(path)
+    splits = {
+        row["patch_id"]: row["split_grid"]
+        for part in _parts(out)
+        for row in pq.read_table(part, columns=["patch_id", "split_grid"], partitioning=None).to_pylist()
+    }
+    for path in out.glob("metadata*.parquet"):
+        table = pq.read_table(path)
+        values = [splits[name] for name in table["patch_id"].to_pylist()]
+        if values and path.name == METADATA:
+            name, values[0] = table["patch_id"][0].as_py(), "mine"
+        path.unlink()
+        pq.write_table(table.append_column("split_grid", pa.array(values, pa.string())), path)
+    problems = problems_of(out)
+    assert f"{METADATA} also has the column split_grid" in problems["Metadata files"]
+    assert problems["Splits"] == f"{name} is in the split_grid 'mine'"
+    assert problems[AGREE] == f"{name} has another split_grid"
