@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dask
 import pytest
+import yaml
 from datasets import folders_of
 from hypothesis import settings
 
@@ -93,6 +94,31 @@ def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
     done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def v1_run(demo_inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of a finished job on the synthetic region: version 1 with its trees, Sentinel-1 included."""
+    out = tmp_path_factory.mktemp("v1-run") / "out"
+    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
+    export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
+    done = run_job(*demo_inputs, *pairs, *export, "--out", out, "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def grids_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of two grids, with trees and archives of SeasoNet; its first labels leave small regions out."""
+    folder = tmp_path_factory.mktemp("grids-run")
+    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
+    recipe["split"]["block_m"] = 4800
+    recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
+    (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
+    done = run_job(*demo_inputs, *export, "--out", folder / "out", "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class Run:
     workers: str
 
 
-def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> None:
+def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> dict[str, Any]:
     """Write the record of a finished job into ``folder``: ``record.json``, ``recipe.yaml`` and ``counts.csv``."""
     failed = {str(failure["tile"]) for failure in run.failures}
     record = {
@@ -83,6 +83,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> N
     _write(folder / RECIPE_FILE, yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True))
     ordered = tallies.sort_values(["tile", "measure", "key", "split"])
     _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
+    return record
 
 
 def _tile_record(tile: Tile) -> dict[str, str]:

@@ -30,6 +30,8 @@ from reben_dask.progress import StageProgress, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.comparison import COMPARISON
+from reben_dask.stores.croissant import write_croissant
+from reben_dask.stores.dataset_card import write_card
 
 _FILES = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
 
@@ -141,7 +143,10 @@ def run_job(
             with report, StageProgress(terminal, stage_totals(plan)) as progress:
                 built = build_dataset(client, plan, output, progress)
             failures = output.state.failures()
-            write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
+            run = Run(origin, failures, built.seconds, options.describe())
+            record = write_record(output.run, plan, built.tallies, run)
+            write_card(output.building, record)
+            write_croissant(output.building, record)
             output.publish()
     show_result(terminal, plan, output, built.tallies, perf_counter() - start)
     if built.differences is not None:

@@ -27,6 +27,8 @@ from reben_dask.patches.decision import (
 )
 from reben_dask.patches.reference_map import CONTESTED
 from reben_dask.patches.splits import SPLITS
+from reben_dask.stores.croissant import CROISSANT
+from reben_dask.stores.dataset_card import CARD
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import TABLE
 
@@ -37,6 +39,8 @@ _MADE = {
     METADATA: "the dataset: labels and split of every clear patch",
     SNOW_CLOUD_METADATA: "the same for patches listed apart",
     "lmdb": "bands and reference maps of both, for training",
+    CARD: "what is in the dataset, how it was made, and its terms",
+    CROISSANT: "the same for search engines and loaders",
     "run": "record of this run, with Dask's performance report",
 }
 

@@ -37,19 +37,17 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> Path:
         "What it is good for, and what not": _LIMITS,
         "Terms and attribution": _terms(record),
     }
-    parts = [
-        f"{'#' if number == 0 else '##'} {title}\n\n{text}\n" for number, (title, text) in enumerate(sections.items())
-    ]
+    text = "\n".join(f"## {title}\n\n{section}\n" for title, section in sections.items())
     path = folder / CARD
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text(text.removeprefix("#"), encoding="utf-8")
     return path
 
 
 _LIMITS = """\
-Made for multi-label scene classification and semantic segmentation of land cover, and for pretraining. Labels come from
-a map that was drawn by people at a scale of its own: in CORINE Land Cover, nothing smaller than 25 hectares and narrower
-than 100 metres has a polygon, and the map's year need not be that of the image. Patches of one tile look alike: compare
-models on a split that keeps training and test patches apart."""
+Made for multi-label scene classification and semantic segmentation of land cover, and for pretraining. Labels come
+from a map that was drawn by people at a scale of its own: in CORINE Land Cover, nothing smaller than 25 hectares and
+narrower than 100 metres has a polygon, and the map's year need not be that of the image. Patches of one tile look
+alike: compare models on a split that keeps training and test patches apart."""
 
 
 def _summary(record: Mapping[str, Any]) -> str:
@@ -81,10 +79,10 @@ def _making(record: Mapping[str, Any]) -> str:
         for reason, count in record["counts"].get("reason", {}).items()
     ]
     failed = [f"- the tile {failure['tile']} could not be built" for failure in record.get("failures", ())]
+    source, nomenclature = record["inputs"]["landcover"]["source"]["name"], record["recipe"]["nomenclature"]
     head = (
-        f"Labels come from `{record['inputs']['landcover']['source']['name']}` with the nomenclature "
-        f"`{record['recipe']['nomenclature']}`. `run/record.json` names all inputs and versions, `run/recipe.yaml` every "
-        "choice; with them, the same dataset can be made again."
+        f"Labels come from `{source}` with the nomenclature `{nomenclature}`. `run/record.json` names all inputs and "
+        "versions, `run/recipe.yaml` every choice; with them, the same dataset can be made again."
     )
     return "\n".join([head, "", *reasons, *failed])
 
@@ -93,6 +91,6 @@ def _terms(record: Mapping[str, Any]) -> str:
     said = "\n".join(f"> {sentence}" for sentence in attributions(record))
     return (
         f"Copernicus Sentinel data are free, full and open under their legal notice ({COPERNICUS_TERMS}); CORINE Land "
-        f"Cover under the data policy of the Copernicus Land Monitoring Service ({CLC_TERMS}). Whoever publishes what is "
-        f"made from this dataset says:\n\n{said}"
+        f"Cover under the data policy of the Copernicus Land Monitoring Service ({CLC_TERMS}). Whoever publishes what "
+        f"is made from this dataset says:\n\n{said}"
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from reben_dask.verify.cubes_compared import StorePatches
 from reben_dask.verify.expected import Expected, Kind
 from reben_dask.verify.findings import Report
 from reben_dask.verify.metadata_rows import Rows
+from reben_dask.verify.patch_rows import RowOf, no_rows
 
 Begin = Callable[[str, int], Callable[[int], object]]
 """Begins a stage of so many steps, and gives what is told of steps that are done;
@@ -61,6 +63,13 @@ class Context:
         also train on Sentinel-2 alone.
     store : StorePatches or None
         The Zarr store of the same dataset, if there is one.
+    row_of : callable
+        Gives what the patch table, or a table of the trees, tells of a patch.
+    attributes_of : callable or None
+        Gives what the Zarr store of the same dataset says of a tile. With it, documents of patches must be those that
+        this program makes.
+    listed : mapping of Kind to frozenset of str
+        Names that a table lists, which may be not of all patches.
     """
 
     settings: Settings
@@ -70,3 +79,6 @@ class Context:
     own: bool = False
     required: frozenset[Kind] = frozenset()
     store: StorePatches | None = None
+    row_of: RowOf = no_rows
+    attributes_of: Callable[[str], Mapping[str, Any]] | None = None
+    listed: Mapping[Kind, frozenset[str]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.patches.decision import KEPT
+from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.stores.cube_layout import group_of
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.patch_table import read_rows
+from reben_dask.stores.trees.classes import number_of_code
+from reben_dask.stores.trees.layout import NUMBERS
 from reben_dask.verify.cubes_tile import sample
-from reben_dask.verify.expected import Kind
+from reben_dask.verify.expected import MAP_TENSOR, Kind
 from reben_dask.verify.findings import Check, collect
 
 Images = Mapping[str, npt.NDArray[Any]]
+
+Place = tuple[str, int, int]
+"""The group of a patch in the Zarr store, its column and its row."""
 
 _COLUMNS = ("patch_id", "tile", "grid", "x", "y")
 _READERS = 4
@@ -27,12 +33,12 @@ _READERS = 4
 _READ: dict[Kind, Callable[[PatchReader, int, int], Images]] = {
     Kind.S2: PatchReader.bands,
     Kind.S1: PatchReader.sentinel1,
-    Kind.MAP: lambda reader, x, y: {"Data": reader.reference_map(x, y)},
+    Kind.MAP: lambda reader, x, y: {MAP_TENSOR: reader.reference_map(x, y)},
 }
 
 
 class StorePatches:
-    """Patches of a Zarr store; best asked for in the order of their names.
+    """Patches of a Zarr store; best asked for in the order of their places, see :meth:`place`.
 
     Parameters
     ----------
@@ -40,12 +46,15 @@ class StorePatches:
         The Zarr store.
     parts : sequence of Path
         Part files of the patch table, which says where patches are.
+    nomenclature : Nomenclature
+        Classes of the codes of its maps.
     full : bool
         Compare all kept patches, not a sample.
     """
 
-    def __init__(self, store: Path, parts: Sequence[Path], *, full: bool) -> None:
-        self._places: dict[str, tuple[str, int, int]] = {}
+    def __init__(self, store: Path, parts: Sequence[Path], nomenclature: Nomenclature, *, full: bool) -> None:
+        self._places: dict[str, Place] = {}
+        self._nomenclature = nomenclature
         self._reader = lru_cache(_READERS)(lambda group: PatchReader(store, group))
         for part in parts:
             with collect(Check("the patch table")):
@@ -57,6 +66,10 @@ class StorePatches:
                     for row in kept:
                         if chosen is None or row["x"] in chosen:
                             self._places[row["patch_id"]] = (group, row["x"], row["y"])
+
+    def place(self, patch_id: str) -> Place | None:
+        """Where a patch is that is to be compared. In the order of places each chunk is decoded once."""
+        return self._places.get(patch_id)
 
     def is_compared(self, patch_id: str) -> bool:
         """Whether a patch is to be compared."""
@@ -71,7 +84,13 @@ class StorePatches:
         stored: Images = {}
         with collect(Check("the store")):
             stored = _READ[kind](self._reader(group), x, y)
+            if NUMBERS in images:
+                stored = {**stored, NUMBERS: self._numbers[stored[MAP_TENSOR]]}
         return [image for image in images if image in stored and not _are_equal(images[image], stored[image])]
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.uint8]:
+        return number_of_code(self._nomenclature)
 
 
 def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:

@@ -6,31 +6,36 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from reben_dask.errors import InputError
-from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid
+from reben_dask.errors import InputError, RecipeError
+from reben_dask.patches.grid import PatchGrid
 from reben_dask.patches.labels import EVERY_PIXEL
 from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
-from reben_dask.recipes import Recipe
+from reben_dask.patches.splits import SPLITS
+from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
 from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.bands import BAND_RESOLUTION_M
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
 from reben_dask.stores.patch_table import schema_with
+from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
+from reben_dask.stores.trees.layout import CODES, NUMBERS
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.names import NamePattern
 
 RECORD = Path("run") / "record.json"
-DEFAULT_NOMENCLATURE = "bigearthnet19"
-KNOWN_TREE = "bigearthnet-v2"
-"""Layout of the trees that can be verified."""
+DEFAULT_TREE = "bigearthnet-v2"
+"""Layout of the dataset that data without any record are taken for, if nothing tells of another."""
+
+MAP_TENSOR = "Data"
+"""What the image of a reference map is called in an LMDB."""
 
 
 class Kind(Enum):
@@ -81,6 +86,10 @@ class Expected:
         Whether a patch may be in no set.
     tree : str
         Layout of exported trees.
+    seasons : tuple of str
+        Every season that a patch may have.
+    attributes : mapping of str to str
+        Columns of the patch table that come from other layers, with what they are called there.
     """
 
     bands: tuple[str, ...]
@@ -92,7 +101,9 @@ class Expected:
     thresholds_px: Mapping[str, int] = field(default_factory=lambda: EVERY_PIXEL)
     extra_columns: tuple[str, ...] = ()
     split_may_be_null: bool = False
-    tree: str = KNOWN_TREE
+    tree: str = DEFAULT_TREE
+    seasons: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> NamePattern:
@@ -109,14 +120,46 @@ class Expected:
         """Columns of the patch table that hold labels."""
         return ("labels", *(f"labels_{name}" for name in list(self.thresholds_px)[1:]))
 
+    @property
+    def splits_of(self) -> dict[str, tuple[str | None, ...]]:
+        """What each column of splits may say of a patch; in a further split, every patch is in a set."""
+        first = (*SPLITS, *([None] if self.split_may_be_null else []))
+        return {"split": first, **{name: SPLITS for name in self.extra_columns if name.startswith("split_")}}
+
     @cached_property
     def layers(self) -> dict[Kind, dict[str, Layer]]:
         """Images of each kind by name; that of a reference map is named ``Data``, as in an LMDB."""
         return {
             Kind.S2: {band: self._layer("uint16", BAND_RESOLUTION_M[band]) for band in sorted(self.bands)},
             Kind.S1: {name: self._layer("float32", RADAR_RESOLUTION_M) for name in POLARISATIONS},
-            Kind.MAP: {"Data": self._layer("uint16", MAP_RESOLUTION_M)},
+            Kind.MAP: {MAP_TENSOR: self._layer("uint16", MAP_RESOLUTION_M)},
         }
+
+    def layer(self, band: str) -> tuple[Kind, Layer]:
+        """What a band of an image in a tree must be, by the name that the layout gives it."""
+        if band == NUMBERS:
+            return Kind.MAP, self._layer("uint8", MAP_RESOLUTION_M)
+        name = MAP_TENSOR if band == CODES else band
+        return next((kind, layers[name]) for kind, layers in self.layers.items() if name in layers)
+
+    @cached_property
+    def tree_layout(self) -> TreeLayout:
+        """Folders and files of a dataset like this in the layout :attr:`tree`; none if it cannot be laid out so.
+
+        Sentinel-1 has its place in it, whether there is any or not.
+        """
+        contents = Contents(
+            nomenclature=self.nomenclature,
+            bands=self.bands,
+            seasons=self.seasons,
+            labels=self.label_columns,
+            attributes=self.attributes,
+            has_sentinel1=True,
+        )
+        try:
+            return LAYOUTS[self.tree](contents)
+        except RecipeError:
+            return TreeLayout(())
 
     def layout(self, group: str, grid: PatchGrid) -> CubeLayout:
         """What a group of a Zarr store must look like, with everything that it may hold."""
@@ -129,9 +172,16 @@ class Expected:
         return Layer(dtype, self.patch_m // resolution_m, resolution_m)
 
 
-def published() -> Expected:
-    """What the published dataset consists of: twelve bands, patches of 1200 m, nineteen classes."""
-    return Expected(tuple(BAND_RESOLUTION_M), PATCH_SIDE_M, load_nomenclature(DEFAULT_NOMENCLATURE))
+@cache
+def published(tree: str = DEFAULT_TREE) -> Expected:
+    """What the dataset consists of that was published in a layout, as its recipe says."""
+    recipe = next(recipe for recipe in map(load_recipe, shipped_recipes()) if recipe.tree == tree)
+    return _expected_as(recipe, load_nomenclature(recipe.nomenclature))
+
+
+def every_published() -> list[Expected]:
+    """The same for all layouts; the one that data are taken for, if nothing tells of another, comes first."""
+    return [published(tree) for tree in sorted(LAYOUTS, key=lambda tree: (tree != DEFAULT_TREE, tree))]
 
 
 def find_expected(folders: Sequence[Path], check: Check) -> tuple[dict[str, Any] | None, Expected]:
@@ -163,24 +213,29 @@ def _expected_of(record: dict[str, Any]) -> Expected:
     try:
         # A record that is older than a key has what the key's absence means in a recipe.
         recipe = Recipe.model_validate(record["recipe"])
-        rule = recipe.labeled_fraction
         class_of = {int(code): None if name is None else str(name) for code, name in record["class_of_code"].items()}
-        smallest_region = next(iter(recipe.region_thresholds_px.values()))
-        expected = Expected(
-            bands=recipe.bands,
-            patch_m=recipe.patch_size_m,
-            nomenclature=Nomenclature(recipe.nomenclature, class_of),
-            labels_may_be_empty=(rule.threshold == 0 and rule.comparison == "at_least") or smallest_region > 1,
-            grid_offsets_m=recipe.grid_offsets_m,
-            patch_name=recipe.patch_name,
-            thresholds_px=recipe.region_thresholds_px,
-            extra_columns=recipe.extra_columns,
-            split_may_be_null=isinstance(recipe.split, StratifiedSplit),
-            tree=recipe.tree,
-        )
+        expected = _expected_as(recipe, Nomenclature(recipe.nomenclature, class_of))
         smallest_px = min(layer.side_px for layer in expected.layers[Kind.S2].values())
     except (AttributeError, KeyError, TypeError, ValueError):
         smallest_px = 0
     if smallest_px < 1:
         raise InputError("does not tell bands, patch size, labelled fraction and classes")
     return expected
+
+
+def _expected_as(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
+    rule, smallest_region = recipe.labeled_fraction, next(iter(recipe.region_thresholds_px.values()))
+    return Expected(
+        bands=recipe.bands,
+        patch_m=recipe.patch_size_m,
+        nomenclature=nomenclature,
+        labels_may_be_empty=(rule.threshold == 0 and rule.comparison == "at_least") or smallest_region > 1,
+        grid_offsets_m=recipe.grid_offsets_m,
+        patch_name=recipe.patch_name,
+        thresholds_px=recipe.region_thresholds_px,
+        extra_columns=recipe.extra_columns,
+        split_may_be_null=isinstance(recipe.split, StratifiedSplit),
+        tree=recipe.tree,
+        seasons=recipe.all_seasons,
+        attributes={name: attribute.column for name, attribute in recipe.attributes.items()},
+    )

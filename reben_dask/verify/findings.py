@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from reben_dask.errors import RebenError
 
+NOTHING_THERE = "there are none"
+"""Why something was not checked that a dataset need not have, and of which the report is told."""
+
 SHOWN = 3
 """Problems of a check that are named; the others are counted."""
 
@@ -98,13 +101,23 @@ class Report:
         """Problems of all checks."""
         return sum(check.problems for check in self.checks)
 
+    @property
+    def unchecked(self) -> list[Check]:
+        """Questions that could not be asked, but those about what there need not be."""
+        checks = (check for check in self.checks if check.not_checked and not check.problems)
+        return [check for check in checks if check.not_checked != NOTHING_THERE]
+
     def verdict(self) -> str:
         """One sentence over all checks."""
         if self.problems:
             places = ", ".join(f"{check.title} ({check.problems:,})" for check in self.checks if check.problems)
             return f"{counted(self.problems, 'problem')}: {places}."
         missing = f", without {' and '.join(self.without)}" if self.without else ""
-        return f"{counted(self.patches, 'patch')}: complete and consistent{missing}."
+        patches, unchecked = counted(self.patches, "patch"), self.unchecked
+        if unchecked:
+            titles = "; ".join(f"{check.title} ({check.not_checked})" for check in unchecked)
+            return f"{patches}: nothing wrong in what was checked{missing}. Not checked: {titles}."
+        return f"{patches}: complete and consistent{missing}."
 
 
 @contextmanager

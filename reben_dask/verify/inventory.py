@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +15,17 @@ from reben_dask.errors import InputError
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.names import PatchName, parse_patch_name
+from reben_dask.patches.nomenclature import UNLABELED_CODE
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import NODATA_DN
+from reben_dask.stores.trees.classes import class_numbers
+from reben_dask.stores.trees.layout import NUMBERS
 from reben_dask.verify.context import Context
-from reben_dask.verify.expected import Expected, Kind
+from reben_dask.verify.cubes_compared import Place
+from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind
 from reben_dask.verify.findings import Check, counted
 from reben_dask.verify.metadata_rows import Names
+from reben_dask.verify.patch_rows import PatchRow
 
 
 class Met(NamedTuple):
@@ -50,6 +57,8 @@ class Inventory:
         self._nodata = Check(f"No NODATA in {place}")
         self._equal = Check(f"Zarr pixels as in {place}")
         self._looked_at: Counter[str] = Counter()
+        self._unmet = {kind: set(names) for kind, names in context.listed.items()}
+        self._told: dict[str, tuple[str, ...]] = {}
 
     def asked_for(self, kind: Kind) -> int:
         """How many patches of a kind the rows ask for."""
@@ -58,6 +67,7 @@ class Inventory:
     def meet(self, kind: Kind, name: str, shown: str) -> Met | None:
         """Count something of a patch, which is ``shown`` in messages; ``None`` if it should not be there."""
         self.found[kind] += 1
+        self._unmet.get(kind, set()).discard(name)
         if self._rows is None:
             if self._is_patch(name, kind):
                 return Met(kind, name, None)
@@ -71,7 +81,18 @@ class Inventory:
 
     def missing(self, kind: Kind) -> Iterator[str]:
         """Names that rows ask for and that were not met."""
-        return self._names[kind].missing() if self._names else iter(())
+        return self._names[kind].missing() if self._names else iter(sorted(self._unmet.get(kind, ())))
+
+    def row_of(self, kind: Kind, name: str) -> PatchRow | None:
+        """What tables tell of the patch that something of this name is of."""
+        if kind is not Kind.S1 or self._rows is None:
+            return self._context.row_of(name)
+        row = self._names[kind].find(name)
+        return None if row is None else self._context.row_of(self._rows.value("patch_id", row))
+
+    def place(self, met: Met) -> Place | None:
+        """Where the Zarr store has what is to be compared with it."""
+        return None if self._store is None else self._store.place(self.patch_of(met))
 
     def is_without(self, kind: Kind) -> bool:
         """Whether nothing of a kind was met that someone might look for, and that need not be there."""
@@ -89,16 +110,31 @@ class Inventory:
             self._looked_at["nodata"] += 1
             if empty := [name for name, pixels in images.items() if np.any(pixels == NODATA_DN)]:
                 self._nodata.problem(f"{met.name} in {', '.join(empty)}")
-        if met.kind is Kind.MAP and self._rows is not None and met.row is not None and "Data" in images:
+        labels = self._labels_of(met) if met.kind is Kind.MAP else None
+        if labels is not None and images:
             self._looked_at["labels"] += 1
-            labels = self._rows.value("labels", met.row) or ()
-            fault = label_fault(images["Data"], labels, self._context.expected)
+            fault = self._label_fault(images, labels)
             self._agree.add([f"{met.name}: {fault}"] if fault else [])
         if self._store is not None and self._is_compared(met):
             self._looked_at["equal"] += 1
-            if other := self._store.differing(met.kind, self._patch_of(met), images):
-                named = ["its reference map" if name == "Data" else name for name in other]
-                self._equal.problem(f"{self._patch_of(met)} differs in {', '.join(named)}")
+            if other := self._store.differing(met.kind, self.patch_of(met), images):
+                named = ["its reference map" if name in (MAP_TENSOR, NUMBERS) else name for name in other]
+                self._equal.problem(f"{self.patch_of(met)} differs in {', '.join(named)}")
+
+    def tell_labels(self, met: Met, labels: Sequence[str]) -> str | None:
+        """Note the labels that a document gives a patch; a phrase where its row has others."""
+        if self._rows is None or met.row is None:
+            if met.kind is Kind.S2:
+                self._told[met.name] = tuple(map(sys.intern, labels))
+            return None
+        asked = self._rows.value("labels", met.row) or ()
+        return None if set(asked) == set(labels) else f"has the labels {list(labels)}, but the metadata have {asked}"
+
+    def patch_of(self, met: Met) -> str:
+        """Name of the Sentinel-2 patch; that of a Sentinel-1 partner itself, where nobody knows whose it is."""
+        if self._rows is None or met.row is None or met.kind is not Kind.S1:
+            return met.name
+        return str(self._rows.value("patch_id", met.row))
 
     def checks(self) -> Iterator[Check]:
         """What was found; without rows, the report is told how many patches."""
@@ -114,20 +150,39 @@ class Inventory:
             if self._looked_at[key] or (key == "equal" and self._store is not None):
                 yield check
 
+    def _labels_of(self, met: Met) -> Sequence[str] | None:
+        if self._rows is None or met.row is None:
+            return self._told.get(met.name)
+        labels: Sequence[str] = self._rows.value("labels", met.row) or ()
+        return labels
+
+    def _label_fault(self, images: Mapping[str, npt.NDArray[Any]], labels: Sequence[str]) -> str | None:
+        expected = self._context.expected
+        told_by = "the metadata have" if self._rows is not None else "the document has"
+        if MAP_TENSOR in images:
+            return label_fault(images[MAP_TENSOR], labels, expected, told_by)
+        numbers = images[NUMBERS]
+        if numbers.max(initial=0) >= len(self._code_of_number):
+            return f"its map holds the number {numbers.max()}, of {len(self._code_of_number) - 1} classes"
+        return label_fault(self._code_of_number[numbers], labels, expected, told_by)
+
+    @cached_property
+    def _code_of_number(self) -> npt.NDArray[np.uint16]:
+        """A code of each class by its number, after one that carries no label."""
+        nomenclature = self._context.expected.nomenclature
+        codes = {name: code for code, name in sorted(nomenclature.class_of.items(), reverse=True)}
+        return np.array([UNLABELED_CODE, *(codes[name] for name in class_numbers(nomenclature))], np.uint16)
+
     def _is_patch(self, name: str, kind: Kind) -> bool:
         return (_read_sentinel1 if kind is Kind.S1 else self._context.expected.names.read)(name) is not None
 
     def _is_compared(self, met: Met) -> bool:
-        return self._store is not None and self._store.is_compared(self._patch_of(met))
-
-    def _patch_of(self, met: Met) -> str:
-        """Name of the Sentinel-2 patch."""
-        if self._rows is None or met.row is None or met.kind is not Kind.S1:
-            return met.name
-        return str(self._rows.value("patch_id", met.row))
+        return self._store is not None and self._store.is_compared(self.patch_of(met))
 
 
-def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], expected: Expected) -> str | None:
+def label_fault(
+    codes: npt.NDArray[Any], labels: Sequence[str], expected: Expected, told_by: str = "the metadata have"
+) -> str | None:
     """A phrase that says how the labels of a row differ from its map; ``None`` where they do not.
 
     Parameters
@@ -135,10 +190,12 @@ def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], expected: Expect
     codes : ndarray of uint16, shape (y, x)
         Reference map of the patch.
     labels : sequence of str
-        Labels of its row.
+        Labels of its row, or of a document.
     expected : Expected
         Class of each code, and from which size on regions count. A code that the nomenclature does not know at all is a
         problem, and not the same as one without class.
+    told_by : str
+        Whose labels they are, for the phrase.
     """
     nomenclature = expected.nomenclature
     found = np.flatnonzero(np.bincount(codes.ravel())).tolist()
@@ -147,7 +204,7 @@ def label_fault(codes: npt.NDArray[Any], labels: Sequence[str], expected: Expect
     read = _labels(codes, found, expected)
     differences = (
         ("only the map has", sorted(read - set(labels))),
-        ("only the metadata have", sorted(set(labels) - read)),
+        (f"only {told_by}", sorted(set(labels) - read)),
     )
     return ", ".join(f"{where} {', '.join(names)}" for where, names in differences if names) or None
 

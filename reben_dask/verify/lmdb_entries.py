@@ -10,6 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Self
+
+import lmdb
 
 from reben_dask.errors import InputError
 from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE, open_environment
@@ -42,7 +45,7 @@ class Shard:
 
 
 class Entries:
-    """All entries of some environments.
+    """All entries of some environments, which are open from the time they are read until the end of a ``with`` block.
 
     Parameters
     ----------
@@ -58,6 +61,14 @@ class Entries:
         self.shards = [Shard(folder) for folder in folders]
         self._check = check
         self._hash = hashlib.sha256() if digest else None
+        self._transactions: list[lmdb.Transaction] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @property
     def sha256(self) -> str | None:
@@ -78,26 +89,31 @@ class Entries:
 
     def __iter__(self) -> Iterator[tuple[bytes, memoryview]]:
         """Each key once, with its value, which is valid until the next one."""
-        with ExitStack() as stack:
-            streams = [self._stream(stack, shard) for shard in self.shards]
-            last, last_value = None, None
-            for key, value in heapq.merge(*streams, key=itemgetter(0)):
-                if self._hash is not None:
-                    self._hash.update(b"%d %d %b" % (len(key), len(value), key))
-                    self._hash.update(value)
-                if key != last:
-                    yield key, value
-                elif kind_of(key) is not Kind.S1 or value != last_value:
-                    # Patches of two shards may share a Sentinel-1 partner.
-                    self._check.problem(f"{readable(key)} is in more than one environment")
-                last, last_value = key, value
+        streams = [self._stream(shard) for shard in self.shards]
+        last, last_value = None, None
+        for key, value in heapq.merge(*streams, key=itemgetter(0)):
+            if self._hash is not None:
+                self._hash.update(b"%d %d %b" % (len(key), len(value), key))
+                self._hash.update(value)
+            if key != last:
+                yield key, value
+            elif kind_of(key) is not Kind.S1 or value != last_value:
+                # Patches of two shards may share a Sentinel-1 partner.
+                self._check.problem(f"{readable(key)} is in more than one environment")
+            last, last_value = key, value
 
-    def _stream(self, stack: ExitStack, shard: Shard) -> Iterator[tuple[bytes, memoryview]]:
+    def value(self, key: bytes) -> memoryview:
+        """A value that was met before, while the entries are read."""
+        found = (transaction.get(key) for transaction in self._transactions)
+        return memoryview(next(value for value in found if value is not None))
+
+    def _stream(self, shard: Shard) -> Iterator[tuple[bytes, memoryview]]:
         with collect(self._check, shard.folder.name):
             if (shard.folder / DATA_FILE).is_file():
                 require_sound_pages(shard.folder / DATA_FILE)
-            environment = stack.enter_context(open_environment(shard.folder))
-            transaction = stack.enter_context(environment.begin(buffers=True))
+            environment = self._stack.enter_context(open_environment(shard.folder))
+            transaction = self._stack.enter_context(environment.begin(buffers=True))
+            self._transactions.append(transaction)
             last = b""
             for key, value in transaction.cursor():
                 name = bytes(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect, counted
 from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
-from reben_dask.verify.names import NamePattern
+from reben_dask.verify.names import UNKNOWN, NamePattern
 from reben_dask.verify.schemas import schema_faults
 
 _PARTNERS = {"S1": "s1_name", "S2": "s2v1_name"}
@@ -82,7 +82,8 @@ class _Reader:
                 schema = file.schema_arrow
                 self._look_at_schema(path, schema)
                 self._look_at_classes(path, schema)
-                rows = in_file(file.read(SCHEMA.names), apart=path.name == SNOW_CLOUD_METADATA)
+                further = [name for name in self._expected.extra_columns if name in schema.names]
+                rows = in_file(file.read([*SCHEMA.names, *further]), apart=path.name == SNOW_CLOUD_METADATA)
                 self._look_at_order(path, rows["patch_id"])
         return rows
 
@@ -117,13 +118,15 @@ class _Reader:
 
 def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list[Check]:
     """Ask the same questions of each row."""
+    names = rows.table.column_names
     label_fault = cache(partial(_label_fault, classes=classes, may_be_empty=expected.labels_may_be_empty))
-    splits = (*SPLITS, *([None] if expected.split_may_be_null else []))
+    split_fault = partial(_split_fault, sets={name: sets for name, sets in expected.splits_of.items() if name in names})
+    is_named = expected.patch_name != UNKNOWN
     questions: dict[str, Callable[[Row], str | None]] = {
-        "Patch ids": partial(_name_fault, names=expected.names),
-        "Pairs of names": partial(_pair_fault, names=expected.names),
+        "Patch ids": partial(_name_fault, names=expected.names) if is_named else lambda _: None,
+        "Pairs of names": partial(pair_fault, names=expected.names),
         "Each patch listed once": _Once(),
-        "Splits": lambda row: None if row["split"] in splits else f"is in the split {row['split']!r}",
+        "Splits": split_fault,
         "Labels": lambda row: label_fault(None if row["labels"] is None else tuple(row["labels"])),
         "Snow, cloud and shadow apart": _flag_fault,
     }
@@ -136,6 +139,8 @@ def _check_rows(rows: Rows, expected: Expected, classes: frozenset[str]) -> list
             fault = question(row)
             if fault is not None:
                 checks[title].problem(f"{row['patch_id']} {fault}")
+    if not is_named:
+        checks["Patch ids"].not_checked = "how patches are named is known from the run record alone"
     checks["Pairs of names"].summary = f"{counted(paired, 'patch')} with a Sentinel-1 partner"
     checks["Splits"].summary = ", ".join(SPLITS) + (f"; {counted(apart, 'patch')} in none" if apart else "")
     checks["Labels"].summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"
@@ -154,8 +159,11 @@ def _name_fault(row: Row, names: NamePattern) -> str | None:
     return "is not the name of a Sentinel-2 patch" if names.read(row["patch_id"]) is None else None
 
 
-def _pair_fault(row: Row, names: NamePattern) -> str | None:
-    """The names of one place have the same indices in all datasets, and those of Sentinel-1 the same tile."""
+def pair_fault(row: Row, names: NamePattern) -> str | None:
+    """How the partners of a row are not those of its patch, as a phrase.
+
+    The names of one place have the same indices in all datasets, and those of Sentinel-1 the same tile.
+    """
     partners = [(satellite, row[column]) for satellite, column in _PARTNERS.items() if row[column] is not None]
     told = names.read(row["patch_id"]) if partners else None
     if told is None:
@@ -168,6 +176,13 @@ def _pair_fault(row: Row, names: NamePattern) -> str | None:
             return f"has the partner {partner}, which has other indices"
         if satellite == "S1" and told.mgrs not in (None, parsed.scene.rpartition("_")[2]):
             return f"has the partner {partner}, which is of another tile"
+    return None
+
+
+def _split_fault(row: Row, sets: Mapping[str, tuple[str | None, ...]]) -> str | None:
+    for column, known in sets.items():
+        if row[column] not in known:
+            return f"is in the {column} {row[column]!r}"
     return None
 
 

@@ -95,6 +95,11 @@ class Names:
         self._next = place + 1
         return int(self._rows[place])
 
+    def find(self, name: str) -> int | None:
+        """The first row that asks for a name, if any does."""
+        place = _place(self._names, name)
+        return int(self._rows[place]) if self._is_at(place, name) else None
+
     def missing(self) -> Iterator[str]:
         """Names that were not met."""
         for place in np.flatnonzero(~self._met).tolist():
@@ -108,13 +113,18 @@ class Names:
 
 
 def gather(tables: Sequence[pa.Table]) -> Rows:
-    """All rows together, in the order of their patch ids."""
-    return Rows(pa.concat_tables(tables).sort_by("patch_id").combine_chunks())
+    """All rows together, in the order of their patch ids, with the columns that all have."""
+    names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
+    return Rows(pa.concat_tables([table.select(names) for table in tables]).sort_by("patch_id").combine_chunks())
 
 
 def in_file(rows: pa.Table, *, apart: bool) -> pa.Table:
-    """Rows of a metadata file with the types of the published files and :data:`APART`."""
-    return rows.select(SCHEMA.names).cast(SCHEMA).append_column(APART, pa.array([apart] * rows.num_rows, pa.bool_()))
+    """Rows of a metadata file with the types of the published files, :data:`APART`, and what columns there are more."""
+    further = [name for name in rows.column_names if name not in SCHEMA.names]
+    found = rows.select(SCHEMA.names).cast(SCHEMA)
+    for name in further:
+        found = found.append_column(name, rows[name])
+    return found.append_column(APART, pa.array([apart] * rows.num_rows, pa.bool_()))
 
 
 def _place(names: pa.Array, name: str) -> int:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from reben_dask.errors import InputError
 from reben_dask.patches.names import V2_NAME, TileName, mgrs_of, parse_patch_name
 
+UNKNOWN = ""
+"""Template of names of which nobody knows how they are made; it reads none."""
+
 _FIELD = re.compile(r"\{(\w+)\}")
 _DEGREES = r"-?\d{1,3}_\d{6}"
 _INDEX = r"\d{1,4}"

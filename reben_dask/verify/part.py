@@ -112,6 +112,13 @@ class Part:
             elif (state == KEPT) != (why is None) or (why is not None and why not in REASONS):
                 yield f"{patch_id} is {state} for the reason {why!r}"
 
+        for column, sets in self.expected.splits_of.items():
+            found = zip(ids, self.table[column].to_pylist(), strict=True)
+            yield from (f"{patch_id} has the {column} {value!r}" for patch_id, value in found if value not in sets)
+        for column in self.expected.attributes:
+            found = zip(ids, self.table[column].to_pylist(), strict=True)
+            yield from (f"{patch_id} has the {column} ''" for patch_id, value in found if value == "")
+
     def _grid_faults(self, tile: TileName) -> Iterator[str]:
         try:
             grid = self.grid()

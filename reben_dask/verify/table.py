@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.names import TileName, tile_names
-from reben_dask.stores.metadata import SCHEMA
 from reben_dask.stores.patch_table import part_files
 from reben_dask.verify.context import Context
 from reben_dask.verify.findings import Check, collect, counted
@@ -66,6 +65,7 @@ def verify_table(folder: Path, record: Mapping[str, Any] | None, context: Contex
             sound.add(grid_faults(parts, context.expected))
             for part in parts:
                 sound.add(part.faults(names[path.stem]))
+                sound.add(_attribute_faults(part, record))
                 counts += count(part)
                 patches += len(part.table)
             unread.remove(path.stem)
@@ -99,6 +99,14 @@ def count(part: Part) -> Counter[tuple[str, str]]:
     return found
 
 
+def _attribute_faults(part: Part, record: Mapping[str, Any] | None) -> Iterator[str]:
+    """Attributes of which no layer was given must be empty."""
+    layers = record["inputs"].get("layers") if record else None
+    for name in part.expected.attributes:
+        if layers is not None and name not in layers and part.table[name].null_count < len(part.table):
+            yield f"{part.group} has values of {name}, but the run record names no layer of it"
+
+
 class _Comparison:
     """The kept patches of all parts beside the rows of the metadata files."""
 
@@ -112,7 +120,9 @@ class _Comparison:
         here = self._rows.beginning(self._names.beginning(name))
         self._is_compared[here] = True
         listed = {row["patch_id"]: row for row in self._rows.table[here].to_pylist()}
-        for patch in (patch for part in parts for patch in part.kept.select(SCHEMA.names).to_pylist()):
+        # Others may have put further columns of the table into the files.
+        columns = [name for name in self._rows.table.column_names if name in parts[0].table.column_names]
+        for patch in (patch for part in parts for patch in part.kept.select(columns).to_pylist()):
             row = listed.pop(patch["patch_id"], None)
             if row is None:
                 self._check.problem(f"{patch['patch_id']} is kept, but not in the metadata")

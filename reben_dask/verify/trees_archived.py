@@ -16,15 +16,12 @@ import pyarrow as pa
 
 from reben_dask.errors import InputError
 from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX, member_info
-from reben_dask.stores.trees.bigearthnet_v2 import S1_TREE
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.trees_folder import PatchFolder
+from reben_dask.verify.trees_walk import Walk
 
 _BLOCK = tarfile.BLOCKSIZE
 _SKIPPED_BYTES = 2**20
-_DEPTH = 3
-"""In its tree a file is at tile/patch/file, or scene/patch/file."""
-
 _MOST_FILES = 64
 """Further files of a folder are not kept in memory."""
 
@@ -48,15 +45,15 @@ class _File(NamedTuple):
     content: bytes | str
 
 
-def archived_folders(archive: Path, most_bytes: int, check: Check, left_over: Check) -> Iterator[PatchFolder]:
+def archived_folders(archive: Path, walk: Walk, check: Check, left_over: Check) -> Iterator[PatchFolder]:
     """Patch folders of an archive with their files, in the order of the archive.
 
     Parameters
     ----------
     archive : Path
         The archive, whose name is that of its tree.
-    most_bytes : int
-        Larger files are not read.
+    walk : Walk
+        Where its patch folders are, what of them is read, and their order.
     check : Check
         Told of what is wrong with the archive, its members and their order.
     left_over : Check
@@ -64,17 +61,18 @@ def archived_folders(archive: Path, most_bytes: int, check: Check, left_over: Ch
     """
     tree = archive.name.removesuffix(ARCHIVE_SUFFIX)
     part = last = ""
+    last_place: tuple[int, ...] | None = None
     seen: set[str] = set()
     with collect(check), pa.input_stream(str(archive), compression="zstd") as stream:
-        files = _Members(tree, most_bytes, check, left_over).read(stream)
+        files = _Members(tree, walk, check, left_over).read(stream)
         for (above, name), members in groupby(files, key=lambda file: file.folder):
-            before, part = part, name.rsplit("_", 2)[0]
+            before, part = part, walk.run(above, name)
             seen = seen if part == before else set()
-            # Patches of one Sentinel-1 scene may come from several tiles, one tile after the other.
-            is_in_order = part > before or (part == before and (name > last or tree == S1_TREE))
+            place, last_place = walk.place(name), last_place if part == before else None
+            is_in_order = part > before or (part == before and (not place or not last_place or place > last_place))
             if name in seen or not is_in_order:
                 check.problem(f"{name} is there twice" if name in seen else f"{name} comes after {last}")
-            last = name
+            last, last_place = name, place
             seen.add(name)
             yield PatchFolder(above, name, _distinct(name, members, check))
 
@@ -82,8 +80,8 @@ def archived_folders(archive: Path, most_bytes: int, check: Check, left_over: Ch
 class _Members:
     """Reads the members of an archive, one after the other."""
 
-    def __init__(self, tree: str, most_bytes: int, check: Check, left_over: Check) -> None:
-        self._tree, self._most_bytes, self._check, self._left_over = tree, most_bytes, check, left_over
+    def __init__(self, tree: str, walk: Walk, check: Check, left_over: Check) -> None:
+        self._tree, self._walk, self._check, self._left_over = tree, walk, check, left_over
 
     def read(self, stream: BinaryIO) -> Iterator[_File]:
         """Files in a stream, to its end.
@@ -93,18 +91,24 @@ class _Members:
         InputError
             If what follows cannot be told; the message is a phrase.
         """
+        others: list[str] = []
+        is_empty = True
         while any(block := stream.read(_BLOCK)):
             info = _parse(block)
             if info.isreg():
                 self._look_at_header(info)
                 content = self._read_content(stream, info)
                 tree, *below = info.name.split("/")
-                if tree == self._tree and len(below) == _DEPTH and not {"", ".", ".."} & set(below):
-                    yield _File((below[0], below[1]), below[2], content)
+                if tree == self._tree and len(below) == self._walk.depth + 1 and not {"", ".", ".."} & set(below):
+                    *above, folder, file = below
+                    yield _File(("/".join(above), folder), file, content)
                 else:
                     self._left_over.problem(f"{info.name!r} in the archive of {self._tree}")
             else:
-                self._check.problem(f"{info.name!r} is a {_NO_FILES[info.type]}")
+                others.append(f"{info.name!r} is a {_NO_FILES[info.type]}")
+            is_empty = is_empty and info.isdir() and info.name == self._tree
+        # An archive of nothing holds the folder of the tree, for which readers look.
+        self._check.add(others[1:] if is_empty else others)
         if len(block) < _BLOCK:
             raise InputError("ends without the mark of its end")
         while rest := stream.read(_SKIPPED_BYTES):
@@ -120,7 +124,7 @@ class _Members:
 
     def _read_content(self, stream: BinaryIO, info: tarfile.TarInfo) -> bytes | str:
         left = info.size + -info.size % _BLOCK
-        if info.size <= self._most_bytes:
+        if info.size <= self._walk.most_bytes:
             content = stream.read(left)
             if len(content) == left:
                 return content[: info.size]

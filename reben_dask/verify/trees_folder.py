@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 
 from reben_dask.sources.published.image import Image, decode_image
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
-from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
-from reben_dask.verify.expected import Kind, Layer
+from reben_dask.stores.trees import Tree
+from reben_dask.stores.trees.layout import CODES
+from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind, Layer
 from reben_dask.verify.findings import one_sentence
 
-TREES = {Kind.S2: S2_TREE, Kind.S1: S1_TREE, Kind.MAP: MAP_TREE}
-NODATA_TAG = {Kind.S2: 0, Kind.S1: None, Kind.MAP: 0}
 SUFFIX = ".tif"
-_MAP_NAME = {"Data": "reference_map"}
-_BELOW = {Kind.S2: "(_[^_]*){2}$", Kind.S1: "(_[^_]*){3}$", Kind.MAP: "(_[^_]*){2}$"}
-"""What the name of a patch has beyond that of the folder above it: its indices, for Sentinel-1 also its tile."""
 
 _PLAIN_BYTES_PER_PIXEL = 16
+
+Square = tuple[int | None, tuple[float, float, float, float]]
+"""Where an image lies: code of its system, and left, bottom, right and top."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class PatchFolder:
     Parameters
     ----------
     above : str
-        Name of the folder that it is in.
+        Name of the folder of the tree that it is in; empty for the tree itself.
     name : str
         Its own name.
     files : dict of str to (bytes or str)
-        Content of each TIFF file by its name; or a phrase that says why it was not read.
+        Content of each TIFF file and document by its name; or a phrase that says why it was not read.
     """
 
     above: str
@@ -44,73 +43,124 @@ class PatchFolder:
     files: Mapping[str, bytes | str]
 
 
-def upper_folder(name: str, kind: Kind) -> str:
-    """Folder of a tree in which a patch folder stands: the tile, or the Sentinel-1 scene."""
-    return re.sub(_BELOW[kind], "", name)
+@dataclass(frozen=True)
+class FolderFormat:
+    """What the patch folders of a tree must hold.
+
+    Parameters
+    ----------
+    tree : Tree
+        The tree.
+    expected : Expected
+        Type and size of each band.
+    """
+
+    tree: Tree
+    expected: Expected
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """What each image must be, by the end of its file's name; all bands of one are alike."""
+        return {name: self.expected.layer(bands[0])[1] for name, bands in self.tree.files.items()}
+
+    @cached_property
+    def kind_of(self) -> dict[str, Kind]:
+        """Of what each band is."""
+        return {band: self.expected.layer(band)[0] for bands in self.tree.files.values() for band in bands}
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of what there are images; the first is what its folders are counted as."""
+        return [kind for kind in Kind if kind in self.kind_of.values()]
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """Larger files are not read: no image of a patch is so large, however it is stored."""
+        sizes = (len(self.tree.files[name]) * layer.side_px**2 for name, layer in self.layers.items())
+        return max(PLAIN_FILE_BYTES, *(_PLAIN_BYTES_PER_PIXEL * size for size in sizes))
+
+    def is_read(self, name: str) -> bool:
+        """Whether a file is an image for readers, or a document of its patch; other files are nobody's business."""
+        return name.lower().endswith((SUFFIX, ".tiff")) or name.endswith(self.tree.document_names)
 
 
-def is_tiff(name: str) -> bool:
-    """Whether readers may take a file for an image; other files, and hidden ones, are nobody's business."""
-    return name.lower().endswith((SUFFIX, ".tiff"))
+@dataclass
+class Content:
+    """What a patch folder holds.
+
+    Parameters
+    ----------
+    faults : list of str
+        Phrases.
+    images : dict of Kind to dict of str to ndarray, shape (y, x)
+        Bands of the images that have the right type, by name.
+    square : Square or None
+        Where the first image lies.
+    documents : dict of str to bytes
+        Documents by the ends of their names.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    images: dict[Kind, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    square: Square | None = None
+    documents: dict[str, bytes] = field(default_factory=dict)
 
 
-def most_bytes(layers: Mapping[str, Layer]) -> int:
-    """Larger files are not read: no image of a patch is so large, however it is stored."""
-    return max(PLAIN_FILE_BYTES, *(_PLAIN_BYTES_PER_PIXEL * layer.side_px**2 for layer in layers.values()))
-
-
-def read_folder(
-    folder: PatchFolder, kind: Kind, layers: Mapping[str, Layer]
-) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
+def read_folder(folder: PatchFolder, wanted: FolderFormat) -> Content:
     """Look at the files of one patch.
 
     Parameters
     ----------
     folder : PatchFolder
         Its files.
-    kind : Kind
-        Of what.
-    layers : mapping of str to Layer
-        Images that it must hold.
-
-    Returns
-    -------
-    faults : list of str
-        Phrases.
-    images : dict of str to ndarray, shape (y, x)
-        Pixels of the images that have the right type.
+    wanted : FolderFormat
+        Images and documents that it must hold.
     """
-    names = {f"{folder.name}_{_MAP_NAME.get(name, name)}{SUFFIX}": name for name in layers}
-    faults = [f"has no {file}" for file in names if file not in folder.files]
-    faults += [f"also holds {file}" for file in sorted(folder.files.keys() - names.keys())]
-    images: dict[str, Image] = {}
-    for file, name in names.items():
-        content = folder.files.get(file)
-        if isinstance(content, str):
-            faults.append(f"{file} {content}")
-        elif content is not None:
+    tree, content = wanted.tree, Content()
+    names = {f"{folder.name}_{name}{SUFFIX}": name for name in tree.files}
+    documents = {f"{folder.name}_{name}": name for name in tree.document_names}
+    faults = content.faults
+    faults += [f"has no {file}" for file in (*names, *documents) if file not in folder.files]
+    faults += [f"also holds {file}" for file in sorted(folder.files.keys() - {*names, *documents})]
+    squares: dict[str, Square] = {}
+    for file, found in ((file, folder.files.get(file)) for file in (*names, *documents)):
+        if isinstance(found, str):
+            faults.append(f"{file} {found}")
+        elif found is not None and file in documents:
+            content.documents[documents[file]] = found
+        elif found is not None:
             try:
-                images[file] = decode_image(content)
+                image = decode_image(found)
             except Exception as error:  # noqa: BLE001 - damaged files make GDAL's layers raise anything
                 faults.append(f"{file} {one_sentence(error)}")
             else:
-                faults += [f"{file} {fault}" for fault in _faults(images[file], kind, layers[name])]
-    places = {file: (image.epsg, image.bounds) for file, image in images.items()}
-    first = next(iter(places.values()), None)
-    faults += [f"{file} does not cover the square of the others" for file, place in places.items() if place != first]
-    typed = {names[file]: image.pixels for file, image in images.items()}
-    return faults, {name: pixels for name, pixels in typed.items() if pixels.dtype == layers[name].dtype}
+                squares[file] = (image.epsg, image.bounds)
+                faults += [f"{file} {fault}" for fault in _faults(image, wanted, names[file])]
+                _take(image, wanted, names[file], content)
+    content.square = next(iter(squares.values()), None)
+    faults += [f"{file} does not cover the square of the others" for file in squares if squares[file] != content.square]
+    return content
 
 
-def _faults(image: Image, kind: Kind, layer: Layer) -> Iterator[str]:
-    if image.count != 1:
-        yield f"has {image.count} bands"
+def _take(image: Image, wanted: FolderFormat, name: str, content: Content) -> None:
+    """Add the bands of an image to a folder's, if it has all of them in the right type."""
+    bands = wanted.tree.files[name]
+    if image.count == len(bands) and image.bands.dtype == wanted.layers[name].dtype:
+        for band, pixels in zip(bands, image.bands, strict=True):
+            images = content.images.setdefault(wanted.kind_of[band], {})
+            images[MAP_TENSOR if band == CODES else band] = pixels
+
+
+def _faults(image: Image, wanted: FolderFormat, name: str) -> Iterator[str]:
+    layer, bands, nodata = wanted.layers[name], wanted.tree.files[name], wanted.tree.nodata
+    if image.count != len(bands):
+        yield f"has {image.count} bands" + (f", not {len(bands)}" if len(bands) > 1 else "")
     if image.pixels.dtype != layer.dtype:
         yield f"is {image.pixels.dtype}, not {layer.dtype}"
     if image.pixels.shape != layer.shape_yx:
         yield f"has the shape {image.pixels.shape}, not {layer.shape_yx}"
-    if image.nodata != NODATA_TAG[kind]:
-        yield f"has the nodata tag {image.nodata}, not {NODATA_TAG[kind]}"
+    if image.nodata != nodata:
+        yield f"has the nodata tag {image.nodata}, not {nodata}"
     if image.epsg is None:
         yield "has no coordinate reference system"
     width, rotation_x, _, rotation_y, height, _ = image.transform

@@ -1,4 +1,4 @@
-"""GeoTIFF trees as loose files: folders of tiles or scenes, in them a folder for each patch."""
+"""GeoTIFF trees as loose files: a folder for each patch, in those of tiles, scenes or grids, where there are such."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from reben_dask.stores.batches import batched
 from reben_dask.verify.findings import Check, one_sentence
-from reben_dask.verify.trees_folder import PatchFolder, is_tiff
+from reben_dask.verify.trees_folder import PatchFolder
+from reben_dask.verify.trees_walk import Walk
 
 THREADS = 4
 """On a network disk, and on one that is not in memory yet, reading is mostly waiting."""
@@ -18,25 +19,27 @@ THREADS = 4
 _AT_ONCE = 64
 
 
-def loose_folders(root: Path, most_bytes: int, check: Check, left_over: Check) -> Iterator[PatchFolder]:
-    """Patch folders of a tree with their files, in the order of their paths.
+def loose_folders(root: Path, walk: Walk, check: Check, left_over: Check) -> Iterator[PatchFolder]:
+    """Patch folders of a tree with their files, folder by folder, and in each in the order of the walk.
 
     Parameters
     ----------
     root : Path
         Folder of the tree.
-    most_bytes : int
-        Larger files are not read.
+    walk : Walk
+        Where its patch folders are, and what of them is read.
     check : Check
         Told of folders that cannot be read.
     left_over : Check
         Told of files that are in no patch folder.
     """
-    uppers = _folders(root, check, left_over)
-    folders = chain.from_iterable(_folders(upper, check, left_over) for upper in uppers)
+    uppers: Iterable[Path] = [root]
+    for _ in range(walk.depth - 1):
+        uppers = chain.from_iterable(_folders(upper, check, left_over) for upper in uppers)
+    ordered = (sorted(_folders(upper, check, left_over), key=lambda path: walk.rank(path.name)) for upper in uppers)
     with ThreadPoolExecutor(THREADS) as pool:
-        for batch in batched(folders, _AT_ONCE):
-            for folder in pool.map(partial(_read, most_bytes=most_bytes), batch):
+        for batch in batched(chain.from_iterable(ordered), _AT_ONCE):
+            for folder in pool.map(partial(_read, root=root, walk=walk), batch):
                 if isinstance(folder, str):
                     check.problem(folder)
                 else:
@@ -61,12 +64,13 @@ def _folders(folder: Path, check: Check, left_over: Check) -> Iterable[Path]:
     return folders
 
 
-def _read(folder: Path, most_bytes: int) -> PatchFolder | str:
+def _read(folder: Path, root: Path, walk: Walk) -> PatchFolder | str:
     try:
-        files = {path.name: _read_file(path, most_bytes) for path in folder.iterdir() if is_tiff(path.name)}
+        paths = [path for path in folder.iterdir() if walk.is_read(path.name)]
+        files = {path.name: _read_file(path, walk.most_bytes) for path in paths}
     except OSError as error:
         return f"{folder.name} cannot be read ({one_sentence(error)})"
-    return PatchFolder(folder.parent.name, folder.name, files)
+    return PatchFolder("" if folder.parent == root else folder.parent.name, folder.name, files)
 
 
 def _read_file(path: Path, most_bytes: int) -> bytes | str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reben_dask.errors import InputError
-from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE
 from reben_dask.verify.context import Context, Settings
 from reben_dask.verify.cubes_alone import verify_store
 from reben_dask.verify.cubes_group import DOCUMENT
 from reben_dask.verify.dataset import is_dataset, verify_dataset
-from reben_dask.verify.digest import Digest, cubes_digest, file_digest, work_out
+from reben_dask.verify.digest import cubes_digest, work_out
 from reben_dask.verify.expected import find_expected
 from reben_dask.verify.findings import Check, Report
-from reben_dask.verify.lmdb import verify_lmdb
-from reben_dask.verify.metadata import find_metadata, verify_metadata
-from reben_dask.verify.trees import ARCHIVES, forms_of, verify_trees
-from reben_dask.verify.trees_folder import TREES
+from reben_dask.verify.publication import verify_published
 
 
 def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
@@ -57,14 +52,8 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
         checks = verify_dataset(place, settings, report)
     elif (place / DOCUMENT).exists():
         checks = _store(place, settings, report)
-    elif artefacts := _published_artefacts(place):
-        checks = _published(place, artefacts, metadata, settings, report)
     else:
-        raise InputError(
-            f"{path} is neither a dataset of this program (cubes.zarr, patches.parquet), nor an LMDB ({DATA_FILE}, "
-            f"{INDEX_FILE}), nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(TREES.values())}) or "
-            f"archives of them ({ARCHIVES.suffix})."
-        )
+        checks = verify_published(place, metadata, settings, report)
     return _gathered(checks, report)
 
 
@@ -83,36 +72,3 @@ def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
     yield from verify_store(path, context)
     if settings.digest:
         yield from work_out({path: cubes_digest}, context)
-
-
-Artefact = Callable[[Path, Context], Iterator[Check]]
-
-
-def _published_artefacts(path: Path) -> list[Artefact]:
-    """Checks for what was published at a path: an LMDB, or trees in any form."""
-    if (path / DATA_FILE).exists() or (path / INDEX_FILE).exists():
-        return [verify_lmdb]
-    return [partial(verify_trees, form) for form in forms_of(path)]
-
-
-def _published(
-    path: Path, artefacts: Sequence[Artefact], metadata: Sequence[Path], settings: Settings, report: Report
-) -> Iterator[Check]:
-    """Checks of what was published, in the light of its metadata files."""
-    files, around = list(metadata) or find_metadata([path, path.parent]), Check("Run record")
-    _, expected = find_expected([path, path.parent, *(file.absolute().parent for file in files)], around)
-    rows, checks = verify_metadata(files, expected, own=False) if files else (None, [Check("Metadata files")])
-    if not files:
-        checks[0].not_checked = "there are none"
-    yield from [around, *checks] if around.problems else checks
-    report.patches = len(rows or ())
-    context = Context(settings, report, expected, rows)
-    for artefact in artefacts:
-        yield from artefact(path, context)
-    # What there is not in one form may be there in the other.
-    absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == len(artefacts)]
-    report.without = [*([] if files else ["metadata"]), *absent]
-    if settings.digest:
-        jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
-        jobs |= {root: form.digest for form in forms_of(path) for root in form.roots(path).values()}
-        yield from work_out(jobs, context)

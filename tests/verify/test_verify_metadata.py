@@ -20,7 +20,9 @@ from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.findings import Check
 from reben_dask.verify.metadata import find_metadata, verify_metadata
 from reben_dask.verify.metadata_rows import Rows, gather, in_file
-from reben_dask.verify.trees_folder import upper_folder
+from reben_dask.verify.patch_rows import no_rows
+from reben_dask.verify.trees_folder import FolderFormat
+from reben_dask.verify.trees_walk import Walk
 
 TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP"
@@ -311,6 +313,20 @@ def test_rows_of_a_tile(names: set[str]) -> None:
         assert here == sorted(name for name in names if name.startswith(f"{tile}_"))
 
 
-def test_upper_folders() -> None:
-    assert upper_folder(f"{TILE}_03_06", Kind.S2) == upper_folder(f"{TILE}_03_06", Kind.MAP) == TILE
-    assert upper_folder(f"{SCENE}_3_6", Kind.S1) == SCENE.removesuffix("_33UUP")
+@pytest.mark.parametrize(
+    ("layout", "tree", "name", "places"),
+    [
+        ("bigearthnet-v2", "BigEarthNet-S2", f"{TILE}_03_06", {TILE}),
+        ("bigearthnet-v2", "Reference_Maps", f"{TILE}_03_06", {TILE}),
+        ("bigearthnet-v2", "BigEarthNet-S1", f"{SCENE}_3_6", {SCENE.removesuffix("_33UUP")}),
+        ("bigearthnet-v1", "BigEarthNet-v1.0", "S2A_MSIL2A_20170613T101031_3_6", {""}),
+        ("bigearthnet-v1", "BigEarthNet-S1-v1.0", f"{SCENE}_3_6", {""}),
+        ("seasonet", "winter", "32UME_20180418T104021_53_928425_7_503876", {"grid1", "grid2"}),
+    ],
+)
+def test_folders_that_a_patch_may_be_in(layout: str, tree: str, name: str, places: set[str]) -> None:
+    expected = published(layout)
+    (chosen,) = (other for other in expected.tree_layout.trees if other.name == tree)
+    walk = Walk(FolderFormat(chosen, expected), no_rows, lambda name: (name,))
+    assert walk.places(name) == places
+    assert walk.depth == 1 + (places != {""})

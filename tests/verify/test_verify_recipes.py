@@ -12,9 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner
-from conftest import ROOT, run_job
 from verifying import listing, problems_of, verified
 
 from reben_dask.commands.verify import verify as command
@@ -31,33 +29,9 @@ TABLE, AGREE = "Patch table", "Metadata as in the patch table"
 Rows = list[dict[str, Any]]
 
 
-def _run(inputs: list[object], out: Path, *options: object) -> Path:
-    done = run_job(*inputs, "--out", out, "--dashboard-address", ":0", *options)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@pytest.fixture(scope="module")
-def finished_v1(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of version 1 with its trees."""
-    out = tmp_path_factory.mktemp("verify-v1") / "out"
-    return _run(demo_inputs, out, "--recipe", "bigearthnet_v1", "--export", "geotiff")
-
-
-@pytest.fixture(scope="module")
-def finished_grids(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of two grids, of which the first labels leave small regions out."""
-    folder = tmp_path_factory.mktemp("verify-grids")
-    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
-    recipe["split"]["block_m"] = 4800
-    recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}, "attributes": {}}
-    (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return _run(demo_inputs, folder / "out", "--recipe", folder / "grids.yaml")
-
-
 @pytest.fixture
-def grids(finished_grids: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished_grids, tmp_path / "out"))
+def grids(grids_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(grids_run, tmp_path / "out"))
 
 
 def _parts(out: Path) -> list[Path]:
@@ -81,7 +55,7 @@ def _kept(path: Path, grid: int) -> dict[str, Any]:
 # Finished runs
 
 
-@pytest.mark.parametrize("run", ["finished_v1", "finished_grids"])
+@pytest.mark.parametrize("run", ["v1_run", "grids_run"])
 def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     out: Path = request.getfixturevalue(run)
     before = listing(out)
@@ -95,20 +69,12 @@ def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     assert listing(out) == before
 
 
-def test_trees_of_other_layouts_are_not_checked(finished_v1: Path) -> None:
-    (check,) = (check for check in verified(finished_v1).checks if check.not_checked)
-    exports = json.loads((finished_v1 / RECORD).read_text())["exports"]
-    assert exports
-    assert check.title == ", ".join(exports)
-    assert "these have the layout bigearthnet-v1" in check.line()
-
-
-def test_patches_in_no_split(finished_grids: Path, finished_v1: Path, tmp_path: Path) -> None:
-    splits = pq.read_table(finished_grids / METADATA)["split"]
-    line = next(check.line() for check in verified(finished_grids).checks if check.title == "Splits")
+def test_patches_in_no_split(grids_run: Path, v1_run: Path, tmp_path: Path) -> None:
+    splits = pq.read_table(grids_run / METADATA)["split"]
+    line = next(check.line() for check in verified(grids_run).checks if check.title == "Splits")
     assert splits.null_count > 0
     assert line.endswith(f"train, validation, test; {splits.null_count} patches in none")
-    out = Path(shutil.copytree(finished_v1, tmp_path / "out"))
+    out = Path(shutil.copytree(v1_run, tmp_path / "out"))
     _change(out / METADATA, lambda rows: rows[0].update(split=None))
     assert problems_of(out)["Splits"].endswith("is in the split None")
 
@@ -230,3 +196,47 @@ def test_small_regions_do_not_count_towards_labels_of_a_map() -> None:
     assert label_fault(codes, ["Arable land", "Coniferous forest"], every) is None
     assert label_fault(codes, ["Coniferous forest"], large) is None
     assert label_fault(codes, ["Arable land", "Coniferous forest"], large) == "only the metadata have Arable land"
+
+
+# Further splits and attributes
+
+
+def test_damaged_splits_and_attributes(v1_run: Path, grids: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v1"
+    out.mkdir()
+    for path in v1_run.iterdir():
+        (out / path.name).symlink_to(path)
+    (out / "patches.parquet").unlink()
+    shutil.copytree(v1_run / "patches.parquet", out / "patches.parquet")
+    first, second = _parts(out)[:2]
+    _change(first, lambda rows: rows[0].update(split_grid="val"))
+    _change(second, lambda rows: rows[0].update(split_geographic=None))
+    problem = problems_of(out)[TABLE]
+    assert "_0_0 has the split_grid 'val'; " in problem
+    assert "_0_0 has the split_geographic None" in problem
+    _change(_parts(grids)[0], lambda rows: rows[0].update(urbanisation="51"))
+    text = f"{_parts(grids)[0].stem} has values of urbanisation, but the run record names no layer of it"
+    assert problems_of(grids)[TABLE] == text
+
+
+def test_further_columns_in_metadata(v1_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v1"
+    out.mkdir()
+    for path in v1_run.iterdir():
+        (out / path.name).symlink_to(path)
+    splits = {
+        row["patch_id"]: row["split_grid"]
+        for part in _parts(out)
+        for row in pq.read_table(part, columns=["patch_id", "split_grid"], partitioning=None).to_pylist()
+    }
+    for path in out.glob("metadata*.parquet"):
+        table = pq.read_table(path)
+        values = [splits[name] for name in table["patch_id"].to_pylist()]
+        if values and path.name == METADATA:
+            name, values[0] = table["patch_id"][0].as_py(), "mine"
+        path.unlink()
+        pq.write_table(table.append_column("split_grid", pa.array(values, pa.string())), path)
+    problems = problems_of(out)
+    assert f"{METADATA} also has the column split_grid" in problems["Metadata files"]
+    assert problems["Splits"] == f"{name} is in the split_grid 'mine'"
+    assert problems[AGREE] == f"{name} has another split_grid"

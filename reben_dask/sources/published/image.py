@@ -16,6 +16,7 @@ from reben_dask.errors import InputError
 from reben_dask.sources.published.corners import corner_of
 from reben_dask.sources.published.tiff import (
     GDAL_OPTIONS,
+    IMAGE_BYTES,
     KNOWN_TAGS,
     DamagedError,
     decode_pixels,
@@ -34,10 +35,8 @@ class Image:
 
     Parameters
     ----------
-    pixels : ndarray, shape (y, x)
-        Its first band.
-    count : int
-        Number of bands.
+    bands : ndarray, shape (band, y, x)
+        Its pixels.
     nodata : float or None
         Its NODATA tag.
     epsg : int or None
@@ -46,11 +45,21 @@ class Image:
         ``(pixel width, rotation, left, rotation, pixel height, top)``.
     """
 
-    pixels: npt.NDArray[Any]
-    count: int
+    bands: npt.NDArray[Any]
     nodata: float | None
     epsg: int | None
     transform: tuple[float, ...]
+
+    @property
+    def pixels(self) -> npt.NDArray[Any]:
+        """The first band, shape ``(y, x)``."""
+        first: npt.NDArray[Any] = self.bands[0]
+        return first
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -77,7 +86,7 @@ def decode_image(content: bytes) -> Image:
         directory = read_directory(content, KNOWN_TAGS)
         corner, nodata = corner_of(directory), directory.text(_NODATA)
         transform = (corner.pixel_m, 0, corner.left, 0, -corner.pixel_m, corner.top)
-        return Image(decode_pixels(directory), 1, _number(nodata), corner.epsg, transform)
+        return Image(decode_pixels(directory)[np.newaxis], _number(nodata), corner.epsg, transform)
     except DamagedError as error:
         raise InputError(f"cannot be decoded ({error})") from None
     except Unusual:
@@ -91,6 +100,11 @@ def _number(text: str | None) -> float | None:
         raise Unusual from None
 
 
+def _require_few_bands(dataset: Any) -> None:
+    if dataset.count * dataset.height * dataset.width * np.dtype(dataset.dtypes[0]).itemsize > IMAGE_BYTES:
+        raise InputError(f"says that it has {dataset.count:,} bands, which no image of a patch has")
+
+
 def _decode_with_gdal(content: bytes) -> Image:
     if not content:
         raise InputError("is empty")
@@ -100,9 +114,9 @@ def _decode_with_gdal(content: bytes) -> Image:
             # By this driver alone: others would follow what a file says to files elsewhere.
             with file.open(driver="GTiff") as dataset:
                 require_small(dataset, "It")
+                _require_few_bands(dataset)
                 return Image(
-                    pixels=np.asarray(dataset.read(1)),
-                    count=dataset.count,
+                    bands=np.asarray(dataset.read()),
                     nodata=dataset.nodata,
                     epsg=None if dataset.crs is None else dataset.crs.to_epsg(),
                     transform=tuple(dataset.transform)[:6],

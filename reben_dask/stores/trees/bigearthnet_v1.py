@@ -21,10 +21,13 @@ import pyproj
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.trees.classes import class_numbers
 from reben_dask.stores.trees.layout import (
+    CODES,
+    RADAR_FILES,
     Contents,
     Row,
     Tree,
     TreeLayout,
+    one_each,
     radar_scene_and_place,
     reference_map,
     side_by_side,
@@ -34,6 +37,9 @@ from reben_dask.stores.trees.tables import SETS, kept_rows, new_tables
 
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0"
 DOCUMENT = "labels_metadata.json"
+
+LISTS = {name: f"bigearthnet-{short}.csv" for name, short in SETS.items()}
+"""Lists of pairs, by set."""
 
 _TIME = re.compile(r"_(\d{8}T\d{6})_")
 _PARTS_IN_NAMES = 5
@@ -48,9 +54,16 @@ def bigearthnet_v1(contents: Contents) -> TreeLayout:
     numbers = class_numbers(contents.nomenclature)
     columns = ("patch_id", "labels", "miny", "sensing_time")
     s2 = Tree(
-        S2_TREE, PatchReader.bands, side_by_side, tile_of, columns=columns, documents=partial(_of_sentinel2, numbers)
+        S2_TREE,
+        PatchReader.bands,
+        side_by_side,
+        tile_of,
+        columns=columns,
+        files=one_each(contents.bands),
+        documents=partial(_of_sentinel2, numbers),
+        document_names=(DOCUMENT,),
     )
-    maps = Tree(MAP_TREE, reference_map, side_by_side, tile_of, nodata=0, compress="deflate")
+    maps = Tree(MAP_TREE, reference_map, side_by_side, tile_of, files=one_each([CODES]), nodata=0, compress="deflate")
     s1 = Tree(
         S1_TREE,
         PatchReader.sentinel1,
@@ -59,11 +72,12 @@ def bigearthnet_v1(contents: Contents) -> TreeLayout:
         order=("s1_name",),
         name_column="s1_name",
         columns=columns,
+        files=RADAR_FILES,
         documents=partial(_of_sentinel1, numbers),
+        document_names=(DOCUMENT,),
         is_shared=True,
     )
-    lists = tuple(f"bigearthnet-{name}.csv" for name in SETS.values())
-    return TreeLayout((s2, maps, *((s1,) if contents.has_sentinel1 else ())), lists, write_lists)
+    return TreeLayout((s2, maps, *((s1,) if contents.has_sentinel1 else ())), tuple(LISTS.values()), write_lists)
 
 
 def write_lists(parts: Sequence[Path], root: Path) -> None:
@@ -72,7 +86,7 @@ def write_lists(parts: Sequence[Path], root: Path) -> None:
     Patches that are listed apart for snow, cloud or shadow are in none of them, as in the published lists.
     """
     columns = ("patch_id", "s1_name", "split", "contains_seasonal_snow", "contains_cloud_or_shadow")
-    with new_tables(root, {name: f"bigearthnet-{short}.csv" for name, short in SETS.items()}) as files:
+    with new_tables(root, LISTS) as files:
         for row in kept_rows(parts, columns):
             is_clear = not (row["contains_seasonal_snow"] or row["contains_cloud_or_shadow"])
             if row["split"] in files and is_clear:

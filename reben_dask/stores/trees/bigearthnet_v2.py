@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.trees.layout import (
+    CODES,
+    RADAR_FILES,
     Contents,
     Tree,
     TreeLayout,
+    one_each,
     radar_scene,
     radar_scene_and_place,
     reference_map,
@@ -19,8 +22,7 @@ from reben_dask.stores.trees.layout import (
 
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
 
-_S2 = Tree(S2_TREE, PatchReader.bands, tile_of, tile_of, nodata=0)
-_MAPS = Tree(MAP_TREE, reference_map, tile_of, tile_of, nodata=0, compress="deflate")
+_MAPS = Tree(MAP_TREE, reference_map, tile_of, tile_of, files=one_each([CODES]), nodata=0, compress="deflate")
 _S1 = Tree(
     S1_TREE,
     PatchReader.sentinel1,
@@ -28,10 +30,12 @@ _S1 = Tree(
     radar_scene_and_place,
     order=("s1_name",),
     name_column="s1_name",
+    files=RADAR_FILES,
     is_shared=True,
 )
 
 
 def bigearthnet_v2(contents: Contents) -> TreeLayout:
     """The layout; the tree of Sentinel-1 is there if the dataset has Sentinel-1."""
-    return TreeLayout((_S2, _MAPS, *((_S1,) if contents.has_sentinel1 else ())))
+    s2 = Tree(S2_TREE, PatchReader.bands, tile_of, tile_of, files=one_each(contents.bands), nodata=0)
+    return TreeLayout((s2, _MAPS, *((_S1,) if contents.has_sentinel1 else ())))

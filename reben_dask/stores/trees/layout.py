@@ -19,6 +19,12 @@ Row = Mapping[str, Any]
 Images = Mapping[str, npt.NDArray[Any]]
 """Images of a patch, shape ``(y, x)`` or ``(band, y, x)``, by the end of their file's name."""
 
+CODES, NUMBERS = "reference_map", "class_numbers"
+"""What an image made from a reference map holds instead of a band: its codes (uint16), or class numbers (uint8)."""
+
+RADAR_FILES = {"VH": ("VH",), "VV": ("VV",)}
+"""Bands of each image of Sentinel-1, by the end of its file's name."""
+
 IN_CUBE = ("grid", "x", "y")
 """The order in which each chunk of a cube is decoded once."""
 
@@ -80,8 +86,13 @@ class Tree:
         Values of columns that a patch must have to be in it.
     columns : tuple of str
         Further columns that its files are made from.
+    files : mapping of str to tuple of str
+        What ``images`` gives, for those who read the tree: the bands of each image in their order, by the end of its
+        file's name; :data:`CODES` and :data:`NUMBERS` are those of a reference map.
     documents : callable
         From a patch and the attributes of its tile to files besides images, by the end of their names.
+    document_names : tuple of str
+        These ends.
     nodata : int or None
         Value of the images' tag for NODATA; without it, there is no such tag.
     compress : {"deflate"} or None
@@ -98,7 +109,9 @@ class Tree:
     name_column: str = "patch_id"
     only: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     documents: Callable[[Row, Mapping[str, Any]], Mapping[str, bytes]] = no_documents
+    document_names: tuple[str, ...] = ()
     nodata: int | None = None
     compress: Compression | None = None
     is_shared: bool = False
@@ -146,6 +159,11 @@ def tile_of(row: Row) -> str:
 def side_by_side(_: Row) -> str:
     """Where patches lie in the tree itself."""
     return ""
+
+
+def one_each(bands: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Files of one band each, named after it."""
+    return {band: (band,) for band in bands}
 
 
 def reference_map(reader: PatchReader, x: int, y: int) -> Images:

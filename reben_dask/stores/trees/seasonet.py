@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reben_dask.errors import RecipeError
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.trees.classes import class_numbers, number_of_code
-from reben_dask.stores.trees.layout import Contents, Images, Row, Tree, TreeLayout
+from reben_dask.stores.trees.layout import NUMBERS, Contents, Images, Row, Tree, TreeLayout
 from reben_dask.stores.trees.seasonet_tables import META, SPLITS_FOLDER, write_tables
 
 BANDS = {
@@ -48,7 +48,8 @@ def seasonet(contents: Contents) -> TreeLayout:
             f"{contents.nomenclature.name} has {classes}; choose another tree."
         )
     images = partial(_images, number_of_code(contents.nomenclature))
-    trees = [Tree(season, images, _grid, _grid, only={"season": season}) for season in contents.seasons]
+    files = {**BANDS, "labels": (NUMBERS,)}
+    trees = [Tree(season, images, _grid, _grid, only={"season": season}, files=files) for season in contents.seasons]
     return TreeLayout(tuple(trees), (META, SPLITS_FOLDER), partial(write_tables, contents))
 
 
