@@ -176,7 +176,7 @@ class _Observations:
         for stage, where, columns in (
             ("validity", self.nodata, ["nodata"]),
             ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction", CONTESTED, *self._plan.recipe.extra_labels]),
+            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.recipe.extra_labels, CONTESTED]),
         ):
             where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
         if self._plan.partners:

@@ -101,4 +101,7 @@ def _is_note(found: object, *keys: str) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) if isinstance(error, RebenError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, RebenError):
+        return str(error)
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}" + " …" * (len(lines) > 1)

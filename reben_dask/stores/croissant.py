@@ -24,6 +24,7 @@ _CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -43,6 +44,7 @@ _CONTEXT: dict[str, Any] = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -51,7 +53,7 @@ _CONTEXT: dict[str, Any] = {
 }
 """As the specification asks for it."""
 
-_PARQUET = "application/vnd.apache.parquet"
+_PARQUET = "application/x-parquet"
 
 _FIELDS = {
     "patch_id": ("sc:Text", "Name of the Sentinel-2 patch, and its key in the LMDB"),
@@ -100,6 +102,7 @@ def write_croissant(folder: Path, record: Mapping[str, Any]) -> Path:
         "version": "1.0.0",
         "license": COPERNICUS_TERMS,
         "creditText": " ".join(attributions(record)),
+        "citeAs": f"{recipe['title']}, made with reben_dask. {' '.join(attributions(record))}",
         "temporalCoverage": "/".join((years[0], years[-1])) if years else "",
         "keywords": ["Sentinel-2", "land cover", "multi-label classification", "semantic segmentation"],
         "distribution": [*(_file(folder / name) for name in _RECORDS), *_file_sets()],

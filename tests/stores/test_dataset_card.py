@@ -1,0 +1,67 @@
+"""The card of a dataset and its Croissant metadata, against the dataset itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from reben_dask.stores.terms import attributions, years_of
+
+
+@pytest.fixture(scope="module")
+def croissant(demo_run: Path) -> dict:
+    return json.loads((demo_run / "croissant.json").read_text(encoding="utf-8"))
+
+
+def test_the_card_has_the_counts_of_the_dataset(demo_run: Path) -> None:
+    card = (demo_run / "dataset_card.md").read_text(encoding="utf-8")
+    both = f"read_parquet('{demo_run}/metadata*.parquet')"
+    for split, count in duckdb.sql(f"SELECT split, count(*) FROM {both} GROUP BY split").fetchall():  # noqa: S608
+        assert f"| {split} | {count:,} |" in card
+    (kept,) = duckdb.sql(f"SELECT count(*) FROM {both}").fetchone()  # noqa: S608
+    assert f"\n{kept:,} patches of 1,200 m from 5 Sentinel-2 L2A tiles (2018 to 2019)" in card
+    assert card.startswith("# reBEN (refined BigEarthNet)\n")
+    assert "> Contains modified Copernicus Sentinel data 2018, 2019." in card
+
+
+def test_files_have_their_digests(demo_run: Path, croissant: dict) -> None:
+    files = {entry["@id"]: entry for entry in croissant["distribution"] if entry["@type"] == "cr:FileObject"}
+    for name, entry in files.items():
+        content = (demo_run / name).read_bytes()
+        assert (entry["sha256"], entry["contentSize"]) == (hashlib.sha256(content).hexdigest(), f"{len(content)} B")
+    assert len(files) == 2
+
+
+def test_sets_of_files_are_there(demo_run: Path, croissant: dict) -> None:
+    patterns = [entry["includes"] for entry in croissant["distribution"] if entry["@type"] == "cr:FileSet"]
+    assert all(any(demo_run.glob(pattern)) for pattern in patterns)
+
+
+def test_fields_are_the_columns(demo_run: Path, croissant: dict) -> None:
+    for records in croissant["recordSet"]:
+        (file,) = {field["source"]["fileObject"]["@id"] for field in records["field"]}
+        columns = duckdb.sql(f"SELECT * FROM '{demo_run / file}' LIMIT 1").columns  # noqa: S608
+        assert [field["source"]["extract"]["column"] for field in records["field"]] == columns
+
+
+def _record(source: str, *tiles: str) -> dict:
+    return {"inputs": {"tiles": [{"tile": tile} for tile in tiles], "landcover": {"source": {"name": source}}}}
+
+
+@pytest.mark.parametrize(
+    ("record", "years", "map_is_official"),
+    [
+        (_record("U2018_CLC2018_V2020_20u1.gpkg", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"), ["2017"], True),
+        (_record("mine.gpkg", "S2A_x_20180101T101031_y", "S2B_x_20170101T101031_y", "odd"), ["2017", "2018"], False),
+        (_record("mine.gpkg"), [], False),
+    ],
+)
+def test_attributions(record: dict, years: list[str], map_is_official: bool) -> None:  # noqa: FBT001
+    assert years_of(record) == years
+    sentinel, landcover = attributions(record)
+    assert sentinel == f"Contains modified Copernicus Sentinel data {', '.join(years)}".rstrip() + "."
+    assert ("Copernicus Land Monitoring Service" in landcover) == map_is_official
