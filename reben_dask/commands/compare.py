@@ -31,7 +31,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("b", metavar="[OUT_B]", required=False, type=_PATH)
 @click.option("--out", metavar="FOLDER", type=_PATH, help="Write all tables into a new folder, as CSV and Parquet.")
 @click.option(
-    "--plot", metavar="FILE.png|.svg", type=_PATH, help="Draw distances and similarity; needs the extra plots."
+    "--plot", metavar="FILE.png|.svg", type=_PATH, help="Draw distances and similarity."
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def compare(
@@ -57,9 +57,10 @@ def compare(
     """
     from reben_dask.compare.correlation import spatial_correlation  # noqa: PLC0415 - takes long to import
     from reben_dask.compare.differences import compare_datasets  # noqa: PLC0415
-    from reben_dask.compare.plot import plot_correlation, require_plotting  # noqa: PLC0415
+    from reben_dask.compare.plot import plot_correlation  # noqa: PLC0415
     from reben_dask.compare.show import show_correlation, show_datasets, show_differences  # noqa: PLC0415
     from reben_dask.compare.write import write_comparison  # noqa: PLC0415
+    from reben_dask.drawing import require_image_name  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
     from reben_dask.stores.patch_set import read_patch_set  # noqa: PLC0415
@@ -68,7 +69,7 @@ def compare(
     if out is not None:
         require_new(out)
     if plot is not None:
-        require_plotting(plot)
+        require_image_name(plot)
     datasets = {name: read_patch_set(path) for name, path in (("A", a), ("B", b)) if path is not None}
     show_datasets(output, datasets)
     differences = compare_datasets(*datasets.values()) if b is not None else None
