@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "run": "reben_dask.run:run",
     "convert": "reben_dask.commands.convert:convert",
     "verify": "reben_dask.commands.verify:verify",
+    "report": "reben_dask.commands.report:report",
     "table": "reben_dask.commands.table:table",
     "compare": "reben_dask.commands.compare:compare",
     "landcover": "reben_dask.commands.landcover:landcover",

@@ -107,6 +107,13 @@ def spread(args: list[str]) -> list[str]:
     type=click.Choice(["geotiff", "geotiff-archives"]),
     help="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
 )
+@click.option(
+    "--report/--no-report",
+    "with_report",
+    default=True,
+    show_default=True,
+    help="Make a page about the dataset when it is complete (OUT/report/index.html).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of the cluster.")
@@ -119,12 +126,17 @@ def run(**options: Any) -> None:
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
     debug, dry_run, overwrite = (options.pop(name) for name in ("debug", "dry_run", "overwrite"))
+    with_report, out = options.pop("with_report"), options["out"]
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
     _require_one_cluster(cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
     run_job(options, {**cluster, "quiet": not debug}, dry_run=dry_run, overwrite=overwrite)
+    if with_report and not dry_run:
+        from reben_dask.commands.report import report_on  # noqa: PLC0415
+
+        report_on(out)
 
 
 def _require_one_cluster(cluster: dict[str, Any]) -> None:

@@ -21,11 +21,14 @@ MAY_IMPORT = {
     "cluster": {"errors"},
     "progress": set(),
     "verify": {"verify", "sources", "stores", "patches", "recipes", "progress", "errors"},
-    "compare": {"compare", "stores", "patches", "errors"},
+    "drawing": {"errors"},
+    "compare": {"compare", "stores", "patches", "drawing", "errors"},
+    "report": {"report", "compare", "stores", "patches", "recipes", "drawing", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
     "job": {"job", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
     "commands": {
-        *("commands", "compare", "conversion", "demo", "patches", "sources", "stores", "verify", "progress", "errors")
+        *("commands", "compare", "conversion", "demo", "patches", "report", "sources", "stores", "verify"),
+        *("drawing", "progress", "errors"),
     },
     "errors": set(),
     "cli": set(),

@@ -38,6 +38,7 @@ _STEPS = 2001
 _LINEAR_KM = 1.0
 """Up to this the scale of distances is linear, as patches may be at no distance; beyond, it is logarithmic."""
 
+
 def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> None:
     """Draw the spatial correlation of one or two datasets into an image file, whole or not at all.
 

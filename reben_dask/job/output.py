@@ -21,6 +21,9 @@ from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 ARTEFACTS = ("cubes.zarr", "patches.parquet", METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
+REPORT = "report"
+"""The page about the dataset, which is made of it afterwards; one of an earlier dataset does not stay."""
+
 _BUILDING = ".building-"
 _LOCK = ".lock"
 
@@ -94,7 +97,7 @@ class Output:
                 f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
                 "or --overwrite to replace the dataset in it once the new one is complete."
             )
-        if foreign := [name for name in found if name in ARTEFACTS]:
+        if foreign := [name for name in found if name in (*ARTEFACTS, REPORT)]:
             self._require_own(foreign[0])
 
     def with_exports(self, names: Sequence[str]) -> Self:
@@ -107,7 +110,7 @@ class Output:
         OutputError
             If something of that name is in the way, and was not made by this program.
         """
-        if clash := [name for name in names if name in ARTEFACTS]:
+        if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
             raise RecipeError(
                 f"The exported folder {clash[0]!r} would take the place of a part of the dataset; "
                 "call the season that it is for something else."
@@ -143,7 +146,7 @@ class Output:
         """Put the finished artefacts in their places; those of an earlier job are deleted when all are there."""
         old = self.building / "old"
         old.mkdir()
-        for name in dict.fromkeys((*self.exports, *_exports_of(self.root), *ARTEFACTS)):
+        for name in dict.fromkeys((*self.exports, *_exports_of(self.root), REPORT, *ARTEFACTS)):
             if (self.root / name).exists() or (self.root / name).is_symlink():
                 (self.root / name).rename(old / name)
         for name in (*self.exports, *ARTEFACTS):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import rasterio
@@ -17,6 +18,7 @@ import yaml
 from reben_dask import __version__
 from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
+from reben_dask.sources.sentinel2 import Tile
 from reben_dask.sources.sentinel2.archive import open_product
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 
@@ -37,7 +39,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
         "classes": list(plan.nomenclature.classes),
         "class_of_code": {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())},
         "inputs": {
-            "tiles": [_tile_record(tile.path, tile.name) for tile in plan.tiles],
+            "tiles": [_tile_record(tile) for tile in plan.tiles],
             "landcover": plan.landcover.record,
             "countries": plan.countries,
             "layers": dict(plan.layers),
@@ -58,9 +60,10 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, seconds: Mappi
     _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
 
 
-def _tile_record(path: Path, name: str) -> dict[str, str]:
-    digest = hashlib.sha256(open_product(path).read_xml(METADATA_FILE)).hexdigest()
-    return {"tile": name, "path": str(path), "metadata_sha256": digest}
+def _tile_record(tile: Tile) -> dict[str, Any]:
+    digest = hashlib.sha256(open_product(tile.path).read_xml(METADATA_FILE)).hexdigest()
+    size = [pixels * 10 for pixels in tile.shape_yx[10]]
+    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": digest, "size_m_yx": size}
 
 
 def _path(path: Path | None) -> str | None:

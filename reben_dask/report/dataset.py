@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pandas as pd
@@ -71,7 +72,9 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
 
 def split_table(caption: str, head: str, counts: pd.DataFrame, *, folded: bool = False) -> Table:
     """A table of patches by something and by set."""
-    rows = [[str(name), *(f"{count:,}" for count in row)] for name, row in zip(counts.index, counts.to_numpy(), strict=True)]
+    rows = [
+        [str(name), *(f"{count:,}" for count in row)] for name, row in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
     return Table(caption, [head, *map(str, counts.columns)], rows, folded=folded)
 
 
@@ -103,11 +106,14 @@ def _funnel_section(found: Survey) -> Section:
         if found.apart[name]
     ]
     alt = "; ".join(f"{name}: {count:,}" for name, count in [*steps, ("kept", found.kept)])
+    caption = "From candidates to kept patches, rule by rule."
     blocks: list[Block] = [
-        Text(f"{found.kept:,} of {found.candidates:,} candidate patches are kept. A patch has the first reason that applies."),
-        Picture("funnel", "From candidates to kept patches, rule by rule.", f"Bars. {alt}.", partial(draw_funnel, steps, found.kept)),
+        Text(
+            f"{found.kept:,} of {found.candidates:,} candidate patches are kept. Of several reasons, the first counts."
+        ),
+        Picture("funnel", caption, f"Bars. {alt}.", partial(draw_funnel, steps, found.kept)),
         Table("What became of the candidate patches", ["", "patches", "share"], rows),
-    ]  # fmt: skip
+    ]
     if not found.kept:
         blocks.append(Text("No patch was kept, so there are no classes, sets or images to show.", is_note=True))
     return Section("funnel", "From candidates to patches", blocks)
@@ -115,19 +121,21 @@ def _funnel_section(found: Survey) -> Section:
 
 def _classes_section(found: Survey) -> Section:
     totals = found.splits.sum()
-    rarest, commonest = (found.classes[TOTAL].idxmin(), found.classes[TOTAL].idxmax()) if len(found.classes) else ("", "")
+    rarest, commonest = (
+        (found.classes[TOTAL].idxmin(), found.classes[TOTAL].idxmax()) if len(found.classes) else ("", "")
+    )
     alt = (
         f"Dots for each of {len(found.classes)} classes, one for each set. Most frequent is {commonest}, "
         f"least frequent {rarest}; the table below has all numbers."
     )
     caption = "Share of the patches of each set that carry a class; where dots lie together, the sets are alike."
-    patches = pd.DataFrame([totals], index=["patches"])
+    patches = pd.DataFrame([totals], index=["(all patches)"])
     table = split_table(
         "Patches with each class, by set (Table I of the reBEN paper); a patch counts once for each of its labels",
         "class",
         pd.concat([found.classes, patches]),
     )
-    blocks = [Picture("classes", caption, alt, partial(draw_classes, found.classes, totals)), table]
+    blocks: list[Block] = [Picture("classes", caption, alt, partial(draw_classes, found.classes, totals)), table]
     return Section("classes", "Classes", blocks)
 
 
@@ -135,8 +143,12 @@ def _labels_section(found: Survey) -> Section:
     numbers = found.numbers[TOTAL]
     mean = (numbers * numbers.index).sum() / numbers.sum()
     text = f"A patch has {mean:.2f} labels on average, from {numbers.index.min()} to {numbers.index.max()}."
-    alt = "Stacked bars, by set. " + "; ".join(f"{labels} labels: {count:,} patches" for labels, count in numbers.items())
-    picture = Picture("labels", "Kept patches by number of labels.", f"{alt}.", partial(draw_label_numbers, found.numbers))
+    alt = "Stacked bars, by set. " + "; ".join(
+        f"{labels} labels: {count:,} patches" for labels, count in numbers.items()
+    )
+    picture = Picture(
+        "labels", "Kept patches by number of labels.", f"{alt}.", partial(draw_label_numbers, found.numbers)
+    )
     table = split_table("Kept patches by number of labels and set", "labels", found.numbers, folded=True)
     return Section("labels", "Labels of a patch", [Text(text), picture, table])
 
@@ -153,11 +165,8 @@ def _tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | Non
     )
     caption = f"Tiles, coloured by the share of their candidate patches that is kept.{images} {ground}"
     shares = places["kept"] / places["candidates"]
-    alt = f"Map of {len(places):,} places; between {shares.min():.0%} and {shares.max():.0%} of their candidates are kept."
-    rows = [
-        [row.tile, f"{row.sensing_time:%Y-%m-%d}", f"{row.candidates:,}", f"{row.kept:,}", _share(row.kept, row.candidates)]
-        for row in found.tiles.itertuples(index=False)
-    ]  # fmt: skip
+    alt = f"Map of {len(places):,} places; {shares.min():.0%} to {shares.max():.0%} of their candidates are kept."
+    rows = [_tile_row(row) for row in found.tiles.itertuples(index=False)]
     most = 200
     title = "Candidate and kept patches of each tile" + f" (the first {most} of {len(rows):,})" * (len(rows) > most)
     columns = ["tile", "sensed", "candidates", "kept", "share"]
@@ -170,9 +179,16 @@ def _tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | Non
     return Section("tiles", "Where", blocks)
 
 
+def _tile_row(row: Any) -> list[str]:
+    share = _share(row.kept, row.candidates)
+    return [row.tile, f"{row.sensing_time:%Y-%m-%d}", f"{row.candidates:,}", f"{row.kept:,}", share]
+
+
 def _places(found: Survey) -> pd.DataFrame:
     groups = found.tiles.groupby(list(PLACE), sort=True)
-    places = groups.agg(candidates=("candidates", "sum"), kept=("kept", "sum"), images=("tile", "size"), name=("tile", "first"))
+    places = groups.agg(
+        candidates=("candidates", "sum"), kept=("kept", "sum"), images=("tile", "size"), name=("tile", "first")
+    )
     return places.reset_index().assign(name=places["name"].str.rsplit("_", n=1).str[-1].to_numpy())
 
 
@@ -201,7 +217,7 @@ def _described(title: str) -> str:
         "random": "each patch by lot",
         "stratified": "blocks of ground, with equal shares of each class",
     }
-    name = title.split(" ")[0]
+    name = title.split(" ", maxsplit=1)[0]
     return f"{title}, {meanings[name]}" if name in meanings else title
 
 
@@ -224,8 +240,11 @@ def _example_sections(found: Survey, record: Record) -> Iterator[Section]:
 
 def _dates_section(found: Survey) -> Section:
     days = found.dates
-    alt = f"Kept patches on {len(days):,} days from {days.index[0]} to {days.index[-1]}, at most {days[TOTAL].max():,} on one day."
-    blocks = [
+    alt = (
+        f"Kept patches on {len(days):,} days from {days.index[0]} to {days.index[-1]}, "
+        f"at most {days[TOTAL].max():,} on one day."
+    )
+    blocks: list[Block] = [
         Picture("dates", "Kept patches by day of sensing.", alt, partial(draw_dates, days)),
         split_table("Kept patches by season and set", "season", found.seasons),
         split_table("Kept patches by day of sensing and set", "day (UTC)", days, folded=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ FULL_SCALE = 10_000
 _PLAIN, _UNDER_SKY = 5, 3
 _MOST_LABELS = 6
 _SEED = 2018
+_Row = dict[str, Any]
 _FRACTIONS = ("snow_fraction", "cloud_fraction", "shadow_fraction")
 _FLAGS = {"snow": "contains_seasonal_snow", "cloud": "contains_cloud_or_shadow"}
 _COLUMNS = (
@@ -50,7 +52,7 @@ class Example:
         Its reference map.
     """
 
-    row: Mapping[str, object]
+    row: Mapping[str, Any]
     why: str
     reflectance: npt.NDArray[np.float64] | None
     codes: npt.NDArray[np.uint16]
@@ -63,8 +65,7 @@ class Example:
     @property
     def labels(self) -> list[str]:
         """Its labels."""
-        labels = self.row["labels"]
-        return [] if labels is None else list(map(str, labels))  # type: ignore[call-overload]
+        return list(map(str, self.row["labels"]))
 
 
 def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
@@ -77,12 +78,12 @@ def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
     harmonized : bool
         Whether offsets of its digital numbers were taken out already.
     """
-    chosen: list[tuple[pd.Series[object], str]] = []
+    chosen: list[tuple[_Row, str]] = []
     for tile in _spread(found.tiles[found.tiles["partly"] > 0], 1):
         rows = _clear(tile)
         partly = rows[(rows["labeled_fraction"] < 1) & (rows["labels"].map(len) <= _MOST_LABELS)]
         chosen += [(row, "some pixels carry no label") for row in _first(partly, "labeled_fraction")]
-    shown = {str(label) for row, _ in chosen for label in row["labels"]}  # type: ignore[attr-defined]
+    shown = {str(label) for row, _ in chosen for label in row["labels"]}
     tiles = _spread(found.tiles[found.tiles["clear"] > 0], _PLAIN)
     while len(chosen) < _PLAIN and tiles:
         before = len(chosen)
@@ -90,10 +91,10 @@ def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
             taken = [row["patch_id"] for row, _ in chosen]
             rows = _clear(tile)
             rows = rows[~rows["patch_id"].isin(taken) & (rows["labels"].map(len) <= _MOST_LABELS)]
-            new = rows["labels"].map(lambda labels: -len(set(labels) - shown))
+            new = [-len(set(labels) - shown) for labels in rows["labels"]]
             for row in _first(rows.assign(new=new), "new"):
                 chosen.append((row, ""))
-                shown |= set(map(str, row["labels"]))  # type: ignore[call-overload]
+                shown |= set(map(str, row["labels"]))
         if len(chosen) == before:
             break
     return list(_with_pixels(found.path, chosen, harmonized=harmonized))
@@ -102,9 +103,9 @@ def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
 def sky_examples(found: Survey, *, harmonized: bool) -> list[Example]:
     """Patches that are listed apart for snow, and for cloud or shadow; see :func:`plain_examples`."""
     titles = {"snow": "listed apart: snow", "cloud": "listed apart: cloud or shadow"}
-    chosen: list[tuple[pd.Series[object], str]] = []
+    chosen: list[tuple[_Row, str]] = []
     for kind, flag in _FLAGS.items():
-        of_kind: list[tuple[pd.Series[object], str]] = []
+        of_kind: list[tuple[_Row, str]] = []
         for tile in _spread(found.tiles[found.tiles[kind] > 0], _UNDER_SKY):
             rows = _kept(tile)
             flagged = rows[rows[flag].eq(True)]
@@ -131,22 +132,22 @@ def _clear(part: Path) -> pd.DataFrame:
     return rows[covered == 0]
 
 
-def _first(rows: pd.DataFrame, by: str, count: int = 1) -> list[pd.Series[object]]:
+def _first(rows: pd.DataFrame, by: str, count: int = 1) -> list[_Row]:
     """Rows with the smallest values; between equal ones, the lot decides."""
     lots = seeded_hashes(rows["patch_id"].tolist(), _SEED)
     ordered = rows.assign(lot=lots).sort_values([by, "lot"]).head(count)
-    return [row for _, row in ordered.iterrows()]
+    return ordered.to_dict("records")  # type: ignore[return-value]
 
 
-def _with_pixels(out: Path, chosen: list[tuple[pd.Series[object], str]], *, harmonized: bool) -> Iterator[Example]:
+def _with_pixels(out: Path, chosen: list[tuple[_Row, str]], *, harmonized: bool) -> Iterator[Example]:
     for row, why in chosen:
-        group = out / CUBES / group_of(str(row["tile"]), int(str(row["grid"])))
+        group = out / CUBES / group_of(str(row["tile"]), row["grid"])
         if not (group / MAP_NODE).is_dir():
             continue
-        place = (int(str(row["x"])), int(str(row["y"])))
+        place = (row["x"], row["y"])
         codes = _window(group / MAP_NODE / MAP_NODE, *place)
         offsets = {} if harmonized else _offsets(out / CUBES / str(row["tile"]))
-        yield Example(row.to_dict(), why, _natural(group / "r10m", place, offsets), codes)
+        yield Example(row, why, _natural(group / "r10m", place, offsets), codes)
 
 
 def _natural(node: Path, place: tuple[int, int], offsets: Mapping[str, int]) -> npt.NDArray[np.float64] | None:
@@ -170,4 +171,4 @@ def _window(path: Path, x: int, y: int) -> npt.NDArray[np.uint16]:
 def _offsets(group: Path) -> Mapping[str, int]:
     """Offset of each band of a tile, as the store has it."""
     offsets = zarr.open_group(group, mode="r").attrs.asdict().get("boa_add_offset")
-    return {str(name): int(value) for name, value in offsets.items()} if isinstance(offsets, Mapping) else {}
+    return {str(name): int(str(value)) for name, value in offsets.items()} if isinstance(offsets, Mapping) else {}

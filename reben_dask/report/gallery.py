@@ -15,6 +15,7 @@ from reben_dask.report.page import Block, Gallery, Picture, Sample, Text
 from reben_dask.report.record import Record
 from reben_dask.report.survey import Survey
 
+_LEAST = 0.01
 _NO_PIXELS = "Pixels of the patches cannot be shown: cubes.zarr is not in the dataset any more."
 
 
@@ -66,17 +67,22 @@ def _blocks(name: str, examples: Sequence[Example], text: str, record: Record, *
 def _sample(example: Example, has_label: dict[int, bool], *, bright: bool) -> Sample:
     codes, counts = np.unique(example.codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
+    shares = (counts[order] / counts.sum()).tolist()
     legend = [
-        (legend_entry(code).colour, f"{_entry(code, has_label)}, {share:.0%}" if share >= 0.01 else _entry(code, has_label) + ", under 1%")
-        for code, share in zip(codes[order].tolist(), (counts[order] / counts.sum()).tolist(), strict=True)
-    ]  # fmt: skip
+        (legend_entry(code).colour, f"{_entry(code, has_label)}, {share:.0%}" if share >= _LEAST else rare)
+        for code, share in zip(codes[order].tolist(), shares, strict=True)
+        if (rare := f"{_entry(code, has_label)}, under {_LEAST:.0%}")
+    ]
     images = []
     if example.reflectance is not None:
         alt = f"{example.name} in natural colour"
         images.append(("natural colour", alt, natural_colour(example.reflectance, bright=bright)))
     words = ", ".join(text for _, text in legend)
     images.append(("reference map", f"Reference map of {example.name}: {words}", coloured(example.codes)))
-    subtitle = [f"{example.row['sensing_time']:%Y-%m-%d}", *(str(example.row[key]) for key in ("split", "country") if example.row[key])]
+    subtitle = [
+        f"{example.row['sensing_time']:%Y-%m-%d}",
+        *(str(example.row[key]) for key in ("split", "country") if example.row[key]),
+    ]
     if example.why:
         subtitle.append(example.why)
     return Sample(example.name, ", ".join(subtitle), images, example.labels, legend)

@@ -24,7 +24,9 @@ def origin_section(found: Survey, record: Record) -> Section:
         blocks.append(Table("What the job warned of", ["", "warning"], list(_numbered(warnings)), words=2))
     products = [[entry["tile"], file_name(entry["path"])] for entry in record.part("inputs", "tiles") or ()]
     blocks.append(Table("Sentinel-2 products", ["tile", "product"], products, words=2, folded=True))
-    blocks.append(Code("The whole recipe", yaml.safe_dump(_clean(record.part("recipe")), sort_keys=False, allow_unicode=True)))
+    blocks.append(
+        Code("The whole recipe", yaml.safe_dump(_clean(record.part("recipe")), sort_keys=False, allow_unicode=True))
+    )
     versions = [[name, str(version)] for name, version in record.part("versions").items()]
     blocks.append(Table("Versions of the program and its libraries", ["", "version"], versions, words=2, folded=True))
     return Section(_KEY, _TITLE, blocks)
@@ -36,7 +38,10 @@ def _inputs(found: Survey, record: Record) -> Iterator[list[str]]:
         yield ["Finished", finished.replace("T", " ").replace("+00:00", " UTC")]
     yield ["Sentinel-2", f"{len(found.tiles):,} products of level 2A"]
     yield ["Land cover", _landcover(record)]
-    yield ["Nomenclature", f"{file_name(record.text('recipe', 'nomenclature'))}, {len(record.part('classes')):,} classes"]
+    yield [
+        "Nomenclature",
+        f"{file_name(record.text('recipe', 'nomenclature'))}, {len(record.part('classes')):,} classes",
+    ]
     yield ["Countries", file_name(record.text("inputs", "countries")) or "not given"]
     for name, path in record.part("inputs", "layers").items():
         yield [f"Layer {name}", file_name(str(path))]

@@ -62,7 +62,9 @@ def read_record(out: Path) -> Record:
     try:
         content = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except OSError:
-        return Record(missing=f"The dataset has no record of its run ({RECORD}), so what it was made from is not known.")
+        return Record(
+            missing=f"The dataset has no record of its run ({RECORD}), so what it was made from is not known."
+        )
     except ValueError:
         content = None
     if not isinstance(content, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +125,7 @@ def _grids(rows: pd.DataFrame, tile_size_m: tuple[int, int] | None) -> Iterator[
     size = ShapeYX(*map(max, covered, tile_size_m or covered))
     placed = rows.assign(x=east // side, y=south // side, offset=east % side)
     for offset, of_grid in placed.groupby("offset"):
-        yield PatchGrid(int(rows["epsg"].iloc[0]), ulx, uly, size, side, int(offset)), of_grid
+        yield PatchGrid(int(rows["epsg"].iloc[0]), ulx, uly, size, side, int(str(offset))), of_grid
 
 
 def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
@@ -138,7 +138,7 @@ def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
     return np.full(len(placed), None, object) if found is None else found.astype(object)
 
 
-def _image(grid: PatchGrid, placed: pd.DataFrame, values: pd.Series[object] | _Names) -> _Names:
+def _image(grid: PatchGrid, placed: pd.DataFrame, values: Any) -> _Names:
     image = np.full(grid.shape_yx, None, object)
     image[placed["y"], placed["x"]] = pd.Series(np.asarray(values, object)).where(pd.notna(values), None)
     return image

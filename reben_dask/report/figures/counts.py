@@ -19,7 +19,7 @@ OUTSIDE_COLOUR = "#9aa1a8"
 _MARKERS = {"train": "o", "validation": "s", "test": "D"}
 _LOST, _LEFT = "#b4bac1", COLOURS[0]
 _WIDTH = 6.6
-_NAME_WIDTH = 34
+_NAME_WIDTH = 36
 
 
 def draw_funnel(steps: Sequence[tuple[str, int]], kept: int) -> Figure:
@@ -46,7 +46,7 @@ def draw_funnel(steps: Sequence[tuple[str, int]], kept: int) -> Figure:
         share = f"{length:,} ({length / whole:.1%})" if whole else f"{length:,}"
         inside = start + length > 0.62 * whole
         axes.annotate(
-            f"−{share}" if 0 < place < len(rows) - 1 else share,
+            f"\N{MINUS SIGN}{share}" if 0 < place < len(rows) - 1 else share,
             (start if inside and start > 0.3 * whole else start + length, place),
             xytext=(-5 if inside and start > 0.3 * whole else 5, 0),
             textcoords="offset points",
@@ -171,7 +171,11 @@ def _colour(split: str) -> str:
 
 def _names(axes: Axes, names: Sequence[str], *, down: bool = True) -> None:
     """Names of rows, on two lines where they are long."""
-    axes.set_yticks(range(len(names)), [fill(plain(str(name)), _NAME_WIDTH, max_lines=2) for name in names], fontsize=10)
+    axes.set_yticks(
+        range(len(names)),
+        [fill(plain(str(name)), _NAME_WIDTH, max_lines=2, placeholder=" …") for name in names],
+        fontsize=10,
+    )
     if down:
         axes.invert_yaxis()
 

@@ -81,4 +81,4 @@ def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[
 
 def _entry(code: int, has_label: dict[int, bool]) -> str:
     mark = "" if has_label.get(code, False) else " (no label)"
-    return fill(plain(f"{code} {legend_entry(code).name}{mark}"), 46, max_lines=2)
+    return fill(plain(f"{code} {legend_entry(code).name}{mark}"), 46, max_lines=2, placeholder=" …")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from reben_dask.drawing import FAINT, GRID, INK, new_figure
+from reben_dask.drawing import FAINT, INK, new_figure
 
 _WIDTH, _TALLEST = 6.6, 7.5
 _MARGIN = 0.12
@@ -27,7 +27,7 @@ _LINES = 3
 _TILES_AS_PIXELS = 2000
 """With more tiles than this, an SVG would be slow to open; the tiles in it are pixels then."""
 
-_LAND = "#eceff1"
+_LAND, _LINE = "#eceff1", "#c3c9cf"
 _LABELLED = 16
 
 
@@ -55,6 +55,8 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None) -> Figure:
     axes = figure.subplots()
     axes.set(xlim=view.bounds[::2], ylim=view.bounds[1::2], aspect="equal", xticks=[], yticks=[])
     axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=FAINT, linewidth=0.7)
     if countries is not None:
         _draw_countries(axes, countries, view)
     _draw_graticule(axes, view)
@@ -78,11 +80,11 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None) -> Figure:
     return figure
 
 
-def _corners(row: object) -> npt.NDArray[np.float64]:
+def _corners(row: Any) -> npt.NDArray[np.float64]:
     """Outline of a tile in degrees, with points along its sides, shape ``(point, 2)``."""
     box = shapely.box(*(float(getattr(row, name)) for name in ("minx", "miny", "maxx", "maxy")))
     outline = shapely.get_coordinates(shapely.segmentize(box, box.length / 32))
-    to_degrees = pyproj.Transformer.from_crs(int(getattr(row, "epsg")), 4326, always_xy=True)  # noqa: B009
+    to_degrees = pyproj.Transformer.from_crs(int(row.epsg), 4326, always_xy=True)
     return np.column_stack(to_degrees.transform(*outline.T))
 
 
@@ -109,12 +111,14 @@ def _draw_countries(axes: Axes, countries: gpd.GeoSeries, view: _View) -> None:
     # What is drawn is cut in degrees first: the far side of the globe has no place in this projection.
     around = gpd.GeoSeries([window.buffer(0.5 * window.length)], crs=view.system).to_crs(4326).total_bounds
     near = countries.to_crs(4326).make_valid().clip_by_rect(*around)
-    shapes = near[~near.is_empty].to_crs(view.system).clip(window)
-    shapes.plot(ax=axes, color=_LAND, edgecolor=FAINT, linewidth=0.7, zorder=1, aspect=None)
+    shapes = near[~near.is_empty].to_crs(view.system).intersection(window)
+    rings = [ring for shape in shapely.get_parts(shapes.to_numpy()) for ring in shapely.get_rings(shape)[:1]]
+    outlines = [shapely.get_coordinates(ring) for ring in rings]
+    axes.add_collection(PolyCollection(outlines, facecolors=_LAND, edgecolors=FAINT, linewidths=0.7, zorder=1))
 
 
 def _draw_graticule(axes: Axes, view: _View) -> None:
-    west, south, east, north = view.bounds
+    west, _, east, _ = view.bounds
     inverse = pyproj.Transformer.from_crs(view.system, 4326, always_xy=True)
     edge = shapely.get_coordinates(shapely.segmentize(shapely.box(*view.bounds), (east - west) / 50))
     lon, lat = inverse.transform(*edge.T)
@@ -128,7 +132,7 @@ def _draw_graticule(axes: Axes, view: _View) -> None:
             points = _projected(line, view)
             lines.append(points)
             _label(axes, points, view, _degrees(float(value), "EW" if is_meridian else "NS"), is_meridian=is_meridian)
-    axes.add_collection(LineCollection(lines, colors=GRID if len(axes.collections) == 0 else "#c3c9cf", linewidths=0.7, zorder=2))
+    axes.add_collection(LineCollection(lines, colors=_LINE, linewidths=0.6, zorder=2))
 
 
 def _label(axes: Axes, points: npt.NDArray[np.float64], view: _View, text: str, *, is_meridian: bool) -> None:
@@ -139,9 +143,17 @@ def _label(axes: Axes, points: npt.NDArray[np.float64], view: _View, text: str, 
     place = float(np.interp(edge, points[order, across], points[order, along]))
     if view.bounds[along] <= place <= view.bounds[along + 2]:
         at = (place, edge) if is_meridian else (edge, place)
-        offset = {"xytext": (0, -4) if is_meridian else (-4, 0), "textcoords": "offset points"}
-        sides = {"ha": "center", "va": "top"} if is_meridian else {"ha": "right", "va": "center"}
-        axes.annotate(text, at, color=FAINT, fontsize=9, annotation_clip=False, **offset, **sides)
+        axes.annotate(
+            text,
+            at,
+            xytext=(0, -4) if is_meridian else (-4, 0),
+            textcoords="offset points",
+            ha="center" if is_meridian else "right",
+            va="top" if is_meridian else "center",
+            color=FAINT,
+            fontsize=9,
+            annotation_clip=False,
+        )
 
 
 def _degrees(value: float, sides: str) -> str:
@@ -149,7 +161,8 @@ def _degrees(value: float, sides: str) -> str:
 
 
 def _draw_names(axes: Axes, places: pd.DataFrame, corners: list[npt.NDArray[np.float64]], view: _View) -> None:
-    for row, degrees in zip(places.itertuples(index=False), corners, strict=True):
+    rows: list[Any] = list(places.itertuples(index=False))
+    for row, degrees in zip(rows, corners, strict=True):
         x, y = _projected(degrees, view).mean(axis=0)
         share = row.kept / row.candidates
         images = f"\n{row.images} images" if row.images > 1 else ""
