@@ -28,6 +28,7 @@ _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "text.color": INK,
+    "axes.facecolor": "none",
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
     "xtick.color": INK,

@@ -10,7 +10,7 @@ import numpy as np
 from reben_dask.patches.legend import coloured, legend_entry
 from reben_dask.patches.nomenclature import UNLABELED_CODE
 from reben_dask.report.examples import Example, plain_examples, sky_examples
-from reben_dask.report.figures.patches import BRIGHT, draw_examples, natural_colour
+from reben_dask.report.figures.patches import WHITE, draw_examples, natural_colour
 from reben_dask.report.page import Block, Gallery, Picture, Sample, Text
 from reben_dask.report.record import Record
 from reben_dask.report.survey import Survey
@@ -26,7 +26,7 @@ def plain_blocks(found: Survey, record: Record) -> list[Block]:
     examples = plain_examples(found, harmonized=_harmonized(record))
     text = (
         "Chosen for many different labels, and by lot. Natural colour is surface reflectance from 0 to "
-        f"{BRIGHT[False]:g}, stretched alike for all; reference maps have the official colours of CORINE Land Cover."
+        f"{WHITE:g}, stretched alike for all; reference maps have the official colours of CORINE Land Cover."
     )
     return _blocks("examples", examples, text, record, bright=False)
 
@@ -37,8 +37,8 @@ def sky_blocks(found: Survey, record: Record) -> list[Block]:
         return []
     examples = sky_examples(found, harmonized=_harmonized(record))
     text = (
-        f"{found.apart['snow']:,} kept patches are listed apart for snow, and {found.apart['cloud']:,} for cloud or "
-        f"shadow. Natural colour is surface reflectance from 0 to {BRIGHT[True]:g}."
+        f"Kept patches that are listed apart: {found.apart['snow']:,} for snow, and {found.apart['cloud']:,} for cloud "
+        "or shadow. Natural colour goes from 0 to the reflectance of the brightest pixels of each patch."
     )
     return _blocks("sky", examples, text, record, bright=True)
 

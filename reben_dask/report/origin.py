@@ -19,16 +19,20 @@ def origin_section(found: Survey, record: Record) -> Section:
     """Recipe, inputs, warnings and versions; files by their names, without their folders or credentials."""
     if record.missing:
         return Section(_KEY, _TITLE, [Text(record.missing, is_note=True)])
-    blocks: list[Block] = [Table("Recipe and inputs of the job", ["", ""], list(_inputs(found, record)), words=2)]
+    blocks: list[Block] = [
+        Table("Recipe and inputs of the job", ["what", "which"], list(_inputs(found, record)), words=2)
+    ]
     if warnings := [without_credentials(str(text)) for text in record.part("warnings") or ()]:
-        blocks.append(Table("What the job warned of", ["", "warning"], list(_numbered(warnings)), words=2))
+        blocks.append(Table("What the job warned of", ["number", "warning"], list(_numbered(warnings)), words=2))
     products = [[entry["tile"], file_name(entry["path"])] for entry in record.part("inputs", "tiles") or ()]
     blocks.append(Table("Sentinel-2 products", ["tile", "product"], products, words=2, folded=True))
     blocks.append(
         Code("The whole recipe", yaml.safe_dump(_clean(record.part("recipe")), sort_keys=False, allow_unicode=True))
     )
     versions = [[name, str(version)] for name, version in record.part("versions").items()]
-    blocks.append(Table("Versions of the program and its libraries", ["", "version"], versions, words=2, folded=True))
+    blocks.append(
+        Table("Versions of the program and its libraries", ["library", "version"], versions, words=2, folded=True)
+    )
     return Section(_KEY, _TITLE, blocks)
 
 
@@ -36,7 +40,7 @@ def _inputs(found: Survey, record: Record) -> Iterator[list[str]]:
     yield ["Recipe", f"{record.text('recipe', 'name')}: {record.text('recipe', 'title')}"]
     if finished := record.text("finished"):
         yield ["Finished", finished.replace("T", " ").replace("+00:00", " UTC")]
-    yield ["Sentinel-2", f"{len(found.tiles):,} products of level 2A"]
+    yield ["Sentinel-2", f"level 2A, products: {len(found.tiles):,}"]
     yield ["Land cover", _landcover(record)]
     yield [
         "Nomenclature",

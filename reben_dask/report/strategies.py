@@ -86,20 +86,22 @@ def tile_splits(tile: str, rows: pd.DataFrame, record: Record) -> TileSplits:
 
 
 def with_strategies(dataset: PatchSet, record: Record) -> PatchSet:
-    """A dataset with a further column of splits, ``split_<strategy> (computed)``, for each strategy that it has not."""
-    own = {name for name, column in recorded_strategies(record).items() if column in dataset.splits}
-    own |= {column.removeprefix(f"{SPLIT}_") for column in dataset.splits}
+    """A dataset with a further column of splits, ``split_<strategy> (computed)``, for each strategy that it has not.
+
+    A strategy that the dataset has gets a column of its name too, ``split_<strategy>``, if there is none.
+    """
+    recorded = {name: column for name, column in recorded_strategies(record).items() if column in dataset.splits}
+    own = recorded.keys() | {column.removeprefix(f"{SPLIT}_") for column in dataset.splits}
     rules = {f"{SPLIT}_{name} (computed)": rule for name, rule in USUAL.items() if name not in own}
-    if not rules or not len(dataset):
-        return dataset
-    columns = {name: np.full(len(dataset), None, object) for name in rules}
     patches = dataset.patches.reset_index(drop=True)
+    columns = {name: np.full(len(dataset), None, object) for name in rules}
+    named = {f"{SPLIT}_{name}": patches[column] for name, column in recorded.items() if column == SPLIT}
     for tile, rows in patches.groupby("tile", observed=True):
         for grid, placed in _grids(rows, record.tile_size_m(str(tile))):
             for name, rule in rules.items():
                 columns[name][placed.index] = _computed(rule, grid, placed)
-    extended = patches.assign(**columns)
-    return PatchSet(dataset.path, extended, dataset.labels, (*dataset.splits, *columns))
+    more = {name: column for name, column in {**named, **columns}.items() if name not in dataset.splits}
+    return PatchSet(dataset.path, patches.assign(**more), dataset.labels, (*dataset.splits, *more))
 
 
 def rule_of(strategy: str, record: Record) -> Split | None:

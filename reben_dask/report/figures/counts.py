@@ -18,8 +18,9 @@ OUTSIDE = "in no set"
 OUTSIDE_COLOUR = "#9aa1a8"
 _MARKERS = {"train": "o", "validation": "s", "test": "D"}
 _LOST, _LEFT = "#b4bac1", COLOURS[0]
-_WIDTH = 6.6
-_NAME_WIDTH = 36
+_WIDTH = 5.0
+_NAME_WIDTH = 27
+_MOST_CLASSES = 30
 
 
 def draw_funnel(steps: Sequence[tuple[str, int]], kept: int) -> Figure:
@@ -54,7 +55,7 @@ def draw_funnel(steps: Sequence[tuple[str, int]], kept: int) -> Figure:
             ha="right" if inside and start > 0.3 * whole else "left",
         )
     _names(axes, [name for name, *_ in rows])
-    axes.set_xlim(0, max(whole, 1) * 1.3)
+    axes.set_xlim(0, max(whole, 1) * 1.6)
     axes.set_xlabel("Patches")
     _count_axis(axes, "x")
     _bare(axes, grid="x")
@@ -88,14 +89,14 @@ def draw_classes(classes: pd.DataFrame, splits: pd.Series[int]) -> Figure:
             color=SPLIT_COLOURS[split],
             markeredgecolor="white",
             markeredgewidth=0.8,
-            label=f"{split} ({splits[split]:,} patches)",
+            label=f"{split} ({splits[split]:,})",
             clip_on=False,
         )
     _names(axes, list(ordered.index), down=False)
     axes.set_xlim(left=0)
     axes.set_ylim(-0.7, len(ordered) - 0.3)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if shares.size and shares.max().max() > 0.03 else 1))
-    axes.set_xlabel("Share of the patches of a set that carry the class")
+    axes.set_xlabel("Share of the patches of each set")
     _bare(axes, grid="both")
     if shown:
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1.2)
@@ -139,9 +140,16 @@ def draw_seconds(seconds: Mapping[str, float]) -> Figure:
 
 
 def draw_label_changes(classes: pd.DataFrame) -> Figure:
-    """Draw how many patches lose and gain each class from A to B; columns ``only A`` and ``only B``."""
+    """Draw how many patches lose and gain each class from A to B, the classes with most changes only.
+
+    Parameters
+    ----------
+    classes : DataFrame
+        Index: class; ``only A`` and ``only B``.
+    """
     changed = classes[(classes["only A"] > 0) | (classes["only B"] > 0)]
     ordered = changed.assign(sum=changed["only A"] + changed["only B"]).sort_values("sum", kind="stable")
+    ordered = ordered.tail(_MOST_CLASSES)
     figure = new_figure(_WIDTH, 1.3 + 0.36 * max(len(ordered), 1))
     axes = figure.subplots()
     places = range(len(ordered))

@@ -9,7 +9,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reben_dask.drawing import COLOURS, new_figure
 
-_WIDTH = 6.6
+_WIDTH = 5.0
 _MARGIN, _SHORT = pd.Timedelta(days=12), pd.Timedelta(days=75)
 
 
@@ -29,7 +29,7 @@ def draw_dates(dates: pd.DataFrame) -> Figure:
     if len(days):
         axes.set_xlim(*date2num([days.min() - _MARGIN, days.max() + _MARGIN]))
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=6))
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=4))
     is_short = len(days) > 0 and days.max() - days.min() < _SHORT
     axes.xaxis.set_major_formatter(DateFormatter("%d %b %Y" if is_short else "%b %Y"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

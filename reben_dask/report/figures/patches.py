@@ -14,16 +14,20 @@ from reben_dask.drawing import FAINT, INK, new_figure, plain
 from reben_dask.patches.legend import coloured, legend_entry
 from reben_dask.report.examples import Example
 
-BRIGHT = {False: 0.26, True: 1.0}
-"""Reflectance that is shown white: of a common landscape, and under snow or cloud."""
+WHITE = 0.26
+"""Reflectance that is shown white, in a common landscape."""
 
 _GAMMA = 1 / 1.5
+_BRIGHTEST = 0.98
 _SIDE = 1.55
 _LEGEND_COLUMNS = 2
 
 
 def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt.NDArray[np.uint8]:
-    """Stretch reflectance to what a screen shows: the same for all patches, so that they can be compared.
+    """Stretch reflectance to what a screen shows.
+
+    All patches are stretched alike, so that they can be compared; under snow or cloud, which may be as bright as can
+    be, up to the brightest pixels of a patch.
 
     Parameters
     ----------
@@ -32,7 +36,8 @@ def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt
     bright : bool
         Whether the patch is under snow or cloud.
     """
-    share = np.clip(reflectance / BRIGHT[bright], 0, 1) ** _GAMMA
+    white = float(np.clip(np.quantile(reflectance, _BRIGHTEST), WHITE, 1)) if bright else WHITE
+    share = np.clip(reflectance / white, 0, 1) ** _GAMMA
     return np.rint(share * 255).astype(np.uint8)
 
 

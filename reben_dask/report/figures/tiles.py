@@ -18,9 +18,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from reben_dask.drawing import FAINT, INK, new_figure
+from reben_dask.drawing import FAINT, new_figure
 
-_WIDTH, _TALLEST = 6.6, 7.5
+_WIDTH, _TALLEST = 5.0, 6.0
 _MARGIN = 0.12
 _STEPS_DEG = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
 _LINES = 3
@@ -28,6 +28,9 @@ _TILES_AS_PIXELS = 2000
 """With more tiles than this, an SVG would be slow to open; the tiles in it are pixels then."""
 
 _LAND, _LINE = "#eceff1", "#c3c9cf"
+_DARK_BELOW, _ON_BRIGHT = 0.65, "#101418"
+"""Up to this share the colour of a tile is dark; and the colour of letters on one that is not."""
+
 _LABELLED = 16
 
 
@@ -172,6 +175,6 @@ def _draw_names(axes: Axes, places: pd.DataFrame, corners: list[npt.NDArray[np.f
             ha="center",
             va="center",
             fontsize=9,
-            color="white" if share < 0.65 else INK,
+            color="white" if share < _DARK_BELOW else _ON_BRIGHT,
             zorder=4,
         )
