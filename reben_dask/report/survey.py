@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ import pyarrow.compute as pc
 from reben_dask.errors import InputError
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.splits import SPLITS
+from reben_dask.stores.batches import batched
 from reben_dask.stores.patch_set import TABLE
 from reben_dask.stores.patch_table import part_files, read_rows
 
 TOTAL = "all"
 NONE = "(none)"
 """What stands for a missing split, season or country."""
+
+_PARTS = 64
+"""Parts that are in memory together: up to half a million patches, in few columns."""
 
 PLACE = ("epsg", "minx", "miny", "maxx", "maxy")
 _FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")
@@ -51,8 +55,6 @@ class Survey:
     classes, numbers, seasons, dates, countries : DataFrame
         Kept patches by class, number of labels, season, day (UTC) and country: integer columns of the splits and
         :data:`TOTAL`, which also counts patches in none of them.
-    months : dict of str to int
-        First month of the images of each season.
     """
 
     path: Path
@@ -93,9 +95,9 @@ def survey(out: Path) -> Survey:
     parts = part_files(out / TABLE)
     if not parts:
         raise InputError(f"{out} is not a dataset of this program ({TABLE} has no parts); give the OUT of a reben run.")
-    counted = [_count_part(part) for part in parts]
+    counted = [_count(batch) for batch in batched(parts, _PARTS)]
     tables = {name: _sum(each.counts[name] for each in counted) for name in counted[0].counts}
-    tiles = pd.DataFrame([each.tile for each in counted]).sort_values("tile", ignore_index=True)
+    tiles = pd.DataFrame([tile for each in counted for tile in each.tiles]).sort_values("tile", ignore_index=True)
     by_split = {name: _by_split(tables[name], name) for name in ("classes", "numbers", "dates", "countries")}
     return Survey(
         path=out,
@@ -110,27 +112,42 @@ def survey(out: Path) -> Survey:
 
 @dataclass(frozen=True)
 class _Counted:
-    tile: dict[str, Any]
+    """What is counted in a few parts."""
+
+    tiles: list[dict[str, Any]]
     apart: dict[str, int]
     counts: dict[str, pa.Table]
 
 
-def _count_part(part: Path) -> _Counted:
+def _count(parts: Sequence[Path]) -> _Counted:
+    tables = [_read(part) for part in parts]
+    rows = pa.concat_tables(tables)
+    kept = _kept(rows)
+    snow, cloud = _flags(kept)
+    apart = {"snow": _true(snow), "cloud": _true(cloud), "any": _true(pc.or_(snow, cloud))}
+    tiles = [_tile(part, table) for part, table in zip(parts, tables, strict=True)]
+    return _Counted(tiles, apart, _counts(rows, kept))
+
+
+def _read(part: Path) -> pa.Table:
     try:
-        rows = read_rows(part, _COLUMNS)
+        return read_rows(part, _COLUMNS)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"The part {part} of the patch table cannot be read ({error}).") from None
-    kept = rows.filter(pc.equal(rows["status"], KEPT))
-    snow, cloud = (pc.fill_null(kept[name], fill_value=False) for name in _FLAGS)
-    either = pc.or_(snow, cloud)
-    return _Counted(
-        _tile(part, rows, kept, {"snow": snow, "cloud": cloud}),
-        {"snow": _true(snow), "cloud": _true(cloud), "any": _true(either)},
-        _counts(rows, kept),
-    )
 
 
-def _tile(part: Path, rows: pa.Table, kept: pa.Table, flags: dict[str, pa.Array]) -> dict[str, Any]:
+def _kept(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.equal(rows["status"], KEPT))
+
+
+def _flags(kept: pa.Table) -> list[pa.Array]:
+    """Whether patches are listed apart for snow, and for cloud or shadow."""
+    return [pc.fill_null(kept[name], fill_value=False) for name in _FLAGS]
+
+
+def _tile(part: Path, rows: pa.Table) -> dict[str, Any]:
+    kept = _kept(rows)
+    snow, cloud = _flags(kept)
     fractions = [pc.fill_null(kept[name], 0.0) for name in _FRACTIONS]
     clear = pc.equal(pc.add(pc.add(*fractions[:2]), fractions[2]), 0.0)
     partly = pc.and_(pc.less(kept["labeled_fraction"], 1.0), clear)
@@ -142,7 +159,8 @@ def _tile(part: Path, rows: pa.Table, kept: pa.Table, flags: dict[str, pa.Array]
         "candidates": len(rows),
         "kept": len(kept),
         "clear": _true(clear),
-        **{name: _true(flag) for name, flag in flags.items()},
+        "snow": _true(snow),
+        "cloud": _true(cloud),
         "partly": _true(partly),
         **first,
         **{name: find(rows[name]).as_py() for name, find in edges.items()},

@@ -55,7 +55,7 @@ def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[
     """
     codes = np.unique(np.concatenate([example.codes.ravel() for example in examples])).tolist()
     lines = -(-len(codes) // _LEGEND_COLUMNS)
-    figure = new_figure(max(6.6, _SIDE * len(examples) + 0.3), 2 * _SIDE + 0.5 + 0.25 * lines)
+    figure = new_figure(max(6.6, _SIDE * len(examples) + 0.3), 2 * _SIDE + 0.35 + 0.22 * lines)
     panels = figure.subplots(2, len(examples), squeeze=False)
     for (above, below), example in zip(panels.T, examples, strict=True):
         if example.reflectance is None:
