@@ -67,6 +67,10 @@ def plain(name: str) -> str:
 
 def image_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     """A figure as a PNG or SVG image; the same figure gives the same bytes."""
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        # Finding room takes as long as drawing, and would be done anew for each image.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
     metadata: dict[str, Any] | None = {"Date": None} if kind == "svg" else None
     figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)

@@ -33,6 +33,7 @@ _STAGES = {
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
 }
+_LOST_LAYER = "its country layer is no longer on this machine, or cannot be read"
 _NO_LAYER = "no country layer was given to the job"
 
 
@@ -158,7 +159,11 @@ def _tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | Non
     if countries is not None:
         ground = "Country borders are those of the layer that was given to the job."
     else:
-        why = "its country layer can no longer be read" if record.text("inputs", "countries") else _NO_LAYER
+        why = (
+            "its country layer is no longer on this machine, or cannot be read"
+            if record.text("inputs", "countries")
+            else _NO_LAYER
+        )
         ground = f"The map has no countries: {why}."
     images = f" Where there are several images of a place, they count together ({len(found.tiles):,} in all)." * (
         len(found.tiles) > len(places)

@@ -142,5 +142,5 @@ def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
 
 def _image(grid: PatchGrid, placed: pd.DataFrame, values: Any) -> _Names:
     image = np.full(grid.shape_yx, None, object)
-    image[placed["y"], placed["x"]] = pd.Series(np.asarray(values, object)).where(pd.notna(values), None)
+    image[placed["y"], placed["x"]] = np.where(pd.notna(values), np.asarray(values, object), None)
     return image
