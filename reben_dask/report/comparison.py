@@ -10,8 +10,8 @@ from reben_dask.compare.correlation import SpatialCorrelation, spatial_correlati
 from reben_dask.compare.differences import Differences, compare_datasets
 from reben_dask.compare.plot import draw_correlation
 from reben_dask.compare.tables import Remark, Sheet, correlation_tables, difference_tables
+from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.figures.counts import draw_label_changes
-from reben_dask.report.page import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.record import read_record
 from reben_dask.report.strategies import with_strategies
 from reben_dask.stores.patch_set import PatchSet, read_patch_set

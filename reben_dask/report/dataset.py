@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import pandas as pd
 
 from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
+from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
+from reben_dask.report.counted import share, split_table
 from reben_dask.report.figures.counts import draw_classes, draw_funnel, draw_label_numbers, draw_seconds
 from reben_dask.report.figures.dates import draw_dates
-from reben_dask.report.figures.splits import draw_splits
-from reben_dask.report.figures.tiles import draw_tiles
 from reben_dask.report.gallery import plain_blocks, sky_blocks
 from reben_dask.report.origin import origin_section
-from reben_dask.report.page import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.record import Record, read_record
-from reben_dask.report.strategies import TileSplits, recorded_strategies, rule_of, tile_splits
-from reben_dask.report.survey import NONE, PLACE, TOTAL, Survey, survey
-from reben_dask.stores.patch_set import SPLIT
-from reben_dask.stores.patch_table import read_rows
+from reben_dask.report.survey import TOTAL, Survey, survey
+from reben_dask.report.where import splits_section, tiles_section
 
 _STAGES = {
     "landcover": "sort the land cover",
@@ -33,8 +29,6 @@ _STAGES = {
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
 }
-_LOST_LAYER = "its country layer is no longer on this machine, or cannot be read"
-_NO_LAYER = "no country layer was given to the job"
 
 
 def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[Section] = ()) -> Page:
@@ -59,8 +53,8 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
     sections = [
         _funnel_section(found),
         *([_classes_section(found), _labels_section(found)] if has_patches else []),
-        _tiles_section(found, record, countries),
-        *([_splits_section(found, record)] if has_patches else []),
+        tiles_section(found, record, countries),
+        *([splits_section(found, record)] if has_patches else []),
         *(_example_sections(found, record) if has_patches else ()),
         *([_dates_section(found)] if has_patches else []),
         origin_section(found, record),
@@ -69,14 +63,6 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
     ]
     title = record.text("recipe", "title") or "A dataset of reben_dask"
     return Page(title, f"Dataset {out.resolve().name}", list(_facts(found)), sections, "reben report OUT")
-
-
-def split_table(caption: str, head: str, counts: pd.DataFrame, *, folded: bool = False) -> Table:
-    """A table of patches by something and by set."""
-    rows = [
-        [str(name), *(f"{count:,}" for count in row)] for name, row in zip(counts.index, counts.to_numpy(), strict=True)
-    ]
-    return Table(caption, [head, *map(str, counts.columns)], rows, folded=folded)
 
 
 def _facts(found: Survey) -> Iterator[tuple[str, str]]:
@@ -98,11 +84,11 @@ def _funnel_section(found: Survey) -> Section:
     losses = [(REASONS.get(name, str(name)), int(rejected[name])) for name in ordered]
     steps = [("candidates", found.candidates), *losses]
     rows = [["Candidates", f"{found.candidates:,}", "100.0%"]]
-    rows += [[f"rejected: {why}", f"{lost:,}", _share(lost, found.candidates)] for why, lost in losses]
-    rows.append(["Kept", f"{found.kept:,}", _share(found.kept, found.candidates)])
+    rows += [[f"rejected: {why}", f"{lost:,}", share(lost, found.candidates)] for why, lost in losses]
+    rows.append(["Kept", f"{found.kept:,}", share(found.kept, found.candidates)])
     apart = {"snow": "all snow", "cloud": "all cloud or shadow"}
     rows += [
-        [f"of these listed apart: {words}", f"{found.apart[name]:,}", _share(found.apart[name], found.candidates)]
+        [f"of these listed apart: {words}", f"{found.apart[name]:,}", share(found.apart[name], found.candidates)]
         for name, words in apart.items()
         if found.apart[name]
     ]
@@ -154,88 +140,6 @@ def _labels_section(found: Survey) -> Section:
     return Section("labels", "Labels of a patch", [Text(text), picture, table])
 
 
-def _tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | None) -> Section:
-    places = _places(found)
-    if countries is not None:
-        ground = "Country borders are those of the layer that was given to the job."
-    else:
-        why = (
-            "its country layer is no longer on this machine, or cannot be read"
-            if record.text("inputs", "countries")
-            else _NO_LAYER
-        )
-        ground = f"The map has no countries: {why}."
-    images = f" Where there are several images of a place, they count together ({len(found.tiles):,} in all)." * (
-        len(found.tiles) > len(places)
-    )
-    caption = f"Tiles, coloured by the share of their candidate patches that is kept.{images} {ground}"
-    shares = places["kept"] / places["candidates"]
-    alt = f"Map of {len(places):,} places; {shares.min():.0%} to {shares.max():.0%} of their candidates are kept."
-    rows = [_tile_row(row) for row in found.tiles.itertuples(index=False)]
-    most = 200
-    title = "Candidate and kept patches of each tile" + f" (the first {most} of {len(rows):,})" * (len(rows) > most)
-    columns = ["tile", "sensed", "candidates", "kept", "share"]
-    blocks: list[Block] = [
-        Picture("tiles", caption, alt, partial(draw_tiles, places, countries)),
-        Table(title, columns, rows[:most], words=2, folded=len(rows) > 12),
-    ]
-    if set(found.countries.index) - {NONE}:
-        blocks.append(split_table("Kept patches by country and set", "country", found.countries))
-    return Section("tiles", "Where", blocks)
-
-
-def _tile_row(row: Any) -> list[str]:
-    share = _share(row.kept, row.candidates)
-    return [row.tile, f"{row.sensing_time:%Y-%m-%d}", f"{row.candidates:,}", f"{row.kept:,}", share]
-
-
-def _places(found: Survey) -> pd.DataFrame:
-    groups = found.tiles.groupby(list(PLACE), sort=True)
-    places = groups.agg(
-        candidates=("candidates", "sum"), kept=("kept", "sum"), images=("tile", "size"), name=("tile", "first")
-    )
-    return places.reset_index().assign(name=places["name"].str.rsplit("_", n=1).str[-1].to_numpy())
-
-
-def _splits_section(found: Survey, record: Record) -> Section:
-    best = found.tiles.sort_values(["kept", "tile"], ascending=[False, True]).iloc[0]
-    columns = [name for name in recorded_strategies(record).values() if name != SPLIT]
-    names = ["patch_id", "status", "epsg", "minx", "maxx", "maxy", SPLIT, *columns]
-    rows = read_rows(best["part"], names).to_pandas()
-    tile = tile_splits(str(best["tile"]), rows.assign(side=rows["maxx"] - rows["minx"]), record)
-    caption = (
-        f"The tile {tile.tile} under each strategy, as figure 3 of the reBEN paper shows it. "
-        f"{_rules(tile, record)} Pale patches are rejected."
-    )
-    alt = "Maps of one tile, patch by patch: " + "; ".join(map(_described, tile.splits))
-    return Section(
-        "splits",
-        "Split of one tile",
-        [Picture("splits", caption, f"{alt}.", partial(draw_splits, tile), is_wide=True)],
-    )
-
-
-def _described(title: str) -> str:
-    meanings = {
-        "geographic": "concentric squares, training outside and test in the middle",
-        "grid": "a fixed pattern in which neighbours are in different sets",
-        "random": "each patch by lot",
-        "stratified": "blocks of ground, with equal shares of each class",
-    }
-    name = title.split(" ", maxsplit=1)[0]
-    return f"{title}, {meanings[name]}" if name in meanings else title
-
-
-def _rules(tile: TileSplits, record: Record) -> str:
-    rules = ((title, rule_of(title.split(" ")[0], record)) for title in tile.splits)
-    texts = [
-        f"{title}: " + ", ".join(f"{key} {value:g}" for key, value in rule.model_dump(exclude={"strategy"}).items())
-        for title, rule in rules
-        if rule is not None
-    ]
-    return "; ".join(texts) + "."
-
-
 def _example_sections(found: Survey, record: Record) -> Iterator[Section]:
     if blocks := plain_blocks(found, record):
         yield Section("examples", "Patches and their reference maps", blocks)
@@ -273,7 +177,3 @@ def _time_sections(record: Record) -> Iterator[Section]:
             Table("Wall time of each stage of the job", ["stage", "seconds"], rows),
         ],
     )
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""

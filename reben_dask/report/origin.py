@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from reben_dask.report.page import Block, Code, Section, Table, Text
+from reben_dask.report.blocks import Block, Code, Section, Table, Text
 from reben_dask.report.record import Record, file_name, without_credentials
 from reben_dask.report.survey import Survey
 

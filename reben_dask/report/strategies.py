@@ -100,7 +100,7 @@ def with_strategies(dataset: PatchSet, record: Record) -> PatchSet:
         for grid, placed in _grids(rows, record.tile_size_m(str(tile))):
             for name, rule in rules.items():
                 columns[name][placed.index] = _computed(rule, grid, placed)
-    more = {name: column for name, column in {**named, **columns}.items() if name not in dataset.splits}
+    more: dict[str, Any] = {name: column for name, column in {**named, **columns}.items() if name not in dataset.splits}
     return PatchSet(dataset.path, patches.assign(**more), dataset.labels, (*dataset.splits, *more))
 
 
@@ -142,5 +142,7 @@ def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
 
 def _image(grid: PatchGrid, placed: pd.DataFrame, values: Any) -> _Names:
     image = np.full(grid.shape_yx, None, object)
-    image[placed["y"], placed["x"]] = np.where(pd.notna(values), np.asarray(values, object), None)
+    found = np.array(values, object)
+    found[pd.isna(found)] = None
+    image[placed["y"], placed["x"]] = found
     return image

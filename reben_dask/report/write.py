@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reben_dask.errors import OutputError
-from reben_dask.report.page import FIGURES, PAGE, Page, write_page
+from reben_dask.report.blocks import Page
+from reben_dask.report.page import FIGURES, PAGE, write_page
 
 REPORT = "report"
 """Name of the folder in a dataset."""
