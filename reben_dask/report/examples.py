@@ -26,6 +26,9 @@ FULL_SCALE = 10_000
 
 _PLAIN, _UNDER_SKY = 5, 3
 _MOST_LABELS = 6
+_PARTLY = 0.8
+"""Share of labelled pixels in the example of a patch that has others: enough of both."""
+
 _SEED = 2018
 _Row = dict[str, Any]
 _FRACTIONS = ("snow_fraction", "cloud_fraction", "shadow_fraction")
@@ -82,7 +85,8 @@ def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
     for tile in _spread(found.tiles[found.tiles["partly"] > 0], 1):
         rows = _clear(tile)
         partly = rows[(rows["labeled_fraction"] < 1) & (rows["labels"].map(len) <= _MOST_LABELS)]
-        chosen += [(row, "some pixels carry no label") for row in _first(partly, "labeled_fraction")]
+        partly = partly.assign(off=(partly["labeled_fraction"] - _PARTLY).abs())
+        chosen += [(row, "some pixels carry no label") for row in _first(partly, "off")]
     shown = {str(label) for row, _ in chosen for label in row["labels"]}
     tiles = _spread(found.tiles[found.tiles["clear"] > 0], _PLAIN)
     while len(chosen) < _PLAIN and tiles:

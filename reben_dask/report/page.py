@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -105,16 +104,9 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
 def _for_both_modes(svg: bytes) -> bytes:
     """A figure without its white ground, whose ink turns light where the reader prefers dark pages."""
     turned = "".join(_turned(dark, light) for dark, light in _DARK.items())
-    style = (
-        "<style>#patch_1 path{fill:none!important}"
-        f"@media (prefers-color-scheme:dark){{{turned}}}@media print{{{_unturned(_DARK)}}}</style>"
-    )
+    style = f"<style>#patch_1 path{{fill:none!important}}@media (prefers-color-scheme:dark){{{turned}}}</style>"
     return re.sub(rb"(<svg [^>]*>)", lambda head: head[1] + style.encode(), svg, count=1)
 
 
 def _turned(old: str, new: str) -> str:
     return "".join(f'[style*="{key}: {old}"]{{{key}:{new}!important}}' for key in ("fill", "stroke"))
-
-
-def _unturned(colours: Mapping[str, str]) -> str:
-    return "".join(_turned(colour, colour) for colour in colours)

@@ -11,7 +11,7 @@ import pandas as pd
 from reben_dask.report.blocks import Block, Picture, Section, Table
 from reben_dask.report.counted import share, split_table
 from reben_dask.report.figures.splits import draw_splits
-from reben_dask.report.figures.tiles import draw_tiles
+from reben_dask.report.figures.tiles import draw_tiles, shows_countries
 from reben_dask.report.record import Record
 from reben_dask.report.strategies import TileSplits, recorded_strategies, rule_of, tile_splits
 from reben_dask.report.survey import NONE, PLACE, Survey
@@ -33,8 +33,10 @@ _MEANINGS = {
 def tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | None) -> Section:
     """Tiles on a map and in a table, and patches by country; ``countries`` are polygons to draw, if there are any."""
     places = _places(found)
-    if countries is not None:
+    if countries is not None and shows_countries(places, countries):
         ground = "Country borders are those of the layer that was given to the job."
+    elif countries is not None:
+        ground = "None of the countries of the layer that was given to the job lies in this part of the world."
     else:
         why = _LOST_LAYER if record.text("inputs", "countries") else _NO_LAYER
         ground = f"The map has no countries: {why}."

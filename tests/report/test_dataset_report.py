@@ -101,6 +101,10 @@ def test_funnel_and_tiles(page: Tag, demo_run: Path) -> None:
     assert (facts["Candidates"], facts["Kept patches"]) == tuple(map(str, numbers))
 
 
+def test_the_map_has_the_countries_of_the_job(page: Tag) -> None:
+    assert "Country borders are those of the layer that was given to the job." in page.text
+
+
 def test_examples_are_the_patches_in_the_store(page: Tag, demo_run: Path) -> None:
     """Reference maps in the published colours; the first example has unlabelled pixels; labels as in the table."""
     store = zarr.open_group(demo_run / "cubes.zarr", mode="r")
@@ -158,7 +162,7 @@ def test_real_pixels_and_countries(mini_run: Path, tmp_path: Path) -> None:
     _report(out)
     page = read_page(out / "report" / "index.html")
     assert counts(table(page, "Kept patches by country")) == {"Lithuania": [5, 20, 24, 49]}
-    assert "Country borders are those of the layer" in page.text
+    assert "None of the countries of the layer that was given to the job lies in this part" in page.text
     assert len(page.all("article")) == 7
 
 

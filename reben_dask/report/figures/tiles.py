@@ -61,7 +61,8 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None) -> Figure:
     for spine in axes.spines.values():
         spine.set(visible=True, color=FAINT, linewidth=0.7)
     if countries is not None:
-        _draw_countries(axes, countries, view)
+        land = _visible(countries, view)
+        axes.add_collection(PolyCollection(land, facecolors=_LAND, edgecolors=FAINT, linewidths=0.7, zorder=1))
     _draw_graticule(axes, view)
     scale, colours = Normalize(0, 1), colormaps["viridis"]
     squares = PolyCollection(
@@ -81,6 +82,12 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None) -> Figure:
     bar.outline.set_visible(False)
     bar.set_label("Share of the candidate patches that is kept")
     return figure
+
+
+def shows_countries(places: pd.DataFrame, countries: gpd.GeoSeries) -> bool:
+    """Whether any of the countries lies in the part of the world that :func:`draw_tiles` draws."""
+    view = _view(np.concatenate([_corners(row) for row in places.itertuples(index=False)]))
+    return bool(len(_visible(countries, view)))
 
 
 def _corners(row: Any) -> npt.NDArray[np.float64]:
@@ -109,15 +116,15 @@ def _projected(degrees: npt.NDArray[np.float64], view: _View) -> npt.NDArray[np.
     return np.column_stack(transformer.transform(*degrees.T))
 
 
-def _draw_countries(axes: Axes, countries: gpd.GeoSeries, view: _View) -> None:
+def _visible(countries: gpd.GeoSeries, view: _View) -> list[npt.NDArray[np.float64]]:
+    """Outlines of what is seen of the countries, in the projection of the map."""
     window = shapely.box(*view.bounds)
     # What is drawn is cut in degrees first: the far side of the globe has no place in this projection.
     around = gpd.GeoSeries([window.buffer(0.5 * window.length)], crs=view.system).to_crs(4326).total_bounds
     near = countries.to_crs(4326).make_valid().clip_by_rect(*around)
     shapes = near[~near.is_empty].to_crs(view.system).intersection(window)
     rings = [ring for shape in shapely.get_parts(shapes.to_numpy()) for ring in shapely.get_rings(shape)[:1]]
-    outlines = [shapely.get_coordinates(ring) for ring in rings]
-    axes.add_collection(PolyCollection(outlines, facecolors=_LAND, edgecolors=FAINT, linewidths=0.7, zorder=1))
+    return [shapely.get_coordinates(ring) for ring in rings]
 
 
 def _draw_graticule(axes: Axes, view: _View) -> None:
