@@ -21,12 +21,14 @@ MAY_IMPORT = {
     "cluster": {"errors"},
     "progress": set(),
     "verify": {"verify", "sources", "stores", "patches", "recipes", "progress", "errors"},
-    "compare": {"compare", "stores", "patches", "errors"},
+    "drawing": {"errors"},
+    "compare": {"compare", "stores", "patches", "drawing", "errors"},
+    "report": {"report", "compare", "stores", "patches", "recipes", "drawing", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
     "output": {"output", "stores", "errors"},
     "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
-    "commands": {"commands", "compare", "conversion", "demo", "output", "patches", "sources", "stores", "verify"}
-    | {"configuration", "progress", "errors"},
+    "commands": {"commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores"}
+    | {"configuration", "drawing", "verify", "progress", "errors"},
     "configuration": {"errors"},
     "errors": set(),
     "cli": set(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from dask.utils import format_bytes
 from distributed import performance_report
@@ -74,6 +74,21 @@ def _layers(given: Sequence[str]) -> dict[str, str]:
     return layers
 
 
+class Ended(NamedTuple):
+    """How a job ended that did not fail.
+
+    Parameters
+    ----------
+    has_built : bool
+        Whether there is a new dataset; there is none after a plan, or if everything was finished before.
+    has_all_tiles : bool
+        Whether no tile was set aside.
+    """
+
+    has_built: bool
+    has_all_tiles: bool
+
+
 def run_job(
     inputs: Mapping[str, Any],
     cluster: Mapping[str, Any],
@@ -81,7 +96,7 @@ def run_job(
     dry_run: bool = False,
     overwrite: bool = False,
     restart: bool = False,
-) -> bool:
+) -> Ended:
     """Carry out one job, talking to the user as it goes.
 
     Parameters
@@ -99,8 +114,8 @@ def run_job(
 
     Returns
     -------
-    bool
-        Whether the dataset has all tiles; some may have been set aside.
+    Ended
+        Whether something was built, and whether all of it.
 
     Raises
     ------
@@ -121,7 +136,7 @@ def run_job(
             show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
     if output.is_finished(origin) and not overwrite:
         terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
-        return True
+        return Ended(has_built=False, has_all_tiles=True)
     output.check(origin, overwrite=overwrite, restart=restart)
     show_plan(terminal, plan, output, options.describe())
     if not restart and (done := len(output.state.done(TILES_STAGE))):
@@ -129,7 +144,7 @@ def run_job(
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)
     if dry_run:
-        return True
+        return Ended(has_built=False, has_all_tiles=True)
     with ExitStack() as stack:
         client = stack.enter_context(connect(options))
         require_memory(client, plan.worker_bytes)
@@ -152,7 +167,7 @@ def run_job(
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
-    return not failures
+    return Ended(has_built=True, has_all_tiles=not failures)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from uuid import uuid4
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.output.files import move, read_json, remove
 from reben_dask.output.lock import owned
-from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, STATE
+from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, REPORT, STATE
 from reben_dask.output.origin import TILES, Origin, differences
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.state import TILES_STAGE, State
@@ -96,7 +96,7 @@ class Output:
         OutputError
             If something of that name is in the way, and was not made by this program.
         """
-        if clash := [name for name in names if name in ARTEFACTS]:
+        if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
             raise RecipeError(
                 f"The exported folder {clash[0]!r} would take the place of a part of the dataset; "
                 "call the season that it is for something else."
@@ -145,7 +145,7 @@ class Output:
         found = sorted(path.name for path in self.root.glob("*") if not _is_ours_unfinished(path.name))
         if found and not overwrite:
             self._require_same_dataset(found, origin)
-        if foreign := [name for name in found if name in ARTEFACTS]:
+        if foreign := [name for name in found if name in (*ARTEFACTS, REPORT)]:
             self._require_own(foreign[0])
 
     def _require_same_job(self, origin: Origin, *, restart: bool) -> None:
@@ -237,7 +237,8 @@ class Output:
         If tiles were set aside, what has been done is kept beside, for a job that tries them again.
         """
         earlier = self.record() or {}
-        replaced = [name for name in earlier.get("exports") or () if _is_plain(name)]
+        exports = earlier.get("exports")
+        replaced = [REPORT, *(filter(_is_plain, exports) if isinstance(exports, list) else ())]
         publish(self.root, (*self.exports, *ARTEFACTS), replaced, keep=bool(self.state.failures()))
 
     def _require_own(self, name: str) -> None:
