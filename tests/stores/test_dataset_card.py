@@ -22,7 +22,7 @@ def test_the_card_has_the_counts_of_the_dataset(demo_run: Path) -> None:
     both = f"read_parquet('{demo_run}/metadata*.parquet')"
     for split, count in duckdb.sql(f"SELECT split, count(*) FROM {both} GROUP BY split").fetchall():  # noqa: S608
         assert f"| {split} | {count:,} |" in card
-    (kept,) = duckdb.sql(f"SELECT count(*) FROM {both}").fetchone()  # noqa: S608
+    ((kept,),) = duckdb.sql(f"SELECT count(*) FROM {both}").fetchall()  # noqa: S608
     assert f"\n{kept:,} patches of 1,200 m from 5 Sentinel-2 L2A tiles (2018 to 2019)" in card
     assert card.startswith("# reBEN (refined BigEarthNet)\n")
     assert "> Contains modified Copernicus Sentinel data 2018, 2019." in card
