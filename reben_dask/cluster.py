@@ -14,13 +14,13 @@ from threading import current_thread, main_thread
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
-from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
 
 CONNECT_TIMEOUT_S = 10
 WORKERS_TIMEOUT_S = 60
+"""How long a job waits for workers, at its beginning and after it has lost the last one."""
 COMFORTABLE_WORKER_BYTES = 3 * 2**30
 """A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
 
@@ -227,21 +227,6 @@ def _memory(text: str | None) -> int | None:
     if amount <= 0:
         raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.")
     return amount
-
-
-def explained(error: BaseException) -> BaseException:
-    """The error of a task; one that has ended several workers says what to change, which is nearly always memory."""
-    if not isinstance(error, KilledWorker):
-        return error
-    return ClusterError(
-        f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
-        "give workers more (--memory-limit), or fewer threads (--threads)."
-    )
-
-
-def lost_scheduler() -> ClusterError:
-    """What to say when the scheduler does not answer any more."""
-    return ClusterError("The scheduler does not answer any more; see its log, and start it again.")
 
 
 def thread_count(client: Client) -> int:

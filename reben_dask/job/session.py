@@ -24,6 +24,7 @@ from reben_dask.job.record import REPORT_FILE, Run, write_record
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
+from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
 from reben_dask.progress import StageProgress, console
 from reben_dask.recipes import load_recipe
@@ -124,7 +125,9 @@ def run_job(
         show_note(terminal, shortage)
     if dry_run:
         return True
-    with connect(options) as client, output.owned():
+    with connect(options) as client, output.owned(), explaining_full_disk(output.root):
+        # Another job may have been here since.
+        output.check(origin, overwrite=overwrite, restart=restart)
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)

@@ -28,11 +28,11 @@ from reben_dask.demo import DemoRegion
 from reben_dask.errors import RecipeError
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
-from reben_dask.output.folder import Output
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Sentinel1Inputs
+from reben_dask.output.folder import Output
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
 

@@ -39,10 +39,10 @@ from reben_dask.demo import DemoRegion
 from reben_dask.job import build, window
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.graph import BatchGraph, batch_graph
-from reben_dask.output.folder import Output
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.tally import add_up
+from reben_dask.output.folder import Output
 from reben_dask.patches import reference_map
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
