@@ -125,19 +125,20 @@ def run_job(
         show_note(terminal, shortage)
     if dry_run:
         return True
-    with connect(options) as client, output.owned(), explaining_full_disk(output.root):
-        # Another job may have been here since.
-        output.check(origin, overwrite=overwrite, restart=restart)
+    with connect(options) as client:
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
-        output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
-        with _telling_what_is_kept(terminal, plan, output):
-            report = performance_report(output.run / REPORT_FILE)
-            with report, StageProgress(terminal, stage_totals(plan)) as progress:
-                built = build_dataset(client, plan, output, progress)
-            failures = output.state.failures()
-            write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
-            output.publish()
+        with output.owned(), explaining_full_disk(output.root):
+            # Another job may have been here since.
+            output.check(origin, overwrite=overwrite, restart=restart)
+            output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+            with _telling_what_is_kept(terminal, plan, output):
+                report = performance_report(output.run / REPORT_FILE)
+                with report, StageProgress(terminal, stage_totals(plan)) as progress:
+                    built = build_dataset(client, plan, output, progress)
+                failures = output.state.failures()
+                write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
+                output.publish()
     show_result(terminal, plan, output, built.tallies, perf_counter() - start)
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
