@@ -14,6 +14,7 @@ from threading import current_thread, main_thread
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
@@ -98,12 +99,15 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     Raises
     ------
     ClusterError
-        If no scheduler answers, or it has no workers.
+        If no scheduler answers, it has no workers, or it ends meanwhile.
     """
     if options.quiet:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with _embedded(options) if options.is_embedded else _remote(options) as client:
-        yield client
+        try:
+            yield client
+        except CommClosedError:
+            raise lost_scheduler() from None
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
@@ -195,6 +199,9 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
 def require_memory(client: Client, needed: Callable[[int], int]) -> None:
     """Refuse before running what cannot fit.
 
+    Dask gives a worker no more tasks while it uses most of its memory: one that needs as much for itself would wait for
+    ever.
+
     Parameters
     ----------
     client : Client
@@ -207,13 +214,14 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
     ClusterError
         Naming the worker, what it has and what the job needs.
     """
+    share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         threads, limit = worker["nthreads"], worker["memory_limit"]
-        if limit and needed(threads) > limit:
+        if limit and needed(threads) > limit * share:
             raise ClusterError(
-                f"Worker {address} may use {format_bytes(limit)}, but with {threads} threads this job needs up to "
-                f"{format_bytes(needed(threads))} there (with one, {format_bytes(needed(1))}); "
-                "give it more memory (--memory-limit) or fewer threads (--threads)."
+                f"Worker {address} may use {format_bytes(limit)}, and Dask pauses it at {share:.0%} of that, but with "
+                f"{threads} threads this job needs up to {format_bytes(needed(threads))} there (with one, "
+                f"{format_bytes(needed(1))}); give it more memory (--memory-limit) or fewer threads (--threads)."
             )
 
 
@@ -227,6 +235,11 @@ def _memory(text: str | None) -> int | None:
     if amount <= 0:
         raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.")
     return amount
+
+
+def lost_scheduler() -> ClusterError:
+    """What to say when the scheduler does not answer any more."""
+    return ClusterError("The scheduler does not answer any more; see its log, and start it again.")
 
 
 def thread_count(client: Client) -> int:

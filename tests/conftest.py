@@ -11,7 +11,9 @@ from pathlib import Path
 import dask
 import pytest
 from datasets import folders_of
+from digest import digest_of
 from hypothesis import settings
+from processes import Cluster, loopback_cluster
 
 from reben_dask.demo import DemoRegion, make_demo_region
 
@@ -93,6 +95,19 @@ def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
     done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def demo_digest(demo_run: Path) -> dict[str, str]:
+    """What every undisturbed job makes of the synthetic region."""
+    return digest_of(demo_run)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real scheduler and two real workers, as processes."""
+    with loopback_cluster(tmp_path_factory.mktemp("cluster") / "loopback") as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -133,8 +133,7 @@ def run_job(
             output.check(origin, overwrite=overwrite, restart=restart)
             output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
             with _telling_what_is_kept(terminal, plan, output):
-                report = performance_report(output.run / REPORT_FILE)
-                with report, StageProgress(terminal, stage_totals(plan)) as progress:
+                with _reported(output.run / REPORT_FILE), StageProgress(terminal, stage_totals(plan)) as progress:
                     built = build_dataset(client, plan, output, progress)
                 failures = output.state.failures()
                 write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
@@ -144,6 +143,15 @@ def run_job(
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
     return not failures
+
+
+@contextmanager
+def _reported(file: Path) -> Iterator[None]:
+    """Write Dask's performance report at the end, but after an error, when there may be no scheduler to ask."""
+    report = performance_report(file)
+    report.__enter__()
+    yield
+    report.__exit__(None, None, None)
 
 
 @contextmanager

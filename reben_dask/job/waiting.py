@@ -8,11 +8,14 @@ from time import monotonic, sleep
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from reben_dask.cluster import WORKERS_TIMEOUT_S
+from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
 from reben_dask.errors import ClusterError
 
-_POLL_S, _LOOK_S = 0.02, 2.0
+_POLL_S, _LOOK_S = 0.02, 5.0
 """How often the client looks for tasks that have ended, and, while none do, whether there are workers."""
+
+_WORKING = "running"
+"""State of a worker that takes tasks."""
 
 
 def as_they_end(client: Client, futures: as_completed) -> Iterator[Future]:
@@ -28,7 +31,7 @@ def as_they_end(client: Client, futures: as_completed) -> Iterator[Future]:
     Raises
     ------
     ClusterError
-        If there have been no workers for a minute, or the scheduler is lost.
+        If for a minute there have been no workers, or only paused ones, or if the scheduler is lost.
     """
     look = seen = monotonic()
     while not futures.is_empty():
@@ -38,14 +41,11 @@ def as_they_end(client: Client, futures: as_completed) -> Iterator[Future]:
             continue
         sleep(_POLL_S)
         if monotonic() - look > _LOOK_S:
-            workers = _worker_count(client)
+            states = _worker_states(client)
             look = monotonic()
-            seen = look if workers else seen
+            seen = look if _WORKING in states else seen
             if look - seen > WORKERS_TIMEOUT_S:
-                raise ClusterError(
-                    f"The scheduler at {client.scheduler.address} has had no workers for {WORKERS_TIMEOUT_S} s; start "
-                    "some again, and see in the logs of the others why they ended."
-                )
+                raise _nobody_works(client, states)
 
 
 def _known(future: Future) -> Future:
@@ -55,11 +55,24 @@ def _known(future: Future) -> Future:
     return future
 
 
-def _worker_count(client: Client) -> int:
+def _worker_states(client: Client) -> list[str]:
     try:
-        return len(client.nthreads())
+        return [worker["status"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     except OSError:
         raise lost_scheduler() from None
+
+
+def _nobody_works(client: Client, states: list[str]) -> ClusterError:
+    where = client.scheduler.address
+    if states:
+        return ClusterError(
+            f"All {len(states)} workers of the scheduler at {where} have been paused for {WORKERS_TIMEOUT_S} s, for "
+            "want of memory; give them more (--memory-limit), or fewer threads (--threads)."
+        )
+    return ClusterError(
+        f"The scheduler at {where} has had no workers for {WORKERS_TIMEOUT_S} s; start some again, and see in the logs "
+        "of the others why they ended."
+    )
 
 
 def explained(error: BaseException) -> BaseException:
@@ -70,8 +83,3 @@ def explained(error: BaseException) -> BaseException:
         f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
         "give workers more (--memory-limit), or fewer threads (--threads)."
     )
-
-
-def lost_scheduler() -> ClusterError:
-    """What to say when the scheduler does not answer any more."""
-    return ClusterError("The scheduler does not answer any more; see its log, and start it again.")
