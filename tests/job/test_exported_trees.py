@@ -28,6 +28,7 @@ from reben_dask.demo import DemoRegion
 from reben_dask.errors import RecipeError
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
+from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published
@@ -77,7 +78,7 @@ def _product(region: DemoRegion, tile: str) -> str:
 
 def _build(client: Client, plan: Plan, folder: Path) -> _Made:
     output = Output(folder / "out").with_exports(plan.export_names)
-    output.begin()
+    output.begin(origin_of(plan), {})
     with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
         build_dataset(client, plan, output, progress)
     return _Made(output.building, plan)
