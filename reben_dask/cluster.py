@@ -6,15 +6,15 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
-from threading import current_thread, main_thread
 
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
-from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
@@ -25,6 +25,9 @@ WORKERS_TIMEOUT_S = 60
 COMFORTABLE_WORKER_BYTES = 3 * 2**30
 """A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
 
+
+_CONNECTED = "running"
+"""Status of a client that has a scheduler."""
 
 _WORKER_SETTINGS = {
     # Tasks last seconds: a look at the stack every 10 ms shows no more, and costs 5 % of a full tile's CPU time.
@@ -102,11 +105,15 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
         If no scheduler answers, it has no workers, or it ends meanwhile.
     """
     if options.quiet:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # Dask gives the second a level of its own.
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with _embedded(options) if options.is_embedded else _remote(options) as client:
         try:
             yield client
-        except CommClosedError:
+        except (OSError, CancelledError):
+            if client.status == _CONNECTED:
+                raise
             raise lost_scheduler() from None
 
 
@@ -156,15 +163,18 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order.
+
+    So do those that threads started meanwhile will start later, in the place of workers that have ended: a mask is
+    inherited.
+    """
+    # Where it is started it opens ears again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
