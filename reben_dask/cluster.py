@@ -6,24 +6,28 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
-from threading import current_thread, main_thread
 
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
-from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
 
 CONNECT_TIMEOUT_S = 10
 WORKERS_TIMEOUT_S = 60
+"""How long a job waits for workers, at its beginning and after it has lost the last one."""
 COMFORTABLE_WORKER_BYTES = 3 * 2**30
 """A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
 
+
+_CONNECTED = "running"
+"""Status of a client that has a scheduler."""
 
 _WORKER_SETTINGS = {
     # Tasks last seconds: a look at the stack every 10 ms shows no more, and costs 5 % of a full tile's CPU time.
@@ -98,12 +102,19 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     Raises
     ------
     ClusterError
-        If no scheduler answers, or it has no workers.
+        If no scheduler answers, it has no workers, or it ends meanwhile.
     """
     if options.quiet:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # Dask gives the second a level of its own.
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with _embedded(options) if options.is_embedded else _remote(options) as client:
-        yield client
+        try:
+            yield client
+        except (OSError, CancelledError):
+            if client.status == _CONNECTED:
+                raise
+            raise lost_scheduler() from None
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
@@ -152,15 +163,18 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order.
+
+    So do those that threads started meanwhile will start later, in the place of workers that have ended: a mask is
+    inherited.
+    """
+    # Where it is started it opens ears again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -195,6 +209,9 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
 def require_memory(client: Client, needed: Callable[[int], int]) -> None:
     """Refuse before running what cannot fit.
 
+    Dask gives a worker no more tasks while it uses most of its memory: one that needs as much for itself would wait for
+    ever.
+
     Parameters
     ----------
     client : Client
@@ -207,13 +224,14 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
     ClusterError
         Naming the worker, what it has and what the job needs.
     """
+    share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         threads, limit = worker["nthreads"], worker["memory_limit"]
-        if limit and needed(threads) > limit:
+        if limit and needed(threads) > limit * share:
             raise ClusterError(
-                f"Worker {address} may use {format_bytes(limit)}, but with {threads} threads this job needs up to "
-                f"{format_bytes(needed(threads))} there (with one, {format_bytes(needed(1))}); "
-                "give it more memory (--memory-limit) or fewer threads (--threads)."
+                f"Worker {address} may use {format_bytes(limit)}, and Dask pauses it at {share:.0%} of that, but with "
+                f"{threads} threads this job needs up to {format_bytes(needed(threads))} there (with one, "
+                f"{format_bytes(needed(1))}); give it more memory (--memory-limit) or fewer threads (--threads)."
             )
 
 
@@ -227,16 +245,6 @@ def _memory(text: str | None) -> int | None:
     if amount <= 0:
         raise ClusterError(f"{text!r} is not an amount of memory; write it as 4GiB or 4000MB.")
     return amount
-
-
-def explained(error: BaseException) -> BaseException:
-    """The error of a task; one that has ended several workers says what to change, which is nearly always memory."""
-    if not isinstance(error, KilledWorker):
-        return error
-    return ClusterError(
-        f"The task {error.task} ended every worker that tried it, most likely for want of memory; "
-        "give workers more (--memory-limit), or fewer threads (--threads)."
-    )
 
 
 def lost_scheduler() -> ClusterError:

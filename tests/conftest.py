@@ -15,7 +15,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from datasets import folders_of
+from digest import digest_of
 from hypothesis import settings
+from processes import Cluster, loopback_cluster
 
 from reben_dask.cli import main
 from reben_dask.demo import DemoRegion, make_demo_region
@@ -162,6 +164,19 @@ def compared_demo(
 def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of reports are not saved, which takes most of the time of a report."""
     monkeypatch.setattr("reben_dask.report.page.image_bytes", lambda *_: b"<svg ></svg>")
+
+
+@pytest.fixture(scope="session")
+def demo_digest(demo_run: Path) -> dict[str, str]:
+    """What every undisturbed job makes of the synthetic region."""
+    return digest_of(demo_run)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real scheduler and two real workers, as processes."""
+    with loopback_cluster(tmp_path_factory.mktemp("cluster") / "loopback") as cluster:
+        yield cluster
 
 
 @pytest.fixture

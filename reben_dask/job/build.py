@@ -87,10 +87,7 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
     with _clock(seconds, "landcover"):
         landcover = _sorted_landcover(tasks, plan, output, progress)
     with _clock(seconds, "tiles"):
-        tiles = TileBuilder(tasks, plan, landcover, output, progress)
-        tallies = tiles.run()
-    if tiles.built:
-        _forget_later_stages(output)
+        tallies = TileBuilder(tasks, plan, landcover, output, progress).run()
     if plan.looks_again:
         with _clock(seconds, "choice"):
             tallies = _look_again(tasks, plan, output, tallies, progress)
@@ -103,13 +100,6 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
         with _clock(seconds, "geotiff"):
             _export_geotiff(tasks, plan, output, tallies, progress)
     return Built(tallies, seconds, differences)
-
-
-def _forget_later_stages(output: Output) -> None:
-    """What an earlier attempt has made of all tiles it had is of no use to one that has more of them."""
-    output.state.unmark("choice", "lmdb", "geotiff", "geotiff-archives")
-    for name in ("lmdb", "parts", *output.exports):
-        remove(output.building / name)
 
 
 def _look_again(

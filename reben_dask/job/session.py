@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -16,22 +16,22 @@ from rich.console import Console
 from reben_dask.cluster import ClusterOptions, connect, require_memory
 from reben_dask.errors import InputError
 from reben_dask.job.build import build_dataset, stage_totals
+from reben_dask.job.description import describe_dataset
 from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.preflight import require_workers
 from reben_dask.job.published import Published
-from reben_dask.job.record import REPORT_FILE, Run, write_record
+from reben_dask.job.record import REPORT_FILE
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
+from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
 from reben_dask.progress import StageProgress, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.comparison import COMPARISON
-from reben_dask.stores.croissant import write_croissant
-from reben_dask.stores.dataset_card import write_card
 
 _FILES = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
 
@@ -145,29 +145,35 @@ def run_job(
         show_note(terminal, shortage)
     if dry_run:
         return Ended(has_built=False, has_all_tiles=True)
-    with ExitStack() as stack:
-        client = stack.enter_context(connect(options))
+    with connect(options) as client:
         require_memory(client, plan.worker_bytes)
-        stack.enter_context(output.owned())
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
-        output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
-        for note in require_workers(client, plan, output.work):
-            show_note(terminal, note)
-        with _telling_what_is_kept(terminal, plan, output):
-            report = performance_report(output.run / REPORT_FILE)
-            with report, StageProgress(terminal, stage_totals(plan)) as progress:
-                built = build_dataset(client, plan, output, progress)
-            failures = output.state.failures()
-            run = Run(origin, failures, built.seconds, options.describe())
-            record = write_record(output.run, plan, built.tallies, run)
-            write_card(output.building, record)
-            write_croissant(output.building, record)
-            output.publish()
+        with output.owned(), explaining_full_disk(output.root):
+            # Another job may have been here since.
+            output.check(origin, overwrite=overwrite, restart=restart)
+            output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+            for note in require_workers(client, plan, output.work):
+                show_note(terminal, note)
+            with _telling_what_is_kept(terminal, plan, output):
+                with _reported(output.run / REPORT_FILE), StageProgress(terminal, stage_totals(plan)) as progress:
+                    built = build_dataset(client, plan, output, progress)
+                failures = output.state.failures()
+                describe_dataset(output, plan, origin, built, options.describe())
+                output.publish()
     show_result(terminal, plan, output, built.tallies, perf_counter() - start)
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
     return Ended(has_built=True, has_all_tiles=not failures)
+
+
+@contextmanager
+def _reported(file: Path) -> Iterator[None]:
+    """Write Dask's performance report at the end, but after an error, when there may be no scheduler to ask."""
+    report = performance_report(file)
+    report.__enter__()
+    yield
+    report.__exit__(None, None, None)
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from reben_dask.cluster import explained, lost_scheduler
+from reben_dask.job.waiting import as_they_end, explained
 from reben_dask.job.window import RETRIES
 from reben_dask.progress import StageProgress
 
@@ -48,10 +47,10 @@ class Tasks:
         Raises
         ------
         ClusterError
-            If the scheduler is lost, or a task has ended all workers that tried it.
+            If the scheduler or all workers are lost, or a task has ended all workers that tried it.
         """
         waiting = as_completed(futures)
-        for future in waiting:
+        for future in as_they_end(self.client, waiting):
             sent = self._sent.pop(future.key)
             try:
                 result = future.result()
@@ -59,8 +58,6 @@ class Tasks:
                 if sent.attempt == ATTEMPTS:
                     raise explained(error) from None
                 waiting.add(self._submit(sent._replace(attempt=sent.attempt + 1)))
-            except CancelledError:
-                raise lost_scheduler() from None
             else:
                 yield sent.name, result
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from reben_dask.cluster import explained, thread_count
-from reben_dask.errors import ClusterError, InputError, OutputError
+from reben_dask.cluster import thread_count
+from reben_dask.errors import ClusterError, InputError
 from reben_dask.job.graph import batch_graph
 from reben_dask.job.plan import Plan
 from reben_dask.job.submit import Tasks
 from reben_dask.job.tally import add_up, from_rows, to_rows
+from reben_dask.job.waiting import explained
 from reben_dask.job.window import Outcome, batch_size, run_batches
+from reben_dask.output.files import remove
 from reben_dask.output.folder import Output
+from reben_dask.output.space import require_space
 from reben_dask.output.state import TILES_STAGE
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
@@ -28,9 +30,6 @@ ATTEMPTS = 3
 
 HOPELESS = 5
 """So many tiles that cannot be built, and none that can, end the job: something is wrong with all of them."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
 
 
 def table_folder(plan: Plan) -> str:
@@ -59,7 +58,7 @@ class TileBuilder:
         self._tasks, self._plan, self._landcover = tasks, plan, landcover
         self._output, self._progress = output, progress
         self._done: dict[str, Any] = output.state.done(TILES_STAGE)
-        self.built = 0
+        self._built = 0
 
     def run(self) -> pd.DataFrame:
         """Build what is missing; gives the tallies of all tiles but those that were set aside.
@@ -73,6 +72,8 @@ class TileBuilder:
             create_store(store, {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)})
         self._tell_of_done()
         waiting = [tile for tile in self._plan.tiles if tile.name not in self._done]
+        for tile in waiting:
+            self._remove_remains(tile)
         failed: dict[str, BaseException] = {}
         for attempt in range(1, ATTEMPTS + 1):
             failed = dict(self._attempt(waiting, attempt))
@@ -95,7 +96,7 @@ class TileBuilder:
             if error is None:
                 self._keep(tile, result)
                 continue
-            _require_room(error, self._output)
+            require_space(error, self._output.root)
             yield tile.name, explained(error)
             failed += 1
             if failed == HOPELESS and not self._done:
@@ -113,19 +114,40 @@ class TileBuilder:
         size = batch_size(thread_count(self._tasks.client))
         return run_batches(self._tasks.client, tiles, build, size, self._progress.advance)
 
+    def _remove_remains(self, tile: Tile) -> None:
+        """Remove what an attempt moved to its place, and was interrupted before it took note of it."""
+        for path in self._places(tile):
+            remove(self._output.building / path)
+
     def _keep(self, tile: Tile, tally: pd.DataFrame) -> None:
-        if self._plan.is_usable(tile):
-            self._output.keep(f"cubes.zarr/{tile.name}")
-        self._output.keep(f"{table_folder(self._plan)}/{tile.name}.parquet")
+        if not self._built:
+            _forget_later_stages(self._output)
+        for path in self._places(tile):
+            self._output.keep(path)
         self._done[tile.name] = to_rows(tally)
         self._output.state.mark(TILES_STAGE, tile.name, self._done[tile.name])
-        self.built += 1
+        self._built += 1
+
+    def _places(self, tile: Tile) -> list[str]:
+        """What tasks make of a tile."""
+        cubes = [f"cubes.zarr/{tile.name}"] * self._plan.is_usable(tile)
+        return [*cubes, f"{table_folder(self._plan)}/{tile.name}.parquet"]
 
     def _set_aside(self, failed: dict[str, BaseException]) -> None:
         if failed and not self._done:
             raise _hopeless(next(iter(failed.values())), len(failed))
         for name, error in failed.items():
             self._output.state.set_aside(name, error, ATTEMPTS)
+
+
+def _forget_later_stages(output: Output) -> None:
+    """What an earlier attempt has made of all tiles it had is of no use to one that has more of them.
+
+    This comes before the first of those is noted: whoever goes on after an interruption could not tell any more.
+    """
+    output.state.unmark("choice", "lmdb", "geotiff", "geotiff-archives")
+    for name in ("lmdb", "parts", *output.exports):
+        remove(output.building / name)
 
 
 def _hopeless(error: BaseException, failed: int) -> Exception:
@@ -135,13 +157,3 @@ def _hopeless(error: BaseException, failed: int) -> Exception:
     if isinstance(error, ClusterError):
         return error
     return InputError(f"None of the first {failed} tiles can be built. The last of them: {error}")
-
-
-def _require_room(error: BaseException, output: Output) -> None:
-    """Raise :class:`OutputError` if what has happened is a full disk, which no other tile would fare better on."""
-    cause: BaseException | None = error
-    while cause is not None:
-        is_full = isinstance(cause, OSError) and cause.errno in _FULL
-        if is_full or any(text in str(cause) for text in _FULL_TEXTS):
-            raise OutputError(f"There is no space left on the disk of {output.root}; make some room there.") from None
-        cause = cause.__cause__ or cause.__context__

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dask.delayed import Delayed
 from distributed import Client, Future, as_completed
 
-from reben_dask.cluster import lost_scheduler
+from reben_dask.job.waiting import as_they_end
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -59,14 +59,13 @@ def run_batches(
     Raises
     ------
     ClusterError
-        If the scheduler is lost. What is still running is dropped, as it is when the caller stops.
+        If the scheduler is lost, or all workers are. What is still running is dropped, as it is when the caller stops.
     """
     window = _Window(client, build)
     waiting = deque(tiles[start : start + size] for start in range(0, len(tiles), size))
     try:
         window.fill(waiting)
         for future, place in window:
-            _require_known(future)
             advance(place.stage)
             if place.is_last:
                 yield _outcome(place.tile, future)
@@ -74,12 +73,6 @@ def run_batches(
     except BaseException:
         window.drop()
         raise
-
-
-def _require_known(future: Future) -> None:
-    """A client that loses its scheduler takes its tasks for cancelled."""
-    if future.status == "cancelled":
-        raise lost_scheduler()
 
 
 def _outcome(tile: Any, future: Future) -> Outcome:
@@ -129,7 +122,7 @@ class _Window:
         self._futures.update(futures)
 
     def __iter__(self) -> Iterator[tuple[Future, _Place]]:
-        for future in self._futures:
+        for future in as_they_end(self._client, self._futures):
             place = self._place.pop(future.key)
             del self._running[future.key]
             self._left[place.batch] -= 1

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 COPIED_BYTES = 2**20
-"""Smaller files are copied, not linked: metadata may be written anew in place, pixels never are."""
+"""Smaller files are copied, not linked: it costs nothing."""
+
+_REWRITTEN = ".json"
+"""Metadata may be written anew in place, and are copied whatever their size; pixels and tables never are."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -54,7 +57,8 @@ def duplicate(source: Path, destination: Path) -> None:
 
 
 def _link(source: str, destination: str) -> None:
-    if os.path.getsize(source) >= COPIED_BYTES:  # noqa: PTH202 - paths come from shutil
+    # Paths come from shutil, as text.
+    if os.path.getsize(source) >= COPIED_BYTES and not source.endswith(_REWRITTEN):  # noqa: PTH202
         try:
             os.link(source, destination)
         except OSError:

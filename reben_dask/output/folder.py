@@ -222,6 +222,8 @@ class Output:
                 shutil.rmtree(remains, ignore_errors=True)
             self.state.forgive()
             self.state.begin(origin, paths)
+            # Its files may be written in place, and an earlier attempt may have published them.
+            remove(self.run)
             for folder in (self.work, self.run):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

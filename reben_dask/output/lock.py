@@ -13,9 +13,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import IO
 
 from reben_dask.errors import OutputError
+
+_TRIES, _PAUSE_S = 5, 0.02
+"""Whoever asks who owns a folder has its lock for an instant, and must not keep a job from it."""
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def owner(lock: Path) -> str | None:
     try:
         with lock.open("r", encoding="utf-8") as file:
             text = file.read()
-            return text if _is_foreign(text) or not _flock(file) else None
+            return text if _is_foreign(text) or not _flock(file, fcntl.LOCK_SH) else None
     except OSError:
         return None
 
@@ -58,7 +62,7 @@ def _take(lock: Path, job: str) -> IO[str]:
         file = lock.open("a+", encoding="utf-8")
         file.seek(0)
         text = file.read()
-        if not _flock(file) or _is_foreign(text):
+        if not _flock_patiently(file) or _is_foreign(text):
             file.close()
             raise OutputError(
                 f"Another job is writing to {lock.parent} (host, process and job: {text.strip() or 'not known'}); wait "
@@ -74,9 +78,17 @@ def _take(lock: Path, job: str) -> IO[str]:
     return file
 
 
-def _flock(file: IO[str]) -> bool:
+def _flock_patiently(file: IO[str]) -> bool:
+    for _ in range(_TRIES - 1):
+        if _flock(file, fcntl.LOCK_EX):
+            return True
+        sleep(_PAUSE_S)
+    return _flock(file, fcntl.LOCK_EX)
+
+
+def _flock(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

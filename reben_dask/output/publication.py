@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reben_dask.output.files import duplicate, read_json, remove, write_json
@@ -74,10 +75,19 @@ def finish_publication(root: Path) -> None:
     for name in waiting:
         (source / name).rename(root / name)
     if journal["keep"]:
-        for path in (old, source):
-            remove(path)
-        (building / JOURNAL).unlink()
+        remains = [old, source]
     else:
         State(building / STATE).forget()
-        (building / JOURNAL).unlink()
-        remove(building)
+        remains = [path for path in building.iterdir() if path.name != JOURNAL]
+    for path in remains:
+        _remove_quietly(path)
+    # Last of all, so that an interruption leaves nothing behind that nobody would ever delete.
+    (building / JOURNAL).unlink()
+    if not journal["keep"]:
+        _remove_quietly(building)
+
+
+def _remove_quietly(path: Path) -> None:
+    """Delete what is of no use any more; tasks of an attempt that was killed may still write there."""
+    with suppress(OSError):
+        remove(path)

@@ -91,8 +91,9 @@ class State:
         return found if _is_note(found, "origin", "paths") else None
 
     def _marker(self, stage: str, name: str) -> Path:
-        # Names of environments may be empty.
-        return self.folder / stage / f"{quote(name, safe='') or '_'}.json"
+        # Names of environments may be empty, and files whose names begin with a dot are drafts.
+        quoted = quote(name, safe="").replace(".", "%2E")
+        return self.folder / stage / f"{quoted or '%'}.json"
 
 
 def _is_note(found: object, *keys: str) -> bool:

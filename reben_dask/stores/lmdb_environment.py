@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +82,13 @@ def _require_complete(environment: lmdb.Environment, folder: Path) -> None:
 
 
 def put(environment: lmdb.Environment, items: Sequence[Item]) -> None:
-    """Write items in one transaction, with a larger map if they do not fit."""
+    """Write items in one transaction, with a larger map if they do not fit.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -87,8 +96,17 @@ def put(environment: lmdb.Environment, items: Sequence[Item]) -> None:
                     transaction.put(key, value)
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
+        except lmdb.Error as error:
+            _require_room(Path(environment.path()), pages_bytes(value for _, value in items), error)
+            raise
         else:
             return
+
+
+def _require_room(folder: Path, needed: int, error: lmdb.Error) -> None:
+    """LMDB takes a disk that is full in the midst of a page for one that is broken."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def used_bytes(environment: lmdb.Environment) -> int:

@@ -128,10 +128,12 @@ class _Run:
         return graph.stages
 
     def _watched(self, results: Iterator[Any]) -> Iterator[Any]:
-        for number, result in enumerate(results):
+        for number, outcome in enumerate(results):
             if number % self.batch == 0:
                 self.at_once = max(self.at_once, self.client.run_on_scheduler(_tasks_known))
-            yield result
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.result
 
     def _cpu(self) -> float:
         times = self.scheduler.cpu_times()

@@ -36,9 +36,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reben_dask.demo import DemoRegion
-from reben_dask.job import build, window
+from reben_dask.job import tiles, window
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.graph import BatchGraph, batch_graph
+from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.tally import add_up
@@ -116,7 +117,7 @@ def client() -> Iterator[Client]:
 def _build(client: Client, plan: Plan, folder: Path) -> _Made:
     """The whole job, but for its command line and its record."""
     output = Output(folder / "out")
-    output.begin()
+    output.begin(origin_of(plan), {})
     with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
         tallies = build_dataset(client, plan, output, progress).tallies
     return _Made(digest_of(output.building), _counts(tallies))
@@ -306,7 +307,7 @@ class _Sizes:
         patch.setattr(polygons, "ROWS_AT_ONCE", self.rows_at_once)
         patch.setattr(reference_map, "POLYGONS_AT_ONCE", self.polygons_at_once)
         patch.setattr(lmdb_export, "COMMIT_EVERY", self.commit_every)
-        patch.setattr(build, "batch_size", lambda _: self.tiles_of_batch)
+        patch.setattr(tiles, "batch_size", lambda _: self.tiles_of_batch)
         patch.setattr(window, "BATCHES_IN_FLIGHT", self.batches_in_flight)
 
 

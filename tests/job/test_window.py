@@ -15,7 +15,7 @@ from dask.delayed import Delayed
 from distributed import Client, Event
 
 from reben_dask.job import window
-from reben_dask.job.window import BATCHES_IN_FLIGHT, RETRIES, batch_size, run_batches
+from reben_dask.job.window import BATCHES_IN_FLIGHT, RETRIES, Outcome, batch_size, run_batches
 
 WAIT_S = 60
 """Nothing waits as long unless a test fails."""
@@ -75,7 +75,7 @@ def test_a_batch_grows_with_the_cluster(threads: int, tiles: int) -> None:
 def test_each_tile_comes_back_once(client: Client, job: str, count: int, size: int) -> None:
     stages: list[str] = []
     results = list(run_batches(client, range(count), _builder(job), size, stages.append))
-    assert sorted(results) == [tile * tile for tile in range(count)]
+    assert sorted(results) == [Outcome(tile, tile * tile) for tile in range(count)]
     assert sorted(stages) == ["bands"] * 2 * count + ["patches"] * count
 
 
@@ -112,7 +112,7 @@ def test_results_do_not_depend_on_the_order_in_which_tasks_end(client: Client, j
     def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:
         return {"patches": [_task(job, f"tile-{tile}", other if tile else first, tile) for tile in tiles]}
 
-    assert sorted(run_batches(client, range(5), build, 2, lambda _: None)) == list(range(5))
+    assert sorted(run_batches(client, range(5), build, 2, lambda _: None)) == [Outcome(n, n) for n in range(5)]
 
 
 def test_a_stage_without_tasks(client: Client, job: str) -> None:
@@ -121,7 +121,7 @@ def test_a_stage_without_tasks(client: Client, job: str) -> None:
     def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:
         return {"bands": [], "patches": [_task(job, f"tile-{tile}", _square, tile) for tile in tiles]}
 
-    assert sorted(run_batches(client, range(9), build, 1, lambda _: None)) == [n * n for n in range(9)]
+    assert sorted(run_batches(client, range(9), build, 1, lambda _: None)) == [Outcome(n, n * n) for n in range(9)]
 
 
 def test_results_come_while_other_tiles_are_running(client: Client, job: str) -> None:
@@ -135,9 +135,9 @@ def test_results_come_while_other_tiles_are_running(client: Client, job: str) ->
         return {"patches": [_task(job, f"tile-{tile}", slow if tile else _square, tile) for tile in tiles]}
 
     results = run_batches(client, range(3), build, 1, lambda _: None)
-    assert next(results) == 0
+    assert next(results) == Outcome(0, 0)
     gate.set()
-    assert sorted(results) == [1, 2]
+    assert sorted(results) == [Outcome(1, 1), Outcome(2, 2)]
 
 
 # The window
@@ -170,7 +170,7 @@ def test_never_more_batches_than_the_window(client: Client, job: str, size: int)
         return _builder(job)(tiles)
 
     for result in run_batches(client, range(24), build, size, lambda _: None):
-        counter.end(round(result**0.5) // size)
+        counter.end(result.tile // size)
     assert counter.most == BATCHES_IN_FLIGHT
     assert counter.running == {}
 
@@ -189,7 +189,7 @@ def test_the_window_stays_full(client: Client, job: str) -> None:
             gate.set()
         return {"patches": [_task(job, f"tile-{tile}", blocked, tile) for tile in tiles]}
 
-    assert sorted(run_batches(client, range(10), build, 1, lambda _: None)) == list(range(10))
+    assert sorted(run_batches(client, range(10), build, 1, lambda _: None)) == [Outcome(n, n) for n in range(10)]
     assert built == list(range(10))
 
 
@@ -223,7 +223,7 @@ class _BadTileError(Exception):
     pass
 
 
-def test_the_first_error_is_raised(client: Client, job: str) -> None:
+def test_an_error_is_that_of_its_tile_alone(client: Client, job: str) -> None:
     def bad(tile: int) -> int:
         raise _BadTileError(f"tile {tile} is bad")
 
@@ -231,8 +231,30 @@ def test_the_first_error_is_raised(client: Client, job: str) -> None:
         tasks = [_task(job, f"tile-{tile}", bad if tile == 2 else _square, tile) for tile in tiles]
         return {"bands": tasks[:0], "patches": tasks}
 
-    with pytest.raises(_BadTileError, match="tile 2 is bad"):
-        list(run_batches(client, range(50), build, 1, lambda _: None))
+    outcomes = {outcome.tile: outcome for outcome in run_batches(client, range(50), build, 1, lambda _: None)}
+    error = outcomes.pop(2).error
+    assert isinstance(error, _BadTileError)
+    assert str(error) == "tile 2 is bad"
+    assert sorted(outcomes.values()) == [Outcome(tile, tile * tile) for tile in range(50) if tile != 2]
+
+
+def test_a_tile_ends_with_the_error_of_the_task_it_needs(client: Client, job: str) -> None:
+    """Its other tasks may end as they like; each is told of once."""
+
+    def bad(tile: int) -> int:
+        raise _BadTileError(f"a band of tile {tile} is bad")
+
+    def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:
+        bands = {tile: _task(job, f"band-{tile}", bad if tile == 2 else _square, tile) for tile in tiles}
+        results = [_task(job, f"result-{tile}", _square, tile, bands[tile]) for tile in tiles]
+        return {"bands": list(bands.values()), "patches": results}
+
+    stages: list[str] = []
+    outcomes = list(run_batches(client, range(6), build, 2, stages.append))
+    assert [(outcome.tile, str(outcome.error)) for outcome in outcomes if outcome.error] == [
+        (2, "a band of tile 2 is bad")
+    ]
+    assert sorted(stages) == ["bands"] * 6 + ["patches"] * 6
 
 
 def _stumble(job: str, failures: int) -> str:
@@ -247,50 +269,35 @@ def test_a_task_is_repeated_a_few_times(client: Client, job: str, failures: int)
     def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:
         return {"patches": [_task(job, f"tile-{tile}", _stumble, job, failures) for tile in tiles]}
 
-    results = run_batches(client, [4], build, 1, lambda _: None)
-    if failures > RETRIES:
-        with pytest.raises(OSError, match="stumbled"):
-            list(results)
-    else:
-        assert list(results) == [job]
+    (outcome,) = run_batches(client, [4], build, 1, lambda _: None)
+    assert outcome.result == (None if failures > RETRIES else job)
+    assert str(outcome.error) == ("the network file system stumbled" if failures > RETRIES else "None")
     assert ATTEMPTS[job] == RETRIES + 1
 
 
 @pytest.fixture
 def gated(client: Client, job: str) -> Iterator[tuple[Callable[[Sequence[int]], dict[str, list[Delayed]]], list[int]]]:
-    """Tile 0 ends at once, tile 1 fails, and all others wait behind a gate until the test is over."""
+    """Tile 0 ends at once, and all others wait behind a gate until the test is over."""
     gate, built = Event(job, client=client), []
 
-    def pass_or_fail(tile: int) -> int:
-        if tile == 1:
-            raise _BadTileError
+    def pass_or_wait(tile: int) -> int:
         assert tile == 0 or gate.wait(WAIT_S)
         return tile
 
     def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:
         built.extend(tiles)
-        return {"patches": [_task(job, f"tile-{tile}", pass_or_fail, tile) for tile in tiles]}
+        return {"patches": [_task(job, f"tile-{tile}", pass_or_wait, tile) for tile in tiles]}
 
     yield build, built
     gate.set()
 
 
-def test_after_an_error_nothing_more_is_built_or_run(
-    client: Client, job: str, gated: tuple[Any, list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(window, "RETRIES", 0)
-    build, built = gated
-    with pytest.raises(_BadTileError):
-        list(run_batches(client, range(60), build, 2, lambda _: None))
-    assert built == list(range(2 * BATCHES_IN_FLIGHT))
-    assert _awaited(client, job) == []
-
-
 def test_leaving_early_drops_the_rest(client: Client, job: str, gated: tuple[Any, list[int]]) -> None:
-    build, _ = gated
-    results = run_batches(client, [0, *range(2, 9)], build, 2, lambda _: None)
-    assert next(results) == 0
+    build, built = gated
+    results = run_batches(client, range(60), build, 2, lambda _: None)
+    assert next(results) == Outcome(0, 0)
     results.close()
+    assert built == list(range(2 * BATCHES_IN_FLIGHT))
     assert _awaited(client, job) == []
 
 
@@ -321,5 +328,5 @@ def test_another_window(client: Client, job: str, monkeypatch: pytest.MonkeyPatc
         return _builder(job)(tiles)
 
     for result in run_batches(client, range(6), build, 1, lambda _: None):
-        counter.end(round(result**0.5))
+        counter.end(result.tile)
     assert counter.most == 1

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +13,12 @@ import pytest
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.output.folder import Output
 from reben_dask.output.names import ARTEFACTS
+from reben_dask.output.origin import Origin
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
+ORIGIN: Origin = {"recipe": "reben", "tiles": {"A": "1", "B": "2"}}
+PATHS = {"A": "/tiles/A.SAFE", "B": "/tiles/B.SAFE"}
 
 
 @pytest.fixture
@@ -36,6 +36,14 @@ def _build(output: Output, mark: str) -> None:
     (output.run / "record.json").write_text(mark)
     (output.building / "landcover.parquet").mkdir()
     (output.building / "landcover.parquet" / "part-00000.parquet").write_text(mark)
+
+
+def _publish(output: Output, mark: str) -> None:
+    """Build and publish, as one job does."""
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+        _build(output, mark)
+        output.publish()
 
 
 def _marks(root: Path) -> dict[str, str]:
@@ -70,17 +78,17 @@ def test_where_nothing_can_be_kept_a_sorted_map_is_for_one_job(output: Output, m
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_new_or_empty_folder_will_do(output: Output, overwrite: bool) -> None:  # noqa: FBT001
-    output.check(overwrite=overwrite)
+    output.check(ORIGIN, overwrite=overwrite)
     assert not output.root.exists()
     output.root.mkdir()
-    output.check(overwrite=overwrite)
+    output.check(ORIGIN, overwrite=overwrite)
 
 
 def test_checking_changes_nothing(output: Output) -> None:
     output.building.mkdir(parents=True)
     (output.building / "remains").write_text("x")
-    output.check(overwrite=False)
-    output.check(overwrite=True)
+    output.check(ORIGIN, overwrite=False)
+    output.check(ORIGIN, overwrite=True)
     assert (output.building / "remains").read_text() == "x"
 
 
@@ -89,14 +97,14 @@ def test_a_folder_with_something_in_it_needs_overwrite(output: Output, name: str
     output.root.mkdir()
     (output.root / name).write_text("mine")
     with pytest.raises(OutputError) as caught:
-        output.check(overwrite=False)
+        output.check(ORIGIN, overwrite=False)
     message = f"The output folder {output.root} is not empty (it holds {name}); give a new folder, or --overwrite"
     assert str(caught.value).startswith(message)
     if name in ARTEFACTS:
         with pytest.raises(OutputError, match="is in the way"):
-            output.check(overwrite=True)
+            output.check(ORIGIN, overwrite=True)
     else:
-        output.check(overwrite=True)
+        output.check(ORIGIN, overwrite=True)
     assert (output.root / name).read_text() == "mine"
 
 
@@ -108,7 +116,7 @@ def test_of_many_things_three_are_named(output: Output, count: int, shown: str) 
     for number in range(count):
         (output.root / f"f{number}").mkdir()
     with pytest.raises(OutputError) as caught:
-        output.check(overwrite=False)
+        output.check(ORIGIN, overwrite=False)
     assert shown in str(caught.value)
 
 
@@ -116,27 +124,54 @@ def test_of_many_things_three_are_named(output: Output, count: int, shown: str) 
 def test_a_file_is_no_folder(output: Output, overwrite: bool) -> None:  # noqa: FBT001
     output.root.write_text("mine")
     with pytest.raises(OutputError, match="is a file; give a folder"):
-        output.check(overwrite=overwrite)
+        output.check(ORIGIN, overwrite=overwrite)
     assert output.root.read_text() == "mine"
 
 
 # Begin
 
 
-def test_begin_removes_the_remains_of_an_earlier_job_and_nothing_else(output: Output) -> None:
-    output.begin()
+def test_begin_removes_remains_that_nothing_is_noted_of_and_nothing_else(output: Output) -> None:
     _build(output, "unfinished")
     (output.root / "thesis.txt").write_text("mine")
-    output.begin()
-    assert [path.name for path in output.building.rglob("*")] == ["run"]
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+    assert {path.name for path in output.building.rglob("*")} == {"run", "state", "origin.json", output.work.name}
     assert (output.root / "thesis.txt").read_text() == "mine"
 
 
+def test_begin_goes_on_with_what_is_finished(output: Output) -> None:
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+        _build(output, "unfinished")
+        output.state.mark("tiles", "A", [1])
+        output.state.set_aside("B", OutputError("no"), 3)
+        (output.work / "half").write_text("of the first attempt")
+        (output.run / "comparison.parquet").write_text("of the first attempt")
+    again = Output(output.root)
+    with again.owned():
+        again.begin(ORIGIN, PATHS)
+    assert (again.cubes / "content").read_text() == "unfinished"
+    assert again.state.done("tiles") == {"A": [1]}
+    assert again.state.failures() == []
+    assert not output.work.exists()
+    assert list(again.work.iterdir()) == list(again.run.iterdir()) == []
+
+
+def test_a_restart_begins_anew(output: Output) -> None:
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+        _build(output, "unfinished")
+        output.state.mark("tiles", "A", [1])
+        output.begin(ORIGIN, PATHS, restart=True)
+    assert output.state.done("tiles") == {}
+    assert not output.cubes.exists()
+
+
 def test_begin_keeps_the_finished_dataset(output: Output) -> None:
-    output.begin()
-    _build(output, "old")
-    output.publish()
-    output.begin()
+    _publish(output, "old")
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
     assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
 
 
@@ -146,8 +181,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, file: str) -> None:
     in_the_way.parent.mkdir(parents=True, exist_ok=True)
     in_the_way.write_text("mine")
     output = Output(tmp_path / "disk" / "out")
-    with pytest.raises(OutputError) as caught:
-        output.begin()
+    with pytest.raises(OutputError) as caught, output.owned():
+        pass
     assert str(caught.value).startswith(f"The output folder {output.root} cannot be written (")
     assert in_the_way.read_text() == "mine"
 
@@ -156,25 +191,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, file: str) -> None:
 
 
 def test_publish_puts_every_artefact_in_its_place(output: Output) -> None:
-    output.begin()
-    _build(output, "new")
-    output.publish()
+    _publish(output, "new")
     assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "new")
     assert {path.name for path in output.root.iterdir()} == set(ARTEFACTS)
 
 
 def test_overwriting_replaces_own_names_only(output: Output) -> None:
-    output.begin()
-    _build(output, "old")
-    output.publish()
+    _publish(output, "old")
     mine = ["thesis.txt", "metadata.csv", "lmdb-backup/data.mdb", ".building-notes", "run.log"]
     for name in mine:
         (output.root / name).parent.mkdir(exist_ok=True)
         (output.root / name).write_text("mine")
     (output.root / "cubes.zarr" / "of the old one").write_text("old")
 
-    output.check(overwrite=True)
-    output.begin()
+    output.check(ORIGIN, overwrite=True)
     assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
     _build(output, "new")
     output.publish()
@@ -187,32 +217,27 @@ def test_overwriting_replaces_own_names_only(output: Output) -> None:
 @pytest.mark.parametrize("name", ["lmdb", "metadata.parquet"])
 def test_a_link_is_replaced_and_what_it_leads_to_is_not(output: Output, tmp_path: Path, name: str) -> None:
     """Large artefacts are moved to another disk, and a link is left in their place."""
-    output.begin()
-    _build(output, "old")
-    output.publish()
+    _publish(output, "old")
     elsewhere = (output.root / name).rename(tmp_path / name)
     (output.root / name).symlink_to(elsewhere)
-    output.begin()
-    _build(output, "new")
-    output.publish()
+    _publish(output, "new")
     assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "new")
     assert not (output.root / name).is_symlink()
     assert (elsewhere / "content" if elsewhere.is_dir() else elsewhere).read_text() == "old"
 
 
 @pytest.mark.parametrize("missing", ARTEFACTS)
-def test_a_dataset_that_is_not_complete_has_no_record(output: Output, missing: str) -> None:
-    """Publishing may be interrupted at any artefact; what it leaves must not look finished."""
-    output.begin()
-    _build(output, "old")
-    output.publish()
-    output.begin()
-    _build(output, "new")
-    lost = output.building / missing
-    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
-    with pytest.raises(FileNotFoundError):
-        output.publish()
-    assert not (output.root / "run" / "record.json").exists()
+def test_nothing_is_published_while_an_artefact_is_missing(output: Output, missing: str) -> None:
+    _publish(output, "old")
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+        _build(output, "new")
+        lost = output.building / missing
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+        with pytest.raises(FileNotFoundError, match=missing):
+            output.publish()
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
+    assert not output.needs_recovery
 
 
 # What is exported besides
@@ -221,12 +246,13 @@ def test_a_dataset_that_is_not_complete_has_no_record(output: Output, missing: s
 def _exported(root: Path, names: Sequence[str], mark: str, record: str | None = None) -> Output:
     """Publish a dataset with exported files."""
     output = Output(root).with_exports(names)
-    output.begin()
-    _build(output, mark)
-    (output.run / "record.json").write_text(json.dumps({"exports": list(names)}) if record is None else record)
-    for name in names:
-        (output.building / name).write_text(mark)
-    output.publish()
+    with output.owned():
+        output.begin(ORIGIN, PATHS)
+        _build(output, mark)
+        (output.run / "record.json").write_text(json.dumps({"exports": list(names)}) if record is None else record)
+        for name in names:
+            (output.building / name).write_text(mark)
+        output.publish()
     return output
 
 
@@ -260,33 +286,3 @@ def test_what_is_not_ours_is_in_the_way_of_an_export(tmp_path: Path) -> None:
 def test_an_export_cannot_take_the_place_of_the_dataset(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="'lmdb' would take the place"):
         Output(tmp_path / "out").with_exports(["spring", "lmdb"])
-
-
-# Two jobs
-
-
-def test_a_second_job_is_refused(output: Output) -> None:
-    output.begin()
-    with pytest.raises(OutputError, match="Another job is writing to"):
-        Output(output.root).begin()
-    assert output.run.is_dir()
-    output.release()
-    Output(output.root).begin()
-    assert not output.building.exists()
-
-
-def test_the_lock_of_a_process_that_is_gone_is_not_in_the_way(output: Output) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    output.root.mkdir()
-    (output.root / ".lock").write_text(f"{socket.gethostname()} {process.pid} x")
-    output.check(overwrite=False)
-    output.begin()
-    assert output.run.is_dir()
-
-
-def test_the_lock_of_another_host_is_respected(output: Output) -> None:
-    output.root.mkdir()
-    (output.root / ".lock").write_text("elsewhere 1 x")
-    with pytest.raises(OutputError, match="elsewhere"):
-        output.begin()

@@ -1,0 +1,74 @@
+"""Workers are killed again and again while a job runs on them; the dataset is the same."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from digest import digest_of
+from distributed import Client, as_completed
+from processes import Ended, Job, require_unfinished, wait_for
+
+from reben_dask.errors import ClusterError
+from reben_dask.job import waiting
+from reben_dask.job.waiting import as_they_end
+
+KILLS = 20
+LAST_LINE = "Patch table: 5 of 5"
+"""When the client has said this, what is left may be over before another worker can be killed."""
+
+
+@dataclass(frozen=True)
+class Survived:
+    """A job, and how many of its workers were killed."""
+
+    out: Path
+    ended: Ended
+    kills: int
+
+
+@pytest.fixture(scope="module")
+def survived(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Survived:
+    """At each line of progress, one of the workers of that moment is killed."""
+    folder = tmp_path_factory.mktemp("killed-workers")
+    out, random, kills = folder / "out", Random(20180725), 0  # noqa: S311
+    job = Job(*demo_inputs, "--out", out, "--workers", 2, "--threads", 1, "--dashboard-address", ":0")
+    job.until("Dashboard:")
+    for line in job.lines():
+        random.choice(wait_for(job.workers)).send_signal(signal.SIGKILL)
+        kills += 1
+        require_unfinished(out)
+        if line.startswith(LAST_LINE):
+            break
+    return Survived(out, job.end(), kills)
+
+
+def test_the_dataset_is_the_same(survived: Survived, demo_digest: dict[str, str]) -> None:
+    assert survived.ended.code == 0, survived.ended.complained
+    assert survived.kills >= KILLS
+    assert digest_of(survived.out) == demo_digest
+
+
+def test_nobody_has_to_know(survived: Survived) -> None:
+    assert survived.ended.complained == ""
+    assert "Traceback" not in survived.ended.said
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_does_not_wait_for_workers_that_never_work(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """They are gone, or each is paused because its memory is nearly full."""
+    monkeypatch.setattr(waiting, "_LOOK_S", 0.05)
+    monkeypatch.setattr(waiting, "WORKERS_TIMEOUT_S", 0.2)
+    with Client(processes=False, n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
+        if workers:
+            client.run(_pause)
+        futures = as_completed([client.submit(abs, 1)])
+        with pytest.raises(ClusterError, match="paused .+--memory-limit" if workers else "has had no workers"):
+            list(as_they_end(client, futures))
+
+
+def _pause(dask_worker: object) -> None:
+    dask_worker.status = dask_worker.status.paused  # type: ignore[attr-defined]
