@@ -18,8 +18,7 @@ import yaml
 from reben_dask import __version__
 from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
-from reben_dask.output.folder import FAILURES, ORIGIN
-from reben_dask.output.names import RECORD_FILE
+from reben_dask.output.names import FAILURES, ORIGIN, RECORD_FILE
 from reben_dask.output.origin import Origin
 from reben_dask.sources.sentinel2 import Tile, metadata_digest
 

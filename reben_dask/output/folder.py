@@ -14,14 +14,12 @@ from uuid import uuid4
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.output.files import move, read_json, remove
 from reben_dask.output.lock import owned
-from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, REPORT, STATE
-from reben_dask.output.origin import TILES, Origin, differences
+from reben_dask.output.names import ARTEFACTS, BUILDING, FAILURES, LOCK, ORIGIN, RECORD_FILE, REPORT, STATE
+from reben_dask.output.origin import Origin
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
+from reben_dask.output.refusals import require_same_dataset, require_same_job
 from reben_dask.output.state import TILES_STAGE, State
 from reben_dask.stores.patch_table import TABLE
-
-ORIGIN, FAILURES = "origin", "failures"
-"""Keys of the run record."""
 
 
 @dataclass(frozen=True)
@@ -141,38 +139,13 @@ class Output:
             job was made from something else, and ``restart`` is not set; or if it cannot be a folder.
         """
         self.require_folder()
-        self._require_same_job(origin, restart=restart)
+        if not restart:
+            require_same_job(self.root, self.state, origin)
         found = sorted(path.name for path in self.root.glob("*") if not _is_ours_unfinished(path.name))
         if found and not overwrite:
-            self._require_same_dataset(found, origin)
+            require_same_dataset(self.root, found, self.record(), origin)
         if foreign := [name for name in found if name in (*ARTEFACTS, REPORT)]:
             self._require_own(foreign[0])
-
-    def _require_same_job(self, origin: Origin, *, restart: bool) -> None:
-        earlier, done = self.state.origin(), self.state.done(TILES_STAGE)
-        if earlier is None or restart or not done:
-            return
-        unfinished = earlier[TILES].keys() - done
-        if other := differences(earlier, origin, unfinished):
-            raise OutputError(
-                f"{self.root} holds an unfinished job that was made from something else ({'; '.join(other)}); give the "
-                "same inputs again to go on with it, --restart to throw away what it has done, or another folder."
-            )
-
-    def _require_same_dataset(self, found: Sequence[str], origin: Origin) -> None:
-        record = self.record()
-        if record is None or ORIGIN not in record:
-            shown = ", ".join(found[:3]) + ", …" * (len(found) > 3)
-            raise OutputError(
-                f"The output folder {self.root} is not empty (it holds {shown}); give a new folder, "
-                "or --overwrite to replace the dataset in it once the new one is complete."
-            )
-        failed = {failure["tile"] for failure in record.get(FAILURES, ())}
-        if other := differences(record[ORIGIN], origin, failed):
-            raise OutputError(
-                f"{self.root} holds a dataset that was made from something else ({'; '.join(other)}); give a new "
-                "folder, or --overwrite to replace it once the new one is complete."
-            )
 
     @contextmanager
     def owned(self) -> Iterator[None]:

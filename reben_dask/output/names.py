@@ -15,6 +15,9 @@ ARTEFACTS = ("cubes.zarr", TABLE, METADATA, SNOW_CLOUD_METADATA, "lmdb", CARD, C
 REPORT = "report"
 """The page about the dataset, which is made of it afterwards; one of an earlier dataset does not stay."""
 
+ORIGIN, FAILURES = "origin", "failures"
+"""Keys of the run record that a later job reads."""
+
 BUILDING = ".building"
 LOCK = ".lock"
 STATE = "state"

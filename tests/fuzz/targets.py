@@ -78,7 +78,8 @@ def _record(content: bytes, folder: Path) -> object:
     _written(content, folder / "run" / "record.json")
     output = Output(folder)
     output.check({"tiles": {}}, overwrite=True)
-    return output.is_finished({"tiles": {}})
+    output.is_finished({"tiles": {}})
+    return output.check({"tiles": {"a": "d"}, "recipe": "c"}, overwrite=False)
 
 
 def _state(content: bytes, folder: Path) -> object:

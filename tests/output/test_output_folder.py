@@ -17,6 +17,7 @@ from reben_dask.output.origin import Origin
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
+FILES |= {"dataset_card.md", "croissant.json"}
 ORIGIN: Origin = {"recipe": "reben", "tiles": {"A": "1", "B": "2"}}
 PATHS = {"A": "/tiles/A.SAFE", "B": "/tiles/B.SAFE"}
 
