@@ -224,6 +224,7 @@ def test_what_is_built_on_later_does_not_change_what_is_published(
         (output.cubes / "zarr.json").write_text("the first")
         (output.run / "record.json").write_text("{}")
         (output.run / "performance.html").write_text("the first")
+        output.state.mark("tiles", "A")
         output.state.set_aside("B", ValueError(), 3)
         output.with_exports(NAMES[:2]).publish()
     before = _contents(tmp_path)
