@@ -1,0 +1,85 @@
+"""Inputs that are in order and yet odd: names with spaces and letters of any language, relative paths, empty tiles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+import rasterio
+from conftest import JOB_TIMEOUT_S, run_job
+from digest import digest_of
+
+ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
+
+
+def _odd_inputs(mini_inputs: list[object], folder: Path) -> list[str]:
+    """The inputs of the small real product at odd places, as they are called there."""
+    odd = []
+    for option, path in zip(mini_inputs[::2], mini_inputs[1::2], strict=True):
+        source = Path(str(path))
+        copied = folder / f"{ODD} {source.name}"
+        shutil.copytree(source, copied) if source.is_dir() else shutil.copy(source, copied)
+        odd += [str(option), copied.name]
+    return odd
+
+
+def test_odd_names_and_relative_paths_make_no_difference(
+    mini_inputs: list[object], mini_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / ODD
+    folder.mkdir()
+    inputs = _odd_inputs(mini_inputs, folder)
+    for path in folder.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    out = f"out {ODD}"
+    done = subprocess.run(
+        [sys.executable, "-m", "reben_dask.run", *inputs, "--out", out, "--dashboard-address", ":0", "--no-report"],
+        capture_output=True,
+        text=True,
+        timeout=JOB_TIMEOUT_S,
+        cwd=folder,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert digest_of(folder / out) == digest_of(mini_run)
+
+
+@pytest.fixture(scope="module")
+def empty_product(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small real product without a single pixel."""
+    source = next((data_dir / "mini").iterdir())
+    product = shutil.copytree(source, tmp_path_factory.mktemp("empty") / source.name)
+    for image in product.rglob("*.jp2"):
+        with rasterio.open(image) as dataset:
+            profile, nothing = dataset.profile, np.zeros((1, *dataset.shape), dataset.dtypes[0])
+        with rasterio.open(image, "w", **{**profile, "QUALITY": "100", "REVERSIBLE": "YES"}) as dataset:
+            dataset.write(nothing)
+    return product
+
+
+def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
+    empty_product: Path, mini_inputs: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = run_job("--s2", empty_product, *mini_inputs[2:], "--out", out, "--dashboard-address", ":0")
+    assert done.returncode == 0, done.stderr
+    assert "No patch was kept" in done.stdout
+    reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608
+    assert reasons == [("rejected", "nodata")]
+    assert json.loads((out / "run" / "record.json").read_text())["counts"]["status"] == {"rejected": 64}
+    verified = subprocess.run(
+        [sys.executable, "-m", "reben_dask", "verify", str(out)], capture_output=True, text=True, check=False
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    page = subprocess.run(
+        [sys.executable, "-m", "reben_dask", "report", str(out)], capture_output=True, text=True, check=False
+    )
+    assert page.returncode == 0, page.stderr
