@@ -70,8 +70,8 @@ def _nobody_works(client: Client, states: list[str]) -> ClusterError:
             "want of memory; give them more (--memory-limit), or fewer threads (--threads)."
         )
     return ClusterError(
-        f"The scheduler at {where} has had no workers for {WORKERS_TIMEOUT_S} s; start some again, and see in the logs "
-        "of the others why they ended."
+        f"The scheduler at {where} has had no workers for {WORKERS_TIMEOUT_S} s; see in their logs why they ended, and "
+        "start others. An embedded cluster has new ones when the same command is given again."
     )
 
 

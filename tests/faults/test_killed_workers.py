@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from random import Random
 import pytest
 from digest import digest_of
 from distributed import Client, as_completed
-from processes import Ended, Job, require_unfinished, wait_for
+from processes import Ended, Job, loopback_cluster, require_unfinished, wait_for
 
 from reben_dask.errors import ClusterError
 from reben_dask.job import waiting
@@ -32,18 +33,27 @@ class Survived:
 
 @pytest.fixture(scope="module")
 def survived(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Survived:
-    """At each line of progress, one of the workers of that moment is killed."""
+    """At each line of progress, one of the workers of that moment is killed; its nanny starts another."""
     folder = tmp_path_factory.mktemp("killed-workers")
     out, random, kills = folder / "out", Random(20180725), 0  # noqa: S311
-    job = Job(*demo_inputs, "--out", out, "--workers", 2, "--threads", 1, "--dashboard-address", ":0")
-    job.until("Dashboard:")
-    for line in job.lines():
-        random.choice(wait_for(job.workers)).send_signal(signal.SIGKILL)
-        kills += 1
-        require_unfinished(out)
-        if line.startswith(LAST_LINE):
-            break
-    return Survived(out, job.end(), kills)
+    with loopback_cluster(folder / "cluster") as cluster, Client(scheduler_file=str(cluster.file)) as client:
+        job = Job(*demo_inputs, "--out", out, *cluster.options)
+        job.until("Dashboard:")
+        for line in job.lines():
+            _kill(client, random)
+            kills += 1
+            require_unfinished(out)
+            if line.startswith(LAST_LINE):
+                break
+        return Survived(out, job.end(), kills)
+
+
+def _kill(client: Client, random: Random) -> None:
+    """Kill one of the workers that the scheduler knows: a nanny gives up a worker that ends before it has begun."""
+    address = random.choice(sorted(wait_for(client.nthreads)))
+    (pid,) = client.run(os.getpid, workers=[address]).values()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: address not in client.nthreads())
 
 
 def test_the_dataset_is_the_same(survived: Survived, demo_digest: dict[str, str]) -> None:
@@ -62,13 +72,14 @@ def test_a_job_does_not_wait_for_workers_that_never_work(monkeypatch: pytest.Mon
     """They are gone, or each is paused because its memory is nearly full."""
     monkeypatch.setattr(waiting, "_LOOK_S", 0.05)
     monkeypatch.setattr(waiting, "WORKERS_TIMEOUT_S", 0.2)
-    with Client(processes=False, n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
-        if workers:
-            client.run(_pause)
+    memory = "1MB" if workers else "auto"
+    cluster = {"processes": False, "n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(**cluster, memory_limit=memory) as client:
+        wait_for(lambda: set(_states(client)) <= {"paused"})
         futures = as_completed([client.submit(abs, 1)])
-        with pytest.raises(ClusterError, match="paused .+--memory-limit" if workers else "has had no workers"):
+        with pytest.raises(ClusterError, match=r"paused .+--memory-limit" if workers else "has had no workers"):
             list(as_they_end(client, futures))
 
 
-def _pause(dask_worker: object) -> None:
-    dask_worker.status = dask_worker.status.paused  # type: ignore[attr-defined]
+def _states(client: Client) -> list[str]:
+    return [worker["status"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
