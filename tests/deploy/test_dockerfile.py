@@ -36,7 +36,13 @@ def test_what_is_copied_is_there_and_sent() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".git/config", "demo-data/a.tif", "tests/conftest.py", "reben_dask/job/__pycache__/plan.pyc", "deploy/docker/data"],
+    [
+        ".git/config",
+        "demo-data/a.tif",
+        "tests/conftest.py",
+        "reben_dask/job/__pycache__/plan.pyc",
+        "deploy/docker/data",
+    ],
 )
 def test_what_the_image_does_not_need_is_not_sent(path: str) -> None:
     assert not is_sent(path, ignore_patterns())
