@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "status": "reben_dask.commands.status:status",
     "convert": "reben_dask.commands.convert:convert",
     "verify": "reben_dask.commands.verify:verify",
+    "report": "reben_dask.commands.report:report",
     "table": "reben_dask.commands.table:table",
     "compare": "reben_dask.commands.compare:compare",
     "landcover": "reben_dask.commands.landcover:landcover",

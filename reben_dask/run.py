@@ -124,6 +124,13 @@ def spread(args: list[str]) -> list[str]:
     type=click.Choice(["geotiff", "geotiff-archives"]),
     help="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
 )
+@click.option(
+    "--report/--no-report",
+    "with_report",
+    default=True,
+    show_default=True,
+    help="Make a page about the dataset when it is complete (OUT/report/index.html).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
 @click.option("--restart", is_flag=True, help="Throw away what an unfinished job in OUT has done, and begin anew.")
@@ -141,14 +148,19 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
-    debug = options.pop("debug")
+    debug, with_report, out = options.pop("debug"), options.pop("with_report"), options["out"]
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
     _require_one_cluster(ctx, cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
-    if not run_job(options, {**cluster, "quiet": not debug}, **how):
+    is_whole = run_job(options, {**cluster, "quiet": not debug}, **how)
+    if with_report and not how["dry_run"]:
+        from reben_dask.commands.report import report_on  # noqa: PLC0415
+
+        report_on(out)
+    if not is_whole:
         ctx.exit(SOME_TILES_SET_ASIDE)
 
 

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from datasets import folders_of
 from hypothesis import settings
 
+from reben_dask.cli import main
 from reben_dask.demo import DemoRegion, make_demo_region
 
 # A person's run looks for new failures; the run that decides about a change must not depend on luck.
@@ -25,9 +29,10 @@ JOB_TIMEOUT_S = 300
 
 
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the job as a user does, in a process of its own."""
+    """Run the job as a user does, in a process of its own; without a report, which takes seconds, unless asked for."""
+    report = [] if "--report" in arguments else ["--no-report"]
     return subprocess.run(
-        [sys.executable, "-m", "reben_dask.run", *map(str, arguments)],
+        [sys.executable, "-m", "reben_dask.run", *map(str, arguments), *report],
         capture_output=True,
         text=True,
         timeout=JOB_TIMEOUT_S,
@@ -90,9 +95,47 @@ def demo_inputs(demo_region: DemoRegion) -> list[object]:
 def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Output of a finished job on the synthetic region, on an embedded cluster."""
     out = tmp_path_factory.mktemp("demo-run") / "out"
-    done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0")
+    done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0", "--report")
     assert done.returncode == 0, done.stderr
+    assert f"Report: {out / 'report' / 'index.html'}" in done.stdout
     return out
+
+
+@pytest.fixture(scope="session")
+def changed_demo(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The patch table of that dataset with other labels, and less of it."""
+    folder = tmp_path_factory.mktemp("changed") / "changed"
+    (folder / "patches.parquet").mkdir(parents=True)
+    for part in (demo_run / "patches.parquet").glob("*.parquet"):
+        table = pq.read_table(part, partitioning=None)
+        rows = table.to_pandas()
+        instead = [[{"Pastures"}, set()], [{"Pastures"}, {"Agro-forestry areas"}], [set(), set()]]
+        rows["labels"] = [
+            labels if labels is None else sorted({*labels} - instead[x % 3][0] | instead[x % 3][1])
+            for labels, x in zip(rows["labels"], rows["x"], strict=True)
+        ]
+        rows.loc[(rows["x"] == 2) & (rows["y"] == 3), ["status", "reason"]] = ["rejected", "nodata"]
+        changed = pa.Table.from_pandas(rows, table.schema, preserve_index=False)
+        pq.write_table(changed.replace_schema_metadata(table.schema.metadata), folder / "patches.parquet" / part.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compared_demo(
+    demo_run: Path, changed_demo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, str]:
+    """Both compared: folder of the page, folder of the tables, and what was printed."""
+    place = tmp_path_factory.mktemp("compared")
+    arguments = [demo_run, changed_demo, "--report", place / "page", "--out", place / "tables"]
+    result = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return place / "page", place / "tables", result.stdout
+
+
+@pytest.fixture
+def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are not saved, which takes most of the time of a report."""
+    monkeypatch.setattr("reben_dask.report.page.image_bytes", lambda *_: b"<svg ></svg>")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from shapely import box
 
 from reben_dask.progress import TITLES, StageProgress
 
-COMMANDS = ["run", "status", "convert", "verify", "table", "compare", "landcover", "lmdb", "config", "demo"]
+COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
 CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -349,14 +348,6 @@ def test_a_plot_is_an_image(other: Path, tmp_path: Path, suffix: str) -> None:
             assert image.format == "PNG"
             assert image.width > 2 * image.height > 1500
             assert len(image.convert("RGB").getcolors(1 << 24)) > 50
-
-
-def test_a_plot_without_matplotlib(other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    message = _refused(other, "--plot", tmp_path / "a.png")
-    assert "pip install 'reben_dask[plots]'" in message
-    assert not list(tmp_path.iterdir())
-    assert "test patches" in _printed(other)
 
 
 # What cannot be compared

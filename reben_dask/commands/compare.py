@@ -21,6 +21,7 @@ EPILOG = """
 Examples:
   reben compare reben-out v1-out --out comparison
   reben compare dataset --plot splits.png
+  reben compare dataset --report splits
 """
 
 _PATH = click.Path(path_type=Path)
@@ -30,8 +31,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("a", metavar="OUT_A", type=_PATH)
 @click.argument("b", metavar="[OUT_B]", required=False, type=_PATH)
 @click.option("--out", metavar="FOLDER", type=_PATH, help="Write all tables into a new folder, as CSV and Parquet.")
+@click.option("--plot", metavar="FILE.png|.svg", type=_PATH, help="Draw distances and similarity.")
 @click.option(
-    "--plot", metavar="FILE.png|.svg", type=_PATH, help="Draw distances and similarity; needs the extra plots."
+    "--report",
+    "page",
+    metavar="FOLDER",
+    type=_PATH,
+    help="Make a page of all tables and figures; splits that a dataset has not are computed for it, and measured too.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def compare(
@@ -40,6 +46,7 @@ def compare(
     *,
     out: Path | None,
     plot: Path | None,
+    page: Path | None,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
     """Compare two datasets of one area, and measure what their splits do to spatial correlation.
@@ -53,14 +60,18 @@ def compare(
     similarity of labels decays with distance. With OUT_A alone, only this.
 
     FOLDER gets each table as a CSV file, matched patches with the labels of both, and the nearest training patch of
-    each test patch, as Parquet.
+    each test patch, as Parquet. With --report, the page FOLDER/index.html has everything, and loads nothing from
+    elsewhere; each of its figures is also a PNG and an SVG file.
     """
     from reben_dask.compare.correlation import spatial_correlation  # noqa: PLC0415 - takes long to import
     from reben_dask.compare.differences import compare_datasets  # noqa: PLC0415
-    from reben_dask.compare.plot import plot_correlation, require_plotting  # noqa: PLC0415
+    from reben_dask.compare.plot import plot_correlation  # noqa: PLC0415
     from reben_dask.compare.show import show_correlation, show_datasets, show_differences  # noqa: PLC0415
     from reben_dask.compare.write import write_comparison  # noqa: PLC0415
+    from reben_dask.drawing import require_image_name  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
+    from reben_dask.report.comparison import comparison_page, read_with_strategies  # noqa: PLC0415
+    from reben_dask.report.write import publish_page, require_place  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
     from reben_dask.stores.patch_set import read_patch_set  # noqa: PLC0415
 
@@ -68,8 +79,11 @@ def compare(
     if out is not None:
         require_new(out)
     if plot is not None:
-        require_plotting(plot)
-    datasets = {name: read_patch_set(path) for name, path in (("A", a), ("B", b)) if path is not None}
+        require_image_name(plot)
+    if page is not None:
+        require_place(page)
+    read = read_patch_set if page is None else read_with_strategies
+    datasets = {name: read(path) for name, path in (("A", a), ("B", b)) if path is not None}
     show_datasets(output, datasets)
     differences = compare_datasets(*datasets.values()) if b is not None else None
     if differences is not None:
@@ -84,6 +98,9 @@ def compare(
     if plot is not None:
         plot_correlation(_named(datasets, found), plot)
         output.print(f"{plot}: the plot", highlight=False)
+    if page is not None:
+        made = publish_page(comparison_page(datasets, differences, found), page)
+        output.print(f"{made}: the report", highlight=False)
 
 
 def _named(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> dict[str, SpatialCorrelation]:

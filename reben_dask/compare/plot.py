@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from reben_dask.compare.correlation import SpatialCorrelation, SplitCorrelation
-from reben_dask.errors import InputError, OutputError
+from reben_dask.drawing import COLOURS, FAINT, INK, house_style, new_figure, plain, save_figure
 from reben_dask.patches.grid import PATCH_SIDE_M
 from reben_dask.patches.split_distance import APART
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-SUFFIXES = (".png", ".svg")
-EXTRA = "plots"
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours that people with any colour vision can tell apart (Okabe and Ito 2008, Color Universal Design)."""
 
 _Line = str | tuple[int, tuple[float, ...]]
 
@@ -36,7 +28,7 @@ class _Look(NamedTuple):
     colour: str
 
 
-_LOOKS = (_Look("-", "o", "#333333"), _Look((0, (4, 1.5)), "s", "#777777"))
+_LOOKS = (_Look("-", "o", INK), _Look((0, (4, 1.5)), "s", FAINT))
 
 _COLUMNS, _TICKS = 4, 9
 _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1,))
@@ -45,44 +37,6 @@ _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1,))
 _STEPS = 2001
 _LINEAR_KM = 1.0
 """Up to this the scale of distances is linear, as patches may be at no distance; beyond, it is logarithmic."""
-
-_STYLE = {
-    "font.size": 11,
-    "axes.titlesize": 13,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 20,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "svg.hashsalt": "reben_dask",
-}
-
-
-def require_plotting(path: Path) -> None:
-    """Make sure that a plot can be drawn, before anything is computed for it.
-
-    Raises
-    ------
-    InputError
-        If ``path`` has an ending that is not drawn, or matplotlib is not installed.
-    OutputError
-        If there is a folder at ``path``.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"The plot {path} ends in {path.suffix or 'nothing'}; give a name that ends in .png or .svg.")
-    if path.is_dir():
-        raise OutputError(f"The plot {path} is a folder; give the name of a file.")
-    try:
-        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        raise InputError(
-            f"A plot needs matplotlib, which is not installed; install it with: pip install 'reben_dask[{EXTRA}]'"
-        ) from None
 
 
 def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> None:
@@ -100,35 +54,21 @@ def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> Non
     OutputError
         If the file cannot be written.
     """
-    import matplotlib as mpl  # noqa: PLC0415 - an extra
-
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    with mpl.rc_context(_STYLE):
-        figure = draw_correlation(found)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(unfinished, dpi=200, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-            unfinished.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with house_style():
+        save_figure(draw_correlation(found), path)
 
 
 def draw_correlation(found: Mapping[str, SpatialCorrelation]) -> Figure:
     """Draw both panels; see :func:`plot_correlation`."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
-
-    figure = Figure(figsize=(12, 5.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
+    figure = new_figure(12, 5.8)
     left, right = figure.subplots(1, 2)
     colour_of = _colours(found)
     for (name, correlation), look in zip(found.items(), _LOOKS[: len(found)], strict=True):
-        prefix = _plain(f"{name}, ") if len(found) > 1 else ""
+        prefix = plain(f"{name}, ") if len(found) > 1 else ""
         _draw_correlogram(right, correlation, prefix, look)
         for split in correlation.splits:
             colour = colour_of[name, split.title]
-            _draw_distances(left, split, f"{prefix}{_plain(split.title)}", colour, look.line)
+            _draw_distances(left, split, f"{prefix}{plain(split.title)}", colour, look.line)
             _draw_nearest(right, split, colour, look.marker)
     _finish_distances(left, found)
     _finish_similarity(right, found)
@@ -143,16 +83,11 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation]) -> Figure:
     return figure
 
 
-def _plain(name: str) -> str:
-    """A name as a label; matplotlib takes dollars for formulas, and hides what begins with an underscore."""
-    return name.lstrip("_").replace("$", r"\$")
-
-
 def _colours(found: Mapping[str, SpatialCorrelation]) -> dict[tuple[str, str], str]:
     """A colour for each split of each dataset; where there are too few, for the splits of one title."""
     splits = [(name, split.title) for name, correlation in found.items() for split in correlation.splits]
-    kinds = splits if len(splits) <= len(_COLOURS) else [("", title) for title in dict.fromkeys(t for _, t in splits)]
-    chosen = dict(zip(kinds, cycle(_COLOURS), strict=False))
+    kinds = splits if len(splits) <= len(COLOURS) else [("", title) for title in dict.fromkeys(t for _, t in splits)]
+    chosen = dict(zip(kinds, cycle(COLOURS), strict=False))
     return {(name, title): chosen.get((name, title)) or chosen["", title] for name, title in splits}
 
 
@@ -209,8 +144,6 @@ def _draw_nearest(axes: Axes, split: SplitCorrelation, colour: str, marker: str)
 
 
 def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> None:
-    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - an extra
-
     farthest = [split.nearest.distance_m.max() for correlation in found.values() for split in correlation.splits]
     sides = [side for correlation in found.values() for side in correlation.kept.patches["side"].unique()]
     side = max(sides, default=PATCH_SIDE_M)
@@ -221,7 +154,7 @@ def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> No
         (side / 1000, 1),
         xytext=(0, 4),
         textcoords="offset points",
-        color="#666666",
+        color=FAINT,
         ha="center",
         fontsize=9,
     )

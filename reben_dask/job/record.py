@@ -85,8 +85,9 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> N
     _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
 
 
-def _tile_record(tile: Tile) -> dict[str, str]:
-    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": metadata_digest(tile)}
+def _tile_record(tile: Tile) -> dict[str, Any]:
+    size = [pixels * 10 for pixels in tile.shape_yx[10]]
+    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": metadata_digest(tile), "size_m_yx": size}
 
 
 def _path(path: Path | None) -> str | None:

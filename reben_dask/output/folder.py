@@ -14,7 +14,7 @@ from uuid import uuid4
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.output.files import move, read_json, remove
 from reben_dask.output.lock import owned
-from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, STATE
+from reben_dask.output.names import ARTEFACTS, BUILDING, LOCK, RECORD_FILE, REPORT, STATE
 from reben_dask.output.origin import TILES, Origin, differences
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.state import TILES_STAGE, State
@@ -96,7 +96,7 @@ class Output:
         OutputError
             If something of that name is in the way, and was not made by this program.
         """
-        if clash := [name for name in names if name in ARTEFACTS]:
+        if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
             raise RecipeError(
                 f"The exported folder {clash[0]!r} would take the place of a part of the dataset; "
                 "call the season that it is for something else."
@@ -145,7 +145,7 @@ class Output:
         found = sorted(path.name for path in self.root.glob("*") if not _is_ours_unfinished(path.name))
         if found and not overwrite:
             self._require_same_dataset(found, origin)
-        if foreign := [name for name in found if name in ARTEFACTS]:
+        if foreign := [name for name in found if name in (*ARTEFACTS, REPORT)]:
             self._require_own(foreign[0])
 
     def _require_same_job(self, origin: Origin, *, restart: bool) -> None:
@@ -238,7 +238,7 @@ class Output:
         """
         earlier = self.record() or {}
         replaced = [name for name in earlier.get("exports") or () if _is_plain(name)]
-        publish(self.root, (*self.exports, *ARTEFACTS), replaced, keep=bool(self.state.failures()))
+        publish(self.root, (*self.exports, *ARTEFACTS), [*replaced, REPORT], keep=bool(self.state.failures()))
 
     def _require_own(self, name: str) -> None:
         if not (self.root / "run" / RECORD_FILE).is_file():

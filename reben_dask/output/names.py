@@ -10,6 +10,9 @@ RECORD_FILE = "record.json"
 ARTEFACTS = ("cubes.zarr", TABLE, METADATA, SNOW_CLOUD_METADATA, "lmdb", "run")
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
+REPORT = "report"
+"""The page about the dataset, which is made of it afterwards; one of an earlier dataset does not stay."""
+
 BUILDING = ".building"
 LOCK = ".lock"
 STATE = "state"

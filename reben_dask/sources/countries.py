@@ -49,6 +49,24 @@ def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDat
     return chosen[[column, "geometry"]].rename(columns={column: "country"}).reset_index(drop=True)
 
 
+def read_outlines(path: str) -> geopandas.GeoSeries:
+    """Read all polygons of a vector file, whatever they are called, for a map.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has no polygons with a coordinate reference system.
+    """
+    try:
+        table = pyogrio.read_dataframe(path, columns=[])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise InputError(f"The countries file {path} cannot be read: {error}.") from None
+    if "geometry" not in table or table.crs is None:
+        raise InputError(f"The countries file {path} has no polygons with a coordinate reference system.")
+    shapes = table.geometry
+    return shapes[~(shapes.isna() | shapes.is_empty)].reset_index(drop=True)
+
+
 def missing_countries(path: str, names: tuple[str, ...] | None) -> list[str]:
     """Countries asked for that the file does not have."""
     present = set(read_countries(path, names)["country"])

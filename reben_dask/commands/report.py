@@ -1,0 +1,85 @@
+"""The ``report`` command, and the report at the end of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reben_dask.commands.base import Command
+from reben_dask.errors import RebenError
+
+if TYPE_CHECKING:
+    import geopandas
+
+EPILOG = """
+\b
+Examples:
+  reben report dataset
+  reben report dataset --compare other-dataset
+"""
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("report", cls=Command, epilog=EPILOG)
+@click.argument("out", metavar="OUT", type=_PATH)
+@click.option("--compare", "other", metavar="OTHER", type=_PATH, help="Compare with another dataset of the same area.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
+    """Make a page about a dataset: OUT/report/index.html.
+
+    The page tells what became of the candidates, and shows classes, sets, tiles, dates and examples of patches beside
+    their reference maps, from what is in OUT. It loads nothing from elsewhere. Each of its figures is also a PNG and
+    an SVG file in OUT/report/figures. An older report is replaced.
+
+    With --compare it also has what `reben compare OUT OTHER` tells.
+    """
+    from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
+
+    page = make_report(out, other)
+    console().print(f"{page}: the report", highlight=False)
+
+
+def make_report(out: Path, other: Path | None = None) -> Path:
+    """Make the report of a dataset, with a comparison if there is another one; gives the path of the page."""
+    from reben_dask.report.comparison import comparison_sections  # noqa: PLC0415 - takes long to import
+    from reben_dask.report.dataset import dataset_page  # noqa: PLC0415
+    from reben_dask.report.write import REPORT, publish_page, require_place  # noqa: PLC0415
+
+    require_place(out / REPORT)
+    more = () if other is None else comparison_sections(out, other)
+    return publish_page(dataset_page(out, _countries(out), more=more), out / REPORT)
+
+
+def report_on(out: Path) -> None:
+    """Make the report of a dataset that was just completed; if that fails, say so, and leave the dataset as it is."""
+    from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
+
+    terminal = console()
+    try:
+        page = make_report(out)
+    except Exception as error:  # noqa: BLE001 - whatever happens here must not look as if the dataset had failed
+        why = str(error) if isinstance(error, RebenError) else f"{type(error).__name__}: {error}"
+        again = f"reben report {out}"
+        terminal.print(
+            f"Note: The dataset is complete, but its report could not be made ({why.rstrip('.')}); "
+            f"{again} tries it again.",
+            style="yellow",
+            highlight=False,
+        )
+    else:
+        terminal.print(f"Report: {page}", highlight=False)
+
+
+def _countries(out: Path) -> geopandas.GeoSeries | None:
+    """Polygons of the countries that the job was given, if they are still on this machine."""
+    from reben_dask.report.record import read_record  # noqa: PLC0415 - takes long to import
+    from reben_dask.sources.countries import read_outlines  # noqa: PLC0415
+
+    path = read_record(out).part("inputs", "countries")
+    try:
+        return read_outlines(path) if isinstance(path, str) and Path(path).exists() else None
+    except RebenError:
+        return None
