@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "drawing": {"errors"},
     "compare": {"compare", "stores", "patches", "drawing", "errors"},
     "report": {"report", "compare", "stores", "patches", "recipes", "drawing", "errors"},
+    "training": {"training", "sources", "stores", "patches", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
     "output": {"output", "stores", "errors"},
     "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},

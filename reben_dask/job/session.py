@@ -26,7 +26,7 @@ from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
 from reben_dask.output.state import TILES_STAGE
-from reben_dask.progress import StageProgress, console
+from reben_dask.progress import StageProgress, cell_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.comparison import COMPARISON
@@ -138,7 +138,7 @@ def run_job(
             show_note(terminal, note)
         with _telling_what_is_kept(terminal, plan, output):
             report = performance_report(output.run / REPORT_FILE)
-            with report, StageProgress(terminal, stage_totals(plan)) as progress:
+            with report, StageProgress(terminal, stage_totals(plan), cell_of_notebook()) as progress:
                 built = build_dataset(client, plan, output, progress)
             failures = output.state.failures()
             write_record(output.run, plan, built.tallies, Run(origin, failures, built.seconds, options.describe()))
