@@ -18,13 +18,10 @@ from reben_dask.patches.splits import seeded_hashes
 from reben_dask.report.survey import Survey
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.cube_layout import MAP_NODE, group_of
+from reben_dask.stores.patch_cube import CUBES, FULL_SCALE
 from reben_dask.stores.patch_table import TABLE, part_files, read_rows
 
-CUBES = "cubes.zarr"
 NATURAL = ("B04", "B03", "B02")
-FULL_SCALE = 10_000
-"""Digital number of a reflectance of 1 in Sentinel-2 L2A."""
-
 _PLAIN, _UNDER_SKY = 5, 3
 _MOST_LABELS = 6
 _SEED = 2018

@@ -12,8 +12,10 @@ from reben_dask.errors import InputError
 from reben_dask.report.examples import examples_of
 from reben_dask.report.figures.counts import draw_classes, draw_funnel
 from reben_dask.report.figures.patches import draw_examples
+from reben_dask.report.figures.splits import draw_splits
 from reben_dask.report.record import read_record
 from reben_dask.report.survey import survey
+from reben_dask.report.where import best_tile_splits
 
 
 @house_style()
@@ -52,6 +54,23 @@ def view_classes(out: Path) -> Figure:
     if not found.kept:
         raise InputError(f"None of the {found.candidates:,} candidates of {out} is kept, so there are no classes.")
     return draw_classes(found.classes, found.splits.sum())
+
+
+@house_style()
+def view_splits(out: Path) -> Figure:
+    """Draw the tile with most kept patches under each split strategy, those that the dataset has not being computed.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+
+    Raises
+    ------
+    InputError
+        If it is not a dataset of this program, or its patch table cannot be read.
+    """
+    return draw_splits(best_tile_splits(survey(out), read_record(out)))
 
 
 @house_style()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,9 @@ from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE
 from reben_dask.stores.lmdb_values import reference_map_key
 from reben_dask.stores.patch_table import part_files, read_rows
 from reben_dask.training.environments import read_values
+
+RADAR = frozenset({"VV", "VH"})
+"""Bands that are with the Sentinel-1 partner."""
 
 Images = Mapping[str, npt.NDArray[Any]]
 
@@ -44,8 +47,8 @@ class Pixels(NamedTuple):
 class Reader(Protocol):
     """Where pixels come from."""
 
-    def read(self, patch_id: str, s1_name: str | None) -> Pixels:
-        """Pixels of a patch, with those of its Sentinel-1 partner where there are any."""
+    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:
+        """Pixels of a patch and its Sentinel-1 partner: of these bands what there is, and perhaps others."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,15 @@ class LmdbReader:
 
     folder: Path
 
-    def read(self, patch_id: str, s1_name: str | None) -> Pixels:
+    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:
         """Pixels of a patch; see :class:`Reader`."""
-        keys = [patch_id, reference_map_key(patch_id), *([s1_name] if s1_name else [])]
+        partner = [s1_name] if s1_name and not RADAR.isdisjoint(bands) else []
+        keys = [patch_id, reference_map_key(patch_id), *partner]
         for folder in self._folders(patch_id):
-            bands, codes, *radar = read_values(folder, keys)
-            if bands is not None and codes is not None:
-                partner = load(radar[0]) if radar and radar[0] else {}
-                return Pixels({**load(bands), **partner}, load(codes)["Data"])
+            optical, codes, *radar = read_values(folder, keys)
+            if optical is not None and codes is not None:
+                images = [load(value) for value in (optical, *radar) if value is not None]
+                return Pixels({name: image for each in images for name, image in each.items()}, load(codes)["Data"])
         raise InputError(f"{self.folder} has no patch {patch_id}; it belongs to another dataset.")
 
     def _folders(self, patch_id: str) -> list[Path]:
@@ -109,14 +113,14 @@ class CubeReader:
     table: Path
     _arrays: dict[str, _Group] = field(default_factory=dict, compare=False, repr=False)
 
-    def read(self, patch_id: str, s1_name: str | None) -> Pixels:  # noqa: ARG002 - the partner is at the same place
+    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:  # noqa: ARG002 - it is at the same place
         """Pixels of a patch; see :class:`Reader`."""
         place = self._places.get(patch_id)
         if place is None:
             raise InputError(f"{self.table} has no kept patch {patch_id}; it belongs to another dataset.")
         if place.group not in self._arrays:
             self._arrays[place.group] = _open_group(self.store / place.group)
-        return self._arrays[place.group].read(place)
+        return self._arrays[place.group].read(place, bands)
 
     @cached_property
     def _places(self) -> dict[str, _Place]:
@@ -138,10 +142,11 @@ class _Group(NamedTuple):
     images: list[tuple[list[str], zarr.Array[Any]]]
     codes: zarr.Array[Any]
 
-    def read(self, place: _Place) -> Pixels:
+    def read(self, place: _Place, bands: Collection[str]) -> Pixels:
         images = {
             name: image
             for names, array in self.images
+            if not set(names).isdisjoint(bands)
             for name, image in zip(names, _window(array, place), strict=True)
         }
         return Pixels(images, _window(self.codes, place))

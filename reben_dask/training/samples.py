@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
+from reben_dask.stores.patch_cube import CUBES
 from reben_dask.stores.patch_table import TABLE
 from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
 from reben_dask.training.table import TrainingTable, read_table
@@ -60,9 +61,9 @@ class Samples:
     def __getitem__(self, number: int) -> Sample:
         """One patch; raises IndexError beyond the last, and InputError if a band is missing."""
         name, partner = self.table.patch_ids[number], self.table.s1_names[number]
-        pixels = self.reader.read(name, partner)
+        pixels = self.reader.read(name, partner, self.bands)
         if missing := [band for band in self.bands if band not in pixels.images]:
-            raise InputError(f"The patch {name} has no band {missing[0]}; it has {', '.join(sorted(pixels.images))}.")
+            raise InputError(f"The patch {name} has no band {missing[0]} in this dataset; leave it out of the bands.")
         return {
             "image": stack_bands(pixels.images, self.bands, len(pixels.reference_map)),
             "mask": pixels.reference_map.astype(np.int64),
@@ -115,7 +116,7 @@ def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: S
     ``multiprocessing_context="spawn"`` (or ``"forkserver"``).
     """
     folder = Path(out)
-    return Samples(read_table(folder, split), CubeReader(folder / "cubes.zarr", folder / TABLE), tuple(bands))
+    return Samples(read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
 
 
 def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:
