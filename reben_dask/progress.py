@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
@@ -36,7 +37,8 @@ _LINES = 10
 
 def console() -> Console:
     """The terminal; paths and names are printed as they are, on one line, and in a notebook as one piece of text."""
-    return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False)
+    # Notebooks ask for colours in the environment, which rich takes for a terminal, here and in every command below.
+    return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False, force_terminal=sys.stdout.isatty())
 
 
 class Cell:

@@ -82,7 +82,7 @@ def make_dataset(
         Further options of ``reben run``, under their names with underscores: ``recipe`` (``"reben"`` by default),
         ``countries``, ``s1``, ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``,
         ``code_column``, ``lmdb_shards``; also ``layers``, a mapping of what ``--join`` takes, and ``exports``, a list
-        of what ``--export`` takes.
+        of what ``--export`` takes. Settings in Dask's configuration are those of the command line, and are not asked.
 
     Returns
     -------

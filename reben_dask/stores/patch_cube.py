@@ -83,7 +83,7 @@ def surface_reflectance(cube: xr.DataTree, bands: Sequence[str]) -> xr.DataArray
 
 def _cut(node: xr.Dataset, x: int, y: int) -> xr.Dataset:
     """Cut to a patch; an inner chunk of the store is one patch."""
-    side = min(variable.encoding["chunks"][-1] for variable in node.data_vars.values())
+    side = min(variable.encoding["chunks"][-1] for variable in node.data_vars.values() if variable.ndim > 1)
     window = node.isel(x=slice(x * side, (x + 1) * side), y=slice(y * side, (y + 1) * side))
     if not window.sizes["x"] or not window.sizes["y"]:
         raise InputError(f"There is no patch in column {x}, row {y}: the tile has {node.sizes['x'] // side} x "
