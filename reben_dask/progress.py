@@ -1,11 +1,12 @@
-"""Progress by stage: bars on a terminal, plain lines everywhere else."""
+"""Progress by stage: bars on a terminal, bars below the cell of a notebook, plain lines everywhere else."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,13 +28,43 @@ TITLES = {
     "verify-archives": "Check archives",
     "verify-digest": "Digests",
 }
+_WIDTH = 30
+"""Characters of a bar in a notebook."""
+
 _LINES = 10
 """Lines of each stage where there is no terminal."""
 
 
 def console() -> Console:
-    """The terminal; paths and names are printed as they are, on one line."""
-    return Console(markup=False, emoji=False, soft_wrap=True)
+    """The terminal; paths and names are printed as they are, on one line, and in a notebook as one piece of text."""
+    # Notebooks ask for colours in the environment, which rich takes for a terminal, here and in every command below.
+    return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False, force_terminal=sys.stdout.isatty())
+
+
+class Cell:
+    """Bars below the cell of a notebook, drawn anew in their place when one of them has grown."""
+
+    def __init__(self) -> None:
+        from IPython.display import display  # noqa: PLC0415 - is there in a notebook, and only there
+
+        self._full: dict[str, int] = {}
+        self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, done: Mapping[str, int], totals: Mapping[str, int]) -> None:
+        """Draw a bar for each stage that has steps."""
+        full = {stage: _WIDTH * done[stage] // total for stage, total in totals.items() if total}
+        if full != self._full:
+            self._full = full
+            lines = (
+                f"{TITLES[stage]:<26}{'█' * length}{'░' * (_WIDTH - length)} {done[stage]:>6,} of {totals[stage]:,}"
+                for stage, length in full.items()
+            )
+            self._handle.update({"text/plain": "\n".join(lines)}, raw=True)
+
+
+def cell_of_notebook() -> Cell | None:
+    """Where to draw bars, in a notebook; ``None`` elsewhere."""
+    return Cell() if Console().is_jupyter else None
 
 
 class StageProgress:
@@ -45,10 +76,12 @@ class StageProgress:
         Where to show it.
     totals : mapping of str to int
         Tasks of each stage, in the order in which stages are shown.
+    cell : Cell, optional
+        Where bars are drawn instead of lines, in a notebook.
     """
 
-    def __init__(self, console: Console, totals: Mapping[str, int]) -> None:
-        self._console, self._totals = console, dict(totals)
+    def __init__(self, console: Console, totals: Mapping[str, int], cell: Cell | None = None) -> None:
+        self._console, self._totals, self._cell = console, dict(totals), cell
         self._done = dict.fromkeys(totals, 0)
         # Workers' messages arrive in the thread of Dask's event loop.
         self._lock = Lock()
@@ -92,7 +125,9 @@ class StageProgress:
             self._done[stage] = done = min(before + steps, total)
         self._bars.start_task(self._ids[stage])
         self._bars.update(self._ids[stage], completed=done)
-        if total and not self._console.is_terminal and _LINES * done // total > _LINES * before // total:
+        if self._cell:
+            self._cell.show(self._done, self._totals)
+        elif total and not self._console.is_terminal and _LINES * done // total > _LINES * before // total:
             self._console.print(f"{TITLES[stage]}: {done:,} of {total:,}", highlight=False)
 
     def finish(self, stage: str) -> None:

@@ -148,9 +148,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
-    debug = options.pop("debug")
+    debug, with_report, out = options.pop("debug"), options.pop("with_report"), options["out"]
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
-    with_report, out = options.pop("with_report"), options["out"]
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
     _require_one_cluster(ctx, cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.

@@ -24,11 +24,14 @@ MAY_IMPORT = {
     "drawing": {"errors"},
     "compare": {"compare", "stores", "patches", "drawing", "errors"},
     "report": {"report", "compare", "stores", "patches", "recipes", "drawing", "errors"},
+    "training": {"training", "sources", "stores", "patches", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
     "output": {"output", "stores", "errors"},
     "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
-    "commands": {"commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores"}
-    | {"configuration", "drawing", "verify", "progress", "errors"},
+    "commands": {
+        *("commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores", "verify"),
+        *("configuration", "drawing", "progress", "errors"),
+    },
     "configuration": {"errors"},
     "errors": set(),
     "cli": set(),

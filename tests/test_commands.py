@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from shapely import box
 
-from reben_dask.progress import TITLES, StageProgress
+from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
@@ -360,3 +360,32 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
         progress.advance("merge", 50)
     assert "50/50" in file.getvalue()
     assert "50 of 50" not in file.getvalue()
+
+
+def test_colours_that_a_notebook_asks_for_are_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not console().is_terminal
+
+
+class _Handle:
+    """What IPython gives for an output that can be drawn anew."""
+
+    def __init__(self) -> None:
+        self.drawn: list[str] = []
+
+    def update(self, data: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.drawn.append(data["text/plain"])
+
+
+def test_bars_of_a_notebook_are_drawn_when_they_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = _Handle()
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
+    file = io.StringIO()
+    with StageProgress(Console(file=file, width=120), {"landcover": 0, "merge": 60_000}, Cell()) as progress:
+        for _ in range(600):
+            progress.advance("merge", 100)
+    assert len(handle.drawn) == 31
+    assert handle.drawn[0] == f"{'Merge LMDB':<26}{'░' * 30}    100 of 60,000"
+    assert handle.drawn[-1] == f"{'Merge LMDB':<26}{'█' * 30} 60,000 of 60,000"
+    assert not file.getvalue()

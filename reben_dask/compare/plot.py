@@ -58,6 +58,7 @@ def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> Non
         save_figure(draw_correlation(found), path)
 
 
+@house_style()
 def draw_correlation(found: Mapping[str, SpatialCorrelation]) -> Figure:
     """Draw both panels; see :func:`plot_correlation`."""
     figure = new_figure(12, 5.8)

@@ -104,6 +104,11 @@ def make_demo_region(
     return DemoRegion.inside(destination, full_size=full_size)
 
 
+def open_demo_region(folder: Path) -> DemoRegion:
+    """Paths of the small region in a folder; it is made if there is nothing yet. See :func:`make_demo_region`."""
+    return DemoRegion.inside(folder) if DemoRegion.inside(folder).s2.is_dir() else make_demo_region(folder)
+
+
 def _refuse_to_overwrite(destination: Path) -> None:
     if destination.is_dir() and not any(destination.iterdir()):
         return

@@ -28,7 +28,7 @@ from reben_dask.job.show import show_differences, show_failures, show_note, show
 from reben_dask.output.folder import Output
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
-from reben_dask.progress import StageProgress, console
+from reben_dask.progress import StageProgress, cell_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.comparison import COMPARISON
@@ -155,7 +155,10 @@ def run_job(
             for note in require_workers(client, plan, output.work):
                 show_note(terminal, note)
             with _telling_what_is_kept(terminal, plan, output):
-                with _reported(output.run / REPORT_FILE), StageProgress(terminal, stage_totals(plan)) as progress:
+                with (
+                    _reported(output.run / REPORT_FILE),
+                    StageProgress(terminal, stage_totals(plan), cell_of_notebook()) as progress,
+                ):
                     built = build_dataset(client, plan, output, progress)
                 failures = output.state.failures()
                 describe_dataset(output, plan, origin, built, options.describe())

@@ -9,7 +9,6 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 
-from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.counted import share, split_table
@@ -79,10 +78,8 @@ def _facts(found: Survey) -> Iterator[tuple[str, str]]:
 
 
 def _funnel_section(found: Survey) -> Section:
-    rejected = found.status[found.status["status"] != KEPT].set_index("reason")["patches"]
-    ordered = [*(name for name in REASONS if name in rejected.index), *rejected.index.difference(list(REASONS))]
-    losses = [(REASONS.get(name, str(name)), int(rejected[name])) for name in ordered]
-    steps = [("candidates", found.candidates), *losses]
+    steps = found.steps
+    losses = steps[1:]
     rows = [["Candidates", f"{found.candidates:,}", "100.0%"]]
     rows += [[f"rejected: {why}", f"{lost:,}", share(lost, found.candidates)] for why, lost in losses]
     rows.append(["Kept", f"{found.kept:,}", share(found.kept, found.candidates)])

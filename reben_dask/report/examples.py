@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 import zarr
 
+from reben_dask.errors import InputError
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.splits import seeded_hashes
 from reben_dask.report.survey import Survey
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.cube_layout import MAP_NODE, group_of
-from reben_dask.stores.patch_table import read_rows
+from reben_dask.stores.patch_cube import CUBES, FULL_SCALE
+from reben_dask.stores.patch_table import TABLE, part_files, read_rows
 
-CUBES = "cubes.zarr"
 NATURAL = ("B04", "B03", "B02")
-FULL_SCALE = 10_000
-"""Digital number of a reflectance of 1 in Sentinel-2 L2A."""
-
 _PLAIN, _UNDER_SKY = 5, 3
 _MOST_LABELS = 6
 _PARTLY = 0.8
@@ -116,6 +114,31 @@ def sky_examples(found: Survey, *, harmonized: bool) -> list[Example]:
             of_kind += [(row, titles[kind]) for row in _first(flagged.assign(any=0), "any", _UNDER_SKY)]
         chosen += of_kind[:_UNDER_SKY]
     return list(_with_pixels(found.path, chosen, harmonized=harmonized))
+
+
+def examples_of(out: Path, patch_ids: Sequence[str], *, harmonized: bool) -> list[Example]:
+    """Patches that were chosen by name, in that order.
+
+    Raises
+    ------
+    InputError
+        If none is named, one is not among the kept patches, or its pixels are not in the dataset.
+    """
+    if not patch_ids:
+        raise InputError("No patch is named; name at least one by its patch_id.")
+    rows: dict[str, _Row] = {}
+    for part in part_files(out / TABLE):
+        of_part = _kept(part)
+        chosen = of_part[of_part["patch_id"].isin(patch_ids)]
+        rows |= {row["patch_id"]: row for row in chosen.to_dict("records")}
+        if len(rows) == len(set(patch_ids)):
+            break
+    if missing := [name for name in patch_ids if name not in rows]:
+        raise InputError(f"{missing[0]} is not a kept patch of {out}; names are in the column patch_id of {TABLE}.")
+    examples = list(_with_pixels(out, [(rows[name], "") for name in patch_ids], harmonized=harmonized))
+    if len(examples) < len(patch_ids):
+        raise InputError(f"{out / CUBES} does not hold the pixels of all these patches.")
+    return examples
 
 
 def _spread(tiles: pd.DataFrame, count: int) -> list[Path]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reben_dask.errors import InputError
-from reben_dask.patches.decision import KEPT
+from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.batches import batched
 from reben_dask.stores.patch_table import TABLE, part_files, read_rows
@@ -76,6 +76,16 @@ class Survey:
     def kept(self) -> int:
         """Kept patches."""
         return int(self.tiles["kept"].sum())
+
+    @property
+    def steps(self) -> list[tuple[str, int]]:
+        """All candidates, then each rule and how many patches it rejects, in the order of the rules."""
+        rejected = self.status[self.status["status"] != KEPT].set_index("reason")["patches"]
+        ordered = [*(name for name in REASONS if name in rejected.index), *rejected.index.difference(list(REASONS))]
+        return [
+            ("candidates", self.candidates),
+            *((REASONS.get(name, str(name)), int(rejected[name])) for name in ordered),
+        ]
 
 
 def survey(out: Path) -> Survey:

@@ -60,13 +60,18 @@ def tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | None
     return Section("tiles", "Where", blocks)
 
 
-def splits_section(found: Survey, record: Record) -> Section:
-    """The tile with most kept patches under each strategy; at least one patch must be kept."""
+def best_tile_splits(found: Survey, record: Record) -> TileSplits:
+    """The tile with most kept patches under each strategy."""
     best = found.tiles.sort_values(["kept", "tile"], ascending=[False, True]).iloc[0]
     columns = [name for name in recorded_strategies(record).values() if name != SPLIT]
     names = ["patch_id", "status", "epsg", "minx", "maxx", "maxy", SPLIT, *columns]
     rows = read_rows(best["part"], names).to_pandas()
-    tile = tile_splits(str(best["tile"]), rows.assign(side=rows["maxx"] - rows["minx"]), record)
+    return tile_splits(str(best["tile"]), rows.assign(side=rows["maxx"] - rows["minx"]), record)
+
+
+def splits_section(found: Survey, record: Record) -> Section:
+    """The tile with most kept patches under each strategy; at least one patch must be kept."""
+    tile = best_tile_splits(found, record)
     caption = (
         f"The tile {tile.tile} under each strategy, as figure 3 of the reBEN paper shows it. "
         f"{_rules(tile, record)} Pale patches are rejected."

@@ -20,7 +20,7 @@ from defusedxml import ElementTree
 from rasterio import features
 
 from reben_dask.commands.demo import demo
-from reben_dask.demo import DemoRegion, build, make_demo_region
+from reben_dask.demo import DemoRegion, build, make_demo_region, open_demo_region
 from reben_dask.demo.ground import spectra
 from reben_dask.demo.ground.landcover import draw_land_cover
 from reben_dask.demo.ground.layout import full_layout, small_layout
@@ -484,3 +484,12 @@ class TestFullSize:
 def product_image(product: Product, band: str) -> str:
     """File name of a band: tile, sensing time, band, resolution."""
     return f"T{product.tile}_{product.name.split('_')[2]}_{band}_{BANDS.get(band, 20)}m.jp2"
+
+
+def test_a_region_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr("reben_dask.demo.region.make_demo_region", made.append)
+    open_demo_region(tmp_path / "region")
+    (tmp_path / "region" / "sentinel2").mkdir(parents=True)
+    assert open_demo_region(tmp_path / "region") == DemoRegion.inside(tmp_path / "region")
+    assert made == [tmp_path / "region"]

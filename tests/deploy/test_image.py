@@ -53,7 +53,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
             command = instruction.value.replace("/opt/reben", str(target)).replace("python -m venv", _own_venv())
             # What a person's pip has in its cache need not be fetched again; modules are compiled when imported.
             variables = os.environ | {"EXTRAS": "notebooks", "PIP_NO_COMPILE": "1", "PYTHONPATH": ""}
-            subprocess.run(["sh", "-ec", command], check=True, cwd=source, env=variables, timeout=500)
+            subprocess.run(["/bin/sh", "-ec", command], check=True, cwd=source, env=variables, timeout=500)
     shutil.rmtree(source)
     home, data = root / "home", root / "data"
     home.mkdir()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reben_dask.job.output import ARTEFACTS, Output
 
 from reben_dask.commands.report import report_on
 from reben_dask.errors import OutputError
+from reben_dask.output.folder import Output
+from reben_dask.output.names import ARTEFACTS
+from reben_dask.output.origin import Origin
 
 
 def test_a_report_that_fails_is_a_note(demo_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,9 +34,12 @@ def test_a_program_that_fails_is_a_note_too(tmp_path: Path, monkeypatch: pytest.
     assert "(MemoryError: no room)" in capsys.readouterr().out
 
 
+ORIGIN: Origin = {"tiles": {}}
+
+
 def _finished(root: Path, name: str) -> Output:
     output = Output(root, name)
-    output.begin()
+    output.begin(ORIGIN, {})
     for artefact in ARTEFACTS:
         (output.building / artefact).mkdir(exist_ok=True)
     (output.run / "record.json").write_text("{}")
@@ -47,7 +52,7 @@ def test_the_report_of_an_earlier_dataset_does_not_stay(tmp_path: Path) -> None:
     (root / "report").mkdir()
     (root / "report" / "index.html").write_text("old")
     second = _finished(root, "second")
-    second.check(overwrite=True)
+    second.check(ORIGIN, overwrite=True)
     second.publish()
     assert {path.name for path in root.iterdir()} == set(ARTEFACTS)
 
@@ -55,4 +60,4 @@ def test_the_report_of_an_earlier_dataset_does_not_stay(tmp_path: Path) -> None:
 def test_a_folder_of_that_name_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "report").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"report is in the way, and is not part of a dataset of this program"):
-        Output(tmp_path / "out").check(overwrite=True)
+        Output(tmp_path / "out").check(ORIGIN, overwrite=True)

@@ -1,0 +1,160 @@
+"""Labelled patches by number, stacked to one image, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reben_dask.errors import InputError
+from reben_dask.stores.patch_cube import CUBES
+from reben_dask.stores.patch_table import TABLE
+from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
+from reben_dask.training.table import TrainingTable, read_table
+
+TEN_METRES = ("B02", "B03", "B04", "B08")
+"""Bands that need no resampling."""
+
+Sample = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled patches of a dataset, by number: a map-style dataset, as PyTorch calls it.
+
+    ``samples[number]`` is a dict of arrays with TorchGeo's keys: ``image`` (float32, axes ``(band, y, x)``: DN of
+    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes) and ``label`` (float32, axes
+    ``(class,)``: 1 for each class that the patch carries).
+
+    Parameters
+    ----------
+    table : TrainingTable
+        The patches.
+    reader : Reader
+        Where their pixels come from.
+    bands : tuple of str
+        Bands of the image, in this order; coarser ones are repeated to the pixels of the reference map.
+    """
+
+    table: TrainingTable
+    reader: Reader
+    bands: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of ``label``."""
+        return self.table.classes
+
+    @property
+    def patch_ids(self) -> Sequence[str]:
+        """Names of the patches, in the order of their numbers."""
+        return [str(name) for name in self.table.patch_ids]
+
+    def __len__(self) -> int:
+        return len(self.table.patch_ids)
+
+    def __getitem__(self, number: int) -> Sample:
+        """One patch; raises IndexError beyond the last, and InputError if a band is missing."""
+        name, partner = self.table.patch_ids[number], self.table.s1_names[number]
+        pixels = self.reader.read(name, partner, self.bands)
+        if missing := [band for band in self.bands if band not in pixels.images]:
+            raise InputError(f"The patch {name} has no band {missing[0]} in this dataset; leave it out of the bands.")
+        return {
+            "image": stack_bands(pixels.images, self.bands, len(pixels.reference_map)),
+            "mask": pixels.reference_map.astype(np.int64),
+            "label": self.table.labels[number].astype(np.float32),
+        }
+
+
+def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
+    """Labelled patches of a dataset, read from its LMDB.
+
+    Patches that are listed apart for snow, cloud or shadow are not among them.
+
+    Parameters
+    ----------
+    out : path
+        Folder with ``metadata.parquet`` and ``lmdb``, one environment or several shards with their index.
+    split : str, optional
+        ``train``, ``validation`` or ``test``; all patches without it.
+    bands : sequence of str
+        Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
+
+    Raises
+    ------
+    InputError
+        If there is no metadata, or no patch of this split.
+    """
+    return Samples(read_table(Path(out), split), LmdbReader(Path(out) / "lmdb"), tuple(bands))
+
+
+def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
+    """Labelled patches of a dataset, read from its Zarr store; otherwise as :func:`lmdb_samples`.
+
+    Parameters
+    ----------
+    out : path
+        Folder with ``metadata.parquet``, ``patches.parquet`` and ``cubes.zarr``.
+    split : str, optional
+        ``train``, ``validation`` or ``test``; all patches without it.
+    bands : sequence of str
+        Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
+
+    Raises
+    ------
+    InputError
+        If there is no metadata, or no patch of this split.
+
+    Notes
+    -----
+    Zarr reads with threads, which a forked process does not have: give ``DataLoader`` workers
+    ``multiprocessing_context="spawn"`` (or ``"forkserver"``).
+    """
+    folder = Path(out)
+    return Samples(read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
+
+
+def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:
+    """All samples once, in batches: the arrays of :class:`Samples` with a first axis for the patch.
+
+    Parameters
+    ----------
+    samples : Samples
+        What to read.
+    size : int
+        Patches of a batch; the last one may have fewer.
+    seed : int, optional
+        Shuffle, always in the same way for a seed; without it they come in their order.
+    """
+    numbers = np.arange(len(samples)) if seed is None else np.random.default_rng(seed).permutation(len(samples))
+    for start in range(0, len(samples), size):
+        chosen = [samples[number] for number in numbers[start : start + size].tolist()]
+        yield {name: np.stack([sample[name] for sample in chosen]) for name in chosen[0]}
+
+
+def stack_bands(images: Images, bands: Sequence[str], side: int) -> npt.NDArray[np.float32]:
+    """Stack bands to one image; each pixel of a coarser band is repeated over the finer ones that it covers.
+
+    Parameters
+    ----------
+    images : mapping of str to ndarray, shape (y, x)
+        Square bands by name.
+    bands : sequence of str
+        Which of them, in this order.
+    side : int
+        Side of the image in pixels, a multiple of those of the bands.
+
+    Returns
+    -------
+    ndarray of float32, shape (band, y, x)
+    """
+    stacked = np.empty((len(bands), side, side), np.float32)
+    for layer, name in zip(stacked, bands, strict=True):
+        times = side // len(images[name])
+        layer[:] = images[name].repeat(times, axis=0).repeat(times, axis=1)
+    return stacked
