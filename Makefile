@@ -43,7 +43,7 @@ bench-split: $(STAMP) ## Measure the stratified split of 500,000 locations
 	$(BIN)/python tests/bench/bench_split.py
 
 clean: ## Remove the environment, the demo and what the benchmarks made
-	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet
+	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

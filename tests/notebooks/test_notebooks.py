@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from matplotlib.image import imread
@@ -153,6 +154,13 @@ def test_a_patch_that_is_not_kept_cannot_be_shown(executed: Executed) -> None:
         view_patches(executed.work / "dataset", ["nobody"])
     with pytest.raises(InputError, match=r"^No patch is named"):
         view_patches(executed.work / "dataset", [])
+
+
+def test_patches_without_pixels_cannot_be_shown(executed: Executed, tmp_path: Path) -> None:
+    (tmp_path / "patches.parquet").symlink_to(executed.work / "dataset" / "patches.parquet")
+    kept = pd.read_parquet(executed.work / "dataset" / "metadata.parquet")["patch_id"][0]
+    with pytest.raises(InputError, match=r"cubes\.zarr does not hold the pixels of all these patches"):
+        view_patches(tmp_path, [kept])
 
 
 def test_a_folder_that_is_no_dataset_has_no_classes(tmp_path: Path) -> None:
