@@ -89,7 +89,7 @@ class _Bench:
     def _jobs(self) -> None:
         for workers in (1, 2):
             out = self.folder / f"job-{workers}"
-            command = [sys.executable, "-m", "reben_dask.run", "--s2", self.product, "--out", out]
+            command = [sys.executable, "-m", "reben_dask.run", "--no-report", "--s2", self.product, "--out", out]
             command += ["--landcover", self.landcover, "--countries", self.region / "countries.gpkg"]
             command += ["--workers", workers, "--threads", 1, "--dashboard-address", ":0"]
             log = out.with_suffix(".log")
