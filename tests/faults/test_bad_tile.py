@@ -1,0 +1,75 @@
+"""A tile that cannot be built is set aside, and added when it has been mended."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from digest import digest_of
+from processes import Cluster, Ended, Job, contents, status_of
+
+from reben_dask.demo import DemoRegion
+
+TILE = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP"
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A job on a damaged tile, and the one after the tile was mended."""
+
+    out: Path
+    damaged: Ended
+    digest: dict[str, str]
+    is_untouched: bool
+    states: list[str]
+    mended: Ended
+
+
+@pytest.fixture(scope="module")
+def mended(
+    demo_region: DemoRegion, demo_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Mended:
+    folder = tmp_path_factory.mktemp("bad-tile")
+    shutil.copytree(demo_region.s2, folder / "sentinel2")
+    (image,) = (folder / "sentinel2").glob(f"{TILE}*/GRANULE/*/IMG_DATA/R10m/*_B02_10m.jp2")
+    intact = image.read_bytes()
+    image.write_bytes(intact[: len(intact) // 2])
+    out = folder / "out"
+    inputs = [folder / "sentinel2" if argument == demo_region.s2 else argument for argument in demo_inputs]
+    damaged = Job(*inputs, "--out", out, *cluster.options).end()
+    states, digest = list(status_of(out)["dataset"].values()), digest_of(out)
+    # Second names of all files that were published: what is written in place is seen there.
+    published = folder / "published"
+    shutil.copytree(out, published, copy_function=_link, ignore=shutil.ignore_patterns(".building"))
+    before = contents(published)
+    image.write_bytes(intact)
+    ended = Job(*inputs, "--out", out, *cluster.options).end()
+    return Mended(out, damaged, digest, contents(published) == before, states, ended)
+
+
+def _link(source: str, destination: str) -> None:
+    Path(destination).hardlink_to(source)
+
+
+def test_the_others_are_a_complete_dataset(mended: Mended, demo_digest: dict[str, str]) -> None:
+    assert mended.damaged.code == 3
+    assert "Traceback" not in mended.damaged.said + mended.damaged.complained
+    (line,) = (line for line in mended.damaged.said.splitlines() if line.startswith("Failed: "))
+    assert line.startswith(f"Failed: {TILE}: ")
+    assert sorted(mended.states) == ["done"] * 4 + ["failed"]
+    assert not [name for name in mended.digest if TILE in name]
+    pixels = {name: digest for name, digest in mended.digest.items() if "_T33" in name}
+    assert pixels == {name: digest for name, digest in demo_digest.items() if "_T33" in name and TILE not in name}
+
+
+def test_a_tile_that_was_mended_is_added(mended: Mended, demo_digest: dict[str, str]) -> None:
+    assert mended.mended.code == 0, mended.mended.complained
+    assert "4 of 5 tiles were finished by an earlier attempt, and are kept." in mended.mended.said
+    assert digest_of(mended.out) == demo_digest
+    assert status_of(mended.out)["is_settled"]
+
+
+def test_what_was_published_did_not_change_meanwhile(mended: Mended) -> None:
+    assert mended.is_untouched
