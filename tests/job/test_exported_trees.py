@@ -137,14 +137,14 @@ def test_tasks_may_be_repeated_in_any_order(
     layout, store, root = made.plan.layout, made.root / "cubes.zarr", tmp_path / "again"
     root.mkdir()
     parts = sorted((made.root / "patches.parquet").glob("*.parquet"))
-    for export, *folders in ((export_tile_tree, root, tmp_path / "drafts"), (export_tile_archive, root / "parts")):
+    tree = (export_tile_tree, root, tmp_path / "drafts")
+    for export, *folders in (tree, (export_tile_archive, root / "parts")):
         topic = f"{name}-{export.__name__}"
         tasks = [client.submit(export, *folders, layout.trees, part, store, topic, pure=False) for part in parts[::-1]]
         client.gather(tasks)
         told = sum(steps for _, steps in client.get_events(topic))
         assert told == len(made.kept) * layout.folders_per_patch
-    drafts = tmp_path / "drafts"
-    client.submit(export_tile_tree, root, drafts, layout.trees, parts[0], store, "twice", pure=False).result()
+    client.submit(*tree, layout.trees, parts[0], store, "twice", pure=False).result()
     client.submit(join_archives, root, layout.trees, root / "parts", pure=False).result()
     for _ in range(2):
         layout.write_tables(parts, root)
