@@ -14,6 +14,7 @@ import pandas as pd
 from dask import delayed
 from dask.delayed import Delayed
 
+from reben_dask.job.carrying import Carrying
 from reben_dask.job.plan import Plan
 from reben_dask.job.sentinel1 import pair_tile
 from reben_dask.job.tally import EMPTY_TALLY, tally
@@ -107,7 +108,7 @@ def batch_graph(
         patches = with_columns(patches, columns, attribute_column(name, [_NO_PATCHES], None))
     patches = with_decision(patches, plan.recipe, pairs_only=plan.pairs_only)
     shape = TableShape(table, plan.nomenclature.classes, plan.recipe.extra_columns)
-    written = patches.map_partitions(_write_and_tally, shape, meta=EMPTY_TALLY)
+    written = patches.map_partitions(Carrying(_write_and_tally), shape, meta=EMPTY_TALLY)
     stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
     return BatchGraph(patches, stages)
 
@@ -185,7 +186,7 @@ class _Observations:
 
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
         """A task with a name that can be read on the dashboard."""
-        return delayed(function, pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
+        return delayed(Carrying(function), pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
 
 
 def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:

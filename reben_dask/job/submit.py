@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
+from reben_dask.job.carrying import Carrying
 from reben_dask.job.waiting import as_they_end, explained
 from reben_dask.job.window import RETRIES
 from reben_dask.progress import StageProgress
@@ -79,4 +80,4 @@ class Tasks:
     def _submit(self, sent: _Sent) -> Future:
         key = f"{sent.name}-{self.job}" + f"-{sent.attempt}" * (sent.attempt > 1)
         self._sent[key] = sent
-        return self.client.submit(sent.function, *sent.args, key=key, retries=RETRIES)
+        return self.client.submit(Carrying(sent.function), *sent.args, key=key, retries=RETRIES)

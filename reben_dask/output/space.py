@@ -35,10 +35,15 @@ def require_space(error: BaseException, root: Path) -> None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        is_full = isinstance(cause, OSError) and cause.errno in _FULL
-        if is_full or any(text in str(cause) for text in _FULL_TEXTS):
+        if is_full_disk(cause):
             raise OutputError(
                 f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
                 "there."
             ) from None
         cause = cause.__cause__ or cause.__context__
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error by itself, not its cause, says that a disk is full."""
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    return is_full or any(text in str(error) for text in _FULL_TEXTS)
