@@ -129,7 +129,7 @@ def test_the_second_look_is_taken_anew(
 ) -> None:
     out = tmp_path / "out"
     arguments = [*demo_inputs, "--recipe", "seasonet", "--out", out, *cluster.options]
-    for at in ("^say Images and sets: 1 of", "/state/choice/", "/state/lmdb/"):
+    for at in ("^say Images and sets: 1 of", "/state/choice/"):
         ended = Job(*arguments, dying=(at, 1)).end()
         assert ended.code == -signal.SIGKILL, ended
         require_unfinished(out)
