@@ -54,7 +54,9 @@ def acquire_again(
     _, level, _, old_baseline, orbit, tile, made = product.name.split("_")
     name = "_".join([platform, level, f"{start:%Y%m%dT%H%M%S}", baseline or old_baseline, orbit, tile, made])
     copy = folder / name
-    shutil.copytree(product, copy, copy_function=shutil.copyfile)
+    # Its checksums are those of the first acquisition.
+    without_checksums = shutil.ignore_patterns("manifest.safe")
+    shutil.copytree(product, copy, copy_function=shutil.copyfile, ignore=without_checksums)
     _rewrite(copy, "B01_60m", lambda dn: np.where(dn == 0, 0, dn + start.timetuple().tm_yday))
     xml = (copy / "MTD_MSIL2A.xml").read_text(encoding="utf-8").replace(product.name, name)
     xml = re.sub(r"(<PRODUCT_START_TIME>)[^<]+", rf"\g<1>{start:%Y-%m-%dT%H:%M:%S}.024Z", xml)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.job import graph
-from reben_dask.patches.labels import label_columns
+from reben_dask.job.tasks import map_columns
+from reben_dask.patches.reference_map import BurntMap
 from reben_dask.patches.sky import sky_columns
 
 
@@ -33,7 +34,8 @@ def observe_sky(_tile: Any, grids: Any, rule: Any) -> pd.DataFrame:
 def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
     grid = layouts[0].grid
-    return label_columns(np.full(grid.shape_px_yx(10), 211, np.uint16), grid, *rule)
+    shape = grid.shape_px_yx(10)
+    return map_columns(BurntMap(np.full(shape, 211, np.uint16), np.ones(shape, np.uint8)), grid, rule)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from urllib.error import HTTPError
 import pytest
 from compose import compose
 from conftest import ROOT
+from deployed import Cluster, cluster, on_loopback, run, running, wait_until
 from digest import digest_of
 from dockerfile import environment, ignore_patterns, is_sent, stages
-from processes import Cluster, cluster, on_loopback, run, running, wait_until
 
 _, BUILD, FINAL = stages()
 PROVIDED = {"libexpat1": "libexpat.so.1"}

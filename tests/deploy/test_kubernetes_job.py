@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 from conftest import ROOT
+from deployed import HERE, cluster, on_loopback, run
 from digest import digest_of
-from processes import HERE, cluster, on_loopback, run
 
 
 def _command(pod: dict[str, Any], replaced: dict[str, str], part: str = "containers") -> list[str]:

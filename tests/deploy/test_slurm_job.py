@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from deployed import HERE, TIMEOUT_S, run, wait_until
 from digest import digest_of
-from processes import HERE, TIMEOUT_S, run, wait_until
 
 SLURM = ROOT / "deploy" / "slurm"
 SCRIPT = SLURM / "reben.sbatch"

@@ -12,6 +12,7 @@ from reben_dask.cli import main
 from reben_dask.cluster import ClusterOptions
 from reben_dask.errors import InputError
 from reben_dask.job.dataset import make_dataset, plan_dataset
+from reben_dask.job.session import Ended
 
 Call = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
@@ -45,9 +46,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """What reaches the job, which does nothing."""
     found: list[Call] = []
 
-    def note(inputs: dict[str, Any], cluster: dict[str, Any], **how: bool) -> bool:
+    def note(inputs: dict[str, Any], cluster: dict[str, Any], **how: bool) -> Ended:
         found.append((dict(inputs), dict(cluster), how))
-        return True
+        return Ended(has_built=False, has_all_tiles=True)
 
     monkeypatch.setattr("reben_dask.job.session.run_job", note)
     monkeypatch.setattr("reben_dask.job.dataset.run_job", note)

@@ -22,6 +22,8 @@ NAMES = {spelling for name in shipped_recipes() for spelling in (name, name.repl
 ALLOWED = {
     ("run.py", "reben"): "the recipe that is taken if none is named",
     ("cli.py", "reben"): "the command",
+    ("configuration.py", "reben"): "the section of Dask's configuration",
+    ("job/dataset.py", "reben"): "the recipe that is taken if none is named",
 }
 
 

@@ -84,7 +84,7 @@ def require_metadata(files: Sequence[Path]) -> int:
 def _opened(file: Path, columns: Sequence[str]) -> pq.ParquetFile:
     try:
         parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
     missing = [name for name in columns if name not in parquet.schema_arrow.names]
     if missing:
@@ -96,7 +96,7 @@ def _read(file: Path, columns: Sequence[str], filters: list[tuple[str, str, str]
     _opened(file, columns)
     try:
         table = pq.read_table(file, columns=list(columns), filters=filters, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
     frame: pd.DataFrame = table.to_pandas()
     return frame
