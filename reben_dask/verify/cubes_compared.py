@@ -86,7 +86,7 @@ class StorePatches:
             stored = _READ[kind](self._reader(group), x, y)
             if NUMBERS in images:
                 stored = {**stored, NUMBERS: self._numbers[stored[MAP_TENSOR]]}
-        return [image for image in images if image in stored and not _are_equal(images[image], stored[image])]
+        return sorted(image for image in images if image in stored and not _are_equal(images[image], stored[image]))
 
     @cached_property
     def _numbers(self) -> npt.NDArray[np.uint8]:

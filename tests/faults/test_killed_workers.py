@@ -16,7 +16,6 @@ from processes import Ended, Job, loopback_cluster, require_unfinished, wait_for
 from reben_dask.errors import ClusterError
 from reben_dask.job import waiting
 from reben_dask.job.waiting import as_they_end
-from reben_dask.run import SOME_TILES_SET_ASIDE
 
 KILLS = 20
 
@@ -40,15 +39,18 @@ def survived(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
         job, files = Job(*arguments), 0
         while kills < KILLS:
             wait_for(lambda before=files: _files(out) != before or job.process.poll() is not None)
-            if job.process.poll() is not None:
+            if job.process.poll() == 0:
                 break
+            if job.process.poll() is not None:
+                # A task that lost its workers time and again ends a job; the same command goes on.
+                job, files = Job(*arguments), 0
+                continue
             _kill(client, random)
             kills += 1
             require_unfinished(out)
             files = _files(out)
         ended = job.end()
-        if ended.code == SOME_TILES_SET_ASIDE:
-            # A tile whose tasks lost their workers time and again is tried again by the next run.
+        if ended.code:
             ended = Job(*arguments).end()
         return Survived(out, ended, kills)
 
