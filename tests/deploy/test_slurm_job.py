@@ -43,9 +43,10 @@ rm -r ".step-$SLURM_JOB_ID.$step"
 """
 SCONTROL = '#!/usr/bin/env bash\necho "$*" >> scontrol.txt\n'
 SBATCH = """#!/usr/bin/env bash
-# Starts a script of one task here, and gives it a number.
+# Starts a script of one task here, and gives it a number. Who submits it may delete it at once.
 mkdir -p jobs
-setsid bash "$1" > "jobs/$$.log" 2>&1 &
+cp "$1" "jobs/$$.sh"
+setsid bash "jobs/$$.sh" > "jobs/$$.log" 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/usr/bin/env bash
@@ -180,4 +181,4 @@ def test_the_page_on_dask_jobqueue(
     quiet = {"DASK_DISTRIBUTED__DASHBOARD__LINK": "", "DASK_TEMPORARY_DIRECTORY": str(tmp_path / "scratch")}
     run([sys.executable, str(tmp_path / "jobqueue.py"), *arguments], folder, node | quiet)
     assert digest_of(tmp_path / "out") == digest_of(mini_run)
-    assert len(list((folder / "jobs").iterdir())) >= 2
+    assert len(list((folder / "jobs").glob("*.log"))) >= 2

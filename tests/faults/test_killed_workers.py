@@ -38,7 +38,7 @@ def survived(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
         arguments = [*demo_inputs, "--out", out, *cluster.options]
         job, files = Job(*arguments), 0
         while kills < KILLS:
-            wait_for(lambda before=files: _files(out) != before or job.process.poll() is not None)
+            wait_for(lambda job=job, before=files: _files(out) != before or job.process.poll() is not None)
             if job.process.poll() == 0:
                 break
             if job.process.poll() is not None:
