@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,12 @@ def plain_error(error: Exception) -> Exception:
         Of the same type where that can be packed and unpacked, else :class:`RuntimeError`. If a full disk is at the
         bottom of it, an :class:`OSError` that says so.
     """
-    if any(is_full_disk(one) for one in _chain(error)):
+    if is_full_disk(error):
         return OSError(errno.ENOSPC, "No space left on device")
     plain = type(error)(str(error)) if isinstance(error, RebenError) else _copied(error)
     lines = "".join(traceback.format_exception(error)).splitlines()
     plain.add_note("\n".join(lines[-_NOTE_LINES:]))
     return plain
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _copied(error: Exception) -> Exception:

@@ -20,7 +20,7 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
 from reben_dask.output.names import FAILURES, ORIGIN, RECORD_FILE
 from reben_dask.output.origin import Origin
-from reben_dask.sources.sentinel2 import Tile, metadata_digest
+from reben_dask.sources.sentinel2 import Tile
 
 RECIPE_FILE = "recipe.yaml"
 COUNTS_FILE = "counts.csv"
@@ -87,8 +87,7 @@ def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> d
 
 def _tile_record(tile: Tile) -> dict[str, Any]:
     size = [pixels * 10 for pixels in tile.shape_yx[10]]
-    digest = metadata_digest(tile)
-    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": digest, "size_m_yx": size}
+    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": tile.metadata_sha256, "size_m_yx": size}
 
 
 def _path(path: Path | None) -> str | None:

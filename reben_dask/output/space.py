@@ -33,17 +33,22 @@ def require_space(error: BaseException, root: Path) -> None:
     root : Path
         The output folder.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if is_full_disk(cause):
-            raise OutputError(
-                f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
-                "there."
-            ) from None
-        cause = cause.__cause__ or cause.__context__
+    if is_full_disk(error):
+        raise OutputError(
+            f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
+            "there."
+        ) from None
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error by itself, not its cause, says that a disk is full."""
-    is_full = isinstance(error, OSError) and error.errno in _FULL
-    return is_full or any(text in str(error) for text in _FULL_TEXTS)
+    """Whether an error, or what it was raised from, says that a disk is full."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        if any(text in str(cause) for text in _FULL_TEXTS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -15,7 +15,7 @@ from reben_dask.errors import InputError
 from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.batches import batched
-from reben_dask.stores.patch_table import TABLE, part_files, read_rows
+from reben_dask.stores.patch_table import dataset_parts, read_rows
 
 TOTAL = "all"
 NONE = "(none)"
@@ -101,9 +101,7 @@ def survey(out: Path) -> Survey:
     InputError
         If it is not a dataset of this program, or its patch table cannot be read.
     """
-    parts = part_files(out / TABLE)
-    if not parts:
-        raise InputError(f"{out} is not a dataset of this program ({TABLE} has no parts); give the OUT of a reben run.")
+    parts = dataset_parts(out)
     counted = [_count(batch) for batch in batched(parts, _PARTS)]
     tables = {name: _sum(each.counts[name] for each in counted) for name in counted[0].counts}
     tiles = pd.DataFrame([tile for each in counted for tile in each.tiles]).sort_values("tile", ignore_index=True)

@@ -17,7 +17,7 @@ from reben_dask.errors import InputError
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.label_sets import LabelSets
 from reben_dask.patches.places import Places
-from reben_dask.stores.patch_table import CLASSES_KEY, TABLE, part_files, read_rows
+from reben_dask.stores.patch_table import CLASSES_KEY, dataset_parts, read_rows
 
 SPLIT = "split"
 """The column of the split, and what the names of further ones begin with (``split_<strategy>``)."""
@@ -79,9 +79,7 @@ def read_patch_set(out: Path) -> PatchSet:
     InputError
         If it is not a dataset of this program, or its patch table cannot be read.
     """
-    parts = part_files(out / TABLE)
-    if not parts:
-        raise InputError(f"{out} is not a dataset of this program ({TABLE} has no parts); give the OUT of a reben run.")
+    parts = dataset_parts(out)
     classes, splits = _described(parts[0])
     tables, labels = [], []
     for part in parts:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
+from reben_dask.errors import InputError
 from reben_dask.patches.candidates import TABLE_CRS
 
 TABLE = "patches.parquet"
@@ -124,6 +125,25 @@ def read_footprints(part: Path, columns: Sequence[str] = ()) -> geopandas.GeoDat
 def part_files(folder: Path) -> list[Path]:
     """Part files of a patch table in the order of their tiles."""
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
+def dataset_parts(out: Path) -> list[Path]:
+    """Part files of the patch table of a dataset.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+
+    Raises
+    ------
+    InputError
+        If it is not a dataset of this program.
+    """
+    parts = part_files(out / TABLE)
+    if not parts:
+        raise InputError(f"{out} is not a dataset of this program ({TABLE} has no parts); give the OUT of a reben run.")
+    return parts
 
 
 def _write(table: pa.Table, path: Path) -> Path:

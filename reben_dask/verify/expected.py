@@ -20,7 +20,6 @@ from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.recipes.splits import StratifiedSplit
 from reben_dask.sources.bands import BAND_RESOLUTION_M
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
@@ -234,7 +233,7 @@ def _expected_as(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
         patch_name=recipe.patch_name,
         thresholds_px=recipe.region_thresholds_px,
         extra_columns=recipe.extra_columns,
-        split_may_be_null=isinstance(recipe.split, StratifiedSplit),
+        split_may_be_null=recipe.split_of_all_tiles is not None,
         tree=recipe.tree,
         seasons=recipe.all_seasons,
         attributes={name: attribute.column for name, attribute in recipe.attributes.items()},

@@ -3,7 +3,7 @@
 from reben_dask.sources.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.cube import open_cube
 from reben_dask.sources.sentinel2.discovery import find_products
-from reben_dask.sources.sentinel2.identity import metadata_digest, tile_identity
+from reben_dask.sources.sentinel2.identity import tile_identity
 from reben_dask.sources.sentinel2.pixels import harmonize, read_band, read_scene_classification
 from reben_dask.sources.sentinel2.product import Tile, open_tile
 
@@ -13,7 +13,6 @@ __all__ = [
     "Tile",
     "find_products",
     "harmonize",
-    "metadata_digest",
     "open_cube",
     "open_tile",
     "read_band",

@@ -5,14 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from reben_dask.sources.sentinel2.archive import open_product
-from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 from reben_dask.sources.sentinel2.product import Tile
-
-
-def metadata_digest(tile: Tile) -> str:
-    """SHA-256 of the product's ``MTD_MSIL2A.xml``."""
-    return hashlib.sha256(open_product(tile.path).read_xml(METADATA_FILE)).hexdigest()
 
 
 def tile_identity(tile: Tile) -> str:
@@ -23,4 +16,4 @@ def tile_identity(tile: Tile) -> str:
     """
     paths = [tile.path / image for image in tile.images.values()] if tile.path.is_dir() else [tile.path]
     sizes = {path.name: path.stat().st_size for path in paths}
-    return hashlib.sha256(f"{metadata_digest(tile)} {json.dumps(sizes, sort_keys=True)}".encode()).hexdigest()
+    return hashlib.sha256(f"{tile.metadata_sha256} {json.dumps(sizes, sort_keys=True)}".encode()).hexdigest()

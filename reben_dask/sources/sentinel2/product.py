@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,6 +58,8 @@ class Tile:
         Outcome of each quality indicator.
     files : dict of str to (str, Checksum or None)
         Path of each image inside the product, and what ``manifest.safe`` says of it.
+    metadata_sha256 : str
+        Digest of the product's ``MTD_MSIL2A.xml``.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Tile:
     offsets: dict[str, int]
     quality: dict[str, str]
     files: dict[str, tuple[str, Checksum | None]] = field(default_factory=dict)
+    metadata_sha256: str = ""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
         """Indicators among those asked for that are present and did not pass."""
@@ -118,7 +122,8 @@ def open_tile(path: Path) -> Tile:
         If it is not a complete L2A product of one tile.
     """
     files = open_product(path)
-    metadata = parse_product_metadata(files.read_xml(METADATA_FILE), f"{path}/{METADATA_FILE}")
+    xml = files.read_xml(METADATA_FILE)
+    metadata = parse_product_metadata(xml, f"{path}/{METADATA_FILE}")
     name = _PRODUCT.fullmatch(metadata.product)
     if name is None:
         raise InputError(f"{path} calls itself {metadata.product!r}, which is not the name of an L2A product.")
@@ -144,6 +149,7 @@ def open_tile(path: Path) -> Tile:
         offsets=metadata.offsets,
         quality=metadata.quality,
         files={image: (name, checksums.get(name)) for image, name in images.items()},
+        metadata_sha256=hashlib.sha256(xml).hexdigest(),
     )
 
 
