@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,6 +28,9 @@ TITLES = {
     "verify-archives": "Check archives",
     "verify-digest": "Digests",
 }
+TILE_STATES = ("working", "again", "done", "failed")
+"""States of a tile that is not waiting any more: in work, failed but to be tried again, finished, given up."""
+
 _WIDTH = 30
 """Characters of a bar in a notebook."""
 
@@ -39,6 +42,16 @@ def console() -> Console:
     """The terminal; paths and names are printed as they are, on one line, and in a notebook as one piece of text."""
     # Notebooks ask for colours in the environment, which rich takes for a terminal, here and in every command below.
     return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False, force_terminal=sys.stdout.isatty())
+
+
+class View(Protocol):
+    """Something that shows how far a job is, besides the terminal."""
+
+    def show(self, done: Mapping[str, int], totals: Mapping[str, int]) -> None:
+        """Steps of each stage have been done, of so many."""
+
+    def tile(self, name: str, state: str, remark: str) -> None:
+        """A tile is in another state."""
 
 
 class Cell:
@@ -61,10 +74,13 @@ class Cell:
             )
             self._handle.update({"text/plain": "\n".join(lines)}, raw=True)
 
+    def tile(self, name: str, state: str, remark: str) -> None:
+        """Bars have no tiles."""
 
-def cell_of_notebook() -> Cell | None:
-    """Where to draw bars, in a notebook; ``None`` elsewhere."""
-    return Cell() if Console().is_jupyter else None
+
+def cells_of_notebook() -> list[Cell]:
+    """Where to draw bars: one place in a notebook, none elsewhere."""
+    return [Cell()] if Console().is_jupyter else []
 
 
 class StageProgress:
@@ -76,12 +92,13 @@ class StageProgress:
         Where to show it.
     totals : mapping of str to int
         Tasks of each stage, in the order in which stages are shown.
-    cell : Cell, optional
-        Where bars are drawn instead of lines, in a notebook.
+    *views : View
+        What shows it too. Where one is the cell of a notebook, nothing is printed.
     """
 
-    def __init__(self, console: Console, totals: Mapping[str, int], cell: Cell | None = None) -> None:
-        self._console, self._totals, self._cell = console, dict(totals), cell
+    def __init__(self, console: Console, totals: Mapping[str, int], *views: View) -> None:
+        self._console, self._totals, self._views = console, dict(totals), views
+        self._prints = not console.is_terminal and not any(isinstance(view, Cell) for view in views)
         self._done = dict.fromkeys(totals, 0)
         # Workers' messages arrive in the thread of Dask's event loop.
         self._lock = Lock()
@@ -125,10 +142,17 @@ class StageProgress:
             self._done[stage] = done = min(before + steps, total)
         self._bars.start_task(self._ids[stage])
         self._bars.update(self._ids[stage], completed=done)
-        if self._cell:
-            self._cell.show(self._done, self._totals)
-        elif total and not self._console.is_terminal and _LINES * done // total > _LINES * before // total:
+        for view in self._views:
+            view.show(self._done, self._totals)
+        if self._prints and total and _LINES * done // total > _LINES * before // total:
             self._console.print(f"{TITLES[stage]}: {done:,} of {total:,}", highlight=False)
+
+    def tile(self, name: str, state: str, remark: str = "") -> None:
+        """A tile is in another state, one of :data:`TILE_STATES`; ``remark`` says why it failed."""
+        for view in self._views:
+            view.tile(name, state, remark)
+        if state == "again":
+            self._console.print(f"{name} failed, and is tried again: {remark}", highlight=False)
 
     def finish(self, stage: str) -> None:
         """All of a stage is done, whether or not each step was heard of."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
@@ -15,14 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from browsing import opened_browser
 from click.testing import CliRunner
 from datasets import folders_of
 from digest import digest_of
 from hypothesis import settings
 from processes import Cluster, loopback_cluster
+from selenium import webdriver
 
 from reben_dask.cli import main
-from reben_dask.demo import DemoRegion, make_demo_region
+from reben_dask.demo import DemoRegion, make_demo_region, open_demo_region
 
 # A person's run looks for new failures; the run that decides about a change must not depend on luck.
 settings.register_profile("ci", derandomize=True)
@@ -35,6 +38,7 @@ if threading.current_thread() is threading.main_thread():
 
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
+ANY_PORT = ("--dashboard-address", ":0")
 
 
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +52,29 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
         env={**os.environ, "COLUMNS": "120", **environment},
         check=False,
     )
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives a folder that all processes of the tests share; whichever comes first makes it, and nobody changes it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -73,18 +100,20 @@ def mini_inputs(data_dir: Path) -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def mini_run(mini_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mini_run(mini_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the small real product, on an embedded cluster."""
-    out = tmp_path_factory.mktemp("mini") / "out"
-    done = run_job(*mini_inputs, "--out", out, "--workers", 2, "--threads", 1, "--dashboard-address", ":0")
-    assert done.returncode == 0, done.stderr
-    return out
+
+    def make(folder: Path) -> None:
+        done = run_job(*mini_inputs, "--out", folder / "out", "--workers", 2, "--threads", 1, *ANY_PORT)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("mini-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
-def demo_region(tmp_path_factory: pytest.TempPathFactory) -> DemoRegion:
+def demo_region(made_once: MadeOnce) -> DemoRegion:
     """The small synthetic region."""
-    return make_demo_region(tmp_path_factory.mktemp("demo") / "region")
+    return open_demo_region(made_once("demo", lambda folder: make_demo_region(folder / "region")) / "region")
 
 
 @pytest.fixture(scope="session")
@@ -101,38 +130,58 @@ def demo_inputs(demo_region: DemoRegion) -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def demo_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region, on an embedded cluster."""
-    out = tmp_path_factory.mktemp("demo-run") / "out"
-    done = run_job(*demo_inputs, "--out", out, "--dashboard-address", ":0", "--report")
-    assert done.returncode == 0, done.stderr
-    assert f"Report: {out / 'report' / 'index.html'}" in done.stdout
-    return out
+
+    def make(folder: Path) -> None:
+        out = folder / "out"
+        done = run_job(*demo_inputs, "--out", out, *ANY_PORT, "--report")
+        assert done.returncode == 0, done.stderr
+        assert f"Report: {out / 'report' / 'index.html'}" in done.stdout
+
+    return made_once("demo-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
-def v1_run(demo_inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pairs_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+    """Output of a finished job on the synthetic region with Sentinel-1, which exports in both ways."""
+
+    def make(folder: Path) -> None:
+        pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
+        formats = ("--export", "geotiff", "--export", "geotiff-archives")
+        done = run_job(*demo_inputs, *pairs, *formats, "--out", folder / "out", *ANY_PORT)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("pairs-run", make) / "out"
+
+
+@pytest.fixture(scope="session")
+def v1_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region: version 1 with its trees, Sentinel-1 included."""
-    out = tmp_path_factory.mktemp("v1-run") / "out"
-    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
-    export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
-    done = run_job(*demo_inputs, *pairs, *export, "--out", out, "--dashboard-address", ":0")
-    assert done.returncode == 0, done.stderr
-    return out
+
+    def make(folder: Path) -> None:
+        pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
+        export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
+        done = run_job(*demo_inputs, *pairs, *export, "--out", folder / "out", *ANY_PORT)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("v1-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
-def grids_run(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def grids_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
     """The same of two grids, with trees and archives of SeasoNet; its first labels leave small regions out."""
-    folder = tmp_path_factory.mktemp("grids-run")
-    recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
-    recipe["split"]["block_m"] = 4800
-    recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
-    (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
-    done = run_job(*demo_inputs, *export, "--out", folder / "out", "--dashboard-address", ":0")
-    assert done.returncode == 0, done.stderr
-    return folder / "out"
+
+    def make(folder: Path) -> None:
+        recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
+        recipe["split"]["block_m"] = 4800
+        recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
+        (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+        export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
+        done = run_job(*demo_inputs, *export, "--out", folder / "out", *ANY_PORT)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("grids-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +232,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real scheduler and two real workers, as processes."""
     with loopback_cluster(tmp_path_factory.mktemp("cluster") / "loopback") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A real browser."""
+    with opened_browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture

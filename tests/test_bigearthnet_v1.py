@@ -13,6 +13,7 @@ import protocols
 import pytest
 from conftest import run_job
 from datasets import Dataset
+from processes import Cluster
 
 from reben_dask.demo import DemoRegion
 from reben_dask.recipes import load_recipe
@@ -21,7 +22,7 @@ FIFTH = Fraction(1, 5)
 
 
 def _build(inputs: list[object], out: Path) -> str:
-    done = run_job(*inputs, "--recipe", "bigearthnet-v1", "--out", out, "--dashboard-address", ":0")
+    done = run_job(*inputs, "--recipe", "bigearthnet-v1", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -37,18 +38,21 @@ def demo(
     demo_inputs: list[object],
     demo_region: DemoRegion,
     demo_folders: list[Path],
+    cluster: Cluster,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Dataset:
     out = tmp_path_factory.mktemp("demo-v1") / "out"
-    printed = _build(demo_inputs, out)
+    printed = _build([*demo_inputs, *cluster.options], out)
     products = datasets.open_products(demo_folders)
     return _dataset(out, printed, demo_folders, products, demo_region.landcover, demo_region.countries)
 
 
 @pytest.fixture(scope="module")
-def mini(mini_inputs: list[object], data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def mini(
+    mini_inputs: list[object], data_dir: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Dataset:
     out = tmp_path_factory.mktemp("mini-v1") / "out"
-    printed = _build(mini_inputs, out)
+    printed = _build([*mini_inputs, *cluster.options], out)
     folders = sorted((data_dir / "mini").glob("*.SAFE"))
     landcover = data_dir / "landcover" / "clc2018_poznan_3035.gpkg"
     countries = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"

@@ -15,6 +15,7 @@ import rasterio
 import xarray as xr
 import yaml
 from conftest import run_job
+from processes import Cluster
 from safetensors.numpy import load
 
 from reben_dask.demo import DemoRegion
@@ -114,7 +115,9 @@ def test_metadata_and_lmdb_hold_the_same_patches(demo_run: Path, expected: list[
     environment.close()
 
 
-def test_a_recipe_of_ones_own(demo_inputs: list[object], demo_region: DemoRegion, tmp_path: Path) -> None:
+def test_a_recipe_of_ones_own(
+    demo_inputs: list[object], demo_region: DemoRegion, cluster: Cluster, tmp_path: Path
+) -> None:
     """Harmonized DN, three bands, another split, and classes from a CSV file beside the recipe."""
     shipped = Path(__file__).parent.parent / "reben_dask" / "recipes" / "reben.yaml"
     recipe = yaml.safe_load(shipped.read_text())
@@ -126,7 +129,7 @@ def test_a_recipe_of_ones_own(demo_inputs: list[object], demo_region: DemoRegion
     (tmp_path / "water.csv").write_text("\n".join(["code,class", *rows]))
 
     out = tmp_path / "out"
-    done = run_job(*demo_inputs, "--out", out, "--recipe", tmp_path / "mine.yaml", "--dashboard-address", ":0")
+    done = run_job(*demo_inputs, "--out", out, "--recipe", tmp_path / "mine.yaml", *cluster.options)
     assert done.returncode == 0, done.stderr
     table = gpd.read_parquet(out / "patches.parquet")
     kept = table[table["status"] == "kept"]

@@ -38,6 +38,7 @@ from click.testing import CliRunner
 from conftest import run_job
 from datasets import Dataset
 from oracle import Patch, Product, Protocol
+from processes import Cluster
 
 from reben_dask.commands.table import table as table_command
 from reben_dask.commands.verify import verify as verify_command
@@ -58,7 +59,7 @@ WOODS = (311, 312, 313)
 
 
 def _run(*arguments: object, out: Path) -> str:
-    done = run_job(*arguments, "--out", out, "--dashboard-address", ":0", COLUMNS="160")
+    done = run_job(*arguments, "--out", out, COLUMNS="160")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -137,12 +138,15 @@ def _expected(
 
 
 @pytest.fixture(scope="module")
-def mini(mini_inputs: list[object], data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def mini(
+    mini_inputs: list[object], data_dir: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Dataset:
     """The shipped recipe on real pixels of one day in May."""
     out = tmp_path_factory.mktemp("mini-seasonet") / "out"
     folders = sorted((data_dir / "mini").glob("*.SAFE"))
     layer = _layer(out.parent / "layer.gpkg", oracle.open_product(folders[0]), 10_000)
-    printed = _run(*mini_inputs, "--recipe", "seasonet", "--join", f"urbanisation={layer}", out=out)
+    given = ("--recipe", "seasonet", "--join", f"urbanisation={layer}", *cluster.options)
+    printed = _run(*mini_inputs, *given, out=out)
     landcover = data_dir / "landcover" / "clc2018_poznan_3035.gpkg"
     countries = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"
     rules = (protocols.SEASONET_PROTOCOL, protocols.SEASONET_CHOICE)
@@ -155,11 +159,13 @@ def shipped(
     demo_region: DemoRegion,
     every_folder: list[Path],
     seen_again: Path,
+    cluster: Cluster,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Dataset:
     """The shipped recipe on the demo region and the images of more days, with its LMDB in shards."""
     out = tmp_path_factory.mktemp("demo-seasonet") / "out"
-    printed = _run(*demo_inputs, "--s2", seen_again, "--recipe", "seasonet", "--lmdb-shards", SHARDS, out=out)
+    given = ("--s2", seen_again, "--recipe", "seasonet", "--lmdb-shards", SHARDS, *cluster.options)
+    printed = _run(*demo_inputs, *given, out=out)
     rules = (protocols.SEASONET_PROTOCOL, protocols.SEASONET_CHOICE)
     return Dataset(out, printed, _expected(every_folder, demo_region.landcover, demo_region.countries, *rules))
 
@@ -230,14 +236,19 @@ def my_layer(every_folder: list[Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def mine(
-    demo_region: DemoRegion, every_folder: list[Path], my_layer: Path, tmp_path_factory: pytest.TempPathFactory
+    demo_region: DemoRegion,
+    every_folder: list[Path],
+    my_layer: Path,
+    cluster: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Dataset:
     """A recipe of one's own; without the western tile's clear day in summer, which is the clearest of all places."""
     out = tmp_path_factory.mktemp("demo-mine") / "out"
     folders = [folder for folder in every_folder if not ("20180725" in folder.name and "T33UVP" in folder.name)]
     recipe = _own_recipe(out.parent)
     maps = ["--landcover", demo_region.landcover, "--countries", demo_region.countries]
-    printed = _run("--s2", *folders, *maps, "--recipe", recipe, "--join", f"urbanisation={my_layer}", out=out)
+    given = ("--recipe", recipe, "--join", f"urbanisation={my_layer}", *cluster.options)
+    printed = _run("--s2", *folders, *maps, *given, out=out)
     expected = _expected(folders, demo_region.landcover, demo_region.countries, MINE, MY_CHOICE)
     return Dataset(out, printed, {name: _harmonized(patch) for name, patch in expected.items()})
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from reben_dask.cluster import ClusterOptions, connect, require_memory
 from reben_dask.errors import InputError
+from reben_dask.job.announcing import add_page, announced
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.description import describe_dataset
 from reben_dask.job.origin import origin_of
@@ -28,7 +29,7 @@ from reben_dask.job.show import show_differences, show_failures, show_note, show
 from reben_dask.output.folder import Output
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
-from reben_dask.progress import StageProgress, cell_of_notebook, console
+from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.comparison import COMPARISON
@@ -148,16 +149,21 @@ def run_job(
     with connect(options) as client:
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
+        if page := add_page(client):
+            terminal.print(f"Tiles:     {page}", highlight=False, soft_wrap=True)
         with output.owned(), explaining_full_disk(output.root):
             # Another job may have been here since.
             output.check(origin, overwrite=overwrite, restart=restart)
             output.begin(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
             for note in require_workers(client, plan, output.work):
                 show_note(terminal, note)
-            with _telling_what_is_kept(terminal, plan, output):
+            with (
+                _telling_what_is_kept(terminal, plan, output),
+                announced(client, output.job, _facts(plan, output)) as announcer,
+            ):
                 with (
                     _reported(output.run / REPORT_FILE),
-                    StageProgress(terminal, stage_totals(plan), cell_of_notebook()) as progress,
+                    StageProgress(terminal, stage_totals(plan), announcer, *cells_of_notebook()) as progress,
                 ):
                     built = build_dataset(client, plan, output, progress)
                 failures = output.state.failures()
@@ -168,6 +174,11 @@ def run_job(
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
     return Ended(has_built=True, has_all_tiles=not failures)
+
+
+def _facts(plan: Plan, output: Output) -> dict[str, Any]:
+    """What the page of a scheduler shows of a job."""
+    return {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from reben_dask.job.window import Outcome, batch_size, run_batches
 from reben_dask.output.files import remove
 from reben_dask.output.folder import Output
 from reben_dask.output.space import require_space
-from reben_dask.output.state import TILES_STAGE
+from reben_dask.output.state import TILES_STAGE, sentence
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
@@ -88,6 +88,7 @@ class TileBuilder:
                 self._progress.advance("bands", len(self._plan.recipe.bands) * usable)
                 self._progress.advance("labels", int(usable))
                 self._progress.advance("patches")
+                self._progress.tile(tile.name, "done")
 
     def _attempt(self, tiles: Sequence[Tile], attempt: int) -> Iterator[tuple[str, BaseException]]:
         """Names and errors of the tiles that cannot be built."""
@@ -97,15 +98,19 @@ class TileBuilder:
                 self._keep(tile, result)
                 continue
             require_space(error, self._output.root)
-            yield tile.name, explained(error)
+            reason = explained(error)
+            self._progress.tile(tile.name, "again" if attempt < ATTEMPTS else "failed", sentence(reason))
+            yield tile.name, reason
             failed += 1
             if failed == HOPELESS and not self._done:
-                raise _hopeless(explained(error), failed)
+                raise _hopeless(reason, failed)
 
     def _outcomes(self, tiles: Sequence[Tile], attempt: int) -> Iterator[Outcome]:
         work = self._output.work
 
         def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
+            for tile in batch:
+                self._progress.tile(tile.name, "working")
             cubes, table = work / "cubes.zarr", work / table_folder(self._plan)
             # A scheduler remembers a task that failed by its name.
             job = f"{self._tasks.job}-{attempt}"
@@ -126,6 +131,7 @@ class TileBuilder:
             self._output.keep(path)
         self._done[tile.name] = to_rows(tally)
         self._output.state.mark(TILES_STAGE, tile.name, self._done[tile.name])
+        self._progress.tile(tile.name, "done")
         self._built += 1
 
     def _places(self, tile: Tile) -> list[str]:

@@ -73,7 +73,7 @@ class State:
 
     def set_aside(self, name: str, error: BaseException, tries: int) -> dict[str, Any]:
         """Note that a tile cannot be built, and why; gives the note."""
-        note = {"tile": name, "error": _sentence(error), "tries": tries}
+        note = {"tile": name, "error": sentence(error), "tries": tries}
         details = "".join(traceback.format_exception(error))
         self.mark(_FAILURES, name, note | {"details": details})
         return note
@@ -101,7 +101,8 @@ def _is_note(found: object, *keys: str) -> bool:
     return isinstance(found, dict) and found.keys() >= set(keys)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """One line about an error of a task."""
     if isinstance(error, RebenError):
         return str(error)
     lines = str(error).splitlines() or [""]

@@ -118,7 +118,7 @@ class Inventory:
         if self._store is not None and self._is_compared(met):
             self._looked_at["equal"] += 1
             if other := self._store.differing(met.kind, self.patch_of(met), images):
-                named = ["its reference map" if name in (MAP_TENSOR, NUMBERS) else name for name in other]
+                named = sorted("its reference map" if name in (MAP_TENSOR, NUMBERS) else name for name in other)
                 self._equal.problem(f"{self.patch_of(met)} differs in {', '.join(named)}")
 
     def tell_labels(self, met: Met, labels: Sequence[str]) -> str | None:

@@ -110,7 +110,7 @@ def test_more_tiles_and_changed_ones_are_refused(
 def test_a_restart_begins_anew_and_leaves_no_worker_behind(interrupted: Interrupted) -> None:
     """Its client is killed too; the workers that it started end with it."""
     job = Job(*interrupted.inputs, *EMBEDDED, "--restart", dying=("/state/tiles/", 1))
-    job.until("Bands to Zarr: 5 of")
+    job.until("Dashboard:")
     workers = job.workers()
     ended = job.end()
     assert ended.code == -signal.SIGKILL

@@ -12,26 +12,17 @@ import pyarrow as pa
 import pytest
 import rasterio
 import xarray as xr
-from conftest import run_job
-
-from reben_dask.demo import DemoRegion
 
 TREES = {"BigEarthNet-S1": 2, "BigEarthNet-S2": 12, "Reference_Maps": 1}
 """Trees, and files of a patch in each."""
 
 
-@pytest.fixture(scope="module")
-def exported(demo_region: DemoRegion, demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of a job on the synthetic region with Sentinel-1 that exports in both ways."""
-    out = tmp_path_factory.mktemp("export") / "out"
-    radar = ["--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs]
-    formats = ["--export", "geotiff", "--export", "geotiff-archives"]
-    done = run_job(*demo_inputs, *radar, *formats, "--out", out, "--dashboard-address", ":0")
-    assert done.returncode == 0, done.stderr
-    return out
+@pytest.fixture
+def exported(pairs_run: Path) -> Path:
+    return pairs_run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kept(exported: Path) -> pd.DataFrame:
     names = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
     return pd.concat([pd.read_parquet(exported / name) for name in names], ignore_index=True)

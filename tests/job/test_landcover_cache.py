@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pandas as pd
 import pytest
 from conftest import run_job
+from processes import Cluster
 
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
 
@@ -15,22 +17,22 @@ POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 
 
 @pytest.fixture(scope="module")
-def two_runs(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, int]]]:
+def two_runs(
+    data_dir: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, int]]]:
     """A folder with two datasets, and what stood of the sorted map in it after each job: times by file."""
     folder = tmp_path_factory.mktemp("two")
     source = shutil.copy(data_dir / POZNAN, folder / "map.gpkg")
     seen = []
     for out in ("first", "second"):
-        done = _run(data_dir, Path(source), folder / out)
+        done = _run(data_dir, Path(source), folder / out, cluster)
         assert done.returncode == 0, done.stderr
         seen.append({str(path): path.stat().st_mtime_ns for path in folder.glob("map-*.parquet/*")})
     return folder, seen
 
 
-def _run(data_dir: Path, landcover: Path, out: Path):
-    return run_job(
-        "--s2", data_dir / "mini", "--landcover", landcover, "--out", out, "--workers", 1, "--dashboard-address", ":0"
-    )
+def _run(data_dir: Path, landcover: Path, out: Path, cluster: Cluster) -> CompletedProcess[str]:
+    return run_job("--s2", data_dir / "mini", "--landcover", landcover, "--out", out, *cluster.options)
 
 
 def test_the_copy_is_beside_the_output(two_runs: tuple[Path, list[dict[str, int]]]) -> None:
@@ -52,20 +54,22 @@ def test_both_jobs_give_the_same(two_runs: tuple[Path, list[dict[str, int]]]) ->
     assert first == second
 
 
-def test_a_sorted_map_may_be_given(two_runs: tuple[Path, list[dict[str, int]]], data_dir: Path, tmp_path: Path) -> None:
+def test_a_sorted_map_may_be_given(
+    two_runs: tuple[Path, list[dict[str, int]]], data_dir: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     folder, _ = two_runs
     sort_landcover(open_landcover(str(data_dir / POZNAN)), tmp_path / "sorted.parquet")
-    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out")
+    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"sorted.parquet", "out"}
     expected = pd.read_parquet(folder / "first" / "metadata.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "metadata.parquet"), expected)
 
 
-def test_a_damaged_sorted_map(data_dir: Path, tmp_path: Path) -> None:
+def test_a_damaged_sorted_map(data_dir: Path, cluster: Cluster, tmp_path: Path) -> None:
     sort_landcover(open_landcover(str(data_dir / POZNAN)), tmp_path / "sorted.parquet")
     (tmp_path / "sorted.parquet" / "_landcover.json").write_text('{"version": 99}')
-    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out")
+    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
     assert done.returncode == 1
     assert "convert the map again" in done.stderr
     assert "Traceback" not in done.stderr

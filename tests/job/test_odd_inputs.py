@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from conftest import JOB_TIMEOUT_S, run_job
 from digest import digest_of
+from processes import Cluster
 
 ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
 
@@ -66,10 +67,10 @@ def empty_product(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
-    empty_product: Path, mini_inputs: list[object], tmp_path: Path
+    empty_product: Path, mini_inputs: list[object], cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run_job("--s2", empty_product, *mini_inputs[2:], "--out", out, "--dashboard-address", ":0")
+    done = run_job("--s2", empty_product, *mini_inputs[2:], "--out", out, *cluster.options)
     assert done.returncode == 0, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, run_job
+from processes import Cluster
 
 from reben_dask.demo import DemoRegion
 from reben_dask.stores.metadata import write_metadata
@@ -22,7 +23,6 @@ from reben_dask.stores.patch_table import SCHEMA
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SNOW, CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 SUMMER = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP"
-EMBEDDED = ("--workers", 1, "--threads", 2, "--dashboard-address", ":0")
 
 
 class Run(NamedTuple):
@@ -57,12 +57,12 @@ def publish(rows: pd.DataFrame, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def inputs(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+def inputs(demo_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """The demo region, with a recipe of two bands that decode quickly."""
     recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "reben.yaml").read_text())
     path = tmp_path_factory.mktemp("recipe") / "mine.yaml"
     path.write_text(yaml.safe_dump({**recipe, "name": "mine", "bands": ["B01", "B11"]}))
-    return [*demo_inputs, "--recipe", path, *EMBEDDED]
+    return [*demo_inputs, "--recipe", path, *cluster.options]
 
 
 def _run(out: Path, *arguments: object) -> Run:

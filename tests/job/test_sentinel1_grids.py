@@ -20,6 +20,7 @@ from building import build
 from click.testing import CliRunner
 from conftest import ROOT, run_job
 from distributed import Client
+from processes import Cluster
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
@@ -113,7 +114,7 @@ def _make_scene(folder: Path, name: str, first: int, stop: int, corner: tuple[in
 
 
 @pytest.fixture(scope="module")
-def dataset(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(demo_region: DemoRegion, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Two scenes, of which one is closer to summer, and the other to winter; neither covers the whole tile."""
     folder = tmp_path_factory.mktemp("scenes-grids")
     products = _products(demo_region)
@@ -128,8 +129,8 @@ def dataset(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -
     recipe |= CHANGES | {"sentinel1": {"required": True, "max_days": 400}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     inputs = ("--s2", *products, "--landcover", demo_region.landcover, "--s1-scenes", folder / "s1")
-    options = ("--recipe", folder / "mine.yaml", "--export", "geotiff", "--out", folder / "out", "--workers", 1)
-    done = run_job(*inputs, *options, "--threads", 2, "--dashboard-address", ":0")
+    options = ("--recipe", folder / "mine.yaml", "--export", "geotiff", "--out", folder / "out")
+    done = run_job(*inputs, *options, *cluster.options)
     assert done.returncode == 0, done.stderr
     return Dataset(folder / "out", scenes)
 

@@ -18,6 +18,7 @@ import yaml
 import zarr
 from conftest import ROOT, run_job
 from numpy.typing import NDArray
+from processes import Cluster
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
@@ -27,7 +28,6 @@ from reben_dask.stores.lmdb_merge import find_environments, merge_environments
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 UNPAIRED = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP_3_5"
 LOST = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UWP_2_6"
-EMBEDDED = ("--workers", 1, "--threads", 2, "--dashboard-address", ":0")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Dataset:
 
 
 def _make(out: Path, *arguments: object) -> Dataset:
-    done = run_job(*arguments, "--out", out, *EMBEDDED)
+    done = run_job(*arguments, "--out", out)
     assert done.returncode == 0, done.stderr
     return Dataset(out)
 
@@ -85,13 +85,18 @@ def pairs(demo_region: DemoRegion) -> pd.Series:
     return pd.read_csv(demo_region.s1_pairs, index_col="s2_name")["s1_name"]
 
 
+@pytest.fixture(scope="module")
+def inputs(demo_inputs: list[object], cluster: Cluster) -> list[object]:
+    return [*demo_inputs, *cluster.options]
+
+
 # Published patches; of one acquisition a patch has no partner
 
 
 @pytest.fixture(scope="module")
-def paired(demo_inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def paired(inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     given = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
-    return _make(tmp_path_factory.mktemp("paired") / "out", *demo_inputs, *given)
+    return _make(tmp_path_factory.mktemp("paired") / "out", *inputs, *given)
 
 
 def test_every_kept_patch_has_its_pair_and_the_one_without_is_rejected(
@@ -213,7 +218,7 @@ def version1(pairs: pd.Series) -> pd.Series:
 
 @pytest.fixture(scope="module")
 def not_required(
-    demo_inputs: list[object],
+    inputs: list[object],
     demo_region: DemoRegion,
     pairs: pd.Series,
     version1: pd.Series,
@@ -231,7 +236,7 @@ def not_required(
     recipe = _recipe(folder / "mine.yaml", sentinel1={"required": False, "max_days": 6})
     lists = ("--snow-list", folder / "snow.csv", "--cloud-list", folder / "cloud.txt")
     given = ("--s1", folder / "s1", "--s1-pairs", folder / "pairs.csv", *lists)
-    return _make(folder / "out", *demo_inputs, *given, "--recipe", recipe, "--lmdb-shards", 2)
+    return _make(folder / "out", *inputs, *given, "--recipe", recipe, "--lmdb-shards", 2)
 
 
 def test_patches_without_a_partner_are_kept_if_none_is_required(
@@ -275,7 +280,7 @@ def test_shards_hold_partners_beside_their_patches(not_required: Dataset, demo_r
 
 @pytest.fixture(scope="module")
 def from_scenes(
-    demo_inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory
+    inputs: list[object], demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Dataset, Path]:
     """Two acquisitions of one tile, half a year apart, and one scene between them over most of it."""
     folder = tmp_path_factory.mktemp("scenes")
@@ -292,7 +297,7 @@ def from_scenes(
             file.write(pixels, 1)
     np.save(folder / "db.npy", db)
     recipe = _recipe(folder / "mine.yaml", sentinel1={"required": True, "max_days": 100})
-    given = ("--s2", *products, *demo_inputs[2:], "--s1-scenes", folder / "s1", "--recipe", recipe)
+    given = ("--s2", *products, *inputs[2:], "--s1-scenes", folder / "s1", "--recipe", recipe)
     return _make(folder / "out", *given, "--lmdb-shards", 2), folder / "db.npy"
 
 

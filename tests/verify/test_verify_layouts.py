@@ -129,7 +129,7 @@ def test_seasonet_in_its_dataset(grids_run: Path, tmp_path: Path) -> None:
     problems = problems_of(out, full=True)
     assert f"{lost.name} has no {lost.name}_10m_IR.tif" in problems["summer"]
     assert f"{typed.name}_labels.tif is uint16, not uint8" in problems["summer"]
-    assert f"{mixed.name} differs in B04, B02" in problems["Zarr pixels as in the trees"]
+    assert f"{mixed.name} differs in B02, B04" in problems["Zarr pixels as in the trees"]
     assert f"{wrong.name} differs in its reference map" in problems["Zarr pixels as in the trees"]
     text = f"{wrong.name}: its map holds the number 34, of 33 classes"
     assert problems["Labels as in the maps of the trees"] == text
