@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 from conftest import run_job
+from processes import Cluster
 
 FINISHED = ("cubes.zarr", "patches.parquet", "metadata.parquet", "lmdb", "run")
 
@@ -28,7 +29,7 @@ def landcover(data_dir: Path) -> Path:
 
 def _refused(*arguments: object, out: Path) -> str:
     """Run the job, which must fail cleanly, and give its one sentence."""
-    done = run_job(*arguments, "--out", out, "--workers", 1, "--dashboard-address", ":0")
+    done = run_job(*arguments, "--out", out)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
     assert not [name for name in FINISHED if (out / name).exists()]
@@ -56,10 +57,10 @@ def test_a_product_without_a_band(product: Path, landcover: Path, tmp_path: Path
     assert "download it again" in message
 
 
-def test_a_truncated_image(product: Path, landcover: Path, tmp_path: Path) -> None:
+def test_a_truncated_image(product: Path, landcover: Path, cluster: Cluster, tmp_path: Path) -> None:
     image = _image(product, "B08_10m")
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    message = _refused("--s2", product.parent, "--landcover", landcover, out=tmp_path / "out")
+    message = _refused("--s2", product.parent, "--landcover", landcover, *cluster.options, out=tmp_path / "out")
     assert "B08" in message
     assert str(image) in message
     assert "download it again" in message
@@ -85,9 +86,9 @@ def test_a_map_without_a_code_column(product: Path, landcover: Path, tmp_path: P
     assert "--code-column" in message
 
 
-def test_an_unknown_code(product: Path, landcover: Path, tmp_path: Path) -> None:
+def test_an_unknown_code(product: Path, landcover: Path, cluster: Cluster, tmp_path: Path) -> None:
     path = _map_with(landcover, tmp_path / "map.gpkg", Code_18="777")
-    message = _refused("--s2", product, "--landcover", path, out=tmp_path / "out")
+    message = _refused("--s2", product, "--landcover", path, *cluster.options, out=tmp_path / "out")
     assert "the code 777" in message
     assert "nomenclature" in message
 
@@ -130,9 +131,11 @@ def test_contradictions_and_slips(mini_inputs: list[object], tmp_path: Path, arg
     assert not (tmp_path / "out").exists()
 
 
-def test_overwrite_replaces_only_a_complete_dataset(product: Path, landcover: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_only_a_complete_dataset(
+    product: Path, landcover: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    arguments = ["--landcover", landcover, "--out", out, "--workers", 1, "--dashboard-address", ":0"]
+    arguments = ["--landcover", landcover, "--out", out, *cluster.options]
     assert run_job("--s2", product, *arguments).returncode == 0
     (out / "thesis.txt").write_text("mine")
     before = (out / "metadata.parquet").read_bytes()
@@ -151,9 +154,9 @@ def test_overwrite_replaces_only_a_complete_dataset(product: Path, landcover: Pa
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_a_map_of_somewhere_else_is_noticed(product: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_a_map_of_somewhere_else_is_noticed(product: Path, data_dir: Path, cluster: Cluster, tmp_path: Path) -> None:
     elsewhere = data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg"
-    done = run_job("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", "--workers", 1)
+    done = run_job("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", *cluster.options)
     assert done.returncode == 0, done.stderr
     assert "lies outside the land-cover map" in done.stdout
     assert "No patch was kept" in done.stdout

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,39 +17,15 @@ import yaml
 from acquisitions import acquire_again, sky
 from conftest import ROOT, run_job
 from digest import digest_of
+from processes import Cluster
 
 from reben_dask.demo import DemoRegion
 
-STARTUP_S = 60
-
 
 @pytest.fixture(scope="module")
-def scheduler_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def scheduler_file(cluster: Cluster) -> Path:
     """A real scheduler and two real workers, as processes."""
-    folder = tmp_path_factory.mktemp("cluster")
-    file = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
-    loopback = ["--host", "127.0.0.1"]
-    commands = [[*dask, "scheduler", *loopback, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]]
-    worker = ["worker", *loopback, "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
-    commands += [[*dask, *worker, "--local-directory", str(folder)]] * 2
-    with (folder / "log").open("w") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
-        try:
-            _wait_for(file)
-            yield file
-        finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                process.wait(STARTUP_S)
-
-
-def _wait_for(file: Path) -> None:
-    deadline = time.monotonic() + STARTUP_S
-    while not file.is_file():
-        assert time.monotonic() < deadline, f"no scheduler wrote {file} within {STARTUP_S} s"
-        time.sleep(0.05)
+    return cluster.file
 
 
 @pytest.fixture(scope="module")
