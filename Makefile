@@ -8,7 +8,7 @@ BENCH_DATA ?= bench-data
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test fuzz lint bench bench-scale bench-codecs bench-split clean
+.PHONY: help demo test fuzz lint docs bench bench-scale bench-codecs bench-split clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP) ## Build the reference of all functions in docs/api
+	$(BIN)/python -m pdoc --docformat numpy --output-directory docs/api reben_dask
+
 bench: $(STAMP) ## Measure a full-size tile and a conversion beside the naive way (20 minutes, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
 	$(BIN)/python tests/bench/bench_convert.py
@@ -43,7 +46,7 @@ bench-split: $(STAMP) ## Measure the stratified split of 500,000 locations
 	$(BIN)/python tests/bench/bench_split.py
 
 clean: ## Remove the environment, the demo and what the benchmarks made
-	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work
+	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work docs/api
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

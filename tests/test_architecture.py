@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "training": {"training", "sources", "stores", "patches", "errors"},
     "conversion": {"conversion", "sources", "stores", "patches", "errors"},
     "output": {"output", "stores", "errors"},
-    "job": {"job", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
+    "dashboard": {"dashboard"},
+    "job": {"job", "dashboard", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
     "commands": {
         *("commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores", "verify"),
         *("configuration", "drawing", "progress", "errors"),
