@@ -10,7 +10,7 @@ from reben_dask.dashboard.boards import TOPIC, Boards
 from reben_dask.dashboard.pages import handlers
 
 
-class JobsPlugin(SchedulerPlugin):
+class JobsPlugin(SchedulerPlugin):  # type: ignore[misc] # Dask tells no types
     """Keeps what jobs tell under the topic ``reben``, and adds the page to the scheduler's web server.
 
     The first job on a scheduler registers it; those after it find it there.

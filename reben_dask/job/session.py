@@ -103,7 +103,7 @@ def run_job(
     Parameters
     ----------
     inputs : mapping
-        ``out`` (Path), ``recipe`` (name or path), and what :func:`~reben_dask.job.plan.make_plan` takes.
+        ``out`` (Path), ``recipe`` (name or path), and what :func:`~reben_dask.job.planning.make_plan` takes.
     cluster : mapping
         Fields of :class:`~reben_dask.cluster.ClusterOptions`.
     dry_run : bool
