@@ -4,6 +4,16 @@ A message is one or two sentences: the value that is wrong, the limit it breaks,
 The command line prints it alone; ``--debug`` adds the traceback.
 """
 
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+
+_NEIGHBOURS = 2000
+"""Of so many names beside a missing one the nearest is looked for."""
+
 
 class RebenError(Exception):
     """Anything that the person who started the job can mend."""
@@ -23,3 +33,36 @@ class OutputError(RebenError):
 
 class ClusterError(RebenError):
     """A Dask cluster that cannot be reached, or cannot do the work."""
+
+
+def missing(what: str, path: str | os.PathLike[str]) -> str:
+    """Say that a path does not exist, and which one may have been meant.
+
+    Parameters
+    ----------
+    what : str
+        What it was to be, as the sentence begins.
+    path : path
+        As it was given.
+
+    Examples
+    --------
+    >>> missing("The land-cover map", "no/such/map.gpkg")
+    'The land-cover map no/such/map.gpkg does not exist.'
+    """
+    near = _nearest(Path(path))
+    return f"{what} {path} does not exist" + (f"; did you mean {near}?" if near else ".")
+
+
+def _nearest(path: Path) -> Path | None:
+    """A path that exists and differs in one name, written as the given one is."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+    known = next(parent for parent in absolute.parents if parent.is_dir())
+    wrong, *rest = absolute.relative_to(known).parts or ("",)
+    try:
+        names = [entry.name for entry in islice(known.iterdir(), _NEIGHBOURS)]
+    except OSError:
+        return None
+    found = (known.joinpath(name, *rest) for name in get_close_matches(wrong, names, cutoff=0.7))
+    near = next((candidate for candidate in found if candidate.exists()), None)
+    return near if near is None or path.is_absolute() else Path(os.path.relpath(near))

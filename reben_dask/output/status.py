@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reben_dask.errors import OutputError
+from reben_dask.errors import OutputError, missing
 from reben_dask.output.folder import Output
 from reben_dask.output.lock import owner
 from reben_dask.output.names import FAILURES, LOCK, ORIGIN
@@ -75,6 +75,8 @@ def read_status(root: Path, identify: Identify) -> Status:
     OutputError
         If there is neither a dataset nor an unfinished job.
     """
+    if not root.exists():
+        raise OutputError(missing("The dataset", root))
     output = Output(root)
     record, state = output.record(), output.state
     origin = state.origin()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.errors import RecipeError
+from reben_dask.errors import RecipeError, missing
 
 UNLABELED_CODE = 999
 """Code of a pixel that no polygon covers."""
@@ -81,7 +81,7 @@ def load_nomenclature(name: str) -> Nomenclature:
     if name.endswith(".csv"):
         path = Path(name)
         if not path.is_file():
-            raise RecipeError(f"The nomenclature file {name} does not exist.")
+            raise RecipeError(missing("The nomenclature file", name))
         try:
             return _parse(path.stem, path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:

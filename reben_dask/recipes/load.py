@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from reben_dask.errors import RecipeError
+from reben_dask.errors import RecipeError, missing
 from reben_dask.recipes.model import Recipe
 
 
@@ -39,7 +39,7 @@ def load_recipe(name: str) -> Recipe:
         return _parse(name, _shipped_text(name))
     path = Path(name)
     if not path.is_file():
-        raise RecipeError(f"The recipe file {name} does not exist.")
+        raise RecipeError(missing("The recipe file", name))
     try:
         recipe = _parse(name, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:

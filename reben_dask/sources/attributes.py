@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyogrio
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 if TYPE_CHECKING:
     import geopandas
@@ -44,6 +45,8 @@ def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
 
 def require_attribute(path: str, column: str) -> None:
     """Make sure that a layer can be read, from its header alone; see :func:`read_attribute`."""
+    if not Path(path).exists():
+        raise InputError(missing("The layer", path))
     try:
         info = pyogrio.read_info(path)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyogrio
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 if TYPE_CHECKING:
     import geopandas
@@ -34,12 +35,7 @@ def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDat
     InputError
         If the file cannot be read, has no system, or names none of the countries.
     """
-    try:
-        table = pyogrio.read_dataframe(path)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise InputError(f"The countries file {path} cannot be read: {error}.") from None
-    if "geometry" not in table or table.crs is None:
-        raise InputError(f"The countries file {path} has no polygons with a coordinate reference system.")
+    table = _table(path)
     column = _name_column(table, names)
     if column is None:
         wanted = ", ".join(names) if names else "any country"
@@ -57,14 +53,20 @@ def read_outlines(path: str) -> geopandas.GeoSeries:
     InputError
         If the file cannot be read, or has no polygons with a coordinate reference system.
     """
+    shapes = _table(path, columns=[]).geometry
+    return shapes[~(shapes.isna() | shapes.is_empty)].reset_index(drop=True)
+
+
+def _table(path: str, **options: Any) -> geopandas.GeoDataFrame:
+    if not Path(path).exists():
+        raise InputError(missing("The countries file", path))
     try:
-        table = pyogrio.read_dataframe(path, columns=[])
+        table = pyogrio.read_dataframe(path, **options)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise InputError(f"The countries file {path} cannot be read: {error}.") from None
     if "geometry" not in table or table.crs is None:
         raise InputError(f"The countries file {path} has no polygons with a coordinate reference system.")
-    shapes = table.geometry
-    return shapes[~(shapes.isna() | shapes.is_empty)].reset_index(drop=True)
+    return table
 
 
 def missing_countries(path: str, names: tuple[str, ...] | None) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.patches.candidates import TABLE_CRS
 
 TABLE = "patches.parquet"
@@ -140,6 +140,8 @@ def dataset_parts(out: Path) -> list[Path]:
     InputError
         If it is not a dataset of this program.
     """
+    if not out.exists():
+        raise InputError(missing("The dataset", out))
     parts = part_files(out / TABLE)
     if not parts:
         raise InputError(f"{out} is not a dataset of this program ({TABLE} has no parts); give the OUT of a reben run.")

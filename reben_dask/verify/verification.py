@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.verify.context import Context, Settings
 from reben_dask.verify.cubes_alone import verify_store
 from reben_dask.verify.cubes_group import DOCUMENT
@@ -42,8 +42,9 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
         If the path is nothing that can be verified, a metadata file does not exist, or is given for what takes none;
         before anything is read.
     """
-    if missing := [file for file in (path, *metadata) if not file.exists()]:
-        raise InputError(f"{missing[0]} does not exist.")
+    for file, what in ((path, "The path"), *((file, "The metadata file") for file in metadata)):
+        if not file.exists():
+            raise InputError(missing(what, file))
     place = path.absolute()
     what = "a dataset with metadata of its own" if is_dataset(place) else "a Zarr store, which is checked by itself"
     if metadata and (is_dataset(place) or (place / DOCUMENT).exists()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -11,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from browsing import PHONE_PX, colours_of, open_page, requests_of, widths_of
 from distributed import Client, LocalCluster
-from processes import wait_for
+from processes import loopback_cluster, wait_for
 from selenium import webdriver
 
 from reben_dask.dashboard.boards import GONE
@@ -158,9 +159,10 @@ def test_nothing_else_is_served(page: str, path: str) -> None:
         urlopen(page + path, timeout=60)  # noqa: S310
 
 
-def test_a_page_whose_scheduler_is_gone_says_so(browser: webdriver.Chrome) -> None:
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
-        page = add_page(client)
+def test_a_page_whose_scheduler_is_gone_says_so(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    with loopback_cluster(tmp_path / "cluster") as cluster:
+        with Client(scheduler_file=str(cluster.file)) as client:
+            page = add_page(client)
         assert page is not None
         open_page(browser, page, width=1200)
         wait_for(lambda: _texts(browser, "#none"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from digest import digest_of
@@ -21,6 +25,7 @@ class Mended:
 
     out: Path
     damaged: Ended
+    board: dict[str, Any]
     digest: dict[str, str]
     is_untouched: bool
     states: list[str]
@@ -39,6 +44,7 @@ def mended(
     out = folder / "out"
     inputs = [folder / "sentinel2" if argument == demo_region.s2 else argument for argument in demo_inputs]
     damaged = Job(*inputs, "--out", out, *cluster.options).end()
+    board = _board(damaged)
     states, digest = list(status_of(out)["dataset"].values()), digest_of(out)
     # Second names of all files that were published: what is written in place is seen there.
     published = folder / "published"
@@ -46,7 +52,15 @@ def mended(
     before = contents(published)
     image.write_bytes(intact)
     ended = Job(*inputs, "--out", out, *cluster.options).end()
-    return Mended(out, damaged, digest, contents(published) == before, states, ended)
+    return Mended(out, damaged, board, digest, contents(published) == before, states, ended)
+
+
+def _board(job: Ended) -> dict[str, Any]:
+    """What the page of the scheduler has of the latest job."""
+    (page,) = re.findall(r"^Tiles: +(http://127\.0\.0\.1:\d+/reben)$", job.said, re.MULTILINE)
+    with urlopen(f"{page}/jobs.json", timeout=60) as answer:  # noqa: S310 - on loopback
+        latest: dict[str, Any] = json.load(answer)["jobs"][0]
+    return latest
 
 
 def _link(source: str, destination: str) -> None:
@@ -62,6 +76,19 @@ def test_the_others_are_a_complete_dataset(mended: Mended, demo_digest: dict[str
     assert not [name for name in mended.digest if TILE in name]
     pixels = {name: digest for name, digest in mended.digest.items() if "_T33" in name}
     assert pixels == {name: digest for name, digest in demo_digest.items() if "_T33" in name and TILE not in name}
+
+
+def test_the_page_of_the_scheduler_tells_it_as_it_happened(mended: Mended) -> None:
+    board, told = mended.board, {}
+    assert (board["out"], board["tiles"], board["ended"]) == (str(mended.out), 5, "")
+    for name, state, remark in board["changes"]:
+        told.setdefault(name, []).append(state)
+        assert bool(remark) == (state in {"again", "failed"})
+    assert told.pop(TILE) == ["working", "again", "working", "again", "working", "failed"]
+    assert list(told.values()) == [["working", "done"]] * 4
+    stages = {stage["title"]: (stage["done"], stage["total"]) for stage in board["stages"]}
+    assert stages["LMDB"][0] == stages["LMDB"][1] > 0
+    assert mended.damaged.said.count(f"{TILE} failed, and is tried again: ") == 2
 
 
 def test_a_tile_that_was_mended_is_added(mended: Mended, demo_digest: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyogrio
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.sources.vector_files import files_of
 
 CODE_COLUMNS = ("code_18", "clc_code", "code", "code_12", "code_06", "code_00", "clc")
@@ -84,7 +84,7 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
         If the file is no readable map, or has no such column, polygons or coordinate reference system.
     """
     if not Path(path).exists():
-        raise InputError(f"The land-cover map {path} does not exist.")
+        raise InputError(missing("The land-cover map", path))
     try:
         layers = [(name, kind) for name, kind in pyogrio.list_layers(path) if kind and _may_hold_polygons(kind)]
         descriptions = [pyogrio.read_info(path, layer=name, force_feature_count=True) for name, _ in layers]

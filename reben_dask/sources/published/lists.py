@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 
 def read_names(path: Path) -> frozenset[str]:
@@ -21,6 +21,8 @@ def read_names(path: Path) -> frozenset[str]:
     InputError
         If the file cannot be read as text, or a line is no name of a patch.
     """
+    if not path.exists():
+        raise InputError(missing("The list of patches", path))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 MAIN = "metadata.parquet"
 APART = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
@@ -38,6 +38,8 @@ def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
         return [path]
     names = (MAIN,) if clear_only else (MAIN, APART)
     found = [path / name for name in names if (path / name).is_file()]
+    if not path.exists():
+        raise InputError(missing("The metadata file", path))
     if not found:
         raise InputError(f"{path} is not a metadata file, nor a folder with {MAIN}.")
     return found

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import ConvertOptions, read_csv
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 S2_COLUMNS = ("s2v1_name", "s2_name", "patch_id")
 """Columns under which tables of pairs keep the Sentinel-2 patch, by its name of version 1 or 2."""
@@ -124,6 +124,8 @@ def pairs_of_tile(path: Path, tile: str, mgrs: str) -> pd.DataFrame:
 
 
 def _read(path: Path) -> tuple[pa.Table, str]:
+    if not path.exists():
+        raise InputError(missing("The table of pairs", path))
     try:
         options = ConvertOptions(column_types=dict.fromkeys(("s1_name", *S2_COLUMNS), pa.string()))
         table = read_csv(path, convert_options=options)

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.sources.bands import BAND_RESOLUTION_M
 
 LISTINGS_AT_ONCE = 8
@@ -119,6 +119,8 @@ def find_patches(root: Path, kind: Kind) -> PublishedTree:
         If there are none, if a folder misses bands (named), if a patch is there twice, if a link leads out of the tree,
         or if a folder cannot be read. Other links to folders are not followed: what they lead to is found anyway.
     """
+    if not root.exists():
+        raise InputError(missing(f"The {kind.title} path", root))
     if not root.is_dir():
         raise InputError(f"The {kind.title} path {root} is not a folder.")
     # Links above the root stay as they are: they are the user's own.

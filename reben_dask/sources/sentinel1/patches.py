@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.sources.published.tiff import read_tiff
 
 POLARISATIONS = ("VH", "VV")
@@ -79,7 +79,7 @@ def open_patch_tree(path: str) -> PatchTree:
     """
     root = Path(path).absolute()
     if not root.is_dir():
-        raise InputError(f"The Sentinel-1 folder {path} does not exist.")
+        raise InputError(missing("The Sentinel-1 folder", path))
     inner = root / PUBLISHED_FOLDER
     tree = PatchTree(inner if inner.is_dir() else root)
     if not any(tree.root.iterdir()):

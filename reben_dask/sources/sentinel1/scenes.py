@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.sources.sentinel1.patches import POLARISATIONS
 
 _IMAGE = re.compile(
@@ -69,7 +69,7 @@ def find_scenes(path: str) -> tuple[RadarScene, ...]:
     """
     root = Path(path).absolute()
     if not root.is_dir():
-        raise InputError(f"The folder of Sentinel-1 scenes {path} does not exist.")
+        raise InputError(missing("The folder of Sentinel-1 scenes", path))
     images: dict[str, dict[str, str]] = defaultdict(dict)
     times: dict[str, datetime] = {}
     for file in sorted(root.rglob("*")):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 
 METADATA_FILE = "MTD_MSIL2A.xml"
 _ZIP_NAME = re.compile(r"S2[A-D]_MSIL2A_.*\.zip", re.IGNORECASE)
@@ -37,7 +37,7 @@ def find_products(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 def _products_at(path: Path) -> list[Path]:
     if not path.exists():
-        raise InputError(f"The Sentinel-2 path {path} does not exist.")
+        raise InputError(missing("The Sentinel-2 path", path))
     # Links stay as they are: workers may see the same data through the same link at another place.
     root = Path(os.path.abspath(path))  # noqa: PTH100
     products = [root] if root.is_file() or (root / METADATA_FILE).is_file() else list(_walk(root))
