@@ -25,7 +25,6 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
-from rasterio.windows import Window
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
@@ -226,11 +225,12 @@ def open_product(folder: Path) -> Product:
 
 
 def cut_image(product: Product, name: str, resolution_m: int, offset_m: int = 0) -> dict[XY, NDArray[Any]]:
-    """Read one image window by window: a 2-D array per patch."""
+    """Read one image and cut it: a 2-D array per patch."""
     px, first = PATCH_M // resolution_m, offset_m // resolution_m
     with rasterio.open(image_path(product.folder, name, resolution_m)) as image:
-        windows = {(x, y): Window(first + x * px, first + y * px, px, px) for x, y in product.patches(offset_m)}
-        return {xy: image.read(1, window=window) for xy, window in windows.items()}
+        pixels = image.read(1)
+    corners = {(x, y): (first + x * px, first + y * px) for x, y in product.patches(offset_m)}
+    return {xy: pixels[top : top + px, left : left + px] for xy, (left, top) in corners.items()}
 
 
 def read_polygons(path: Path, column: str, epsg: int) -> Polygons:
