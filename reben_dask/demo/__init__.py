@@ -4,6 +4,7 @@
 a landscape that does not exist: invented terrain, invented borders, reproducible to the last pixel.
 """
 
-from reben_dask.demo.region import DemoRegion, make_demo_region, open_demo_region
+from reben_dask.demo.making import make_demo_region, open_demo_region
+from reben_dask.demo.region import DemoRegion
 
 __all__ = ["DemoRegion", "make_demo_region", "open_demo_region"]

@@ -19,11 +19,13 @@ GROUPS = {
     "bands": "band",
     "patches": "patches-fused",
     "choice": "images",
-    "geotiff": "geotiff",
 }
 """Names of Dask's task groups by stage, where they are not the stage's own: the page has the dashboard's colours."""
 
 _EVERY_S = 1.0
+_PATIENCE_S = 5.0
+"""How long the end of a job waits for a message that is on its way."""
+
 _CONNECTED = "running"
 
 
@@ -41,6 +43,7 @@ class Announcer:
     def __init__(self, client: Client, job: str) -> None:
         self._client, self._job = client, job
         self._lock, self._stopped = Lock(), Event()
+        self._thread = Thread(target=self._tell_regularly, daemon=True)
         self._stages: list[dict[str, Any]] = []
         self._tiles: list[tuple[str, str, str]] = []
 
@@ -63,15 +66,19 @@ class Announcer:
         if self._client.status == _CONNECTED:
             self._client.log_event(TOPIC, {"job": self._job, "stages": self._stages, "tiles": tiles, **more})
 
-    def tell_regularly(self) -> None:
+    def start(self) -> None:
         """Send what is new every second, until :meth:`stop` is called or the scheduler is lost."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send nothing any more of one's own accord: what is told last must come last."""
+        self._stopped.set()
+        self._thread.join(_PATIENCE_S)
+
+    def _tell_regularly(self) -> None:
         with suppress(OSError):
             while not self._stopped.wait(_EVERY_S):
                 self.tell()
-
-    def stop(self) -> None:
-        """Send nothing any more of one's own accord."""
-        self._stopped.set()
 
 
 def add_page(client: Client) -> str | None:
@@ -110,7 +117,7 @@ def announced(client: Client, job: str, facts: Mapping[str, Any]) -> Iterator[An
     """
     announcer = Announcer(client, job)
     announcer.tell(begin={**facts, "client": client.id})
-    Thread(target=announcer.tell_regularly, daemon=True).start()
+    announcer.start()
     how = ""
     try:
         yield announcer
