@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from reben_dask.commands.base import Command
-from reben_dask.demo.region import make_demo_region
+from reben_dask.demo import make_demo_region
 
 
 @click.command("demo", cls=Command)
