@@ -488,7 +488,7 @@ def product_image(product: Product, band: str) -> str:
 
 def test_a_region_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
-    monkeypatch.setattr("reben_dask.demo.region.make_demo_region", made.append)
+    monkeypatch.setattr("reben_dask.demo.making.make_demo_region", made.append)
     open_demo_region(tmp_path / "region")
     (tmp_path / "region" / "sentinel2").mkdir(parents=True)
     assert open_demo_region(tmp_path / "region") == DemoRegion.inside(tmp_path / "region")
