@@ -41,6 +41,29 @@ JOB_TIMEOUT_S = 300
 ANY_PORT = ("--dashboard-address", ":0")
 
 
+LONGEST_FIRST = (
+    *("deploy/test_container_image", "test_seasonet", "faults/test_killed_clients", "bench", "notebooks", "faults"),
+    *("deploy", "job", "test_bigearthnet_v1", "verify", "conversion", "test_demo_dataset", "sources"),
+)
+"""Files whose paths begin so come first, in this order: what is long must not be left for the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by :data:`LONGEST_FIRST`; tests of a file stay as they are."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((place for place, start in enumerate(LONGEST_FIRST) if path.startswith(start)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a quarter of the time tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1
+
+
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the job as a user does, in a process of its own; without a report, which takes seconds, unless asked for."""
     report = [] if "--report" in arguments else ["--no-report"]
