@@ -15,6 +15,7 @@ from pathlib import Path
 import dask
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
@@ -111,8 +112,9 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     with _embedded(options) if options.is_embedded else _remote(options) as client:
         try:
             yield client
-        except (OSError, CancelledError):
-            if client.status == _CONNECTED:
+        except (OSError, CancelledError) as error:
+            # A client that has lost its scheduler does not know it at once.
+            if client.status == _CONNECTED and not isinstance(error, (ConnectionError, CommClosedError)):
                 raise
             raise lost_scheduler() from None
 

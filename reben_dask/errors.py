@@ -63,6 +63,6 @@ def _nearest(path: Path) -> Path | None:
         names = [entry.name for entry in islice(known.iterdir(), _NEIGHBOURS)]
     except OSError:
         return None
-    found = (known.joinpath(name, *rest) for name in get_close_matches(wrong, names, cutoff=0.7))
-    near = next((candidate for candidate in found if candidate.exists()), None)
+    found = (known.joinpath(name, *rest) for name in get_close_matches(wrong, names, cutoff=0.75))
+    near = next((candidate for candidate in found if candidate != absolute and candidate.exists()), None)
     return near if near is None or path.is_absolute() else Path(os.path.relpath(near))

@@ -230,7 +230,7 @@ def cut_image(product: Product, name: str, resolution_m: int, offset_m: int = 0)
     with rasterio.open(image_path(product.folder, name, resolution_m)) as image:
         pixels = image.read(1)
     corners = {(x, y): (first + x * px, first + y * px) for x, y in product.patches(offset_m)}
-    return {xy: pixels[top : top + px, left : left + px] for xy, (left, top) in corners.items()}
+    return {xy: pixels[top : top + px, left : left + px].copy() for xy, (left, top) in corners.items()}
 
 
 def read_polygons(path: Path, column: str, epsg: int) -> Polygons:

@@ -8,7 +8,7 @@ from time import time
 from typing import Any
 
 TOPIC = "reben"
-"""Jobs log their events under this topic; whoever is interested may read them too (``client.get_events("reben")``)."""
+"""Of the events that jobs log, which anyone may read too (``client.get_events("reben")``); the page has its name."""
 
 JOBS_KEPT = 8
 """Of more jobs than this, the scheduler forgets the oldest."""

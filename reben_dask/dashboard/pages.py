@@ -8,10 +8,10 @@ from typing import Any
 from distributed.utils import color_of
 from tornado.web import RequestHandler
 
-from reben_dask.dashboard.boards import Boards
+from reben_dask.dashboard.boards import TOPIC, Boards
 
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_ANYWHERE = r"(?:/[^/]+)*/reben"
+_ANYWHERE = rf"(?:/[^/]+)*/{TOPIC}"
 """Path of the page, whatever prefix the dashboard has."""
 
 

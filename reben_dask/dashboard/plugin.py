@@ -20,7 +20,7 @@ class JobsPlugin(SchedulerPlugin):  # type: ignore[misc] # Dask tells no types
     >>> client.register_plugin(JobsPlugin())  # doctest: +SKIP
     """
 
-    name = "reben"
+    name = TOPIC
     idempotent = True
 
     def __init__(self) -> None:

@@ -99,7 +99,7 @@ def add_page(client: Client) -> str | None:
         client.register_plugin(JobsPlugin())
     except Exception:  # noqa: BLE001 - whatever a scheduler raises that cannot unpack the plugin
         return None
-    return f"{client.dashboard_link.removesuffix('status')}reben"
+    return f"{client.dashboard_link.removesuffix('status')}{TOPIC}"
 
 
 @contextmanager

@@ -268,7 +268,8 @@ def test_the_classes_that_differ_are_printed(reproduced: Run, changed: Changed, 
 
 def test_published_metadata_that_are_none_are_refused(inputs: list[object], data_dir: Path, tmp_path: Path) -> None:
     for path, words in (
-        (tmp_path / "none", "is not a metadata file"),
+        (tmp_path / "none", "does not exist"),
+        (tmp_path, "is not a metadata file"),
         (data_dir / "bigearthnet" / "tile_origins.csv", "cannot be read"),
     ):
         done = run_job(*inputs, "--published", path, "--out", tmp_path / "out", "--dry-run")

@@ -23,8 +23,7 @@ ALLOWED = {
     ("run.py", "reben"): "the recipe that is taken if none is named",
     ("cli.py", "reben"): "the command",
     ("configuration.py", "reben"): "the section of Dask's configuration",
-    ("dashboard/boards.py", "reben"): "the topic of events",
-    ("dashboard/plugin.py", "reben"): "the name of the plugin",
+    ("dashboard/boards.py", "reben"): "the topic of events, and the page",
     ("job/dataset.py", "reben"): "the recipe that is taken if none is named",
 }
 

@@ -103,7 +103,7 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "cannot be read" in _refused(str(tmp_path / "none.gpkg"))
+    assert "does not exist" in _refused(str(tmp_path / "none.gpkg"))
 
 
 def test_a_file_that_is_no_vector_file(tmp_path: Path) -> None:

@@ -146,8 +146,9 @@ def test_where_there_is_nothing(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     _patch(tmp_path / "other", f"{V1}_1_1", S2)
-    expected = "is not a folder" if where in {"missing", "file"} else "No Sentinel-1 patch found in .+ such as S1A"
-    with pytest.raises(InputError, match=expected):
+    nothing = "No Sentinel-1 patch found in .+ such as S1A"
+    expected = {"missing": "path .+ does not exist", "file": "path .+ is not a folder"}
+    with pytest.raises(InputError, match=expected.get(where, nothing)):
         find_patches(tmp_path / where, S1)
 
 

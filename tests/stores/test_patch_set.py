@@ -60,7 +60,9 @@ def test_more_splits_and_patches_without_labels(tmp_path: Path) -> None:
 
 
 def test_what_is_no_dataset(tmp_path: Path, data_dir: Path) -> None:
-    for path in (tmp_path / "none", tmp_path, data_dir / "bigearthnet", data_dir / "README.md"):
+    with pytest.raises(InputError, match=f"The dataset {tmp_path / 'none'} does not exist"):
+        read_patch_set(tmp_path / "none")
+    for path in (tmp_path, data_dir / "bigearthnet", data_dir / "README.md"):
         with pytest.raises(InputError, match=f"{path} is not a dataset of this program"):
             read_patch_set(path)
 
