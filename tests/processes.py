@@ -100,9 +100,14 @@ class Job:
             )
         self._said: list[str] = []
         # A job that hangs is a failure of its test, not of all.
-        self._timer = Timer(TIMEOUT_S, self.process.kill)
+        self._timer = Timer(TIMEOUT_S, self._kill)
         self._timer.daemon = True
         self._timer.start()
+
+    def _kill(self) -> None:
+        """Kill it with its workers, which hold its output open too."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def lines(self) -> Iterator[str]:
         """Lines as they come."""

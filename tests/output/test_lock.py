@@ -54,9 +54,11 @@ def _start(script: str, lock: Path) -> subprocess.Popen[str]:
 def _holding(lock: Path) -> Iterator[subprocess.Popen[str]]:
     with _start(HOLD, lock) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "mine\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "mine\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -136,8 +138,10 @@ def test_asking_for_the_owner_keeps_nobody_from_it(lock: Path) -> None:
     ask += "while True: owner(Path(sys.argv[1]))"
     with _start(ask, lock) as asking:
         assert asking.stdout is not None
-        assert asking.stdout.readline() == "ready\n"
-        for _ in range(300):
-            with owned(lock, "ours"):
-                pass
-        asking.kill()
+        try:
+            assert asking.stdout.readline() == "ready\n"
+            for _ in range(300):
+                with owned(lock, "ours"):
+                    pass
+        finally:
+            asking.kill()
