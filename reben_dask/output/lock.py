@@ -18,7 +18,7 @@ from typing import IO
 
 from reben_dask.errors import OutputError
 
-_TRIES, _PAUSE_S = 5, 0.02
+_TRIES, _PAUSE_S = 50, 0.02
 """Whoever asks who owns a folder has its lock for an instant, and must not keep a job from it."""
 
 
