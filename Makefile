@@ -30,7 +30,7 @@ lint: $(STAMP) ## Check style and types
 	$(BIN)/mypy
 
 docs: $(STAMP) ## Build the reference of all functions in docs/api
-	$(BIN)/python -m pdoc --docformat numpy --output-directory docs/api reben_dask
+	$(BIN)/python -W ignore::UserWarning -m pdoc --docformat numpy --output-directory docs/api reben_dask
 
 bench: $(STAMP) ## Measure a full-size tile and a conversion beside the naive way (20 minutes, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)

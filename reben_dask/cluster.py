@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import current_process, resource_tracker
 from pathlib import Path
 
 import dask
@@ -21,6 +22,7 @@ from distributed.system import MEMORY_LIMIT
 from reben_dask.errors import ClusterError
 
 CONNECT_TIMEOUT_S = 10
+_LAST_PORT = 65_535
 WORKERS_TIMEOUT_S = 60
 """How long a job waits for workers, at its beginning and after it has lost the last one."""
 COMFORTABLE_WORKER_BYTES = 3 * 2**30
@@ -137,6 +139,8 @@ def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
 def loopback_unless_asked(address: str) -> str:
     """A dashboard address whose missing host is loopback; Dask itself would listen on every interface."""
     host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > _LAST_PORT:
+        raise ClusterError(f"{address!r} has no port from 0 to {_LAST_PORT}; write it as :8787, or :0 for any.")
     return f"{host or '127.0.0.1'}:{port}"
 
 
@@ -145,7 +149,9 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
-        with dask.config.set(_WORKER_SETTINGS), _deaf_to_interrupts():
+        with dask.config.set(_WORKER_SETTINGS), _deaf_to_interrupts(), warnings.catch_warnings():
+            # The job prints where the dashboard is.
+            warnings.filterwarnings("ignore", message=r"\s*Port \S+ is already in use")
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,
@@ -155,6 +161,11 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
                 silence_logs=logging.CRITICAL if options.quiet else logging.WARNING,
             )
     except (OSError, RuntimeError, ValueError) as error:
+        if current_process().name != "MainProcess":
+            raise ClusterError(
+                "A script that builds a dataset is imported again by each worker that it starts; put what it does "
+                'below: if __name__ == "__main__":'
+            ) from None
         raise ClusterError(
             f"The embedded cluster does not start, with its dashboard at {dashboard} ({error.__cause__ or error}); "
             "set --dashboard-address to another port, such as :0 for any that is free."
@@ -206,35 +217,6 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
                 f"start some with: dask worker {client.scheduler.address}"
             ) from None
         yield client
-
-
-def require_memory(client: Client, needed: Callable[[int], int]) -> None:
-    """Refuse before running what cannot fit.
-
-    Dask gives a worker no more tasks while it uses most of its memory: one that needs as much for itself would wait for
-    ever.
-
-    Parameters
-    ----------
-    client : Client
-        The cluster.
-    needed : callable
-        Bytes that a worker needs, by the number of its threads.
-
-    Raises
-    ------
-    ClusterError
-        Naming the worker, what it has and what the job needs.
-    """
-    share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        threads, limit = worker["nthreads"], worker["memory_limit"]
-        if limit and needed(threads) > limit * share:
-            raise ClusterError(
-                f"Worker {address} may use {format_bytes(limit)}, and Dask pauses it at {share:.0%} of that, but with "
-                f"{threads} threads this job needs up to {format_bytes(needed(threads))} there (with one, "
-                f"{format_bytes(needed(1))}); give it more memory (--memory-limit) or fewer threads (--threads)."
-            )
 
 
 def _memory(text: str | None) -> int | None:

@@ -156,7 +156,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     from reben_dask.job.session import run_job  # noqa: PLC0415
 
     ended = run_job(options, {**cluster, "quiet": not debug}, **how)
-    if with_report and ended.has_built:
+    if with_report and ended.lacks_report:
         from reben_dask.commands.report import report_on  # noqa: PLC0415
 
         report_on(out)

@@ -16,7 +16,7 @@ ROOM = "reben_dask.patches"
 
 def test_docstrings_become_pages(tmp_path: Path) -> None:
     """One room stands for all: its modules have pages, and sections of docstrings are headings there."""
-    (recipe,) = re.findall(r"^\t\$\(BIN\)/python (-m pdoc .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (recipe,) = re.findall(r"^\t\$\(BIN\)/python (-W .+ -m pdoc .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     words = [{"docs/api": str(tmp_path), "reben_dask": ROOM}.get(word, word) for word in recipe.split()]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from conftest import run_job
 
 from reben_dask.cli import main
 from reben_dask.cluster import loopback_unless_asked
+from reben_dask.errors import ClusterError
 from reben_dask.run import run, spread
 
 FIXED = [
@@ -86,6 +87,27 @@ def test_an_unknown_command_is_explained() -> None:
 )
 def test_the_dashboard_listens_on_loopback_unless_asked(given: str, expected: str) -> None:
     assert loopback_unless_asked(given) == expected
+
+
+@pytest.mark.parametrize("given", ["99999999", "node1", ":", "node1:x", "node1:-1"])
+def test_an_address_without_a_port(given: str) -> None:
+    with pytest.raises(ClusterError, match=r"has no port from 0 to 65535; write it as :8787"):
+        loopback_unless_asked(given)
+
+
+def test_a_script_that_its_workers_import_again(mini_inputs: list[object], tmp_path: Path) -> None:
+    """It has no guard; what it says is what to change, once for each worker, and nothing about ports."""
+    inputs = dict(zip(map(str, mini_inputs[::2]), map(str, mini_inputs[1::2]), strict=True))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from reben_dask.cluster import ClusterOptions\nfrom reben_dask.job.dataset import make_dataset\n"
+        f"make_dataset({str(tmp_path / 'out')!r}, s2={inputs['--s2']!r}, landcover={inputs['--landcover']!r}, "
+        "cluster=ClusterOptions(workers=1, dashboard_address=':0'))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    assert 'put what it does below: if __name__ == "__main__":' in done.stderr
+    assert not (tmp_path / "out" / "metadata.parquet").exists()
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(mini_inputs: list[object], tmp_path: Path) -> None:

@@ -9,19 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
 from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
+from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.patches.names import V2_NAME
 from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import Recipe
 from reben_dask.sources.attributes import require_attribute
-from reben_dask.sources.countries import missing_countries
+from reben_dask.sources.countries import missing_countries, read_countries
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
 from reben_dask.sources.sentinel2 import SCENE_CLASSIFICATION, Tile, find_products, open_tile
 from reben_dask.stores.patch_table import SCHEMA
@@ -198,9 +200,30 @@ def _warnings(plan: Plan) -> list[str]:
         for name in plan.recipe.attributes
         if name not in plan.layers
     ]
-    if plan.countries and (missing := missing_countries(plan.countries, plan.recipe.countries)):
-        found.append(f"{Path(plan.countries).name} has no {', '.join(missing)}; no patch can be given to them.")
+    return found + _country_warnings(plan)
+
+
+def _country_warnings(plan: Plan) -> list[str]:
+    if not plan.countries or not plan.usable:
+        return []
+    file, found = Path(plan.countries).name, []
+    if missing := missing_countries(plan.countries, plan.recipe.countries):
+        found.append(f"{file} has no {', '.join(missing)}; no patch can be given to them.")
+    countries = read_countries(plan.countries, plan.recipe.countries)
+    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], countries.crs)
+    inside = np.unique(countries.sindex.query(areas, predicate="intersects")[0])
+    if abroad := [tile for number, tile in enumerate(plan.usable) if number not in {*inside.tolist()}]:
+        nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
+        which = ", which are those of the recipe" if plan.recipe.countries else ""
+        found.append(
+            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are given the "
+            f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
+        )
     return found
+
+
+def _named(tiles: Sequence[Tile]) -> str:
+    return tiles[0].name if len(tiles) == 1 else f"{len(tiles):,} tiles, such as {tiles[0].name}"
 
 
 def _export_warnings(plan: Plan) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+import dask
+from dask.utils import format_bytes
 from distributed import Client
 
 from reben_dask import __version__
@@ -80,6 +82,35 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
         require_same(worker, sight, here)
         notes |= dict.fromkeys(unlike(worker, sight.versions, here.versions))
     return list(notes)
+
+
+def require_memory(client: Client, needed: Callable[[int], int]) -> None:
+    """Refuse before running what cannot fit.
+
+    Dask gives a worker no more tasks while it uses most of its memory: one that needs as much for itself would wait for
+    ever.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster.
+    needed : callable
+        Bytes that a worker needs, by the number of its threads.
+
+    Raises
+    ------
+    ClusterError
+        Naming the worker, what it has and what the job needs.
+    """
+    share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        threads, limit = worker["nthreads"], worker["memory_limit"]
+        if limit and needed(threads) > limit * share:
+            raise ClusterError(
+                f"Worker {address} may use {format_bytes(limit)}, and Dask pauses it at {share:.0%} of that, but with "
+                f"{threads} threads this job needs up to {format_bytes(needed(threads))} there (with one, "
+                f"{format_bytes(needed(1))}); give it more memory (--memory-limit) or fewer threads (--threads)."
+            )
 
 
 def inputs_of(plan: Plan) -> list[str]:

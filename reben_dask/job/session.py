@@ -13,7 +13,7 @@ from dask.utils import format_bytes
 from distributed import performance_report
 from rich.console import Console
 
-from reben_dask.cluster import ClusterOptions, connect, require_memory
+from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.errors import InputError
 from reben_dask.job.announcing import add_page, announced
 from reben_dask.job.build import build_dataset, stage_totals
@@ -21,12 +21,13 @@ from reben_dask.job.description import describe_dataset
 from reben_dask.job.origin import origin_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
-from reben_dask.job.preflight import require_workers
+from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import REPORT_FILE
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
+from reben_dask.output.names import REPORT
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
 from reben_dask.progress import StageProgress, cells_of_notebook, console
@@ -80,13 +81,13 @@ class Ended(NamedTuple):
 
     Parameters
     ----------
-    has_built : bool
-        Whether there is a new dataset; there is none after a plan, or if everything was finished before.
+    lacks_report : bool
+        Whether there is a dataset without a report: a new one, or one whose report was interrupted.
     has_all_tiles : bool
         Whether no tile was set aside.
     """
 
-    has_built: bool
+    lacks_report: bool
     has_all_tiles: bool
 
 
@@ -137,7 +138,7 @@ def run_job(
             show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
     if output.is_finished(origin) and not overwrite:
         terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
-        return Ended(has_built=False, has_all_tiles=True)
+        return Ended(lacks_report=not (output.root / REPORT).exists(), has_all_tiles=True)
     output.check(origin, overwrite=overwrite, restart=restart)
     show_plan(terminal, plan, output, options.describe())
     if not restart and (done := len(output.state.done(TILES_STAGE))):
@@ -145,7 +146,7 @@ def run_job(
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)
     if dry_run:
-        return Ended(has_built=False, has_all_tiles=True)
+        return Ended(lacks_report=False, has_all_tiles=True)
     with connect(options) as client:
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
@@ -173,7 +174,7 @@ def run_job(
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
-    return Ended(has_built=True, has_all_tiles=not failures)
+    return Ended(lacks_report=True, has_all_tiles=not failures)
 
 
 def _facts(plan: Plan, output: Output) -> dict[str, Any]:

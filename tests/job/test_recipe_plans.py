@@ -212,3 +212,22 @@ def test_patches_of_a_list_are_told_of_where_no_share_lists_any_apart(
     console = Console(file=io.StringIO(), width=120)
     console.print(_funnel(plan, EMPTY_TALLY))
     assert ("of these listed apart: all snow" in console.file.getvalue()) == is_given
+
+
+def test_countries_that_are_far_away(data_dir: Path, demo_region: DemoRegion) -> None:
+    """Poland is not one of the ten."""
+    plan = make_plan(
+        s2=[str(data_dir / "mini")],
+        landcover=str(data_dir / "landcover" / "clc2018_poznan_3035.gpkg"),
+        countries=str(data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"),
+        recipe=load_recipe("reben"),
+    )
+    (warning,) = (warning for warning in plan.warnings if "reaches into" in warning)
+    assert f"reaches into {plan.tiles[0].name}; patches there are given the nearest, such as Lithuania." in warning
+    near = make_plan(
+        s2=[str(demo_region.s2)],
+        landcover=str(demo_region.landcover),
+        countries=str(demo_region.countries),
+        recipe=load_recipe("reben"),
+    )
+    assert not [warning for warning in near.warnings if "reaches into" in warning]

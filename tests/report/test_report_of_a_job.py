@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from reben_dask.commands.report import report_on
 from reben_dask.errors import OutputError
 from reben_dask.output.folder import Output
 from reben_dask.output.names import ARTEFACTS
 from reben_dask.output.origin import Origin
+from reben_dask.run import run
+
+
+def test_a_report_that_was_interrupted_is_made_by_the_same_command(
+    demo_run: Path, demo_inputs: list[object], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(demo_run, tmp_path / "out", ignore=shutil.ignore_patterns("report")))
+    again, once_more = (CliRunner().invoke(run, [*map(str, demo_inputs), "--out", str(out)]).output for _ in range(2))
+    assert "there is nothing to do" in again
+    assert f"Report: {out / 'report' / 'index.html'}" in again
+    assert (out / "report" / "index.html").is_file()
+    assert "there is nothing to do" in once_more
+    assert "Report: " not in once_more
 
 
 def test_a_report_that_fails_is_a_note(demo_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
