@@ -61,7 +61,8 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
         *more,
     ]
     title = record.text("recipe", "title") or "A dataset of reben_dask"
-    return Page(title, f"Dataset {out.resolve().name}", list(_facts(found)), sections, "reben report OUT")
+    subtitle = f"Dataset {out.resolve().name}, built with the recipe"
+    return Page(title, subtitle, list(_facts(found)), sections, "reben report OUT")
 
 
 def _facts(found: Survey) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,9 @@ SPLIT_COLOURS = {"train": COLOURS[0], "validation": COLOURS[4], "test": COLOURS[
 OUTSIDE = "in no set"
 OUTSIDE_COLOUR = "#9aa1a8"
 _MARKERS = {"train": "o", "validation": "s", "test": "D"}
+_HEIGHTS = {"train": 0.2, "validation": 0.0, "test": -0.2}
+"""Of the markers of a row, which would hide one another on one line."""
+
 _LOST, _LEFT = "#b4bac1", COLOURS[0]
 _WIDTH = 5.0
 _NAME_WIDTH = 27
@@ -58,6 +61,9 @@ def draw_funnel(steps: Sequence[tuple[str, int]], kept: int) -> Figure:
     axes.set_xlim(0, max(whole, 1) * 1.6)
     axes.set_xlabel("Patches")
     _count_axis(axes, "x")
+    # There is nothing beyond all candidates but their number.
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= whole])
+    axes.spines["bottom"].set_bounds(0, whole)
     _bare(axes, grid="x")
     return figure
 
@@ -82,10 +88,10 @@ def draw_classes(classes: pd.DataFrame, splits: pd.Series[int]) -> Figure:
     for split in shown:
         axes.plot(
             shares[split],
-            range(len(ordered)),
+            [place + _HEIGHTS[split] for place in range(len(ordered))],
             linestyle="none",
             marker=_MARKERS[split],
-            markersize=7,
+            markersize=6,
             color=SPLIT_COLOURS[split],
             markeredgecolor="white",
             markeredgewidth=0.8,
@@ -93,6 +99,8 @@ def draw_classes(classes: pd.DataFrame, splits: pd.Series[int]) -> Figure:
             clip_on=False,
         )
     _names(axes, list(ordered.index), down=False)
+    # Markers at 0 reach over the axis.
+    axes.tick_params(axis="y", pad=8)
     axes.set_xlim(left=0)
     axes.set_ylim(-0.7, len(ordered) - 0.3)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if shares.size and shares.max().max() > 0.03 else 1))

@@ -54,7 +54,7 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None) -> Figure:
     corners = [_corners(row) for row in places.itertuples(index=False)]
     view = _view(np.concatenate(corners))
     width, height = (view.bounds[2] - view.bounds[0]), (view.bounds[3] - view.bounds[1])
-    figure = new_figure(_WIDTH, min(_TALLEST, 1.3 + 0.92 * _WIDTH * height / width))
+    figure = new_figure(_WIDTH, min(_TALLEST, 1.2 + 0.82 * _WIDTH * height / width))
     axes = figure.subplots()
     axes.set(xlim=view.bounds[::2], ylim=view.bounds[1::2], aspect="equal", xticks=[], yticks=[])
     axes.grid(visible=False)
@@ -136,12 +136,19 @@ def _draw_graticule(axes: Axes, view: _View) -> None:
     for values, is_meridian in ((lon, True), (lat, False)):
         low, high = float(values.min()), float(values.max())
         step = next((step for step in _STEPS_DEG if (high - low) / step >= _LINES), _STEPS_DEG[-1])
+        decimals = next(count for count in range(3) if round(step, count) == step)
         for value in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step:
             other = np.linspace(*((lat.min(), lat.max()) if is_meridian else (lon.min(), lon.max())), 101)
             line = np.column_stack([np.full(101, value), other] if is_meridian else [other, np.full(101, value)])
             points = _projected(line, view)
             lines.append(points)
-            _label(axes, points, view, _degrees(float(value), "EW" if is_meridian else "NS"), is_meridian=is_meridian)
+            _label(
+                axes,
+                points,
+                view,
+                _degrees(float(value), "EW" if is_meridian else "NS", decimals),
+                is_meridian=is_meridian,
+            )
     axes.add_collection(LineCollection(lines, colors=_LINE, linewidths=0.6, zorder=2))
 
 
@@ -166,8 +173,8 @@ def _label(axes: Axes, points: npt.NDArray[np.float64], view: _View, text: str, 
         )
 
 
-def _degrees(value: float, sides: str) -> str:
-    return f"{abs(value):.6g}°" + (sides[value < 0] if value else "")
+def _degrees(value: float, sides: str, decimals: int) -> str:
+    return f"{abs(value):.{decimals}f}°" + (sides[value < 0] if round(value, decimals) else "")
 
 
 def _draw_names(axes: Axes, places: pd.DataFrame, corners: list[npt.NDArray[np.float64]], view: _View) -> None:
