@@ -19,7 +19,7 @@ demo: $(STAMP) ## Make a small synthetic region and build a dataset from it
 		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
 
 test: $(STAMP) ## Run all tests, side by side on up to four cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(STAMP) ## Give every reader a million damaged files, others each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/fuzz

@@ -58,12 +58,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: a quarter of the time tests wait for processes of their own."""
-    return (os.cpu_count() or 1) + 1
-
-
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the job as a user does, in a process of its own; without a report, which takes seconds, unless asked for."""
     report = [] if "--report" in arguments else ["--no-report"]
