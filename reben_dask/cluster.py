@@ -29,7 +29,7 @@ COMFORTABLE_WORKER_BYTES = 3 * 2**30
 """A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
 
 
-_CONNECTED = "running"
+CONNECTED = "running"
 """Status of a client that has a scheduler."""
 
 _WORKER_SETTINGS = {
@@ -116,7 +116,7 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
             yield client
         except (OSError, CancelledError) as error:
             # A client that has lost its scheduler does not know it at once.
-            if client.status == _CONNECTED and not isinstance(error, (ConnectionError, CommClosedError)):
+            if client.status == CONNECTED and not isinstance(error, (ConnectionError, CommClosedError)):
                 raise
             raise lost_scheduler() from None
 

@@ -71,6 +71,17 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
     )
 
 
+def _job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:
+    """What fills a folder with ``out``, the output of a finished job."""
+
+    def make(folder: Path) -> subprocess.CompletedProcess[str]:
+        done = run_job(*arguments, "--out", folder / "out", *ANY_PORT)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return make
+
+
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
@@ -119,12 +130,7 @@ def mini_inputs(data_dir: Path) -> list[object]:
 @pytest.fixture(scope="session")
 def mini_run(mini_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the small real product, on an embedded cluster."""
-
-    def make(folder: Path) -> None:
-        done = run_job(*mini_inputs, "--out", folder / "out", "--workers", 2, "--threads", 1, *ANY_PORT)
-        assert done.returncode == 0, done.stderr
-
-    return made_once("mini-run", make) / "out"
+    return made_once("mini-run", _job(*mini_inputs, "--workers", 2, "--threads", 1)) / "out"
 
 
 @pytest.fixture(scope="session")
@@ -151,10 +157,8 @@ def demo_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region, on an embedded cluster."""
 
     def make(folder: Path) -> None:
-        out = folder / "out"
-        done = run_job(*demo_inputs, "--out", out, *ANY_PORT, "--report")
-        assert done.returncode == 0, done.stderr
-        assert f"Report: {out / 'report' / 'index.html'}" in done.stdout
+        done = _job(*demo_inputs, "--report")(folder)
+        assert f"Report: {folder / 'out' / 'report' / 'index.html'}" in done.stdout
 
     return made_once("demo-run", make) / "out"
 
@@ -162,27 +166,17 @@ def demo_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
 @pytest.fixture(scope="session")
 def pairs_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region with Sentinel-1, which exports in both ways."""
-
-    def make(folder: Path) -> None:
-        pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
-        formats = ("--export", "geotiff", "--export", "geotiff-archives")
-        done = run_job(*demo_inputs, *pairs, *formats, "--out", folder / "out", *ANY_PORT)
-        assert done.returncode == 0, done.stderr
-
-    return made_once("pairs-run", make) / "out"
+    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
+    formats = ("--export", "geotiff", "--export", "geotiff-archives")
+    return made_once("pairs-run", _job(*demo_inputs, *pairs, *formats)) / "out"
 
 
 @pytest.fixture(scope="session")
 def v1_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region: version 1 with its trees, Sentinel-1 included."""
-
-    def make(folder: Path) -> None:
-        pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
-        export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
-        done = run_job(*demo_inputs, *pairs, *export, "--out", folder / "out", *ANY_PORT)
-        assert done.returncode == 0, done.stderr
-
-    return made_once("v1-run", make) / "out"
+    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
+    export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
+    return made_once("v1-run", _job(*demo_inputs, *pairs, *export)) / "out"
 
 
 @pytest.fixture(scope="session")
@@ -195,8 +189,7 @@ def grids_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
         recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
         (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
         export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
-        done = run_job(*demo_inputs, *export, "--out", folder / "out", *ANY_PORT)
-        assert done.returncode == 0, done.stderr
+        _job(*demo_inputs, *export)(folder)
 
     return made_once("grids-run", make) / "out"
 

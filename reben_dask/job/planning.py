@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
+import geopandas as gpd
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
@@ -204,22 +204,29 @@ def _warnings(plan: Plan) -> list[str]:
 
 
 def _country_warnings(plan: Plan) -> list[str]:
-    if not plan.countries or not plan.usable:
+    if not plan.countries:
         return []
-    file, found = Path(plan.countries).name, []
-    if missing := missing_countries(plan.countries, plan.recipe.countries):
+    file, names, found = Path(plan.countries).name, plan.recipe.countries, []
+    countries = read_countries(plan.countries, names)
+    if missing := missing_countries(countries, names):
         found.append(f"{file} has no {', '.join(missing)}; no patch can be given to them.")
-    countries = read_countries(plan.countries, plan.recipe.countries)
-    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], countries.crs)
-    inside = np.unique(countries.sindex.query(areas, predicate="intersects")[0])
-    if abroad := [tile for number, tile in enumerate(plan.usable) if number not in {*inside.tolist()}]:
+    if abroad := _abroad(plan, countries):
         nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
-        which = ", which are those of the recipe" if plan.recipe.countries else ""
+        which = ", which are those of the recipe" if names else ""
         found.append(
             f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are given the "
             f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
         )
     return found
+
+
+def _abroad(plan: Plan, countries: gpd.GeoDataFrame) -> list[Tile]:
+    """Tiles that no country reaches into."""
+    if not plan.usable:
+        return []
+    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], countries.crs)
+    reached, _ = countries.sindex.query(areas, predicate="intersects")
+    return [plan.usable[number] for number in sorted({*range(len(areas))} - {*reached.tolist()})]
 
 
 def _named(tiles: Sequence[Tile]) -> str:

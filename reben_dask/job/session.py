@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.errors import InputError
-from reben_dask.job.announcing import add_page, announced
+from reben_dask.job.announcing import Announcer, add_page
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.description import describe_dataset
 from reben_dask.job.origin import origin_of
@@ -160,7 +160,7 @@ def run_job(
                 show_note(terminal, note)
             with (
                 _telling_what_is_kept(terminal, plan, output),
-                announced(client, output.job, _facts(plan, output)) as announcer,
+                Announcer(client, output.job, _facts(plan, output)) as announcer,
             ):
                 with (
                     _reported(output.run / REPORT_FILE),

@@ -69,10 +69,9 @@ def _table(path: str, **options: Any) -> geopandas.GeoDataFrame:
     return table
 
 
-def missing_countries(path: str, names: tuple[str, ...] | None) -> list[str]:
-    """Countries asked for that the file does not have."""
-    present = set(read_countries(path, names)["country"])
-    return sorted(set(names or ()) - present)
+def missing_countries(countries: geopandas.GeoDataFrame, names: tuple[str, ...] | None) -> list[str]:
+    """Countries asked for that are not among those of :func:`read_countries`."""
+    return sorted(set(names or ()) - set(countries["country"]))
 
 
 def _name_column(table: Any, names: tuple[str, ...] | None) -> str | None:

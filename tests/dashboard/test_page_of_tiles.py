@@ -16,7 +16,7 @@ from processes import loopback_cluster, wait_for
 from selenium import webdriver
 
 from reben_dask.dashboard.boards import GONE
-from reben_dask.job.announcing import add_page, announced
+from reben_dask.job.announcing import Announcer, add_page
 from reben_dask.progress import TILE_STATES
 
 TILES = {"T33UVP": "done", "T33UWP": "working", "T33UXP": "again", "<b>T33UYP</b>": "failed"}
@@ -42,7 +42,7 @@ def page(client: Client) -> str:
 @pytest.fixture
 def job(client: Client, page: str, request: pytest.FixtureRequest) -> Iterator[str]:  # noqa: ARG001 - the page is there
     """A job that has told of some tiles, and runs."""
-    with announced(client, request.node.name, FACTS) as announcer:
+    with Announcer(client, request.node.name, FACTS) as announcer:
         announcer.show({"bands": 12, "labels": 0, "choice": 0}, {"bands": 48, "labels": 4, "choice": 0})
         for name, state in TILES.items():
             announcer.tile(name, "working", "")
@@ -102,14 +102,14 @@ def test_what_is_shown(browser: webdriver.Chrome, page: str, job: str) -> None: 
 
 def test_it_follows_the_job(browser: webdriver.Chrome, client: Client, page: str) -> None:
     first = "article:first-of-type"
-    with announced(client, "followed", FACTS | {"tiles": 1}) as announcer:
+    with Announcer(client, "followed", FACTS | {"tiles": 1}) as announcer:
         _open(browser, page)
         wait_for(lambda: _texts(browser, f"{first} .legend") == ["1 waiting"])
         # Sent without being asked to.
         announcer.tile("T33UVP", "done", "")
         wait_for(lambda: _texts(browser, f"{first} .legend") == ["1 done"])
     wait_for(lambda: _texts(browser, f"{first} .facts")[0].endswith(": finished"))
-    with pytest.raises(KeyboardInterrupt), announced(client, "stopped", FACTS):
+    with pytest.raises(KeyboardInterrupt), Announcer(client, "stopped", FACTS):
         raise KeyboardInterrupt
     wait_for(lambda: _texts(browser, f"{first} .facts")[0].endswith(": interrupted"))
 
@@ -117,7 +117,7 @@ def test_it_follows_the_job(browser: webdriver.Chrome, client: Client, page: str
 def test_a_job_whose_client_is_gone(client: Client, page: str) -> None:
     with Client(client.scheduler.address) as other:
         add_page(other)
-        left = announced(other, "left alone", FACTS)
+        left = Announcer(other, "left alone", FACTS)
         left.__enter__()
     wait_for(lambda: _jobs(page)[0]["ended"] == GONE)
 

@@ -54,7 +54,8 @@ def test_the_published_country_of_every_patch_whose_place_is_known(
 def test_the_ten_countries_are_found(countries_file: str) -> None:
     countries = read_countries(countries_file, TEN_COUNTRIES)
     assert sorted(countries["country"]) == sorted(TEN_COUNTRIES)
-    assert missing_countries(countries_file, (*TEN_COUNTRIES, "Atlantis")) == ["Atlantis"]
+    names = (*TEN_COUNTRIES, "Atlantis")
+    assert missing_countries(read_countries(countries_file, names), names) == ["Atlantis"]
 
 
 def _squares(*places: tuple[str, float, float]) -> gpd.GeoDataFrame:

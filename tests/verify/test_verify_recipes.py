@@ -32,24 +32,20 @@ Rows = list[dict[str, Any]]
 @pytest.fixture
 def grids(grids_run: Path, tmp_path: Path) -> Path:
     """A copy to damage, without trees, archives and their tables."""
-    out = tmp_path / "out"
-    for name in ("run", "cubes.zarr", "lmdb", "patches.parquet"):
-        shutil.copytree(grids_run / name, out / name)
-    for path in grids_run.glob("metadata*.parquet"):
-        shutil.copy(path, out)
-    return out
+    kept = [path.name for path in _without_trees(grids_run)]
+    left_out = shutil.ignore_patterns(*{path.name for path in grids_run.iterdir()}.difference(kept))
+    return Path(shutil.copytree(grids_run, tmp_path / "out", ignore=left_out))
+
+
+def _without_trees(run: Path) -> list[Path]:
+    names = ("run", "cubes.zarr", "lmdb", "patches.parquet")
+    return [*(run / name for name in names), *run.glob("metadata*.parquet")]
 
 
 def _linked(run: Path, out: Path) -> Path:
     """A dataset of links to what another has, without its trees."""
     out.mkdir()
-    for path in (
-        run / "run",
-        run / "cubes.zarr",
-        run / "lmdb",
-        run / "patches.parquet",
-        *run.glob("metadata*.parquet"),
-    ):
+    for path in _without_trees(run):
         (out / path.name).symlink_to(path)
     return out
 
@@ -83,6 +79,7 @@ def test_finished_runs_pass(run: str, request: pytest.FixtureRequest) -> None:
     assert done.exit_code == 0, done.output
     rows = sum(pq.read_metadata(path).num_rows for path in out.glob("metadata*.parquet"))
     assert done.output.endswith(f"{out}: {rows:,} patches: complete and consistent.\n")
+    assert problems_of(out) == {}
     assert problems_of(out / "cubes.zarr", full=True) == {}
     assert problems_of(out / "lmdb", full=True) == {}
     assert listing(out) == before
