@@ -20,6 +20,7 @@ from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
+from reben_dask.wording import counted
 
 CONNECT_TIMEOUT_S = 10
 _LAST_PORT = 65_535
@@ -95,7 +96,7 @@ class ClusterOptions:
         if not self.is_embedded:
             return f"those of the scheduler at {self.address or self.scheduler_file}"
         workers, threads, memory = embedded_size(self)
-        return f"embedded: {workers} x {threads} threads, {format_bytes(memory)} each"
+        return f"embedded: {counted(workers, 'worker')} of {counted(threads, 'thread')}, {format_bytes(memory)} each"
 
 
 @contextmanager

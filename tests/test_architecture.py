@@ -13,32 +13,33 @@ PACKAGE = Path(__file__).parent.parent / "reben_dask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MAY_IMPORT = {
-    "recipes": {"recipes", "errors"},
-    "sources": {"sources", "errors"},
-    "patches": {"patches", "recipes", "errors"},
-    "stores": {"stores", "patches", "errors"},
-    "demo": {"demo", "patches", "errors"},
-    "cluster": {"errors"},
+    "recipes": {"recipes"},
+    "sources": {"sources"},
+    "patches": {"patches", "recipes"},
+    "stores": {"stores", "patches"},
+    "demo": {"demo", "patches"},
+    "cluster": set(),
     "progress": set(),
-    "verify": {"verify", "sources", "stores", "patches", "recipes", "progress", "errors"},
-    "drawing": {"errors"},
-    "compare": {"compare", "stores", "patches", "drawing", "errors"},
-    "report": {"report", "compare", "stores", "patches", "recipes", "drawing", "errors"},
-    "training": {"training", "sources", "stores", "patches", "errors"},
-    "conversion": {"conversion", "sources", "stores", "patches", "errors"},
-    "output": {"output", "stores", "errors"},
+    "verify": {"verify", "sources", "stores", "patches", "recipes", "progress"},
+    "drawing": set(),
+    "compare": {"compare", "stores", "patches", "drawing"},
+    "report": {"report", "compare", "stores", "patches", "recipes", "drawing"},
+    "training": {"training", "sources", "stores", "patches"},
+    "conversion": {"conversion", "sources", "stores", "patches"},
+    "output": {"output", "stores"},
     "dashboard": {"dashboard"},
-    "job": {"job", "dashboard", "output", "sources", "stores", "patches", "recipes", "cluster", "progress", "errors"},
+    "job": {"job", "dashboard", "output", "sources", "stores", "patches", "recipes", "cluster", "progress"},
     "commands": {
         *("commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores", "verify"),
-        *("configuration", "drawing", "progress", "errors"),
+        *("configuration", "drawing", "progress"),
     },
-    "configuration": {"errors"},
-    "errors": set(),
+    "configuration": set(),
     "cli": set(),
-    "run": {"commands", "configuration", "job", "errors"},
+    "run": {"commands", "configuration", "job"},
 }
 """What each room may know; only the job knows the way from the sources to the stores."""
+
+FOR_ALL = {"errors", "wording"}
 
 
 def _imports(module: Path) -> set[str]:
@@ -55,6 +56,11 @@ def test_rooms_know_only_what_comes_before_them(room: str) -> None:
     assert modules
     unexpected = {(path.name, name) for path in modules for name in _imports(path) - MAY_IMPORT[room]}
     assert not unexpected
+
+
+@pytest.mark.parametrize("module", sorted(FOR_ALL))
+def test_what_all_rooms_know_knows_none_of_them(module: str) -> None:
+    assert not _imports(PACKAGE / f"{module}.py")
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

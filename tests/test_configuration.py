@@ -93,7 +93,7 @@ def test_options_come_before_settings(home: Path, mini_inputs: list[object], tmp
     asked = [*mini_inputs, "--out", tmp_path / "out", "--dry-run"]
     done = run_job(*asked, "--threads", 2, DASK_CONFIG=str(home), DASK_REBEN__MEMORY_LIMIT="6GiB")
     assert done.returncode == 0, done.stderr
-    assert "embedded: 1 x 2 threads, 6.00 GiB each" in done.stdout
+    assert "embedded: 1 worker of 2 threads, 6.00 GiB each" in done.stdout
 
 
 def test_settings_of_an_embedded_cluster_are_not_in_the_way_of_another(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reben_dask.commands.base import Command
+from reben_dask.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +93,7 @@ def _find(output: Console, roots: dict[str, Path]) -> list[PublishedTree]:
     for name, root in roots.items():
         with output.status(f"Looking for patches in {root}"):
             trees.append(find_patches(root, kinds[name]))
-        output.print(f"{root}: {len(trees[-1].patches):,} patches ({kinds[name].title})", highlight=False)
+        output.print(f"{root}: {counted(len(trees[-1].patches), 'patch')} ({kinds[name].title})", highlight=False)
     return trees
 
 
@@ -115,7 +116,7 @@ def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, workers: in
     entries = sum(len(tree.patches) for tree in trees)
     with StageProgress(output, {"lmdb": entries}) as progress:
         convert_to_lmdb(trees, out, workers, lambda more: progress.advance("lmdb", more))
-    output.print(f"{out}: {entries:,} entries", highlight=False)
+    output.print(f"{out}: {counted(entries, 'entry')}", highlight=False)
 
 
 def _plan(output: Console, trees: list[PublishedTree], workers: int, pairs: Pairs | None) -> CubePlan:
@@ -141,7 +142,7 @@ def _to_zarr(output: Console, plan: CubePlan, out: Path, workers: int) -> None:
 
     with StageProgress(output, {"bands": plan.patches}) as progress:
         tiles = convert_to_cubes(plan, out, workers, lambda more: progress.advance("bands", more))
-    output.print(f"{out}: {tiles:,} tiles", highlight=False)
+    output.print(f"{out}: {counted(tiles, 'tile')}", highlight=False)
 
 
 def _note(output: Console, text: str) -> None:

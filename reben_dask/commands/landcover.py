@@ -8,6 +8,7 @@ import click
 
 from reben_dask.commands.base import Command
 from reben_dask.errors import InputError
+from reben_dask.wording import counted
 
 EPILOG = """
 \b
@@ -39,11 +40,12 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
         raise InputError(f"{source} is sorted already; give it to: reben run --landcover")
     described = open_landcover(source, code_column=code_column)
     output.print(
-        f"{source}: {described.polygons:,} polygons, {described.crs}, codes in {described.code_column}", highlight=False
+        f"{source}: {counted(described.polygons, 'polygon')}, {described.crs}, codes in {described.code_column}",
+        highlight=False,
     )
     with StageProgress(output, {"landcover": 2 * described.polygons or 1}) as progress:
         made = sort_landcover(described, destination.absolute(), lambda rows: progress.advance("landcover", rows))
-    parts = len(made.parts)
-    output.print(f"{destination}: {made.polygons:,} polygons in {parts:,} parts", highlight=False)
+    polygons, parts = counted(made.polygons, "polygon"), counted(len(made.parts), "part")
+    output.print(f"{destination}: {polygons} in {parts}", highlight=False)
     if made.left_out:
-        output.print(f"Note: {made.left_out:,} rows that are no polygons were left out.", style="yellow")
+        output.print(f"Note: left out: {counted(made.left_out, 'row')} without a polygon.", style="yellow")

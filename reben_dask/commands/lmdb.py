@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reben_dask.commands.base import Command
+from reben_dask.wording import counted
 
 EXAMPLE = """
 \b
@@ -39,4 +40,6 @@ def merge(sources: tuple[Path, ...], destination: Path) -> None:
     with StageProgress(output, {"merge": count_entries(environments) or 1}) as progress:
         entries = merge_environments(environments, destination, lambda more: progress.advance("merge", more))
         progress.finish("merge")
-    output.print(f"{destination}: {entries:,} entries of {len(environments):,} environments", highlight=False)
+    output.print(
+        f"{destination}: {counted(entries, 'entry')} of {counted(len(environments), 'environment')}", highlight=False
+    )

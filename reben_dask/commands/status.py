@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reben_dask.commands.base import Command
+from reben_dask.wording import counted
 
 if TYPE_CHECKING:
     from reben_dask.output.status import Status
@@ -89,4 +90,4 @@ def _show(found: Status) -> None:
 def _tiles(states: dict[str, str]) -> str:
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     parts = ", ".join(f"{count:,} {state}" for state, count in counts.items())
-    return f"{len(states):,} tiles ({parts})"
+    return f"{counted(len(states), 'tile')} ({parts})"

@@ -100,7 +100,7 @@ def batch_graph(
         patches = with_columns(patches, observed.published, none_published)
     if observed.partners:
         patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
-    no_map = BurntMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), np.uint8))
+    no_map = BurntMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
     no_labels = map_columns(no_map, _NO_PATCHES, observed.label_rule)
     patches = with_columns(patches, observed.labels, no_labels)
     patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))

@@ -27,6 +27,7 @@ from reben_dask.sources.sentinel1 import (
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
 from reben_dask.stores.cubes import radar_strips, write_radar_strip
+from reben_dask.wording import counted
 
 Names = npt.NDArray[np.object_]
 Strip = tuple[npt.NDArray[np.float32], Names]
@@ -192,7 +193,7 @@ class ScenePartners:
 
     def describe(self) -> str:
         """See :class:`Partners`."""
-        return f"{len(self.scenes):,} scenes, at most {self.max_days:g} days apart"
+        return f"{counted(len(self.scenes), 'scene')}, at most {self.max_days:g} days apart"
 
     def identity(self) -> str:
         """See :class:`Partners`."""

@@ -31,6 +31,7 @@ from reben_dask.stores.croissant import CROISSANT
 from reben_dask.stores.dataset_card import CARD
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import TABLE
+from reben_dask.wording import counted
 
 _TILES_SHOWN = 12
 _MADE = {
@@ -67,7 +68,7 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
         yield "", f"{tile.name}  {grids} patches"
     if len(plan.tiles) > _TILES_SHOWN:
         yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
-    yield "Patches", f"{plan.candidates:,} candidates of {plan.recipe.patch_size_m:,} m"
+    yield "Patches", f"{counted(plan.candidates, 'candidate')} of {plan.recipe.patch_size_m:,} m"
     yield "Land cover", f"{plan.landcover.path} ({plan.landcover.polygons:,} polygons, {plan.landcover.crs})"
     yield "Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes"
     yield "Sentinel-1", _sentinel1(plan)
@@ -105,7 +106,7 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
         tiles = tallies[tallies["measure"] == CONTESTED]["tile"].nunique()
         show_note(
             console,
-            f"{contested:,} pixels of {tiles:,} tiles are covered by several polygons of the map; of these, "
+            f"Several polygons of the map cover {counted(contested, 'pixel')} of {counted(tiles, 'tile')}; there, "
             "the one that comes last in the map counts.",
         )
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)

@@ -156,7 +156,7 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
         burnt = burn_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
         shape = extent_px_yx(grids, MAP_RESOLUTION_M)
-        burnt = BurntMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, np.uint8))
+        burnt = BurntMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
     for layout in layouts:
         write_reference_map(store, layout, burnt.codes)
     return over_grids(lambda grid: map_columns(burnt, grid, rule), grids)
@@ -164,4 +164,4 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
 
 def map_columns(burnt: BurntMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
     """What a map says of the patches of a grid: their labels, and how many pixels several polygons cover."""
-    return label_columns(burnt.codes, grid, *rule).assign(**{CONTESTED: contested_column(burnt.covers, grid)})
+    return label_columns(burnt.codes, grid, *rule).assign(**{CONTESTED: contested_column(burnt.contested, grid)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,10 @@ from reben_dask.patches.grid import PatchGrid, extent_px_yx
 from reben_dask.patches.nomenclature import UNLABELED_CODE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import geopandas
+    from affine import Affine
 
 MAP_RESOLUTION_M = 10
 
@@ -33,12 +36,12 @@ class BurntMap(NamedTuple):
     ----------
     codes : ndarray of uint16, shape (y, x)
         Codes; see :func:`reference_map`.
-    covers : ndarray of uint8, shape (y, x)
-        How many polygons cover each pixel; more than 255 start again from 0.
+    contested : ndarray of bool, shape (y, x)
+        Pixels that several polygons cover.
     """
 
     codes: npt.NDArray[np.uint16]
-    covers: npt.NDArray[np.uint8]
+    contested: npt.NDArray[np.bool_]
 
 
 def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.NDArray[np.uint16]:
@@ -66,28 +69,66 @@ def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.ND
 
 
 def burn_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> BurntMap:
-    """Burn land-cover polygons as :func:`reference_map` does, and count how many of them cover each pixel."""
-    grid = grids[0]
-    codes = np.full(extent_px_yx(grids, MAP_RESOLUTION_M), UNLABELED_CODE, np.uint16)
-    covers = np.zeros(codes.shape, np.uint8)
+    """Burn land-cover polygons as :func:`reference_map` does, and find the pixels that several of them cover.
+
+    One pass tells both: pixels add up the numbers of their polygons, which are codes raised so far that the sum of two
+    is larger than any one. Only polygons that reach into contested pixels are burnt again, in their order.
+    """
+    grid, shape = grids[0], extent_px_yx(grids, MAP_RESOLUTION_M)
     transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
     in_order = polygons.sort_values("order")
-    for start in range(0, len(in_order), POLYGONS_AT_ONCE):
-        placed = in_order.iloc[start : start + POLYGONS_AT_ONCE].to_crs(epsg=grid.epsg)
-        shapes = zip(placed.geometry, placed["code"].astype(int), strict=True)
-        rasterize(shapes, out=codes, transform=transform, all_touched=False)
-        ones = ((shape, 1) for shape in placed.geometry)
-        rasterize(ones, out=covers, transform=transform, all_touched=False, merge_alg=MergeAlg.add)
-    return BurntMap(codes, covers)
+    raised = 1 + int(in_order["code"].max()) if len(in_order) else 1
+    # Where a sum outgrows its type, it stays at the largest number of it.
+    sums = np.zeros(shape, np.uint16 if 2 * raised <= np.iinfo(np.uint16).max else np.uint32)
+    bounds = [np.empty((0, 4))]
+    for portion in _portions(in_order, grid.epsg):
+        _burn(portion.geometry, raised + portion["code"].astype(int), sums, transform, MergeAlg.add)
+        bounds.append(portion.bounds.to_numpy())
+    contested, free = sums >= 2 * raised, sums == 0
+    sums -= raised
+    sums[free] = UNLABELED_CODE
+    codes = sums.astype(np.uint16, copy=False)
+    if contested.any():
+        reaching = _reach_into(contested, np.concatenate(bounds), transform)
+        for portion in _portions(in_order[reaching], grid.epsg):
+            _burn(portion.geometry, portion["code"].astype(int), codes, transform, MergeAlg.replace)
+    return BurntMap(codes, contested)
 
 
-def contested_column(covers: npt.NDArray[np.uint8], grid: PatchGrid) -> pd.Series[int]:
+def _portions(polygons: geopandas.GeoDataFrame, epsg: int) -> Iterator[geopandas.GeoDataFrame]:
+    for start in range(0, len(polygons), POLYGONS_AT_ONCE):
+        yield polygons.iloc[start : start + POLYGONS_AT_ONCE].to_crs(epsg=epsg)
+
+
+def _burn(
+    shapes: geopandas.GeoSeries, values: pd.Series[int], out: npt.NDArray[Any], transform: Affine, rule: MergeAlg
+) -> None:
+    pairs = zip(shapes, values, strict=True)
+    rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
+
+
+def _reach_into(
+    contested: npt.NDArray[np.bool_], bounds: npt.NDArray[np.float64], transform: Affine
+) -> npt.NDArray[np.bool_]:
+    """Which polygons, by their bounds, may cover a contested pixel."""
+    corners = np.array([transform.c, transform.f, transform.c, transform.f])
+    west, south, east, north = ((bounds - corners) / MAP_RESOLUTION_M * (1, -1, 1, -1)).T
+    rows, columns = contested.shape
+    windows = zip(
+        *(np.clip(np.floor(edge), 0, rows).astype(int) for edge in (north, south + 1)),
+        *(np.clip(np.floor(edge), 0, columns).astype(int) for edge in (west, east + 1)),
+        strict=True,
+    )
+    return np.array([contested[top:bottom, left:right].any() for top, bottom, left, right in windows])
+
+
+def contested_column(contested: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:
     """Count the pixels of each patch that several polygons cover, so that their order decides.
 
     Parameters
     ----------
-    covers : ndarray of uint8, shape (y, x)
-        Polygons that cover each pixel; see :class:`BurntMap`.
+    contested : ndarray of bool, shape (y, x)
+        Pixels that several polygons cover; see :class:`BurntMap`.
     grid : PatchGrid
         Patches of the tile.
 
@@ -97,6 +138,6 @@ def contested_column(covers: npt.NDArray[np.uint8], grid: PatchGrid) -> pd.Serie
         In name order.
     """
     counts = np.zeros(grid.shape_yx, np.int32)
-    for row, blocks in enumerate(grid.blocks(covers, MAP_RESOLUTION_M)):
-        counts[row] = np.count_nonzero(blocks > 1, axis=(1, 2))
+    for row, blocks in enumerate(grid.blocks(contested, MAP_RESOLUTION_M)):
+        counts[row] = np.count_nonzero(blocks, axis=(1, 2))
     return pd.Series(grid.in_name_order(counts), dtype=np.int32, name=CONTESTED)

@@ -19,6 +19,8 @@ from reben_dask.report.origin import origin_section
 from reben_dask.report.record import Record, read_record
 from reben_dask.report.survey import TOTAL, Survey, survey
 from reben_dask.report.where import splits_section, tiles_section
+from reben_dask.stores.terms import is_synthetic
+from reben_dask.wording import counted
 
 _STAGES = {
     "landcover": "sort the land cover",
@@ -61,7 +63,8 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
         *more,
     ]
     title = record.text("recipe", "title") or "A dataset of reben_dask"
-    subtitle = f"Dataset {out.resolve().name}, built with the recipe"
+    kind = "Synthetic dataset" if is_synthetic(record.text("inputs", "landcover", "about")) else "Dataset"
+    subtitle = f"{kind} {out.resolve().name}, built with the recipe"
     return Page(title, subtitle, list(_facts(found)), sections, "reben report OUT")
 
 
@@ -128,12 +131,12 @@ def _labels_section(found: Survey) -> Section:
     numbers = found.numbers[TOTAL]
     mean = (numbers * numbers.index).sum() / numbers.sum()
     text = f"A patch has {mean:.2f} labels on average, from {numbers.index.min()} to {numbers.index.max()}."
-    alt = "Stacked bars, by set. " + "; ".join(
-        f"{labels} labels: {count:,} patches" for labels, count in numbers.items()
+    bars = (
+        f"{counted(int(labels), 'label')}: {counted(count, 'patch')}"
+        for labels, count in zip(numbers.index, numbers, strict=True)
     )
-    picture = Picture(
-        "labels", "Kept patches by number of labels.", f"{alt}.", partial(draw_label_numbers, found.numbers)
-    )
+    alt = f"Stacked bars, by set. {'; '.join(bars)}."
+    picture = Picture("labels", "Kept patches by number of labels.", alt, partial(draw_label_numbers, found.numbers))
     table = split_table("Kept patches by number of labels and set", "labels", found.numbers, folded=True)
     return Section("labels", "Labels of a patch", [Text(text), picture, table])
 
@@ -148,7 +151,7 @@ def _example_sections(found: Survey, record: Record) -> Iterator[Section]:
 def _dates_section(found: Survey) -> Section:
     days = found.dates
     alt = (
-        f"Kept patches on {len(days):,} days from {days.index[0]} to {days.index[-1]}, "
+        f"Kept patches on {counted(len(days), 'day')} from {days.index[0]} to {days.index[-1]}, "
         f"at most {days[TOTAL].max():,} on one day."
     )
     blocks: list[Block] = [

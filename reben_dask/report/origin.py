@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -10,8 +11,12 @@ import yaml
 from reben_dask.report.blocks import Block, Code, Section, Table, Text
 from reben_dask.report.record import Record, file_name, without_credentials
 from reben_dask.report.survey import Survey
+from reben_dask.wording import counted
 
 _KEY, _TITLE = "origin", "What it was built from"
+_MOST_WORDS = 200
+"""Characters of a description that are shown; some hold whole documents."""
+
 _FILES = {"pairs": "Pairs", "snow_list": "List of snow", "cloud_list": "List of cloud"}
 
 
@@ -42,6 +47,8 @@ def _inputs(found: Survey, record: Record) -> Iterator[list[str]]:
         yield ["Finished", finished.replace("T", " ").replace("+00:00", " UTC")]
     yield ["Sentinel-2", f"level 2A, products: {len(found.tiles):,}"]
     yield ["Land cover", _landcover(record)]
+    if about := record.text("inputs", "landcover", "about"):
+        yield ["The map, of itself", shorten(about, _MOST_WORDS, placeholder=" …")]
     yield [
         "Nomenclature",
         f"{file_name(record.text('recipe', 'nomenclature'))}, {len(record.part('classes')):,} classes",
@@ -65,7 +72,7 @@ def _landcover(record: Record) -> str:
     if layer := record.text("inputs", "landcover", "source", "layer"):
         details.append(f"layer {layer}")
     if polygons := record.part("inputs", "landcover").get("polygons"):
-        details.append(f"{polygons:,} polygons")
+        details.append(counted(polygons, "polygon"))
     return ", ".join(filter(None, [*details, record.text("inputs", "landcover", "crs")]))
 
 

@@ -17,6 +17,7 @@ from reben_dask.report.strategies import TileSplits, recorded_strategies, rule_o
 from reben_dask.report.survey import NONE, PLACE, Survey
 from reben_dask.stores.patch_set import SPLIT
 from reben_dask.stores.patch_table import read_rows
+from reben_dask.wording import counted
 
 _LOST_LAYER = "its country layer is no longer on this machine, or cannot be read"
 _NO_LAYER = "no country layer was given to the job"
@@ -45,7 +46,8 @@ def tiles_section(found: Survey, record: Record, countries: gpd.GeoSeries | None
     )
     caption = f"Tiles, coloured by the share of their candidate patches that is kept.{images} {ground}"
     shares = places["kept"] / places["candidates"]
-    alt = f"Map of {len(places):,} places; {shares.min():.0%} to {shares.max():.0%} of their candidates are kept."
+    kept = f"{shares.min():.0%} to {shares.max():.0%} of their candidates are kept"
+    alt = f"Map of {counted(len(places), 'place')}; {kept}."
     rows = [_tile_row(row) for row in found.tiles.itertuples(index=False)]
     title = "Candidate and kept patches of each tile" + f" (the first {_MOST_TILES} of {len(rows):,})" * (
         len(rows) > _MOST_TILES

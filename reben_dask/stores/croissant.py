@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
-from reben_dask.stores.terms import COPERNICUS_TERMS, attributions, years_of
+from reben_dask.stores.terms import COPERNICUS_TERMS, PROGRAM_TERMS, about_map, attributions, is_synthetic, years_of
 
 CROISSANT = "croissant.json"
 
@@ -100,7 +100,7 @@ def write_croissant(folder: Path, record: Mapping[str, Any]) -> Path:
         "description": f"{recipe['title']}: Sentinel-2 patches with reference maps and {classes} classes.",
         "datePublished": record["finished"][:10],
         "version": "1.0.0",
-        "license": COPERNICUS_TERMS,
+        "license": PROGRAM_TERMS if is_synthetic(about_map(record)) else COPERNICUS_TERMS,
         "creditText": " ".join(attributions(record)),
         "citeAs": f"{recipe['title']}, made with reben_dask. {' '.join(attributions(record))}",
         "temporalCoverage": "/".join((years[0], years[-1])) if years else "",

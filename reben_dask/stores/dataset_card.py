@@ -9,7 +9,8 @@ from typing import Any
 from reben_dask.patches.decision import KEPT, REASONS
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
-from reben_dask.stores.terms import CLC_TERMS, COPERNICUS_TERMS, attributions, years_of
+from reben_dask.stores.terms import CLC_TERMS, COPERNICUS_TERMS, about_map, attributions, is_synthetic, years_of
+from reben_dask.wording import counted
 
 CARD = "dataset_card.md"
 
@@ -52,11 +53,13 @@ alike: compare models on a split that keeps training and test patches apart."""
 
 def _summary(record: Mapping[str, Any]) -> str:
     years, size = years_of(record), record["recipe"]["patch_size_m"]
-    kept, tiles = record["counts"]["status"].get(KEPT, 0), len(record["inputs"]["tiles"])
+    kept = counted(record["counts"]["status"].get(KEPT, 0), "patch")
+    tiles = counted(len(record["inputs"]["tiles"]), "Sentinel-2 L2A tile")
     when = f"{years[0]} to {years[-1]}" if len(years) > 1 else "".join(years)
+    real = "**Synthetic data, invented for trying reben_dask.** " if is_synthetic(about_map(record)) else ""
     return (
-        f"{kept:,} patches of {size:,} m from {tiles:,} Sentinel-2 L2A tiles ({when}), with a reference map and "
-        f"multi-labels of {len(record['classes'])} classes for each. Made with reben_dask "
+        f"{real}{kept} of {size:,} m from {tiles} ({when}), with a reference map and multi-labels of "
+        f"{len(record['classes'])} classes for each. Made with reben_dask "
         f"{record['versions']['reben_dask']}, recipe `{record['recipe']['name']}`, finished {record['finished']}."
     )
 
@@ -89,6 +92,8 @@ def _making(record: Mapping[str, Any]) -> str:
 
 def _terms(record: Mapping[str, Any]) -> str:
     said = "\n".join(f"> {sentence}" for sentence in attributions(record))
+    if is_synthetic(about_map(record)):
+        return f"Images and map are invented, for trying reben_dask. Whoever shows them says:\n\n{said}"
     return (
         f"Copernicus Sentinel data are free, full and open under their legal notice ({COPERNICUS_TERMS}); CORINE Land "
         f"Cover under the data policy of the Copernicus Land Monitoring Service ({CLC_TERMS}). Whoever publishes what "

@@ -14,7 +14,8 @@ from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_group import find_grid, images_of, kind_of
 from reben_dask.verify.cubes_tile import Column, CubeStore, TileCube, sample
 from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
+from reben_dask.wording import counted
 
 STAGE = "verify-cubes"
 

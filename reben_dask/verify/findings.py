@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from reben_dask.errors import RebenError
+from reben_dask.wording import counted
 
 NOTHING_THERE = "there are none"
 """Why something was not checked that a dataset need not have, and of which the report is told."""
@@ -146,11 +147,3 @@ def one_sentence(error: Exception) -> str:
         return error.strerror
     text = " ".join(str(error).split()).rstrip(".") or "no details"
     return text if isinstance(error, RebenError | ValueError) else f"{type(error).__name__}: {text}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as ``1 patch`` and ``2 patches``."""
-    if number == 1:
-        return f"1 {noun}"
-    ending = "es" if noun.endswith(("ch", "x", "s")) else "s"
-    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}{ending}"

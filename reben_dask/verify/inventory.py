@@ -23,9 +23,10 @@ from reben_dask.stores.trees.layout import NUMBERS
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind
-from reben_dask.verify.findings import Check, counted
+from reben_dask.verify.findings import Check
 from reben_dask.verify.metadata_rows import Names
 from reben_dask.verify.patch_rows import PatchRow
+from reben_dask.wording import counted
 
 
 class Met(NamedTuple):

@@ -10,10 +10,11 @@ from reben_dask.stores.lmdb_values import MAP_SUFFIX
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
 from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import NOTHING_THERE, Check, collect, counted
+from reben_dask.verify.findings import NOTHING_THERE, Check, collect
 from reben_dask.verify.inventory import Inventory, Met
 from reben_dask.verify.lmdb_entries import Entries, kind_of, readable
 from reben_dask.verify.lmdb_values import ValueFormat, decode
+from reben_dask.wording import counted
 
 STAGE, STEP = "verify-lmdb", 512
 

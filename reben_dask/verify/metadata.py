@@ -18,10 +18,11 @@ from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
 from reben_dask.verify.names import UNKNOWN, NamePattern
 from reben_dask.verify.schemas import schema_faults
+from reben_dask.wording import counted
 
 _PARTNERS = {"S1": "s1_name", "S2": "s2v1_name"}
 

@@ -15,10 +15,11 @@ from reben_dask.patches.decision import KEPT
 from reben_dask.patches.names import TileName, tile_names
 from reben_dask.stores.patch_table import part_files
 from reben_dask.verify.context import Context
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import Rows
 from reben_dask.verify.names import NamePattern
 from reben_dask.verify.part import Part, grid_faults, part_schema_faults, read_parts
+from reben_dask.wording import counted
 
 STAGE = "verify-table"
 MEASURES = ("status", "reason", "split", "class", "apart")

@@ -9,9 +9,10 @@ from pathlib import Path
 from reben_dask.errors import InputError
 from reben_dask.stores.trees.bigearthnet_v1 import LISTS
 from reben_dask.verify.expected import Expected, Kind
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata import pair_fault
 from reben_dask.verify.metadata_rows import APART, Rows
+from reben_dask.wording import counted
 
 Pairs = dict[str, tuple[str, str]]
 """Set and Sentinel-1 partner (or nothing) of each patch."""

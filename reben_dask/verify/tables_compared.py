@@ -9,7 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from reben_dask.stores.trees import TreeLayout
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
+from reben_dask.wording import counted
 
 
 def verify_tables(out: Path, layout: TreeLayout, parts: Sequence[Path]) -> Iterator[Check]:

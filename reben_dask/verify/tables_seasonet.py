@@ -17,9 +17,10 @@ from reben_dask.stores.trees.classes import class_numbers
 from reben_dask.stores.trees.seasonet_tables import META, SPLITS_FOLDER
 from reben_dask.stores.trees.tables import SETS
 from reben_dask.verify.expected import Expected
-from reben_dask.verify.findings import Check, collect, counted
+from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import Rows, gather, in_file
 from reben_dask.verify.patch_rows import PatchRow
+from reben_dask.wording import counted
 
 _NEEDED = ("Index", "Season", "Grid", "Latitude", "Longitude", "Classes", "Path")
 _TIME = ("Year", "Month", "Day", "Hour", "Minute", "Second")

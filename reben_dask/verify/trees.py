@@ -13,13 +13,14 @@ from reben_dask.stores.trees import Tree, TreeLayout
 from reben_dask.verify.context import Context
 from reben_dask.verify.digest import file_digest, folder_digest
 from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import Check, counted
+from reben_dask.verify.findings import Check
 from reben_dask.verify.inventory import Inventory
 from reben_dask.verify.trees_archived import archived_folders
 from reben_dask.verify.trees_content import look_at
 from reben_dask.verify.trees_folder import FolderFormat, PatchFolder
 from reben_dask.verify.trees_loose import is_bare, loose_folders
 from reben_dask.verify.trees_walk import Walk
+from reben_dask.wording import counted
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
     grid = layouts[0].grid
     shape = grid.shape_px_yx(10)
-    return map_columns(BurntMap(np.full(shape, 211, np.uint16), np.ones(shape, np.uint8)), grid, rule)
+    return map_columns(BurntMap(np.full(shape, 211, np.uint16), np.zeros(shape, bool)), grid, rule)
 
 
 @contextmanager

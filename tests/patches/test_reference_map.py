@@ -73,17 +73,30 @@ def test_a_pixel_belongs_to_the_last_polygon_that_contains_its_centre(
 
 
 @settings(max_examples=60, deadline=None)
-@given(polygon_lists())
-def test_pixels_under_several_polygons_are_counted(polygons: list[shapely.Geometry]) -> None:
-    table = _map(polygons, [111] * len(polygons))
+@given(polygon_lists(), st.data())
+def test_pixels_under_several_polygons_are_counted(polygons: list[shapely.Geometry], data: st.DataObject) -> None:
+    table = _map(polygons, data.draw(st.permutations([111, 211, 312, 411, 523]))[: len(polygons)])
     xs, ys = centres(SMALL.covered_bounds())
     _, unsure = _asked(table, SMALL)
     inside = sum(shapely.contains_xy(polygon, xs, ys).astype(int) for polygon in polygons)
     burnt = burn_map(table, SMALL)
-    assert burnt.codes.tolist() == reference_map(table, SMALL).tolist()
-    assert burnt.covers[~unsure].tolist() == inside[~unsure].tolist()
+    assert burnt.contested[~unsure].tolist() == (inside > 1)[~unsure].tolist()
     # The grid is a single patch.
-    assert contested_column(burnt.covers, SMALL).tolist() == [(burnt.covers > 1).sum()]
+    assert contested_column(burnt.contested, SMALL).tolist() == [burnt.contested.sum()]
+
+
+@pytest.mark.parametrize("classes", [1, 30, 1_000, 40_000])
+def test_many_polygons_of_many_classes_on_one_another(classes: int) -> None:
+    """The sums by which they are told apart outgrow 16 bits."""
+    polygons = max(classes, 100)
+    west, south, east, north = SMALL.covered_bounds()
+    # The last one leaves the last column to the one before.
+    layers = [*[shapely.box(west, south, east, north)] * (polygons - 1), shapely.box(west, south, east - 10, north)]
+    codes = 1 + np.arange(polygons) % classes
+    burnt = burn_map(_map(layers, codes.tolist()).iloc[::-1], SMALL)
+    assert (burnt.codes[:, :-1] == codes[-1]).all()
+    assert (burnt.codes[:, -1] == codes[-2]).all()
+    assert burnt.contested.all()
 
 
 @settings(max_examples=40, deadline=None)

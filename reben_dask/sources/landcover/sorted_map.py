@@ -67,7 +67,8 @@ class SortedMap:
     @property
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the map."""
-        return {"path": self.path, "crs": self.crs, "polygons": self.polygons, "source": self.description["source"]}
+        copied = {"about": self.description.get("about", ""), "source": self.description["source"]}
+        return {"path": self.path, "crs": self.crs, "polygons": self.polygons, **copied}
 
     @property
     def left_out(self) -> int:
@@ -173,6 +174,7 @@ def describe(
     description = {
         "version": 1,
         "source": source.identity,
+        "about": source.about,
         "crs": source.crs,
         "polygons": polygons,
         "left_out": left_out,

@@ -35,6 +35,8 @@ class LandcoverMap:
         Number of rows.
     bounds : tuple of float or None
         ``(minx, miny, maxx, maxy)`` of all rows in ``crs``, if the file keeps it.
+    about : str
+        What the layer says of itself, such as the description of a layer of a GeoPackage; mostly nothing.
     """
 
     path: str
@@ -43,6 +45,7 @@ class LandcoverMap:
     crs: str
     polygons: int
     bounds: tuple[float, ...] | None = None
+    about: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -59,7 +62,8 @@ class LandcoverMap:
     @property
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the map."""
-        return {"path": self.path, "crs": self.crs, "polygons": self.polygons, "source": self.identity}
+        counted = {"crs": self.crs, "polygons": self.polygons}
+        return {"path": self.path, **counted, "about": self.about, "source": self.identity}
 
     @property
     def cache_name(self) -> str:
@@ -103,6 +107,7 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
                 crs=description["crs"],
                 polygons=description["features"],
                 bounds=None if bounds is None else tuple(map(float, bounds)),
+                about=(description["layer_metadata"] or {}).get("DESCRIPTION", ""),
             )
     raise InputError(_explain_columns(path, descriptions, code_column))
 

@@ -1,0 +1,24 @@
+"""Words for numbers."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        What one of them is called; what stands before the last word stays as it is.
+
+    Examples
+    --------
+    >>> counted(1, "patch"), counted(2_000, "patch"), counted(0, "entry")
+    ('1 patch', '2,000 patches', '0 entries')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    ending = "es" if noun.endswith(("ch", "x", "s")) else "s"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}{ending}"
