@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import current_process, resource_tracker
+from multiprocessing import current_process
 from pathlib import Path
 
 import dask
@@ -20,6 +19,7 @@ from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
+from reben_dask.interrupts import deaf_to_interrupts, interrupts_ignored
 from reben_dask.wording import counted
 
 CONNECT_TIMEOUT_S = 10
@@ -150,7 +150,7 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
-        with dask.config.set(_WORKER_SETTINGS), _deaf_to_interrupts(), warnings.catch_warnings():
+        with dask.config.set(_WORKER_SETTINGS), deaf_to_interrupts(), warnings.catch_warnings():
             # The job prints where the dashboard is.
             warnings.filterwarnings("ignore", message=r"\s*Port \S+ is already in use")
             cluster = LocalCluster(
@@ -171,24 +171,12 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
             f"The embedded cluster does not start, with its dashboard at {dashboard} ({error.__cause__ or error}); "
             "set --dashboard-address to another port, such as :0 for any that is free."
         ) from None
-    with cluster, Client(cluster) as client:
-        yield client
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one, which ends them in good order.
-
-    So do those that threads started meanwhile will start later, in the place of workers that have ended: a mask is
-    inherited.
-    """
-    # Where it is started it opens ears again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with Client(cluster) as client:
+            yield client
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with interrupts_ignored():
+            cluster.close()
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from reben_dask.commands.base import Command
 from reben_dask.errors import InputError
 
 OPTION_OF_MANY = "--s2"
-SOME_TILES_SET_ASIDE = 3
-"""Exit status of a job that ended with a dataset, but without all tiles."""
+LACKS_SOMETHING = 3
+"""Exit status of a job that ended with a dataset, but without all tiles, or without any patch."""
 
 _EXISTING = ("scheduler", "scheduler_file")
 _FILE = click.Path(path_type=Path)
@@ -144,7 +144,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     A job that was interrupted goes on where it was when the same command is given again; one that is complete has
     nothing to do. A tile that cannot be built is set aside, and tried again by the next run. The exit status is 0 if
-    all tiles are in the dataset, 3 if some were set aside, 1 if there is no dataset, and 2 for wrong options.
+    all tiles are in the dataset, 3 if some were set aside or no patch was kept, 1 if there is no dataset, and 2 for
+    wrong options.
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
@@ -160,8 +161,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         from reben_dask.commands.report import report_on  # noqa: PLC0415
 
         report_on(out)
-    if not ended.has_all_tiles:
-        ctx.exit(SOME_TILES_SET_ASIDE)
+    if not ended.is_whole:
+        ctx.exit(LACKS_SOMETHING)
 
 
 def _require_one_cluster(ctx: click.Context, cluster: dict[str, Any]) -> None:

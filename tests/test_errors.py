@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from reben_dask.cli import main
 from reben_dask.errors import missing
+from reben_dask.output.folder import Output
 
 
 @pytest.fixture
@@ -58,3 +59,14 @@ def test_every_command_suggests(folder: Path, arguments: list[str]) -> None:
     result = CliRunner().invoke(main, [word.format(folder) for word in arguments])
     assert result.exit_code in {1, 2}
     assert "does not exist; did you mean " in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", ["report", "verify", "compare", "table"])
+def test_a_dataset_whose_job_is_unfinished(tmp_path: Path, command: str) -> None:
+    output = Output(tmp_path / "out")
+    output.begin({"tiles": {"A": "1"}}, {"A": "/tiles/A"})
+    result = CliRunner().invoke(main, [command, str(output.root)])
+    assert result.exit_code == (2 if command == "verify" else 1)
+    said = f"{output.root} holds no dataset yet, but an unfinished job; `reben status {output.root}` says how far it is"
+    assert said in " ".join(result.output.split())
+    assert "Unfinished job: 1 tile (1 stale)." in CliRunner().invoke(main, ["status", str(output.root)]).output

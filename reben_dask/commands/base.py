@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
-from reben_dask.errors import RebenError
+from reben_dask.errors import InputError, RebenError
 
 
 class Command(click.Command):
@@ -23,6 +27,8 @@ class Command(click.Command):
                 raise
             raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
+            # What libraries do at the end of a process, another one would break off with a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise Failure("Interrupted; nothing that was finished is lost.") from None
 
 
@@ -32,6 +38,29 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message to standard error."""
         click.secho(f"Error: {self.message}", fg="red", bold=True, err=True, file=file)
+
+
+@contextmanager
+def of_finished_jobs(*outs: Path) -> Iterator[None]:
+    """Where a dataset cannot be read because its job is unfinished, say that it is.
+
+    Raises
+    ------
+    InputError
+        Instead of the one that the block raises.
+    """
+    try:
+        yield
+    except InputError:
+        from reben_dask.output.folder import Output  # noqa: PLC0415 - takes long to import, for --help
+
+        for out in outs:
+            if Output(out.absolute()).is_unfinished:
+                raise InputError(
+                    f"{out} holds no dataset yet, but an unfinished job; `reben status {out}` says how far it is, and "
+                    "the command that began it goes on with it."
+                ) from None
+        raise
 
 
 def _explain(error: Exception, *, has_debug: bool) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.commands.base import Command, of_finished_jobs
 from reben_dask.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def compare(
     if page is not None:
         require_place(page)
     read = read_patch_set if page is None else read_with_strategies
-    datasets = {name: read(path) for name, path in (("A", a), ("B", b)) if path is not None}
+    given = {name: path for name, path in (("A", a), ("B", b)) if path is not None}
+    with of_finished_jobs(*given.values()):
+        datasets = {name: read(path) for name, path in given.items()}
     show_datasets(output, datasets)
     differences = compare_datasets(*datasets.values()) if b is not None else None
     if differences is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.commands.base import Command, of_finished_jobs
 from reben_dask.errors import RebenError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG0
     """
     from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
 
-    page = make_report(out, other)
+    with of_finished_jobs(*filter(None, (out, other))):
+        page = make_report(out, other)
     console().print(f"{page}: the report", highlight=False)
 
 

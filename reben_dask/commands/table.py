@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.commands.base import Command, of_finished_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,9 @@ def table(paths: Sequence[Path], by: str, style: str, *, clear: bool) -> None:
     """
     from reben_dask.patches.count_tables import TABLES  # noqa: PLC0415
 
-    click.echo(_STYLES[style](TABLES[by](_READERS[by](paths, clear))), nl=False)
+    with of_finished_jobs(*paths):
+        counts = TABLES[by](_READERS[by](paths, clear))
+    click.echo(_STYLES[style](counts), nl=False)
 
 
 def _markdown(counts: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.commands.base import Command, of_finished_jobs
 from reben_dask.errors import InputError
 
 EPILOG = """
@@ -71,7 +71,8 @@ def verify(
     with StageProgress(output, {}) as progress:
         settings = Settings(full=full, digest=digest, begin=progress.stage if output.is_terminal else silent)
         try:
-            checks = start(path, metadata, settings, report)
+            with of_finished_jobs(path):
+                checks = start(path, metadata, settings, report)
         except InputError as error:
             raise click.UsageError(str(error)) from None
         for check in checks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -59,10 +60,10 @@ def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> Non
 
 
 @house_style()
-def draw_correlation(found: Mapping[str, SpatialCorrelation]) -> Figure:
-    """Draw both panels; see :func:`plot_correlation`."""
-    figure = new_figure(12, 5.8)
-    left, right = figure.subplots(1, 2)
+def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2) -> Figure:
+    """Draw both panels, side by side or one above the other; see :func:`plot_correlation`."""
+    figure = new_figure(6 * across, 5.8 if across > 1 else 11)
+    left, right = figure.subplots(2 // across, across).flat
     colour_of = _colours(found)
     for (name, correlation), look in zip(found.items(), _LOOKS[: len(found)], strict=True):
         prefix = plain(f"{name}, ") if len(found) > 1 else ""
@@ -78,8 +79,8 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation]) -> Figure:
         figure.legend(
             loc="outside lower center",
             handles=lines,
-            ncols=min(len(lines), _COLUMNS),
-            title="Split, and the share of its test patches that touch or overlap a training patch",
+            ncols=min(len(lines), _COLUMNS if across > 1 else 1),
+            title=fill("Split, and the share of its test patches that touch or overlap a training patch", 45 * across),
         )
     return figure
 

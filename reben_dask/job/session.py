@@ -30,6 +30,7 @@ from reben_dask.output.folder import Output
 from reben_dask.output.names import REPORT
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
+from reben_dask.patches.decision import KEPT
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
@@ -83,12 +84,12 @@ class Ended(NamedTuple):
     ----------
     lacks_report : bool
         Whether there is a dataset without a report: a new one, or one whose report was interrupted.
-    has_all_tiles : bool
-        Whether no tile was set aside.
+    is_whole : bool
+        Whether no tile was set aside, and any patch is kept.
     """
 
     lacks_report: bool
-    has_all_tiles: bool
+    is_whole: bool
 
 
 def run_job(
@@ -138,7 +139,7 @@ def run_job(
             show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
     if output.is_finished(origin) and not overwrite:
         terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
-        return Ended(lacks_report=not (output.root / REPORT).exists(), has_all_tiles=True)
+        return Ended(lacks_report=not (output.root / REPORT).exists(), is_whole=_has_patches(output))
     output.check(origin, overwrite=overwrite, restart=restart)
     show_plan(terminal, plan, output, options.describe())
     if not restart and (done := len(output.state.done(TILES_STAGE))):
@@ -146,7 +147,7 @@ def run_job(
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)
     if dry_run:
-        return Ended(lacks_report=False, has_all_tiles=True)
+        return Ended(lacks_report=False, is_whole=True)
     with connect(options) as client:
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
@@ -174,7 +175,12 @@ def run_job(
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
     show_failures(terminal, failures, len(plan.tiles))
-    return Ended(lacks_report=True, has_all_tiles=not failures)
+    return Ended(lacks_report=True, is_whole=not failures and _has_patches(output))
+
+
+def _has_patches(output: Output) -> bool:
+    """Whether any patch of a finished dataset is kept."""
+    return bool((output.record() or {}).get("counts", {}).get("status", {}).get(KEPT))
 
 
 def _facts(plan: Plan, output: Output) -> dict[str, Any]:

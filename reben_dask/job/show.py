@@ -101,7 +101,8 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
             if not total(tallies, "split").get(split):
                 show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
-        console.print("No patch was kept; the reasons above say why.", style="yellow")
+        reasons = f"the reasons are above, and for each candidate in {TABLE}"
+        console.print(f"No patch was kept; {reasons}.", style="red", highlight=False)
     if contested := sum(total(tallies, CONTESTED).values()):
         tiles = tallies[tallies["measure"] == CONTESTED]["tile"].nunique()
         show_note(

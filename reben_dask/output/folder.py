@@ -109,6 +109,11 @@ class Output:
         found = read_json(self.root / "run" / RECORD_FILE)
         return found if isinstance(found, dict) else None
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a job was begun in the folder, and no dataset is in it yet."""
+        return self.record() is None and self.state.origin() is not None
+
     def is_finished(self, origin: Origin) -> bool:
         """Whether the folder holds the complete dataset that a job is going to make, with every tile."""
         record = self.record()

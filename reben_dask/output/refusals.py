@@ -44,9 +44,9 @@ def require_same_dataset(root: Path, found: Sequence[str], record: Mapping[str, 
     earlier = record.get(ORIGIN) if record else None
     if record is None or not isinstance(earlier, dict):
         shown = ", ".join(found[:3]) + ", …" * (len(found) > 3)
+        beside = "write beside what is there" if record is None else "replace the dataset, once the new one is complete"
         raise OutputError(
-            f"The output folder {root} is not empty (it holds {shown}); give a new folder, "
-            "or --overwrite to replace the dataset in it once the new one is complete."
+            f"The output folder {root} is not empty (it holds {shown}); give a new folder, or --overwrite to {beside}."
         )
     if other := differences(earlier, origin, failed_tiles(record)):
         raise OutputError(

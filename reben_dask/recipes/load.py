@@ -53,7 +53,8 @@ def _shipped_text(name: str) -> str:
     known = shipped_recipes()
     file = name.replace("-", "_")
     if file not in known:
-        near = difflib.get_close_matches(file.lower(), known, n=1)
+        own = [f"{name}{ending}" for ending in (".yaml", ".yml") if Path(f"{name}{ending}").is_file()]
+        near = own or difflib.get_close_matches(file.lower(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or the path of a .yaml file."
         raise RecipeError(f"There is no recipe {name!r}; {hint}")
     return (resources.files("reben_dask.recipes") / f"{file}.yaml").read_text(encoding="utf-8")

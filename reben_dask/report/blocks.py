@@ -58,8 +58,8 @@ class Picture:
         What it shows: for everybody, and for those who do not see it.
     draw : callable
         Draws it.
-    is_wide : bool
-        Whether it is too wide for a phone, and can be moved sideways there.
+    narrow : callable, optional
+        Draws it for a narrow screen.
     in_page : bool
         Whether the page shows it, or shows the same in another way and only links it.
     """
@@ -69,7 +69,7 @@ class Picture:
     caption: str
     alt: str
     draw: Callable[[], Figure]
-    is_wide: bool = False
+    narrow: Callable[[], Figure] | None = None
     in_page: bool = True
 
 

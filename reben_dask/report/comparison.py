@@ -119,11 +119,12 @@ def _correlation_section(datasets: Mapping[str, PatchSet], found: Mapping[str, S
         for split in correlation.splits
     ]
     caption = (
-        "Left: how far test patches are from the nearest training patch. Right: how alike the labels of two patches "
-        "are by the distance between them (correlogram), and of test patches and their nearest training patches."
+        "How far test patches are from the nearest training patch; and how alike the labels of two patches are by the "
+        "distance between them (correlogram), and of test patches and their nearest training patches."
     )
     alt = "Two panels. " + "; ".join(touching)
-    picture = Picture("compared-splits", caption, f"{alt}.", partial(draw_correlation, named), is_wide=True)
+    draw, narrow = partial(draw_correlation, named), partial(draw_correlation, named, across=1)
+    picture = Picture("compared-splits", caption, f"{alt}.", draw, narrow)
     return Section(
         "compared-splits", "Distance and similarity", [Text(text), picture, *_blocks(correlation_tables(found))]
     )

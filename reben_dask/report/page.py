@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from reben_dask import __version__
@@ -30,11 +33,12 @@ _DARK = {INK: "#e4e8ec", FAINT: "#a3adb7", GRID: "#3a434c"}
 
 @dataclass(frozen=True)
 class _Image:
-    """An image as it stands in the page, with its size in pixels of the screen."""
+    """An image as it stands in the page, with its size in pixels of the screen, and another for narrow screens."""
 
     data: str
     width: int
     height: int
+    narrow: _Image | None = None
 
 
 @dataclass
@@ -45,16 +49,31 @@ class _Files:
     shown: dict[str, _Image] = field(default_factory=dict)
 
     def save(self, picture: Picture) -> None:
-        with house_style():
-            figure = picture.draw()
-            svg, png = image_bytes(figure, "svg"), image_bytes(figure, "png")
-        (self.folder / f"{picture.name}.svg").write_bytes(svg)
-        (self.folder / f"{picture.name}.png").write_bytes(png)
+        drawn = _drawn(picture.draw)
+        (self.folder / f"{picture.name}.svg").write_bytes(drawn.svg)
+        (self.folder / f"{picture.name}.png").write_bytes(drawn.png)
         if picture.in_page:
-            width, height = (round(side * _PX_PER_INCH) for side in figure.get_size_inches())
-            is_small = len(svg) <= _MOST_SVG_BYTES
-            data = _data_uri("svg+xml", _for_both_modes(svg)) if is_small else _data_uri("png", png)
-            self.shown[picture.name] = _Image(data, width, height)
+            self.shown[picture.name] = drawn.in_page(_drawn(picture.narrow).in_page() if picture.narrow else None)
+
+
+class _Drawn(NamedTuple):
+    """A figure as files, with its size in inches."""
+
+    svg: bytes
+    png: bytes
+    width: float
+    height: float
+
+    def in_page(self, narrow: _Image | None = None) -> _Image:
+        is_small = len(self.svg) <= _MOST_SVG_BYTES
+        data = _data_uri("svg+xml", _for_both_modes(self.svg)) if is_small else _data_uri("png", self.png)
+        return _Image(data, round(self.width * _PX_PER_INCH), round(self.height * _PX_PER_INCH), narrow)
+
+
+def _drawn(draw: Callable[[], Figure]) -> _Drawn:
+    with house_style():
+        figure = draw()
+        return _Drawn(image_bytes(figure, "svg"), image_bytes(figure, "png"), *map(float, figure.get_size_inches()))
 
 
 def write_page(page: Page, folder: Path) -> None:

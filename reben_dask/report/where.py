@@ -82,7 +82,7 @@ def splits_section(found: Survey, record: Record) -> Section:
     return Section(
         "splits",
         "Split of one tile",
-        [Picture("splits", caption, f"{alt}.", partial(draw_splits, tile), is_wide=True)],
+        [Picture("splits", caption, f"{alt}.", partial(draw_splits, tile), partial(draw_splits, tile, across=1))],
     )
 
 

@@ -51,6 +51,9 @@ def interrupted(demo_inputs: list[object], cluster: Cluster, tmp_path_factory: p
     wait_for(lambda: list((out / ".building" / "state" / "tiles").glob("S2*.json")))
     require_unfinished(out)
     os.killpg(job.process.pid, signal.SIGINT)
+    # An impatient user.
+    job.until("finished and kept")
+    os.killpg(job.process.pid, signal.SIGINT)
     return Interrupted(out, inputs, second, owner, job.end())
 
 
@@ -63,6 +66,7 @@ def test_a_second_job_is_refused(interrupted: Interrupted) -> None:
 def test_an_interrupted_job_says_one_sentence(interrupted: Interrupted) -> None:
     assert interrupted.ended.code == 1
     assert interrupted.ended.sentence == "Interrupted; nothing that was finished is lost."
+    assert "Traceback" not in interrupted.ended.complained
     assert "tiles are finished and kept; the same command goes on." in interrupted.ended.said
     require_unfinished(interrupted.out)
 

@@ -157,7 +157,7 @@ def test_overwrite_replaces_only_a_complete_dataset(
 def test_a_map_of_somewhere_else_is_noticed(product: Path, data_dir: Path, cluster: Cluster, tmp_path: Path) -> None:
     elsewhere = data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg"
     done = run_job("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", *cluster.options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "lies outside the land-cover map" in done.stdout
     assert "No patch was kept" in done.stdout
     assert set(gpd.read_parquet(tmp_path / "out" / "patches.parquet")["status"]) == {"rejected"}

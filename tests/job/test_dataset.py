@@ -48,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     def note(inputs: dict[str, Any], cluster: dict[str, Any], **how: bool) -> Ended:
         found.append((dict(inputs), dict(cluster), how))
-        return Ended(lacks_report=False, has_all_tiles=True)
+        return Ended(lacks_report=False, is_whole=True)
 
     monkeypatch.setattr("reben_dask.job.session.run_job", note)
     monkeypatch.setattr("reben_dask.job.dataset.run_job", note)

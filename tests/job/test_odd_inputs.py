@@ -71,7 +71,7 @@ def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
 ) -> None:
     out = tmp_path / "out"
     done = run_job("--s2", empty_product, *mini_inputs[2:], "--out", out, *cluster.options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608
     assert reasons == [("rejected", "nodata")]

@@ -108,7 +108,10 @@ def test_tiles_that_failed_may_have_been_mended(output: Output) -> None:
 def test_a_dataset_that_does_not_say_what_it_is_made_from(output: Output) -> None:
     """An earlier version of the program has made it."""
     _record(output, recipe={})
-    assert "is not empty (it holds run); give a new folder, or --overwrite" in _refusal(output, ORIGIN)
+    assert _refusal(output, ORIGIN).endswith(
+        "is not empty (it holds run); give a new folder, or --overwrite to replace the dataset, once the new one is "
+        "complete."
+    )
     output.check(ORIGIN, overwrite=True)
 
 

@@ -496,6 +496,14 @@ def test_a_name_that_no_recipe_has(name: str, hint: str) -> None:
     assert hint in message
 
 
+@pytest.mark.parametrize("file", ["mine.yaml", "reben-2.yml"])
+def test_a_name_that_a_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(_write(tmp_path, SHIPPED)).rename(file)
+    name = file.rpartition(".")[0]
+    assert _refused(name) == f"There is no recipe {name!r}; did you mean {file}?"
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(SHIPPED)),

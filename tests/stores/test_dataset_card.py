@@ -23,9 +23,23 @@ def test_the_card_has_the_counts_of_the_dataset(demo_run: Path) -> None:
     for split, count in duckdb.sql(f"SELECT split, count(*) FROM {both} GROUP BY split").fetchall():  # noqa: S608
         assert f"| {split} | {count:,} |" in card
     ((kept,),) = duckdb.sql(f"SELECT count(*) FROM {both}").fetchall()  # noqa: S608
-    assert f"\n{kept:,} patches of 1,200 m from 5 Sentinel-2 L2A tiles (2018 to 2019)" in card
-    assert card.startswith("# reBEN (refined BigEarthNet)\n")
-    assert "> Contains modified Copernicus Sentinel data 2018, 2019." in card
+    assert f" {kept:,} patches of 1,200 m from 5 Sentinel-2 L2A tiles (2018 to 2019)" in card
+    assert card.startswith("# reBEN (refined BigEarthNet)\n\n**Synthetic data, ")
+
+
+def test_invented_data_are_not_called_those_of_copernicus(demo_run: Path, croissant: dict) -> None:
+    card = (demo_run / "dataset_card.md").read_text(encoding="utf-8")
+    said = "Synthetic data: nothing in it is an observation of the Earth."
+    assert f"\n> {said}\n" in card
+    assert croissant["creditText"] == said
+    for text in (card, json.dumps(croissant)):
+        assert not {"Copernicus", "copernicus"} & {*text.replace("/", " ").replace(".", " ").split()}
+
+
+def test_real_data_are_called_what_they_are(mini_run: Path) -> None:
+    card = (mini_run / "dataset_card.md").read_text(encoding="utf-8")
+    assert "\n> Contains modified Copernicus Sentinel data 20" in card
+    assert "ynthetic" not in card
 
 
 def test_files_have_their_digests(demo_run: Path, croissant: dict) -> None:

@@ -20,7 +20,9 @@ WHITE = 0.26
 _GAMMA = 1 / 1.5
 _BRIGHTEST = 0.98
 _SIDE = 1.55
-_LEGEND_COLUMNS = 2
+_LEGEND_COLUMNS, _LEGEND_LINE, _LEGEND_GAP = 2, 0.14, 0.06
+_LABEL_SIZE, _LABEL_CHARACTERS, _LABEL_LINE = 6.3, 29, 0.115
+"""Labels below a patch: size of type in points, characters of a line, and height of one in inches."""
 
 
 def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt.NDArray[np.uint8]:
@@ -42,7 +44,7 @@ def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt
 
 
 def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[int, bool]) -> Figure:
-    """Draw patches in a row, each above its reference map, with a legend of the codes in these maps.
+    """Draw patches in a row, each above its reference map and its labels, with a legend of the codes in these maps.
 
     Parameters
     ----------
@@ -54,24 +56,26 @@ def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[
         Whether a code of the maps carries a label.
     """
     codes = np.unique(np.concatenate([example.codes.ravel() for example in examples])).tolist()
-    lines = -(-len(codes) // _LEGEND_COLUMNS)
-    figure = new_figure(max(6.6, _SIDE * len(examples) + 0.3), 2 * _SIDE + 0.35 + 0.22 * lines)
+    handles = [Patch(facecolor=legend_entry(code).colour, edgecolor=INK, linewidth=0.4, label=_entry(code, has_label))
+               for code in codes]  # fmt: skip
+    labels = [_listed(example.labels) for example in examples]
+    height = 2 * _SIDE + 0.45 + _LABEL_LINE * max(map(_lines, labels)) + _legend_height(handles)
+    figure = new_figure(max(6.6, _SIDE * len(examples) + 0.3), height)
     panels = figure.subplots(2, len(examples), squeeze=False)
-    for (above, below), example in zip(panels.T, examples, strict=True):
+    for (above, below), example, text in zip(panels.T, examples, labels, strict=True):
         if example.reflectance is None:
             above.text(0.5, 0.5, "no natural\ncolour", ha="center", va="center", color=FAINT)
             above.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         else:
             above.imshow(natural_colour(example.reflectance, bright=bright), interpolation="nearest")
         below.imshow(coloured(example.codes), interpolation="nearest")
+        below.set_xlabel(text, fontsize=_LABEL_SIZE, loc="left", labelpad=5)
         above.set_title(f"{example.row['sensing_time']:%Y-%m-%d}", fontsize=9.5, pad=4, weight="normal")
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set(visible=True, linewidth=0.5, color=FAINT)
-    handles = [Patch(facecolor=legend_entry(code).colour, edgecolor=INK, linewidth=0.4, label=_entry(code, has_label))
-               for code in codes]  # fmt: skip
     figure.legend(
         handles=handles,
         loc="outside lower left",
@@ -82,6 +86,21 @@ def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[
         labelspacing=0.45,
     )
     return figure
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return "\n".join(fill(plain(label), _LABEL_CHARACTERS, subsequent_indent="  ") for label in labels)
+
+
+def _lines(text: str) -> int:
+    return 1 + text.count("\n")
+
+
+def _legend_height(handles: Sequence[Patch]) -> float:
+    """Inches of the higher column."""
+    heights = [_LEGEND_GAP + _LEGEND_LINE * _lines(str(handle.get_label())) for handle in handles]
+    longer = -(-len(heights) // _LEGEND_COLUMNS)
+    return max(sum(heights[:longer]), sum(heights[longer:]))
 
 
 def _entry(code: int, has_label: dict[int, bool]) -> str:

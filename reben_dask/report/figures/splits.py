@@ -18,26 +18,32 @@ _PALE = 0.28
 """How much of their colour patches keep that are not part of the dataset."""
 
 
-def draw_splits(tile: TileSplits) -> Figure:
-    """Draw each strategy of a tile as a map of its patches; those that are rejected are pale."""
-    figure = new_figure(_PANEL * len(tile.splits) + 0.4, _PANEL + 1.3)
-    panels = figure.subplots(1, len(tile.splits), sharey=True, squeeze=False)[0]
+def draw_splits(tile: TileSplits, *, across: int = 4) -> Figure:
+    """Draw each strategy of a tile as a map of its patches, some side by side; those that are rejected are pale."""
+    across = min(across, len(tile.splits))
+    down = -(-len(tile.splits) // across)
+    figure = new_figure(_PANEL * across + 0.4, (_PANEL + 0.7) * down + 0.6)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    panels = grid.flat
+    for axes in panels[len(tile.splits) :]:
+        axes.set_axis_off()
     rows, columns = tile.kept.shape
     extent = (0, columns * tile.patch_m / 1000, rows * tile.patch_m / 1000, 0)
-    for axes, (name, split) in zip(panels, tile.splits.items(), strict=True):
+    for axes, (name, split) in zip(panels, tile.splits.items(), strict=False):
         axes.imshow(_colours(split, tile.kept), extent=extent, interpolation="nearest")
         axes.set_title(plain(name), fontsize=11.5, pad=8)
         axes.set_xlabel("km eastwards")
         axes.grid(visible=False)
         axes.tick_params(length=3, color=FAINT)
-    panels[0].set_ylabel("km southwards")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("km southwards")
     found = {name for split in tile.splits.values() for name in split[tile.kept]}
     handles = [Patch(color=SPLIT_COLOURS[name], label=name) for name in SPLITS]
     if None in found:
         handles.append(Patch(color=OUTSIDE_COLOUR, label=OUTSIDE))
     if not tile.kept.all():
         handles.append(Patch(facecolor="#d9dde1", label="pale: rejected"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * across))
     return figure
 
 
