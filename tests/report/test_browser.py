@@ -42,6 +42,17 @@ def test_nothing_is_wider_than_the_screen(browser: webdriver.Chrome, page: str, 
     assert set(browser.execute_script(wide)) <= {0}
 
 
+def test_figures_of_several_panels_are_high_on_a_phone(browser: webdriver.Chrome, page: str) -> None:
+    shapes = {}
+    for width in (PHONE_PX, 1200):
+        open_page(browser, page, width=width)
+        image = 'const image = document.querySelector(\'img[alt^="Maps of one tile"], img[alt^="Two panels"]\');'
+        shapes[width] = browser.execute_script(f"{image} return [image.clientWidth, image.clientHeight]")
+    assert shapes[1200][0] > 1.5 * shapes[1200][1]
+    assert shapes[PHONE_PX][1] > 1.5 * shapes[PHONE_PX][0]
+    assert shapes[PHONE_PX][0] > PHONE_PX / 2
+
+
 def test_dark_pages_are_dark(browser: webdriver.Chrome, page: str) -> None:
     grounds = {}
     for scheme in ("light", "dark"):
