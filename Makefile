@@ -32,7 +32,7 @@ lint: $(STAMP) ## Check style and types
 docs: $(STAMP) ## Build the reference of all functions in docs/api
 	$(BIN)/python -W ignore::UserWarning -m pdoc --docformat numpy --output-directory docs/api reben_dask
 
-bench: $(STAMP) ## Measure a full-size tile and a conversion beside the naive way (20 minutes, 10 GB)
+bench: $(STAMP) ## Measure a full-size tile and a conversion beside the naive way (half an hour, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
 	$(BIN)/python tests/bench/bench_convert.py
 
