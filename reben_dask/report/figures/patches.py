@@ -59,7 +59,7 @@ def draw_examples(examples: Sequence[Example], *, bright: bool, has_label: dict[
     handles = [Patch(facecolor=legend_entry(code).colour, edgecolor=INK, linewidth=0.4, label=_entry(code, has_label))
                for code in codes]  # fmt: skip
     labels = [_listed(example.labels) for example in examples]
-    height = 2 * _SIDE + 0.45 + _LABEL_LINE * max(map(_lines, labels)) + _legend_height(handles)
+    height = 2 * _SIDE + 0.5 + _LABEL_LINE * max(map(_lines, labels)) + _legend_height(handles)
     figure = new_figure(max(6.6, _SIDE * len(examples) + 0.3), height)
     panels = figure.subplots(2, len(examples), squeeze=False)
     for (above, below), example, text in zip(panels.T, examples, labels, strict=True):
