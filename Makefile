@@ -8,6 +8,9 @@ BENCH_DATA ?= bench-data
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The tests start hundreds of processes: the first of them compiles the package for all.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test fuzz lint docs bench bench-scale bench-codecs bench-split clean
 
 help: ## Show this help

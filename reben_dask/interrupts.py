@@ -28,12 +28,21 @@ def deaf_to_interrupts() -> Iterator[None]:
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
     """What is at its end is left to end; another Ctrl-C would only break off the cleaning up."""
-    if current_thread() is not main_thread():
-        # No other thread hears of one.
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGINT)
+    ignore_interrupts()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if _hears_of_them() and before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def ignore_interrupts() -> None:
+    """Hear of no Ctrl-C any more: the process is at its end."""
+    if _hears_of_them():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _hears_of_them() -> bool:
+    """Only the main thread does."""
+    return current_thread() is main_thread()

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "sources": {"sources"},
     "patches": {"patches", "recipes"},
     "stores": {"stores", "patches"},
-    "demo": {"demo", "patches"},
+    "demo": {"demo", "patches", "stores"},
     "cluster": {"interrupts"},
     "interrupts": set(),
     "progress": set(),
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "job": {"job", "dashboard", "output", "sources", "stores", "patches", "recipes", "cluster", "progress"},
     "commands": {
         *("commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores", "verify"),
-        *("configuration", "drawing", "progress"),
+        *("configuration", "drawing", "interrupts", "progress"),
     },
     "configuration": set(),
     "cli": set(),

@@ -298,13 +298,13 @@ def test_merge_leaves_what_is_at_its_place(data_dir: Path, tmp_path: Path, kind:
 def test_paths_are_printed_as_they_are(data_dir: Path, tmp_path: Path, name: str) -> None:
     done = _reben("lmdb", "merge", data_dir / RICO, name, cwd=tmp_path)
     assert done.returncode == 0
-    assert f"{name}: 2 entries of 1 environments\n" in done.stdout
+    assert f"{name}: 2 entries of 1 environment\n" in done.stdout
 
 
 def test_lines_are_not_broken_where_there_is_no_terminal(data_dir: Path, tmp_path: Path) -> None:
     done = _reben("lmdb", "merge", data_dir / RICO, tmp_path / ("x" * 200))
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == f"{tmp_path / ('x' * 200)}: 2 entries of 1 environments"
+    assert done.stdout.splitlines()[-1] == f"{tmp_path / ('x' * 200)}: 2 entries of 1 environment"
 
 
 def _lines(file: io.StringIO) -> list[str]:

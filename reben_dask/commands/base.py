@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from reben_dask.errors import InputError, RebenError
+from reben_dask.interrupts import ignore_interrupts
 
 
 class Command(click.Command):
@@ -28,7 +29,7 @@ class Command(click.Command):
             raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
             # What libraries do at the end of a process, another one would break off with a traceback.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ignore_interrupts()
             raise Failure("Interrupted; nothing that was finished is lost.") from None
 
 
@@ -57,8 +58,8 @@ def of_finished_jobs(*outs: Path) -> Iterator[None]:
         for out in outs:
             if Output(out.absolute()).is_unfinished:
                 raise InputError(
-                    f"{out} holds no dataset yet, but an unfinished job; `reben status {out}` says how far it is, and "
-                    "the command that began it goes on with it."
+                    f"{out} holds no dataset yet, but an unfinished job; `reben status {quote(str(out))}` says how far "
+                    "it is, and the command that began it goes on with it."
                 ) from None
         raise
 

@@ -63,18 +63,18 @@ def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> Non
 def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2) -> Figure:
     """Draw both panels, side by side or one above the other; see :func:`plot_correlation`."""
     figure = new_figure(6 * across, 5.8 if across > 1 else 11)
-    left, right = figure.subplots(2 // across, across).flat
+    distances, similarity = figure.subplots(2 // across, across).flat
     colour_of = _colours(found)
     for (name, correlation), look in zip(found.items(), _LOOKS[: len(found)], strict=True):
         prefix = plain(f"{name}, ") if len(found) > 1 else ""
-        _draw_correlogram(right, correlation, prefix, look)
+        _draw_correlogram(similarity, correlation, prefix, look)
         for split in correlation.splits:
             colour = colour_of[name, split.title]
-            _draw_distances(left, split, f"{prefix}{plain(split.title)}", colour, look.line)
-            _draw_nearest(right, split, colour, look.marker)
-    _finish_distances(left, found)
-    _finish_similarity(right, found)
-    lines, _ = left.get_legend_handles_labels()
+            _draw_distances(distances, split, f"{prefix}{plain(split.title)}", colour, look.line)
+            _draw_nearest(similarity, split, colour, look.marker)
+    _finish_distances(distances, found)
+    _finish_similarity(similarity, found)
+    lines, _ = distances.get_legend_handles_labels()
     if lines:
         figure.legend(
             loc="outside lower center",

@@ -118,7 +118,7 @@ def run_job(
     Returns
     -------
     Ended
-        Whether something was built, and whether all of it.
+        Whether it lacks its report, and whether it lacks anything else.
 
     Raises
     ------

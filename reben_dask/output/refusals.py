@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import OutputError
-from reben_dask.output.names import FAILURES, ORIGIN
+from reben_dask.output.names import ARTEFACTS, FAILURES, ORIGIN, REPORT
 from reben_dask.output.origin import TILES, Origin, differences
 from reben_dask.output.state import TILES_STAGE, State
 
@@ -44,10 +44,12 @@ def require_same_dataset(root: Path, found: Sequence[str], record: Mapping[str, 
     earlier = record.get(ORIGIN) if record else None
     if record is None or not isinstance(earlier, dict):
         shown = ", ".join(found[:3]) + ", …" * (len(found) > 3)
-        beside = "write beside what is there" if record is None else "replace the dataset, once the new one is complete"
-        raise OutputError(
-            f"The output folder {root} is not empty (it holds {shown}); give a new folder, or --overwrite to {beside}."
-        )
+        ways = ["give a new folder"]
+        if record is not None:
+            ways.append("--overwrite to replace the dataset, once the new one is complete")
+        elif not {*found} & {*ARTEFACTS, REPORT}:
+            ways.append("--overwrite to write beside what is there")
+        raise OutputError(f"The output folder {root} is not empty (it holds {shown}); {', or '.join(ways)}.")
     if other := differences(earlier, origin, failed_tiles(record)):
         raise OutputError(
             f"{root} holds a dataset that was made from something else ({'; '.join(other)}); give a new "

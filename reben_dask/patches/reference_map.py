@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import shapely
+from rasterio import Env
 from rasterio.enums import MergeAlg
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -27,6 +29,11 @@ CONTESTED = "contested_px"
 
 POLYGONS_AT_ONCE = 4_000
 """Rasterio takes each vertex as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
+
+
+_GDAL_CACHE_BYTES = 64 * 2**20
+_STRIP_ROWS = 64
+_NEAR_PX = 1e-6
 
 
 class BurntMap(NamedTuple):
@@ -71,28 +78,26 @@ def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.ND
 def burn_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> BurntMap:
     """Burn land-cover polygons as :func:`reference_map` does, and find the pixels that several of them cover.
 
-    One pass tells both: pixels add up the numbers of their polygons, which are codes raised so far that the sum of two
-    is larger than any one. Only polygons that reach into contested pixels are burnt again, in their order.
+    One pass tells both: pixels add up numbers of the classes of their polygons, which are so large that two of them are
+    more than any one. Where that does not settle a pixel, the polygons near it are burnt again, in their order.
     """
     grid, shape = grids[0], extent_px_yx(grids, MAP_RESOLUTION_M)
     transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
-    in_order = polygons.sort_values("order")
-    raised = 1 + int(in_order["code"].max()) if len(in_order) else 1
-    # Where a sum outgrows its type, it stays at the largest number of it.
-    sums = np.zeros(shape, np.uint16 if 2 * raised <= np.iinfo(np.uint16).max else np.uint32)
-    bounds = [np.empty((0, 4))]
-    for portion in _portions(in_order, grid.epsg):
-        _burn(portion.geometry, raised + portion["code"].astype(int), sums, transform, MergeAlg.add)
-        bounds.append(portion.bounds.to_numpy())
-    contested, free = sums >= 2 * raised, sums == 0
-    sums -= raised
-    sums[free] = UNLABELED_CODE
-    codes = sums.astype(np.uint16, copy=False)
-    if contested.any():
-        reaching = _reach_into(contested, np.concatenate(bounds), transform)
-        for portion in _portions(in_order[reaching], grid.epsg):
-            _burn(portion.geometry, portion["code"].astype(int), codes, transform, MergeAlg.replace)
-    return BurntMap(codes, contested)
+    in_order = polygons[~polygons.is_empty].sort_values("order")
+    classes, ranks = np.unique(in_order["code"].to_numpy(), return_inverse=True)
+    numbered = in_order.assign(number=ranks + len(classes))
+    # A sum that outgrows its type stays at the largest number of it.
+    sums = np.zeros(shape, np.uint16 if 2 * len(classes) <= np.iinfo(np.uint16).max else np.uint32)
+    windows, are_delicate = [np.empty((0, 4), int)], [np.empty(0, bool)]
+    for portion in _portions(numbered, grid.epsg):
+        _burn(portion.geometry, portion["number"], sums, transform, MergeAlg.add)
+        windows.append(_windows(portion.geometry, transform, shape))
+        are_delicate.append(_have_edges_on_centres(portion.geometry, transform))
+    burnt = _read_off(sums, classes)
+    near = _near_unsettled(burnt.contested, np.concatenate(windows), np.concatenate(are_delicate))
+    for portion in _portions(in_order[near], grid.epsg):
+        _burn(portion.geometry, portion["code"], burnt.codes, transform, MergeAlg.replace)
+    return burnt
 
 
 def _portions(polygons: geopandas.GeoDataFrame, epsg: int) -> Iterator[geopandas.GeoDataFrame]:
@@ -103,23 +108,57 @@ def _portions(polygons: geopandas.GeoDataFrame, epsg: int) -> Iterator[geopandas
 def _burn(
     shapes: geopandas.GeoSeries, values: pd.Series[int], out: npt.NDArray[Any], transform: Affine, rule: MergeAlg
 ) -> None:
-    pairs = zip(shapes, values, strict=True)
-    rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
+    pairs = zip(shapes, values.astype(int), strict=True)
+    # GDAL holds as much of the image a second time as its cache may be large: a share of the machine, if left alone.
+    with Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+        rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
 
 
-def _reach_into(
-    contested: npt.NDArray[np.bool_], bounds: npt.NDArray[np.float64], transform: Affine
+def _read_off(sums: npt.NDArray[Any], classes: npt.NDArray[Any]) -> BurntMap:
+    """What sums tell of each pixel, strip by strip: the map is then in memory once, and its strips in the cache."""
+    count = max(1, len(classes))
+    code_of = np.full(2 * count + 1, UNLABELED_CODE, np.uint16)
+    code_of[count : count + len(classes)] = classes
+    contested = np.empty(sums.shape, bool)
+    codes = sums if sums.dtype == np.uint16 else np.empty(sums.shape, np.uint16)
+    for start in range(0, len(sums), _STRIP_ROWS):
+        strip = slice(start, start + _STRIP_ROWS)
+        np.greater_equal(sums[strip], 2 * count, out=contested[strip])
+        codes[strip] = np.take(code_of, sums[strip], mode="clip")
+    return BurntMap(codes, contested)
+
+
+def _windows(shapes: geopandas.GeoSeries, transform: Affine, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Pixels within the bounds of each polygon, as columns ``top``, ``bottom``, ``left``, ``right``."""
+    bounds = shapes.bounds
+    top, bottom = ((transform.f - bounds[edge].to_numpy()) / MAP_RESOLUTION_M for edge in ("maxy", "miny"))
+    left, right = ((bounds[edge].to_numpy() - transform.c) / MAP_RESOLUTION_M for edge in ("minx", "maxx"))
+    edges = np.floor(np.column_stack([top, bottom + 1, left, right + 1]))
+    inside: npt.NDArray[np.float64] = np.clip(edges, 0, np.repeat(shape, 2))
+    return inside.astype(np.int64)
+
+
+def _have_edges_on_centres(shapes: geopandas.GeoSeries, transform: Affine) -> npt.NDArray[np.bool_]:
+    """Which polygons have an edge that runs along the centres of a row: GDAL burns those otherwise when it adds."""
+    points, owners = shapely.get_coordinates(shapes.to_numpy(), return_index=True)
+    rows = (transform.f - points[:, 1]) / MAP_RESOLUTION_M
+    on_centres = np.abs(rows - np.floor(rows) - 0.5) < _NEAR_PX
+    along = on_centres[1:] & on_centres[:-1] & (np.abs(np.diff(rows)) < _NEAR_PX) & (owners[1:] == owners[:-1])
+    found = np.zeros(len(shapes), bool)
+    found[owners[1:][along]] = True
+    return found
+
+
+def _near_unsettled(
+    contested: npt.NDArray[np.bool_], windows: npt.NDArray[np.int64], are_delicate: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Which polygons, by their bounds, may cover a contested pixel."""
-    corners = np.array([transform.c, transform.f, transform.c, transform.f])
-    west, south, east, north = ((bounds - corners) / MAP_RESOLUTION_M * (1, -1, 1, -1)).T
-    rows, columns = contested.shape
-    windows = zip(
-        *(np.clip(np.floor(edge), 0, rows).astype(int) for edge in (north, south + 1)),
-        *(np.clip(np.floor(edge), 0, columns).astype(int) for edge in (west, east + 1)),
-        strict=True,
-    )
-    return np.array([contested[top:bottom, left:right].any() for top, bottom, left, right in windows])
+    """Which polygons may cover a contested pixel, or one of those that a delicate polygon may cover."""
+    unsettled = contested.copy() if are_delicate.any() else contested
+    for top, bottom, left, right in windows[are_delicate]:
+        unsettled[top:bottom, left:right] = True
+    if not unsettled.any():
+        return np.zeros(len(windows), bool)
+    return np.array([unsettled[top:bottom, left:right].any() for top, bottom, left, right in windows])
 
 
 def contested_column(contested: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:

@@ -48,7 +48,7 @@ def _inputs(found: Survey, record: Record) -> Iterator[list[str]]:
     yield ["Sentinel-2", f"level 2A, products: {len(found.tiles):,}"]
     yield ["Land cover", _landcover(record)]
     if about := record.text("inputs", "landcover", "about"):
-        yield ["The map, of itself", shorten(about, _MOST_WORDS, placeholder=" …")]
+        yield ["Description of the map", shorten(about, _MOST_WORDS, placeholder=" …")]
     yield [
         "Nomenclature",
         f"{file_name(record.text('recipe', 'nomenclature'))}, {len(record.part('classes')):,} classes",

@@ -7,10 +7,9 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,31 +48,35 @@ class _Files:
     shown: dict[str, _Image] = field(default_factory=dict)
 
     def save(self, picture: Picture) -> None:
-        drawn = _drawn(picture.draw)
+        drawn = _Drawn(picture.draw)
         (self.folder / f"{picture.name}.svg").write_bytes(drawn.svg)
         (self.folder / f"{picture.name}.png").write_bytes(drawn.png)
         if picture.in_page:
-            self.shown[picture.name] = drawn.in_page(_drawn(picture.narrow).in_page() if picture.narrow else None)
+            self.shown[picture.name] = drawn.in_page(_Drawn(picture.narrow).in_page() if picture.narrow else None)
 
 
-class _Drawn(NamedTuple):
-    """A figure as files, with its size in inches."""
+class _Drawn:
+    """A figure as files, each made when it is asked for first."""
 
-    svg: bytes
-    png: bytes
-    width: float
-    height: float
+    def __init__(self, draw: Callable[[], Figure]) -> None:
+        with house_style():
+            self._figure = draw()
+
+    @cached_property
+    def svg(self) -> bytes:
+        with house_style():
+            return image_bytes(self._figure, "svg")
+
+    @cached_property
+    def png(self) -> bytes:
+        with house_style():
+            return image_bytes(self._figure, "png")
 
     def in_page(self, narrow: _Image | None = None) -> _Image:
+        width, height = (round(side * _PX_PER_INCH) for side in self._figure.get_size_inches())
         is_small = len(self.svg) <= _MOST_SVG_BYTES
         data = _data_uri("svg+xml", _for_both_modes(self.svg)) if is_small else _data_uri("png", self.png)
-        return _Image(data, round(self.width * _PX_PER_INCH), round(self.height * _PX_PER_INCH), narrow)
-
-
-def _drawn(draw: Callable[[], Figure]) -> _Drawn:
-    with house_style():
-        figure = draw()
-        return _Drawn(image_bytes(figure, "svg"), image_bytes(figure, "png"), *map(float, figure.get_size_inches()))
+        return _Image(data, width, height, narrow)
 
 
 def write_page(page: Page, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from reben_dask.stores.geotiff_export import Advance, PatchFolder, counted
+from reben_dask.stores.geotiff_export import Advance, PatchFolder, reported
 
 ARCHIVE_SUFFIX = ".tar.zst"
 
@@ -58,7 +58,7 @@ def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance
         If the patches come in another order, so that one part would replace another.
     """
     done = set()
-    for part, group in groupby(counted(patches, advance), lambda patch: (patch.tree, patch.run)):
+    for part, group in groupby(reported(patches, advance), lambda patch: (patch.tree, patch.run)):
         if part in done:
             raise ValueError(f"patches {part[1]} of {part[0]} do not follow each other")
         done.add(part)

@@ -103,7 +103,7 @@ def write_tree(
         Folder on the same disk, which is made. If given, the folder of a patch appears when it is complete, and one
         that is there is left alone.
     """
-    for patch in counted(patches, advance):
+    for patch in reported(patches, advance):
         folder = root / patch.path
         draft = folder if drafts is None else drafts / patch.path
         draft.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _appear(draft: Path, folder: Path) -> None:
         shutil.rmtree(draft)
 
 
-def counted(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchFolder]:
+def reported(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchFolder]:
     """Pass patches on, and report them: who takes the next has written the one before."""
     count = 0
     for count, patch in enumerate(patches, start=1):

@@ -16,6 +16,9 @@ CLC_DOI = "https://doi.org/10.2909/71c95a07-e296-44fc-b22b-415f42acfdf0"
 PROGRAM_TERMS = "https://spdx.org/licenses/MIT"
 """Licence of this program, and of what it invents."""
 
+INVENTED = "Synthetic land cover of reben demo, made with the images of its region: no observation of the Earth."
+"""What the map of the demo region says of itself."""
+
 _OFFICIAL = re.compile(r"U\d{4}_CLC\d{4}_V", re.IGNORECASE)
 _YEAR = re.compile(r"_(\d{4})\d{4}T\d{6}_")
 
@@ -32,8 +35,8 @@ def about_map(record: Mapping[str, Any]) -> str:
 
 
 def is_synthetic(about: str) -> bool:
-    """Whether a dataset is of an invented region: what its map says of itself begins with that word."""
-    return about.lower().startswith("synthetic")
+    """Whether a dataset is of the demo region, by what its map says of itself."""
+    return about == INVENTED
 
 
 def attributions(record: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import centres
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
 
 from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.reference_map import burn_map, contested_column, reference_map
@@ -85,10 +87,35 @@ def test_pixels_under_several_polygons_are_counted(polygons: list[shapely.Geomet
     assert contested_column(burnt.contested, SMALL).tolist() == [burnt.contested.sum()]
 
 
-@pytest.mark.parametrize("classes", [1, 30, 1_000, 40_000])
-def test_many_polygons_of_many_classes_on_one_another(classes: int) -> None:
+def test_an_edge_along_the_centres_of_a_row() -> None:
+    """GDAL leaves out four of its seven pixels when it adds, which tells of contested ones in the same pass."""
+    corners = [(85, 10), (89.375, -64.375), (130, -155), (94.70588235294117, -155), (95, -160), (94, -155), (60, -155)]
+    polygon = shapely.Polygon([(ULX + x, ULY + y) for x, y in [*corners, (-20, 0)]])
+    expected = rasterize([(polygon, 211)], (60, 60), 999, transform=from_origin(ULX, ULY, 10, 10), dtype="uint16")
+    assert (expected[15] == 211).sum() == 7
+    assert reference_map(_map([polygon], [211]), SMALL).tolist() == expected.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_every_pixel_is_the_one_that_gdal_burns_polygon_by_polygon(data: st.DataObject) -> None:
+    """Also those whose centres are on an edge: coordinates are multiples of half a pixel."""
+    coordinate = st.integers(-10, 50).map(lambda halves: 5 * halves)
+    rings = st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=6, unique=True)
+    drawn = data.draw(st.lists(rings, min_size=1, max_size=6))
+    areas = (shapely.buffer(shapely.Polygon(np.array(ring) * (1, -1) + (ULX, ULY)), 0) for ring in drawn)
+    polygons = [area for area in areas if area.geom_type in {"Polygon", "MultiPolygon"} and not area.is_empty]
+    assume(polygons)
+    codes = data.draw(st.lists(st.sampled_from([0, 111, 211, 65_535]), min_size=6, max_size=6))[: len(polygons)]
+    expected = rasterize(
+        zip(polygons, codes, strict=True), (60, 60), 999, transform=from_origin(ULX, ULY, 10, 10), dtype="uint16"
+    )
+    assert reference_map(_map(polygons, codes), SMALL).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("classes", "polygons"), [(2, 30_000), (30, 100), (1_000, 1_000), (32_768, 32_768)])
+def test_many_polygons_of_many_classes_on_one_another(classes: int, polygons: int) -> None:
     """The sums by which they are told apart outgrow 16 bits."""
-    polygons = max(classes, 100)
     west, south, east, north = SMALL.covered_bounds()
     # The last one leaves the last column to the one before.
     layers = [*[shapely.box(west, south, east, north)] * (polygons - 1), shapely.box(west, south, east - 10, north)]

@@ -49,6 +49,7 @@ def test_figures_of_several_panels_are_high_on_a_phone(browser: webdriver.Chrome
         image = 'const image = document.querySelector(\'img[alt^="Maps of one tile"], img[alt^="Two panels"]\');'
         shapes[width] = browser.execute_script(f"{image} return [image.clientWidth, image.clientHeight]")
     assert shapes[1200][0] > 1.5 * shapes[1200][1]
+    assert shapes[1200][0] > 800
     assert shapes[PHONE_PX][1] > 1.5 * shapes[PHONE_PX][0]
     assert shapes[PHONE_PX][0] > PHONE_PX / 2
 

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import from_origin
 
 from reben_dask.errors import InputError
+from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.published import tiff
 from reben_dask.sources.published.tiff import read_tiff
 
@@ -95,7 +96,7 @@ def _write(path: Path, pixels: np.ndarray, options: dict[str, Any]) -> Path:
 
 def _rasterio(path: Path) -> np.ndarray | None:
     try:
-        with rasterio.Env(**tiff.GDAL_OPTIONS), rasterio.open(path, driver="GTiff") as file:
+        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, driver="GTiff") as file:
             pixels: np.ndarray = file.read(1)
             return pixels
     except UnicodeDecodeError:

@@ -62,8 +62,10 @@ def test_fields_are_the_columns(demo_run: Path, croissant: dict) -> None:
         assert [field["source"]["extract"]["column"] for field in records["field"]] == columns
 
 
-def _record(source: str, *tiles: str) -> dict:
-    return {"inputs": {"tiles": [{"tile": tile} for tile in tiles], "landcover": {"source": {"name": source}}}}
+def _record(source: str, *tiles: str, **landcover: str) -> dict:
+    return {
+        "inputs": {"tiles": [{"tile": tile} for tile in tiles], "landcover": {"source": {"name": source}} | landcover}
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def _record(source: str, *tiles: str) -> dict:
         (_record("U2018_CLC2018_V2020_20u1.gpkg", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"), ["2017"], True),
         (_record("mine.gpkg", "S2A_x_20180101T101031_y", "S2B_x_20170101T101031_y", "odd"), ["2017", "2018"], False),
         (_record("mine.gpkg"), [], False),
+        (_record("u2018_clc2018_v2020.gpkg", about="Synthetic aperture radar was used."), [], True),
     ],
 )
 def test_attributions(record: dict, years: list[str], map_is_official: bool) -> None:  # noqa: FBT001

@@ -15,6 +15,7 @@ from rasterio.transform import from_origin
 from reben_dask.demo.ground.layout import EPSG, PIXEL_M, strips
 from reben_dask.demo.ground.noise import ramp
 from reben_dask.demo.ground.parcels import choose_classes, suitability
+from reben_dask.stores.terms import INVENTED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 MAP_EPSG = 3035
 LAYER = "U2018_CLC2018_V2020_20u1"
-ABOUT = "Synthetic land cover of reben demo, made with the images of its region: no observation of the Earth."
 
 MAP_PIXEL_M = 20
 """Pixel size of the raster that the polygons are drawn from."""
@@ -153,7 +153,7 @@ def map_table(cover: LandCover) -> gpd.GeoDataFrame:
 
 def write_map(table: gpd.GeoDataFrame, path: Path) -> None:
     """Write the map as a GeoPackage with the official layer name; it says of itself what it is."""
-    table.to_file(path, layer=LAYER, driver="GPKG", engine="pyogrio", DESCRIPTION=ABOUT)
+    table.to_file(path, layer=LAYER, driver="GPKG", engine="pyogrio", DESCRIPTION=INVENTED)
 
 
 def code_grid(cover: LandCover, tile: Tile, halo: int) -> Codes:

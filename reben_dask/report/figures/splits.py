@@ -18,18 +18,18 @@ _PALE = 0.28
 """How much of their colour patches keep that are not part of the dataset."""
 
 
-def draw_splits(tile: TileSplits, *, across: int = 4) -> Figure:
-    """Draw each strategy of a tile as a map of its patches, some side by side; those that are rejected are pale."""
-    across = min(across, len(tile.splits))
+def draw_splits(tile: TileSplits, *, across: int | None = None) -> Figure:
+    """Draw each strategy of a tile as a map of its patches, all or some side by side; rejected patches are pale."""
+    across = across or len(tile.splits)
     down = -(-len(tile.splits) // across)
     figure = new_figure(_PANEL * across + 0.4, (_PANEL + 0.7) * down + 0.6)
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
-    panels = grid.flat
-    for axes in panels[len(tile.splits) :]:
-        axes.set_axis_off()
     rows, columns = tile.kept.shape
     extent = (0, columns * tile.patch_m / 1000, rows * tile.patch_m / 1000, 0)
-    for axes, (name, split) in zip(panels, tile.splits.items(), strict=False):
+    panels = grid.ravel()
+    for axes in panels[len(tile.splits) :]:
+        axes.set_axis_off()
+    for axes, (name, split) in zip(panels[: len(tile.splits)], tile.splits.items(), strict=True):
         axes.imshow(_colours(split, tile.kept), extent=extent, interpolation="nearest")
         axes.set_title(plain(name), fontsize=11.5, pad=8)
         axes.set_xlabel("km eastwards")

@@ -62,8 +62,8 @@ class LandcoverMap:
     @property
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the map."""
-        counted = {"crs": self.crs, "polygons": self.polygons}
-        return {"path": self.path, **counted, "about": self.about, "source": self.identity}
+        facts = {"crs": self.crs, "polygons": self.polygons, "about": self.about}
+        return {"path": self.path, **facts, "source": self.identity}
 
     @property
     def cache_name(self) -> str:

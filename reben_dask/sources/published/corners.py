@@ -8,7 +8,8 @@ import warnings
 from typing import NamedTuple
 
 from reben_dask.errors import InputError
-from reben_dask.sources.published.tiff import GDAL_OPTIONS, KNOWN_TAGS
+from reben_dask.sources.gdal import GDAL_OPTIONS
+from reben_dask.sources.published.tiff import KNOWN_TAGS
 from reben_dask.sources.published.tiff_directory import Directory, Unusual, read_directory
 
 HEAD_BYTES = 4_096

@@ -13,9 +13,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from reben_dask.errors import InputError
+from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.published.corners import corner_of
 from reben_dask.sources.published.tiff import (
-    GDAL_OPTIONS,
     IMAGE_BYTES,
     KNOWN_TAGS,
     DamagedError,

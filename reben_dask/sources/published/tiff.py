@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
+from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.published.tiff_directory import Directory, Unusual, read_directory
 
 PLAIN_FILE_BYTES = 2**20
@@ -28,8 +29,6 @@ PLAIN_FILE_BYTES = 2**20
 
 IMAGE_BYTES = 2**26
 """Larger images, and images with larger blocks, are refused: a few damaged bytes may well declare terabytes."""
-
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 64, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _PREDICTOR, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 317, 339
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES = 273, 278, 279

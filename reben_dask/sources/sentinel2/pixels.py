@@ -13,10 +13,8 @@ from rasterio.windows import Window
 
 from reben_dask.errors import InputError
 from reben_dask.sources.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.sentinel2.product import Tile
-
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-"""GDAL's own cache is 5 % of the machine's memory in every process, and it looks for side files in every folder."""
 
 
 def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) -> npt.NDArray[np.uint16]:
