@@ -30,7 +30,6 @@ CONTESTED = "contested_px"
 POLYGONS_AT_ONCE = 4_000
 """Rasterio takes each vertex as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
-
 _GDAL_CACHE_BYTES = 64 * 2**20
 _STRIP_ROWS = 64
 _NEAR_PX = 1e-6
