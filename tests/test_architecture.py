@@ -1,4 +1,4 @@
-"""The rooms of the house: data flows one way, and small modules stay small."""
+"""The rooms of the package: data flows one way, and modules keep their private names."""
 
 from __future__ import annotations
 
@@ -7,75 +7,73 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "reben_dask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+GROUND = {"errors", "wording", "atomic", "grid", "nomenclature"}
 MAY_IMPORT = {
-    "recipes": {"recipes"},
-    "sources": {"sources"},
-    "patches": {"patches", "recipes"},
-    "stores": {"stores", "patches"},
-    "demo": {"demo", "patches", "stores"},
+    "formats": set(),
+    "recipes": {"formats"},
+    "sources": {"formats"},
+    "patches": {"formats", "recipes"},
+    "stores": {"formats", "patches"},
+    "demo": {"formats"},
     "cluster": {"interrupts"},
     "interrupts": set(),
     "progress": set(),
-    "verify": {"verify", "sources", "stores", "patches", "recipes", "progress"},
+    "verify": {"formats", "sources", "stores", "patches", "recipes", "progress"},
     "drawing": set(),
-    "compare": {"compare", "stores", "patches", "drawing"},
-    "report": {"report", "compare", "stores", "patches", "recipes", "drawing"},
-    "training": {"training", "sources", "stores", "patches"},
-    "conversion": {"conversion", "sources", "stores", "patches"},
-    "output": {"output", "stores"},
-    "dashboard": {"dashboard"},
-    "job": {"job", "dashboard", "output", "sources", "stores", "patches", "recipes", "cluster", "progress"},
-    "commands": {
-        *("commands", "compare", "conversion", "demo", "output", "patches", "report", "sources", "stores", "verify"),
-        *("configuration", "drawing", "interrupts", "progress"),
-    },
-    "configuration": set(),
-    "cli": set(),
-    "run": {"commands", "configuration", "job"},
+    "compare": {"formats", "stores", "patches", "drawing"},
+    "analysis": {"formats", "stores", "patches", "drawing"},
+    "report": {"analysis", "compare", "formats", "stores", "patches", "recipes", "drawing"},
+    "training": {"formats", "sources", "stores", "patches"},
+    "conversion": {"formats", "sources", "stores", "patches"},
+    "output": {"formats", "stores"},
+    "dashboard": set(),
+    "job": {"dashboard", "formats", "output", "sources", "stores", "patches", "recipes", "cluster", "progress"},
 }
-"""What each room may know; only the job knows the way from the sources to the stores."""
-
-FOR_ALL = {"errors", "wording"}
+"""Rooms that each room may import, besides itself and :data:`GROUND`. The command line may import all."""
 
 
 def _imports(module: Path) -> set[str]:
     tree = ast.parse(module.read_text(encoding="utf-8"))
     names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    inside = [name.split(".") for name in names if name.startswith("reben_dask.")]
-    return {parts[1] for parts in inside}
+    return {name.split(".")[1] for name in names if name.startswith("reben_dask.")}
 
 
-@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
-def test_rooms_know_only_what_comes_before_them(room: str) -> None:
-    modules = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in {room, f"{room}.py"}]
-    assert modules
-    unexpected = {(path.name, name) for path in modules for name in _imports(path) - MAY_IMPORT[room] - FOR_ALL}
-    assert not unexpected
+def _modules(room: str) -> list[Path]:
+    return [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in {room, f"{room}.py"}]
 
 
-@pytest.mark.parametrize("module", sorted(FOR_ALL))
-def test_what_all_rooms_know_knows_none_of_them(module: str) -> None:
-    assert not _imports(PACKAGE / f"{module}.py")
+def test_rooms_import_only_what_stands_below_them() -> None:
+    found = {
+        (str(path.relative_to(PACKAGE)), name)
+        for room, allowed in MAY_IMPORT.items()
+        for path in _modules(room)
+        for name in _imports(path) - allowed - GROUND - {room}
+    }
+    assert not found
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_keep_their_private_names(module: Path) -> None:
-    nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-    inside = (node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("reben_dask."))
-    assert not [alias.name for node in inside for alias in node.names if alias.name.startswith("_")]
+def test_the_ground_imports_nothing_above_it() -> None:
+    assert not {(path.name, name) for room in GROUND for path in _modules(room) for name in _imports(path) - GROUND}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_are_small_and_documented(module: Path) -> None:
-    text = module.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 260
-    assert ast.get_docstring(ast.parse(text))
+def test_modules_keep_their_private_names() -> None:
+    found = {
+        (str(path.relative_to(PACKAGE)), alias.name)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("reben_dask.")
+        for alias in node.names
+        if alias.name.startswith("_")
+    }
+    assert not found
+
+
+def test_modules_are_documented() -> None:
+    assert not [path for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
 
 
 def test_the_entry_point_of_dask_is_light() -> None:

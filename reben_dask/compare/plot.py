@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from reben_dask.compare.correlation import SpatialCorrelation, SplitCorrelation
 from reben_dask.drawing import COLOURS, FAINT, INK, house_style, new_figure, plain, save_figure
-from reben_dask.patches.grid import PATCH_SIDE_M
+from reben_dask.grid import PATCH_SIDE_M
 from reben_dask.patches.split_distance import APART
 
 _Line = str | tuple[int, tuple[float, ...]]

@@ -14,9 +14,9 @@ from reben_dask.conversion.processes import in_processes
 from reben_dask.conversion.reading import Entry, Images, Source, inputs_of, read_patch, sources_of
 from reben_dask.conversion.tiles import TILE_M, Patch, Tile, divide_into_tiles
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.formats.cube import CubeLayout
+from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.trees import MAPS, S1, S2, Kind, PublishedTree
-from reben_dask.stores.cube_layout import CubeLayout
 from reben_dask.stores.cubes_convert import Block, Pixels, Written, divide, write_block, write_cubes
 
 

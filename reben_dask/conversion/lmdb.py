@@ -13,12 +13,12 @@ import numpy as np
 from reben_dask.conversion.processes import in_processes
 from reben_dask.conversion.reading import Entry, Source, inputs_of, read_patch, sources_of
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PATCH_SIDE_M
+from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key
+from reben_dask.grid import PATCH_SIDE_M
 from reben_dask.sources.published.trees import MAPS, Kind, PatchFolder, PublishedTree
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_convert import Made, Values, write_values
 from reben_dask.stores.lmdb_environment import value_pages_bytes
-from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map, reference_map_key
 
 ENTRIES_PER_TASK = 16
 """About 2 MB of values, which is what a worker holds and hands over at once."""

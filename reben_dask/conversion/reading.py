@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PATCH_SIDE_M
+from reben_dask.grid import PATCH_SIDE_M
 from reben_dask.sources.published.tiff import read_tiff
 from reben_dask.sources.published.trees import Kind, PatchFolder, PublishedTree, band_files
 

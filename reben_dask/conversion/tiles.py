@@ -16,8 +16,8 @@ from typing import NamedTuple
 from reben_dask.conversion.processes import in_processes
 from reben_dask.conversion.reading import Entry, Source
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PATCH_SIDE_M, ShapeYX
-from reben_dask.patches.names import PatchName, parse_patch_name
+from reben_dask.formats.names import PatchName, parse_patch_name
+from reben_dask.grid import PATCH_SIDE_M, ShapeYX
 from reben_dask.sources.published.corners import read_corner
 from reben_dask.sources.published.trees import band_files
 

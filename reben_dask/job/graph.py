@@ -14,6 +14,7 @@ import pandas as pd
 from dask import delayed
 from dask.delayed import Delayed
 
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.carrying import Carrying
 from reben_dask.job.plan import Plan
 from reben_dask.job.sentinel1 import pair_tile
@@ -31,7 +32,6 @@ from reben_dask.job.tasks import (
 )
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.join import partitions_of_tiles
 from reben_dask.patches.reference_map import CONTESTED, BurntMap
 from reben_dask.patches.sky import SkyRule, sky_columns

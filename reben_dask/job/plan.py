@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from reben_dask.formats.cube import CubeLayout, group_of
+from reben_dask.formats.lmdb import value_size
+from reben_dask.formats.names import TileName, tile_names
+from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Partners
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.candidates import Scene
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName, tile_names
-from reben_dask.patches.nomenclature import Nomenclature
 from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import LandcoverMap, SortedMap
 from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
-from reben_dask.stores.cube_layout import CubeLayout, group_of
 from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
-from reben_dask.stores.lmdb_values import value_size
-from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
 
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""

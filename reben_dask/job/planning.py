@@ -13,13 +13,13 @@ import geopandas as gpd
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
+from reben_dask.formats.names import V2_NAME
 from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
-from reben_dask.patches.names import V2_NAME
-from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import Recipe
 from reben_dask.sources.attributes import require_attribute

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.names import V2_NAME, TileName, patch_ids
+from reben_dask.formats.names import V2_NAME, TileName, patch_ids
+from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
 from reben_dask.sources.published.pairs import has_v1_names, pairs_of_tile, require_pairs

@@ -16,9 +16,9 @@ import rasterio
 import yaml
 
 from reben_dask import __version__
+from reben_dask.formats.dataset import FAILURES, ORIGIN, RECORD_FILE
 from reben_dask.job.plan import Plan
 from reben_dask.job.tally import total
-from reben_dask.output.names import FAILURES, ORIGIN, RECORD_FILE
 from reben_dask.output.origin import Origin
 from reben_dask.sources.sentinel2 import Tile
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 from distributed import Future
 
+from reben_dask.formats.names import mgrs_of
 from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks, tally_part
 from reben_dask.job.plan import Plan
 from reben_dask.job.submit import Tasks
 from reben_dask.job.tally import add_up
 from reben_dask.output.folder import Output
-from reben_dask.patches.names import mgrs_of
 from reben_dask.progress import StageProgress
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit

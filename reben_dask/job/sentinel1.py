@@ -14,8 +14,9 @@ import pandas as pd
 from rasterio.warp import transform_bounds
 
 from reben_dask.errors import InputError
+from reben_dask.formats.cube import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
-from reben_dask.patches.grid import PatchGrid
 from reben_dask.sources.sentinel1 import (
     POLARISATIONS,
     PatchTree,
@@ -25,7 +26,6 @@ from reben_dask.sources.sentinel1 import (
     warp_scene,
 )
 from reben_dask.sources.sentinel2 import Tile
-from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
 from reben_dask.stores.cubes import radar_strips, write_radar_strip
 from reben_dask.wording import counted
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.errors import InputError
+from reben_dask.formats.dataset import REPORT
 from reben_dask.job.announcing import Announcer, add_page
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.description import describe_dataset
@@ -27,7 +28,6 @@ from reben_dask.job.record import REPORT_FILE
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
-from reben_dask.output.names import REPORT
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
 from reben_dask.patches.decision import KEPT

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from distributed import get_worker
 
+from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
+from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
 from reben_dask.patches.attributes import largest_share
 from reben_dask.patches.countries import country_column
-from reben_dask.patches.grid import PatchGrid, extent_px_yx
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.nomenclature import UNLABELED_CODE, Nomenclature
 from reben_dask.patches.reference_map import CONTESTED, MAP_RESOLUTION_M, BurntMap, burn_map, contested_column
 from reben_dask.patches.sky import SCL_RESOLUTION_M, SkyRule, sky_columns
 from reben_dask.patches.validity import nodata_pixels

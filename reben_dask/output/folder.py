@@ -12,9 +12,9 @@ from typing import Any, Self
 from uuid import uuid4
 
 from reben_dask.errors import OutputError, RecipeError
+from reben_dask.formats.dataset import ARTEFACTS, BUILDING, FAILURES, LOCK, ORIGIN, RECORD_FILE, REPORT, STATE
 from reben_dask.output.files import move, read_json, remove
 from reben_dask.output.lock import owned
-from reben_dask.output.names import ARTEFACTS, BUILDING, FAILURES, LOCK, ORIGIN, RECORD_FILE, REPORT, STATE
 from reben_dask.output.origin import Origin
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.refusals import require_same_dataset, require_same_job

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from reben_dask.formats.dataset import BUILDING, STATE
 from reben_dask.output.files import duplicate, read_json, remove, write_json
-from reben_dask.output.names import BUILDING, STATE
 from reben_dask.output.state import State
 
 JOURNAL = "publish.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import OutputError
-from reben_dask.output.names import ARTEFACTS, FAILURES, ORIGIN, REPORT
+from reben_dask.formats.dataset import ARTEFACTS, FAILURES, ORIGIN, REPORT
 from reben_dask.output.origin import TILES, Origin, differences
 from reben_dask.output.state import TILES_STAGE, State
 

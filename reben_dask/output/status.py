@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import OutputError, missing
+from reben_dask.formats.dataset import FAILURES, LOCK, ORIGIN
 from reben_dask.output.folder import Output
 from reben_dask.output.lock import owner
-from reben_dask.output.names import FAILURES, LOCK, ORIGIN
 from reben_dask.output.origin import TILES
 from reben_dask.output.state import TILES_STAGE
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 
 if TYPE_CHECKING:
     import geopandas

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.names import TileName, patch_ids
+from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.grid import PatchGrid
 from reben_dask.patches.seasons import season_of
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.model import Recipe

@@ -13,11 +13,11 @@ import geopandas as gpd
 import pandas as pd
 from dask.delayed import Delayed
 
+from reben_dask.formats.names import TileName
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import decide
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.images import with_season_limits
-from reben_dask.patches.names import TileName
 from reben_dask.recipes.model import Recipe
 
 

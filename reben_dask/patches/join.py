@@ -17,7 +17,7 @@ import numpy.typing as npt
 import shapely
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 
 MARGIN_M = 2_000
 """An edge that is straight in the map's projection is slightly bent in the tile's: 100 km of it by some 100 m."""

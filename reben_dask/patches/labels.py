@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.grid import PatchGrid
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.regions import largest_regions
 

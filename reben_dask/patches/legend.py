@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.patches.nomenclature import UNLABELED_CODE
+from reben_dask.nomenclature import UNLABELED_CODE
 
 _NOTHING = "no polygon of the map"
 _UNKNOWN_COLOUR = "#7f7f7f"
@@ -32,7 +32,7 @@ def corine_legend() -> dict[int, LegendEntry]:
     -----
     Colours are those of the legend that comes with the CORINE Land Cover data (European Environment Agency).
     """
-    table = resources.files("reben_dask.patches") / "nomenclatures" / "clc44.csv"
+    table = resources.files("reben_dask") / "nomenclatures" / "clc44.csv"
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     entries = {int(row["code"]): LegendEntry(row["class"], row["color"]) for row in rows}
     return {**entries, UNLABELED_CODE: LegendEntry(_NOTHING, _COLOUR_OF_NOTHING)}

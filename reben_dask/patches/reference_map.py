@@ -13,8 +13,8 @@ from rasterio.enums import MergeAlg
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from reben_dask.patches.grid import PatchGrid, extent_px_yx
-from reben_dask.patches.nomenclature import UNLABELED_CODE
+from reben_dask.grid import PatchGrid, extent_px_yx
+from reben_dask.nomenclature import UNLABELED_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.grid import PatchGrid
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 
 

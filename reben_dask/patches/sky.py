@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 
 SCL_RESOLUTION_M = 20
 

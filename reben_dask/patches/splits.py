@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
 SPLITS = ("train", "validation", "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 
 NODATA_DN = 0
 """Digital number that means "no data" in every Sentinel-2 L2A band (product specification, special values)."""

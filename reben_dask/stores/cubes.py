@@ -16,10 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
-from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_layout import (
+from reben_dask.formats.cube import (
     MAP_NODE,
     RADAR_NODE,
     RADAR_RESOLUTION_M,
@@ -27,6 +24,9 @@ from reben_dask.stores.cube_layout import (
     empty_nodes,
     shard_patches,
 )
+from reben_dask.grid import PatchGrid
+from reben_dask.patches.reference_map import MAP_RESOLUTION_M
+from reben_dask.stores.arrays import open_array
 
 __all__ = [
     "MAP_NODE",

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.patches.grid import ShapeYX
+from reben_dask.formats.cube import CubeArray, CubeLayout, cube_arrays, shard_patches
+from reben_dask.grid import ShapeYX
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.building import FAILURES, publish, unfinished
-from reben_dask.stores.cube_layout import CubeArray, CubeLayout, cube_arrays, shard_patches
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
 
 P = TypeVar("P")

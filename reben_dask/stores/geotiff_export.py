@@ -11,11 +11,11 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from reben_dask.formats.trees.layout import Tree
 from reben_dask.patches.decision import KEPT
 from reben_dask.stores.geotiff import Place, encode_geotiff
 from reben_dask.stores.patch_reader import TileReader
 from reben_dask.stores.patch_table import part_files, read_rows
-from reben_dask.stores.trees.layout import Tree
 
 TELL_EVERY = 256
 """Patches between two reports of progress."""

@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key
 from reben_dask.patches.decision import KEPT
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_environment import INDEX_FILE, Item, map_bytes_for, new_environment, pages_bytes, put
-from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map, reference_map_key
 from reben_dask.stores.patch_reader import TileReader
 from reben_dask.stores.patch_table import read_rows
 

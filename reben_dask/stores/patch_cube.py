@@ -10,7 +10,7 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 
 from reben_dask.errors import InputError
-from reben_dask.stores.cube_layout import group_of
+from reben_dask.formats.cube import group_of
 
 CUBES = "cubes.zarr"
 """Name of the Zarr store in the folder of a dataset."""

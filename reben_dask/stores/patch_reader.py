@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from reben_dask.formats.cube import MAP_NODE, RADAR_NODE, group_of
 from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_layout import MAP_NODE, RADAR_NODE, group_of
 
 
 class TileReader:
@@ -51,7 +51,7 @@ class PatchReader:
     store : Path
         The Zarr store.
     group_path : str
-        Path of the group, see :func:`~reben_dask.stores.cube_layout.group_of`.
+        Path of the group, see :func:`~reben_dask.formats.cube.group_of`.
     """
 
     def __init__(self, store: Path, group_path: str) -> None:

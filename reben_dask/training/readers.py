@@ -15,11 +15,11 @@ import zarr
 from safetensors.numpy import load
 
 from reben_dask.errors import InputError
+from reben_dask.formats.cube import MAP_NODE, RADAR_NODE, group_of
+from reben_dask.formats.lmdb import reference_map_key
 from reben_dask.patches.decision import KEPT
 from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_layout import MAP_NODE, RADAR_NODE, group_of
 from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE
-from reben_dask.stores.lmdb_values import reference_map_key
 from reben_dask.stores.patch_table import part_files, read_rows
 from reben_dask.training.environments import read_values
 

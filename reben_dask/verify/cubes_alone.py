@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_group import find_grid, images_of, kind_of
 from reben_dask.verify.cubes_tile import Column, CubeStore, TileCube, sample

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reben_dask.formats.cube import group_of
+from reben_dask.formats.trees.classes import number_of_code
+from reben_dask.formats.trees.layout import NUMBERS
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.decision import KEPT
-from reben_dask.patches.nomenclature import Nomenclature
-from reben_dask.stores.cube_layout import group_of
 from reben_dask.stores.patch_reader import PatchReader
 from reben_dask.stores.patch_table import read_rows
-from reben_dask.stores.trees.classes import number_of_code
-from reben_dask.stores.trees.layout import NUMBERS
 from reben_dask.verify.cubes_tile import sample
 from reben_dask.verify.expected import MAP_TENSOR, Kind
 from reben_dask.verify.findings import Check, collect

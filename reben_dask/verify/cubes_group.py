@@ -16,8 +16,8 @@ import xarray as xr
 from rasterio.crs import CRS
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.stores.cube_layout import GRID_GROUPS, MAP_NODE, RADAR_NODE, Node
+from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, RADAR_NODE, Node
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.verify.expected import Kind
 from reben_dask.verify.findings import Check, collect, one_sentence
 

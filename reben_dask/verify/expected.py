@@ -13,19 +13,19 @@ from typing import Any
 import pyarrow as pa
 
 from reben_dask.errors import InputError, RecipeError
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.cube import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.formats.names import V2_NAME
+from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
+from reben_dask.formats.trees.layout import CODES, NUMBERS
+from reben_dask.grid import PatchGrid
+from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.labels import EVERY_PIXEL
-from reben_dask.patches.names import V2_NAME
-from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.sources.bands import BAND_RESOLUTION_M
 from reben_dask.sources.sentinel1 import POLARISATIONS
-from reben_dask.stores.cube_layout import RADAR_RESOLUTION_M, CubeLayout
 from reben_dask.stores.patch_table import schema_with
-from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
-from reben_dask.stores.trees.layout import CODES, NUMBERS
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.names import NamePattern
 
@@ -76,7 +76,7 @@ class Expected:
     grid_offsets_m : tuple of int
         How far the grids of a tile lie from its corner.
     patch_name : str
-        How patches are named; see :func:`reben_dask.patches.names.patch_ids`.
+        How patches are named; see :func:`reben_dask.formats.names.patch_ids`.
     thresholds_px : mapping of str to int
         Pixels from which on a region counts towards labels; see :func:`reben_dask.patches.labels.label_columns`.
     extra_columns : tuple of str

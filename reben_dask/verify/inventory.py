@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.formats.names import PatchName, parse_patch_name
+from reben_dask.formats.trees.classes import class_numbers
+from reben_dask.formats.trees.layout import NUMBERS
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.names import PatchName, parse_patch_name
-from reben_dask.patches.nomenclature import UNLABELED_CODE
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import NODATA_DN
-from reben_dask.stores.trees.classes import class_numbers
-from reben_dask.stores.trees.layout import NUMBERS
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reben_dask.formats.lmdb import MAP_SUFFIX
 from reben_dask.stores.lmdb_merge import find_environments
-from reben_dask.stores.lmdb_values import MAP_SUFFIX
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
 from reben_dask.verify.expected import Kind

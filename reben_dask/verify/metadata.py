@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
-from reben_dask.patches.names import PatchName, parse_patch_name
+from reben_dask.formats.names import PatchName, parse_patch_name
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.stores.patch_table import CLASSES_KEY

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reben_dask.errors import InputError
-from reben_dask.patches.names import V2_NAME, TileName, mgrs_of, parse_patch_name
+from reben_dask.formats.names import V2_NAME, TileName, mgrs_of, parse_patch_name
 
 UNKNOWN = ""
 """Template of names of which nobody knows how they are made; it reads none."""
@@ -54,7 +54,7 @@ class NamePattern:
     Parameters
     ----------
     template : str
-        How patches are named; see :func:`reben_dask.patches.names.patch_ids`.
+        How patches are named; see :func:`reben_dask.formats.names.patch_ids`.
     """
 
     def __init__(self, template: str) -> None:

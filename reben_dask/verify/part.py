@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
+from reben_dask.formats.cube import group_of
+from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import footprints
 from reben_dask.patches.decision import KEPT, REASONS, REJECTED
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName, patch_ids
-from reben_dask.stores.cube_layout import group_of
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.schemas import schema_faults

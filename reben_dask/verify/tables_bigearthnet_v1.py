@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reben_dask.errors import InputError
-from reben_dask.stores.trees.bigearthnet_v1 import LISTS
+from reben_dask.formats.trees.bigearthnet_v1 import LISTS
 from reben_dask.verify.expected import Expected, Kind
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata import pair_fault

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from reben_dask.stores.trees import TreeLayout
+from reben_dask.formats.trees import TreeLayout
 from reben_dask.verify.findings import Check, collect
 from reben_dask.wording import counted
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from reben_dask.errors import InputError
+from reben_dask.formats.trees.classes import class_numbers
+from reben_dask.formats.trees.seasonet_tables import META, SPLITS_FOLDER
+from reben_dask.formats.trees.tables import SETS
 from reben_dask.stores.metadata import SCHEMA
-from reben_dask.stores.trees.classes import class_numbers
-from reben_dask.stores.trees.seasonet_tables import META, SPLITS_FOLDER
-from reben_dask.stores.trees.tables import SETS
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import Rows, gather, in_file

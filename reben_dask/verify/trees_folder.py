@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from reben_dask.formats.trees import Tree
+from reben_dask.formats.trees.layout import CODES
 from reben_dask.sources.published.image import Image, decode_image
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
-from reben_dask.stores.trees import Tree
-from reben_dask.stores.trees.layout import CODES
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind, Layer
 from reben_dask.verify.findings import one_sentence
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from reben_dask.stores.trees.layout import IN_CUBE
+from reben_dask.formats.trees.layout import IN_CUBE
 from reben_dask.verify.patch_rows import RowOf
 from reben_dask.verify.trees_folder import FolderFormat
 

@@ -21,10 +21,10 @@ from reben_dask.commands.convert import convert
 from reben_dask.conversion import lmdb as conversion
 from reben_dask.conversion.lmdb import convert_to_lmdb
 from reben_dask.errors import InputError, OutputError
+from reben_dask.formats.lmdb import encode_bands, encode_reference_map
 from reben_dask.sources.published.trees import MAPS, S1, S2, PublishedTree, find_patches
 from reben_dask.stores import lmdb_convert
 from reben_dask.stores.building import building_folder, unfinished
-from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map
 
 S2_KEY = f"{TILE}_75_43"
 S1_KEY = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"

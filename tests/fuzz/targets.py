@@ -10,9 +10,9 @@ import geopandas
 import pandas as pd
 import shapely
 
+from reben_dask.formats.names import parse_patch_name
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.output.folder import Output
-from reben_dask.patches.names import parse_patch_name
-from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import open_landcover, sort_landcover

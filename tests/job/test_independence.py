@@ -36,6 +36,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reben_dask.demo import DemoRegion
+from reben_dask.formats import cube as cube_layout
 from reben_dask.job import tiles, window
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.graph import BatchGraph, batch_graph
@@ -48,7 +49,7 @@ from reben_dask.patches import reference_map
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, convert, open_landcover, polygons, sort_landcover
-from reben_dask.stores import cube_layout, cubes, lmdb_export, metadata
+from reben_dask.stores import cubes, lmdb_export, metadata
 
 BANDS = ("B01", "B05", "B09")
 """Bands of two resolutions that decode quickly."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reben_dask.errors import OutputError, RecipeError
+from reben_dask.formats.dataset import ARTEFACTS
 from reben_dask.output.folder import Output
-from reben_dask.output.names import ARTEFACTS
 from reben_dask.output.origin import Origin
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from reben_dask.formats.dataset import ARTEFACTS, BUILDING
 from reben_dask.output import files
 from reben_dask.output.folder import Output
-from reben_dask.output.names import ARTEFACTS, BUILDING
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.state import State
 

@@ -12,8 +12,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.attributes import largest_share
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 
 EPSG, ULX, ULY = 32633, 490_680, 5_400_000
 GRID = PatchGrid(EPSG, ULX, ULY, ShapeYX(3000, 2500))

@@ -10,8 +10,8 @@ import pytest
 import shapely
 from oracle import TEN_COUNTRIES
 
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import country_column, nearest_country
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.sources.countries import missing_countries, read_countries
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")

@@ -10,8 +10,8 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reben_dask.patches.grid import PATCH_SIDE_M, PatchGrid, ShapeYX, extent_px_yx
-from reben_dask.patches.names import TileName, patch_ids
+from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.grid import PATCH_SIDE_M, PatchGrid, ShapeYX, extent_px_yx
 
 FULL = PatchGrid(32633, 300_000, 5_800_020, ShapeYX(109_800, 109_800))
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.join import MARGIN_M, partitions_of_tiles, search_area, search_areas
 from reben_dask.sources.landcover import SortedMap, convert, open_landcover, read_polygons, sort_landcover
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reben_dask.errors import RecipeError
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
 from reben_dask.patches.decision import REASONS, decide
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.labels import class_counts, label_columns
-from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
 
 NINETEEN = {
     "Urban fabric": "111 112",

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError, RebenError, RecipeError
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import footprints
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.patches.locations import blocks_of, home_blocks, patch_blocks, sets_of_patches
 from reben_dask.patches.shares import blocks_touched, shares_to_ask
 from reben_dask.patches.splits import random_split

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import PatchName, TileName, parse_patch_name, patch_ids, tile_names
+from reben_dask.formats.names import PatchName, TileName, parse_patch_name, patch_ids, tile_names
+from reben_dask.grid import PatchGrid, ShapeYX
 
 FULL = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(109_800, 109_800))
 KINDS = ["patch_id", "s1_name", "s2v1_name"]

@@ -13,8 +13,8 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import nearest_country
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.sources.countries import read_countries
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")

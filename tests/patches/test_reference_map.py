@@ -15,7 +15,7 @@ from oracle import centres
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.reference_map import burn_map, contested_column, reference_map
 
 EPSG, ULX, ULY = 32633, 634_380, 5_840_280

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.labels import class_counts
-from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.regions import largest_regions
 
 MINE = Nomenclature("mine", {1: "zebra", 2: "aardvark", 3: None, 4: "mole", 5: "mole"})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reben_dask.formats.names import TileName
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName
 from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import load_recipe
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.sky import SkyRule, sky_columns
 from reben_dask.patches.validity import nodata_pixels
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reben_dask.errors import RecipeError
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe, shipped_recipes
 
 FOLDER = resources.files("reben_dask.recipes")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName, patch_ids
-from reben_dask.patches.nomenclature import shipped_nomenclatures
+from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import shipped_nomenclatures
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
 from reben_dask.recipes.model import _NAME_FIELDS, _NAMES_OF_TILES
 

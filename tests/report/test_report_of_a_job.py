@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from reben_dask.commands.report import report_on
 from reben_dask.errors import OutputError
+from reben_dask.formats.dataset import ARTEFACTS
 from reben_dask.output.folder import Output
-from reben_dask.output.names import ARTEFACTS
 from reben_dask.output.origin import Origin
 from reben_dask.run import run
 

@@ -13,9 +13,9 @@ import pytest
 import rasterio
 
 from reben_dask.errors import InputError
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import SNOW, Published, published_columns, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
-from reben_dask.patches.grid import PatchGrid, ShapeYX
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import COLUMNS, metadata_files, read_metadata, require_metadata
 from reben_dask.sources.published.pairs import pairs_of_tile, read_pairs, require_pairs, split_s2_names

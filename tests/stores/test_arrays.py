@@ -20,8 +20,8 @@ from zarr.codecs import BloscCodec, BloscShuffle
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarrs import ZarrsCodecPipeline
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.stores import cube_layout
+from reben_dask.formats import cube as cube_layout
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.patch_reader import PatchReader

@@ -16,7 +16,7 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 import zarr
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.stores.cubes import CubeLayout, consolidate, create_cube, create_store, write_band, write_reference_map
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B11"), 60: ("B01", "B09")}

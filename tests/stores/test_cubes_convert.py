@@ -9,7 +9,7 @@ import pytest
 import zarr
 from published_trees import EPSG, PATCH_M, ULX, ULY
 
-from reben_dask.patches.grid import PatchGrid, ShapeYX
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store
 from reben_dask.stores.cubes_convert import divide, write_block
 

@@ -27,19 +27,19 @@ from distributed import Client
 from rasterio.windows import Window
 from safetensors.numpy import load
 
+from reben_dask.formats.names import TileName
+from reben_dask.formats.trees import LAYOUTS, Contents
+from reben_dask.formats.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import Scene, candidate_patches
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName
-from reben_dask.patches.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import geotiff_archive, geotiff_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.geotiff_archive import join_parts, write_parts
 from reben_dask.stores.geotiff_export import PatchFolder, patch_folders, write_tree
 from reben_dask.stores.patch_table import part_files, write_part
-from reben_dask.stores.trees import LAYOUTS, Contents
-from reben_dask.stores.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
 
 RESOLUTION_M = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),

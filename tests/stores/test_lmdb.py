@@ -19,16 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
+from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key, value_size
+from reben_dask.formats.names import TileName
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import lmdb_environment, lmdb_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import new_environment, pages_bytes, put, used_bytes
 from reben_dask.stores.lmdb_export import TileRange, plan_shards, shard_name, write_environment, write_index
 from reben_dask.stores.lmdb_merge import find_environments, merge_environments
-from reben_dask.stores.lmdb_values import encode_bands, encode_reference_map, reference_map_key, value_size
 from reben_dask.stores.patch_table import write_part
 
 S2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"

@@ -18,9 +18,9 @@ import pytest
 import shapely
 from pyarrow import types
 
+from reben_dask.formats.names import TileName
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import TileName
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import metadata
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA, write_metadata

@@ -17,11 +17,11 @@ import readers
 import shapely
 
 from reben_dask.errors import RecipeError
-from reben_dask.patches.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
+from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
+from reben_dask.formats.trees.classes import class_numbers, number_of_code
+from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
 from reben_dask.recipes.model import Tree as TreeName
 from reben_dask.stores.patch_table import write_part
-from reben_dask.stores.trees import LAYOUTS, Contents, TreeLayout
-from reben_dask.stores.trees.classes import class_numbers, number_of_code
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 SEASONS = ("spring", "summer", "fall", "winter", "snow")

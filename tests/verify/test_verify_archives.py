@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from verifying import AT, S1, S2, SCENE, TILE, TREES, listing, problems_of, verified, write_published_trees
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.formats.trees import LAYOUTS, Contents
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M
 from reben_dask.stores.geotiff_archive import join_parts, write_parts
 from reben_dask.stores.geotiff_export import patch_folders
 from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
-from reben_dask.stores.trees import LAYOUTS, Contents
 
 MTIME = 1_704_067_200
 FRAME_BYTES = 100_000

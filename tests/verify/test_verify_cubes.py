@@ -19,10 +19,10 @@ from verifying import listing, problems_of, verified
 
 from reben_dask.commands.convert import convert
 from reben_dask.commands.verify import verify as command
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.formats.cube import CubeLayout
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.sources.published.trees import MAPS, S2
-from reben_dask.stores.cube_layout import CubeLayout
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
 from reben_dask.stores.cubes_convert import write_block
 from reben_dask.stores.shards import held_chunks

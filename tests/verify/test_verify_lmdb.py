@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 from verifying import problems_of, verified
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.lmdb_values import ValueFormat

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.findings import Check

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from verifying import listing, problems_of, verified
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.patches.grid import PatchGrid, ShapeYX
-from reben_dask.patches.names import patch_ids, tile_names
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.formats.names import patch_ids, tile_names
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.inventory import label_fault
 from reben_dask.verify.names import NamePattern

@@ -14,7 +14,7 @@ import rasterio
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
-from reben_dask.patches.nomenclature import load_nomenclature
+from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify import Report, Settings, verify
 

@@ -14,7 +14,7 @@ from reben_dask.demo.ground.layout import EPSG, PIXEL_M
 from reben_dask.demo.ground.noise import Grain, Stream
 from reben_dask.demo.ground.spectra import SEASONS, VARIANTS, column
 from reben_dask.demo.ground.surface import HALO
-from reben_dask.patches.names import PatchName
+from reben_dask.formats.names import PatchName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reben_dask.errors import InputError, missing
-from reben_dask.sources.bands import BAND_RESOLUTION_M
+from reben_dask.formats.bands import BAND_RESOLUTION_M
 
 LISTINGS_AT_ONCE = 8
 """Threads: on a network disk, and on one that is not in memory yet, a listing is mostly waiting."""

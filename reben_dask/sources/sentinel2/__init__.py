@@ -1,6 +1,6 @@
 """Sentinel-2 L2A products: finding them, their metadata, their pixels."""
 
-from reben_dask.sources.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.cube import open_cube
 from reben_dask.sources.sentinel2.discovery import find_products
 from reben_dask.sources.sentinel2.identity import tile_identity

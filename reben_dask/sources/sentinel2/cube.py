@@ -12,7 +12,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 from rasterio.windows import Window
 
-from reben_dask.sources.bands import BAND_RESOLUTION_M, IMAGE_RESOLUTION_M
+from reben_dask.formats.bands import BAND_RESOLUTION_M, IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.pixels import block_rows, harmonize, read_window
 from reben_dask.sources.sentinel2.product import Tile
 

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
-from reben_dask.sources.bands import PHYSICAL_BANDS
+from reben_dask.formats.bands import PHYSICAL_BANDS
 from reben_dask.sources.sentinel2.checksums import Checksum, known
 
 PASSED = "PASSED"

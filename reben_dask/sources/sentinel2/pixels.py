@@ -12,7 +12,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from reben_dask.errors import InputError
-from reben_dask.sources.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.sentinel2.product import Tile
 

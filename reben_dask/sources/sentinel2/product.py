@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from reben_dask.errors import InputError
-from reben_dask.sources.bands import IMAGE_RESOLUTION_M
+from reben_dask.formats.bands import IMAGE_RESOLUTION_M
 from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
 from reben_dask.sources.sentinel2.checksums import MANIFEST_FILE, Checksum
 from reben_dask.sources.sentinel2.discovery import METADATA_FILE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reben_dask.stores.trees.bigearthnet_v1 import bigearthnet_v1
-from reben_dask.stores.trees.bigearthnet_v2 import bigearthnet_v2
-from reben_dask.stores.trees.layout import Contents, Tree, TreeLayout
-from reben_dask.stores.trees.seasonet import seasonet
+from reben_dask.formats.trees.bigearthnet_v1 import bigearthnet_v1
+from reben_dask.formats.trees.bigearthnet_v2 import bigearthnet_v2
+from reben_dask.formats.trees.layout import Contents, Tree, TreeLayout
+from reben_dask.formats.trees.seasonet import seasonet
 
 __all__ = ["LAYOUTS", "Contents", "Tree", "TreeLayout"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.nomenclature import Nomenclature
 
 
 def class_numbers(nomenclature: Nomenclature) -> dict[str, int]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pyproj
 
 from reben_dask.errors import InputError
-from reben_dask.patches.grid import PatchGrid
+from reben_dask.grid import PatchGrid
 
 V2_NAME = "{tile}_{xx}_{yy}"
 """Names of reBEN, as a recipe writes them."""

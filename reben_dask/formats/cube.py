@@ -20,8 +20,8 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from reben_dask.patches.grid import PatchGrid
-from reben_dask.patches.nomenclature import UNLABELED_CODE
+from reben_dask.grid import PatchGrid
+from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 
 SHARD_PATCHES = 13

@@ -86,7 +86,7 @@ def load_nomenclature(name: str) -> Nomenclature:
             return _parse(path.stem, path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
             raise RecipeError(f"The nomenclature file {name} is not UTF-8 text; save it as UTF-8.") from None
-    shipped = resources.files("reben_dask.patches") / "nomenclatures" / f"{name}.csv"
+    shipped = resources.files("reben_dask") / "nomenclatures" / f"{name}.csv"
     if not shipped.is_file():
         raise RecipeError(
             f"There is no nomenclature {name!r}; use one of {', '.join(shipped_nomenclatures())}, "
@@ -97,7 +97,7 @@ def load_nomenclature(name: str) -> Nomenclature:
 
 def shipped_nomenclatures() -> list[str]:
     """Names of the nomenclatures that come with the package, sorted."""
-    folder = resources.files("reben_dask.patches") / "nomenclatures"
+    folder = resources.files("reben_dask") / "nomenclatures"
     return sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
 
 

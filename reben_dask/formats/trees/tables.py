@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from reben_dask.formats.trees.layout import IN_CUBE
 from reben_dask.patches.decision import KEPT
 from reben_dask.patches.splits import SPLITS
 from reben_dask.stores.patch_table import read_rows
-from reben_dask.stores.trees.layout import IN_CUBE
 
 SETS = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
 """What the older datasets call the sets."""

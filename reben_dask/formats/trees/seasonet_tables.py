@@ -30,11 +30,11 @@ from typing import Any
 
 import pyproj
 
-from reben_dask.patches.names import FIRST_PIXEL_M
+from reben_dask.formats.names import FIRST_PIXEL_M
+from reben_dask.formats.trees.classes import class_numbers
+from reben_dask.formats.trees.layout import Contents
+from reben_dask.formats.trees.tables import SETS, kept_rows, new_tables
 from reben_dask.stores.batches import batched
-from reben_dask.stores.trees.classes import class_numbers
-from reben_dask.stores.trees.layout import Contents
-from reben_dask.stores.trees.tables import SETS, kept_rows, new_tables
 
 META = "meta.csv"
 SPLITS_FOLDER = "splits"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from reben_dask.patches.nomenclature import Nomenclature
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.stores.geotiff import Compression
 from reben_dask.stores.patch_reader import PatchReader
 

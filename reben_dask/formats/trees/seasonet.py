@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import RecipeError
+from reben_dask.formats.trees.classes import class_numbers, number_of_code
+from reben_dask.formats.trees.layout import NUMBERS, Contents, Images, Row, Tree, TreeLayout
+from reben_dask.formats.trees.seasonet_tables import META, SPLITS_FOLDER, write_tables
 from reben_dask.stores.patch_reader import PatchReader
-from reben_dask.stores.trees.classes import class_numbers, number_of_code
-from reben_dask.stores.trees.layout import NUMBERS, Contents, Images, Row, Tree, TreeLayout
-from reben_dask.stores.trees.seasonet_tables import META, SPLITS_FOLDER, write_tables
 
 BANDS = {
     "10m_RGB": ("B04", "B03", "B02"),

@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from reben_dask.stores.patch_reader import PatchReader
-from reben_dask.stores.trees.layout import (
+from reben_dask.formats.trees.layout import (
     CODES,
     RADAR_FILES,
     Contents,
@@ -19,6 +18,7 @@ from reben_dask.stores.trees.layout import (
     reference_map,
     tile_of,
 )
+from reben_dask.stores.patch_reader import PatchReader
 
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
 

@@ -18,9 +18,8 @@ from typing import Any
 
 import pyproj
 
-from reben_dask.stores.patch_reader import PatchReader
-from reben_dask.stores.trees.classes import class_numbers
-from reben_dask.stores.trees.layout import (
+from reben_dask.formats.trees.classes import class_numbers
+from reben_dask.formats.trees.layout import (
     CODES,
     RADAR_FILES,
     Contents,
@@ -33,7 +32,8 @@ from reben_dask.stores.trees.layout import (
     side_by_side,
     tile_of,
 )
-from reben_dask.stores.trees.tables import SETS, kept_rows, new_tables
+from reben_dask.formats.trees.tables import SETS, kept_rows, new_tables
+from reben_dask.stores.patch_reader import PatchReader
 
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0"
 DOCUMENT = "labels_metadata.json"
