@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "sources": {"formats"},
     "patches": {"formats", "recipes"},
     "stores": {"formats", "patches"},
-    "demo": {"formats"},
+    "demo": {"formats", "patches", "stores"},
     "cluster": {"interrupts"},
     "interrupts": set(),
     "progress": set(),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.errors import InputError
-from reben_dask.patches.decision import KEPT
+from reben_dask.formats.columns import KEPT
 from reben_dask.patches.label_changes import LabelChanges, label_changes
 from reben_dask.patches.matching import (
     Matches,

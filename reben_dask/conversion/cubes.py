@@ -14,6 +14,7 @@ from reben_dask.conversion.processes import in_processes
 from reben_dask.conversion.reading import Entry, Images, Source, inputs_of, read_patch, sources_of
 from reben_dask.conversion.tiles import TILE_M, Patch, Tile, divide_into_tiles
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import BANDS, by_resolution
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.trees import MAPS, S1, S2, Kind, PublishedTree
@@ -123,12 +124,11 @@ def _entries(trees: Sequence[PublishedTree], kinds: Sequence[Kind]) -> list[Entr
 def _layout(tile: Tile, sources: Sequence[Source]) -> CubeLayout:
     """Layout of a tile's group, with its nodes as in the stores that a job makes."""
     kinds = [source.kind for source in sources]
-    bands: dict[int, tuple[str, ...]] = {}
-    for band, resolution in sorted(S2.resolution_m.items()) if S2 in kinds else ():
-        bands[resolution] = (*bands.get(resolution, ()), band)
     polarisations = tuple(S1.resolution_m) if S1 in kinds else ()
     grid = PatchGrid(*tile.place, TILE_M)
-    return CubeLayout(tile.name, grid, dict(sorted(bands.items())), {}, polarisations, has_map=MAPS in kinds)
+    return CubeLayout(
+        tile.name, grid, by_resolution(BANDS if S2 in kinds else ()), {}, polarisations, has_map=MAPS in kinds
+    )
 
 
 def _write(sources: Sequence[Source], store: Path, block: Block[Patch]) -> Written[Patch]:

@@ -1,27 +1,95 @@
-"""The bands of a Sentinel-2 L2A product."""
+"""Bands, polarisations and the reference map: the images that a patch consists of.
+
+To add a band, add a line to :data:`BANDS`; recipes, cubes, LMDB values, trees and the verifier derive from it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from reben_dask.grid import PATCH_SIDE_M
+
 SCENE_CLASSIFICATION = "SCL"
+"""Image of a product with the class of each pixel, read at 20 m."""
 
-BAND_RESOLUTION_M = {
-    "B01": 60,
-    "B02": 10,
-    "B03": 10,
-    "B04": 10,
-    "B05": 20,
-    "B06": 20,
-    "B07": 20,
-    "B08": 10,
-    "B8A": 20,
-    "B09": 60,
-    "B11": 20,
-    "B12": 20,
+
+class ImageKind(Enum):
+    """Kinds of images of a patch, with their titles."""
+
+    S2 = "Sentinel-2"
+    S1 = "Sentinel-1"
+    MAP = "reference maps"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """One image of a patch, at its native resolution."""
+
+    name: str
+    kind: ImageKind
+    resolution_m: int
+    dtype: str
+    nodata: float | None
+    """Value of pixels without data; ``None`` if every value is valid."""
+
+    def side_px(self, patch_m: int = PATCH_SIDE_M) -> int:
+        """Side in pixels of a patch of ``patch_m`` metres."""
+        return patch_m // self.resolution_m
+
+    def nbytes(self, patch_m: int = PATCH_SIDE_M) -> int:
+        """Bytes of the pixels of a patch of ``patch_m`` metres."""
+        return self.side_px(patch_m) ** 2 * np.dtype(self.dtype).itemsize
+
+
+def _sentinel2(name: str, resolution_m: int) -> Band:
+    """Describe a band of Sentinel-2: digital numbers, of which 0 is NODATA."""
+    return Band(name, ImageKind.S2, resolution_m, "uint16", 0)
+
+
+BANDS = {
+    band.name: band
+    for band in (
+        _sentinel2("B01", 60),
+        _sentinel2("B02", 10),
+        _sentinel2("B03", 10),
+        _sentinel2("B04", 10),
+        _sentinel2("B05", 20),
+        _sentinel2("B06", 20),
+        _sentinel2("B07", 20),
+        _sentinel2("B08", 10),
+        _sentinel2("B8A", 20),
+        _sentinel2("B09", 60),
+        _sentinel2("B11", 20),
+        _sentinel2("B12", 20),
+    )
 }
-"""Native resolution in metres of the twelve bands. B10 has no surface information and does not exist in L2A."""
+"""The bands of a Sentinel-2 L2A product, by name. B10 has no surface information and does not exist in L2A."""
 
+S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
+"""Backscatter in dB, by polarisation, in the order in which arrays hold them."""
+
+REFERENCE_MAP = Band("reference_map", ImageKind.MAP, 10, "uint16", None)
+"""Level-3 CORINE code of each pixel of 10 m."""
+
+POLARISATIONS = tuple(S1_BANDS)
+BAND_RESOLUTION_M = {name: band.resolution_m for name, band in BANDS.items()}
 IMAGE_RESOLUTION_M = {**BAND_RESOLUTION_M, SCENE_CLASSIFICATION: 20}
-"""Resolution in metres at which each image is read; products hold coarser copies too, which are not."""
+"""Resolution in metres at which each image of a product is read; it holds coarser copies too, which are not."""
+
+MAP_RESOLUTION_M = REFERENCE_MAP.resolution_m
+S1_RESOLUTION_M = S1_BANDS["VV"].resolution_m
 
 PHYSICAL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Bands in the order of ``band_id`` 0 to 12 of the product metadata (PSD, Spectral_Information_List)."""
+
+
+def by_resolution(names: Iterable[str]) -> dict[int, tuple[str, ...]]:
+    """Group bands by their resolution in metres, finest first, each group in alphabetical order."""
+    groups: dict[int, tuple[str, ...]] = {}
+    for name in sorted(names):
+        groups[BANDS[name].resolution_m] = (*groups.get(BANDS[name].resolution_m, ()), name)
+    return dict(sorted(groups.items()))

@@ -20,17 +20,17 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 from zarr.codecs import BloscCodec, BloscShuffle
 
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import UNLABELED_CODE
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 
 SHARD_PATCHES = 13
 """Patches along a side of a shard. 91 = 7 x 13, so a full tile has no ragged shards: 49 files a band."""
 
 MAP_NODE = "reference_map"
 
-RADAR_NODE = "s1"
-RADAR_RESOLUTION_M = 10
+S1_NODE = "s1"
+S1_RESOLUTION_M = 10
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB"}
         axis = {"polarisation": layout.polarisations}
-        yield CubeArray(RADAR_NODE, "db", RADAR_RESOLUTION_M, np.nan, np.float32, attributes, axis)
+        yield CubeArray(S1_NODE, "db", S1_RESOLUTION_M, np.nan, np.float32, attributes, axis)
 
 
 def empty_nodes(layout: CubeLayout) -> Iterator[Node]:

@@ -1,23 +1,158 @@
-"""Names of what a job makes."""
+"""Names of the artefacts in the folder of a dataset, and the record of its run."""
 
 from __future__ import annotations
 
-from reben_dask.stores.croissant import CROISSANT
-from reben_dask.stores.dataset_card import CARD
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
-from reben_dask.stores.patch_table import TABLE
+import json
+from pathlib import Path
+from typing import Any, Self
 
-RECORD_FILE = "record.json"
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-ARTEFACTS = ("cubes.zarr", TABLE, METADATA, SNOW_CLOUD_METADATA, "lmdb", CARD, CROISSANT, "run")
+from reben_dask.atomic import write_text
+from reben_dask.errors import InputError
+
+CUBES = "cubes.zarr"
+TABLE = "patches.parquet"
+METADATA_FILE = "metadata.parquet"
+FLAGGED_METADATA_FILE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+LMDB = "lmdb"
+CARD = "dataset_card.md"
+CROISSANT = "croissant.json"
+RUN = "run"
+REPORT = "report"
+"""Folder of the report, which is made of the dataset afterwards; that of an earlier dataset is removed."""
+
+ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, CARD, CROISSANT, RUN)
 """Everything that a job makes, in the order in which it is published; the run record comes last."""
 
-REPORT = "report"
-"""The page about the dataset, which is made of it afterwards; one of an earlier dataset does not stay."""
+DESCRIPTIONS = {
+    CUBES: "Pixels and reference maps, Zarr v3, one group per tile",
+    TABLE: "Every candidate patch with its status and reason",
+    METADATA_FILE: "Clear patches",
+    FLAGGED_METADATA_FILE: "Patches that are covered by snow, cloud or shadow",
+    LMDB: "Bands, reference maps and partners as safetensors, by name",
+}
+"""Contents of the artefacts that hold data."""
+
+RECORD_FILE, RECIPE_FILE, COUNTS_FILE = "record.json", "recipe.yaml", "counts.csv"
+PERFORMANCE_FILE, COMPARISON_FILE = "performance.html", "comparison.parquet"
+RECORD = f"{RUN}/{RECORD_FILE}"
 
 ORIGIN, FAILURES = "origin", "failures"
 """Keys of the run record that a later job reads."""
 
-BUILDING = ".building"
-LOCK = ".lock"
-STATE = "state"
+BUILDING, LOCK, STATE = ".building", ".lock", "state"
+"""Hidden folder of an unfinished job, the lock, and the folder of markers in the former."""
+
+FORMAT = 2
+"""Version of everything that is written into the folder of a dataset."""
+
+
+class _Part(BaseModel):
+    """A part of the record; keys of other programs are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class RecordedTile(_Part):
+    """A Sentinel-2 product of a dataset."""
+
+    tile: str
+    path: str
+    metadata_sha256: str
+    size_m_yx: tuple[int, int] | None = None
+
+
+class RecordedMap(_Part):
+    """The land-cover map of a dataset."""
+
+    path: str = ""
+    crs: str = ""
+    polygons: int | None = None
+    about: str = ""
+    """Description that the file has of itself."""
+    source: dict[str, Any] = Field(default={})
+    """Identity of the file as it was given: ``name``, ``layer`` and others."""
+
+
+class RecordedInputs(_Part):
+    """Inputs of a run."""
+
+    tiles: tuple[RecordedTile, ...]
+    landcover: RecordedMap
+    countries: str | None = None
+    layers: dict[str, str] = Field(default={})
+    sentinel1: str | None = None
+    published: tuple[str, ...] = ()
+    pairs: str | None = None
+    snow_list: str | None = None
+    cloud_list: str | None = None
+
+
+class FailedTile(_Part):
+    """A tile that could not be built."""
+
+    tile: str
+    error: str
+    tries: int
+
+
+class RunRecord(_Part):
+    """Contents of ``run/record.json``: what was made, from what, with what, and how long it took."""
+
+    format: int
+    finished: str
+    """ISO 8601, UTC."""
+    recipe: dict[str, Any]
+    classes: tuple[str, ...]
+    class_of_code: dict[int, str | None]
+    inputs: RecordedInputs
+    failures: tuple[FailedTile, ...] = ()
+    exports: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    counts: dict[str, dict[str, int]] = Field(default={})
+    """Patches by measure (``status``, ``reason``, ``split``, …) and value."""
+    seconds: dict[str, float] = Field(default={})
+    """Wall time by step of the last attempt."""
+    workers: str = ""
+    versions: dict[str, str] = Field(default={})
+    origin: dict[str, Any] = Field(default={})
+    """Identity of the inputs, by which a later job recognises the dataset."""
+
+    def write(self, folder: Path) -> None:
+        """Write ``record.json`` into a folder."""
+        content = self.model_dump(mode="json")
+        write_text(folder / RECORD_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, out: Path) -> Self:
+        """Read the record of a dataset.
+
+        Raises
+        ------
+        InputError
+            If there is none, if it is damaged, or if another version of this program wrote the dataset.
+        """
+        path = out / RECORD
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise InputError(f"{out} has no record of its run ({RECORD}).") from None
+        except ValueError as error:
+            raise InputError(f"The run record {path} is damaged ({error}).") from None
+        written = content.get("format", 1) if isinstance(content, dict) else None
+        if written is not None and written != FORMAT:
+            raise InputError(
+                f"{out} has format {written}, and this version reads format {FORMAT}; build the dataset again, or use "
+                "the version of reben_dask that wrote it."
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "content"
+            raise InputError(f"The run record {path} is damaged ({key}: {first['msg']}).") from None
+
+    def tile_size_m(self, tile: str) -> tuple[int, int] | None:
+        """Height and width of a whole tile in metres, if the record has them."""
+        return next((entry.size_m_yx for entry in self.inputs.tiles if entry.tile == tile), None)

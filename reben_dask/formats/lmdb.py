@@ -1,19 +1,69 @@
-"""Values of the LMDB: what rico-hdl writes and ConfigILM reads, byte for byte."""
+"""LMDB values, keys and shards, as rico-hdl writes and ConfigILM reads them, byte for byte.
+
+The main database has three kinds of keys, in UTF-8: ``<patch_id>`` (Sentinel-2 bands), ``<patch_id>_reference_map``,
+and ``<s1_name>`` (polarisations). A value is a safetensors file of 2-D arrays at native resolution, one for each band;
+that of a map has the one tensor ``Data``. One environment holds all patches, or each of several shards a part of
+them; ``index.json`` beside the shards says which.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
+from reben_dask.atomic import write_json
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
+from reben_dask.grid import PATCH_SIDE_M
+
+DATA_FILE = "data.mdb"
+INDEX_FILE = "index.json"
 MAP_SUFFIX = "_reference_map"
+MAP_TENSOR = "Data"
 _HEADER_BYTES = 1_024
 
+Tensors = Mapping[str, npt.NDArray[Any]]
+"""Images of a value, shape ``(y, x)``, by name."""
 
-def encode_bands(bands: Mapping[str, npt.NDArray[Any]]) -> bytes:
+
+def reference_map_key(patch_id: str) -> str:
+    """Key of a patch's reference map."""
+    return f"{patch_id}{MAP_SUFFIX}"
+
+
+def kind_of_key(key: str) -> ImageKind:
+    """Kind of images under a key."""
+    if key.endswith(MAP_SUFFIX):
+        return ImageKind.MAP
+    return ImageKind.S1 if key.startswith("S1") else ImageKind.S2
+
+
+def patch_of_key(key: str) -> str:
+    """Name of the patch that a key belongs to: its ``patch_id``, or ``s1_name`` for Sentinel-1."""
+    return key.removesuffix(MAP_SUFFIX)
+
+
+def keys_of(patch_id: str, s1_name: str | None) -> dict[ImageKind, str]:
+    """Keys of a patch by kind of images; without a partner, there is none for Sentinel-1."""
+    keys = {ImageKind.S2: patch_id, ImageKind.MAP: reference_map_key(patch_id)}
+    return keys if s1_name is None else {**keys, ImageKind.S1: s1_name}
+
+
+def tensors_of(kind: ImageKind, bands: Iterable[str] = BANDS) -> dict[str, Band]:
+    """Tensors of a value by name, with what each must be; ``bands`` are those of Sentinel-2."""
+    if kind is ImageKind.S2:
+        return {name: BANDS[name] for name in sorted(bands)}
+    return dict(S1_BANDS) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
+
+
+def encode_bands(bands: Tensors) -> bytes:
     """Encode the bands of one patch.
 
     Parameters
@@ -32,14 +82,100 @@ def encode_bands(bands: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 def encode_reference_map(codes: npt.NDArray[np.uint16]) -> bytes:
     """Encode the reference map of one patch, shape ``(y, x)``, as the tensor ``Data``."""
-    return encode_bands({"Data": codes})
+    return encode_bands({MAP_TENSOR: codes})
 
 
-def reference_map_key(patch_id: str) -> str:
-    """Key of a patch's reference map."""
-    return f"{patch_id}{MAP_SUFFIX}"
+def decode(value: bytes | memoryview) -> dict[str, npt.NDArray[Any]]:
+    """Decode a value: arrays of shape ``(y, x)`` by name; those of a damaged one raise ``SafetensorError``."""
+    tensors: dict[str, npt.NDArray[Any]] = load(bytes(value))
+    return tensors
 
 
-def value_size(pixels: int, tensors: int) -> int:
-    """Upper bound in bytes of a value of ``pixels`` uint16 pixels in ``tensors`` tensors."""
-    return 2 * pixels + _HEADER_BYTES * (1 + tensors // 12)
+def value_bytes(kind: ImageKind, bands: Collection[str] = tuple(BANDS), patch_m: int = PATCH_SIDE_M) -> int:
+    """Upper bound in bytes of a value."""
+    tensors = tensors_of(kind, bands)
+    return sum(band.nbytes(patch_m) for band in tensors.values()) + _HEADER_BYTES * (1 + len(tensors) // 12)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One environment of several, as the index lists it."""
+
+    path: str
+    """Folder below that of the index; empty for a single environment."""
+    first: str | None
+    """First patch in the order of names; ``None`` if there are no patches."""
+    last: str | None
+    patches: int
+    keys: int
+
+    def may_hold(self, patch_id: str) -> bool:
+        """Whether a patch lies in the range of names; ranges may overlap where names are not padded."""
+        return self.first is not None and self.last is not None and self.first <= patch_id <= self.last
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Contents of ``index.json``: which patches are in which environment."""
+
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write ``index.json`` into the folder of the shards."""
+        shards = [asdict(shard) for shard in self.shards]
+        write_json(folder / INDEX_FILE, {"version": 1, "classes": list(self.classes), "shards": shards}, indent=2)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``index.json`` of a folder.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is not an index of shards.
+        """
+        path = folder / INDEX_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            shards = tuple(_shard(entry) for entry in content["shards"])
+            return cls(tuple(map(str, content["classes"])), shards)
+        except OSError as error:
+            raise InputError(f"The index of shards {path} cannot be read ({error.strerror}).") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is not an index of LMDB shards ({error}).") from None
+
+    def folders(self, folder: Path, patch_id: str) -> list[Path]:
+        """Environments that may hold a patch."""
+        return [folder / shard.path for shard in self.shards if shard.may_hold(patch_id)]
+
+
+def is_single(folder: Path) -> bool:
+    """Whether a folder is one environment, and not one of shards."""
+    return (folder / DATA_FILE).is_file()
+
+
+def shard_name(number: int, shards: int) -> str:
+    """Folder of a shard below the LMDB folder, such as ``part-00000-of-00008``."""
+    return f"part-{number:05d}-of-{shards:05d}"
+
+
+def environments(folder: Path) -> Sequence[Path]:
+    """Folders of the environments in an LMDB folder: itself, or those of its shards that have patches.
+
+    Raises
+    ------
+    InputError
+        If there is neither an environment nor an index of shards.
+    """
+    if is_single(folder):
+        return [folder]
+    return [folder / shard.path for shard in ShardIndex.read(folder).shards]
+
+
+def _shard(entry: Any) -> Shard:
+    first, last = (None if entry[key] is None else str(entry[key]) for key in ("first", "last"))
+    path = str(entry["path"])
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"the path {path!r} leads out of the folder")
+    return Shard(path, first, last, int(entry["patches"]), int(entry["keys"]))

@@ -1,6 +1,6 @@
-"""Names of patches: reBEN (v2), BigEarthNet v1 and Sentinel-1.
+"""Names of patches: reBEN (v2), BigEarthNet v1, SeasoNet and Sentinel-1.
 
-The names differ only in what stands before the indices and in their padding:
+The published names differ in what stands before the indices and in their padding:
 
 =========  ====================================================  =========
 kind       example                                               padding
@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import pyproj
@@ -24,25 +25,46 @@ import pyproj
 from reben_dask.errors import InputError
 from reben_dask.grid import PatchGrid
 
-V2_NAME = "{tile}_{xx}_{yy}"
-"""Names of reBEN, as a recipe writes them."""
-
 FIRST_PIXEL_M = 5
 """From the corner of a patch to the centre of its first pixel of 10 m."""
 
-_NAME = re.compile(r"(?P<scene>S[12][A-D]_[0-9A-Z_]+)_(?P<x>\d{1,4})_(?P<y>\d{1,4})")
+_INDEX = r"\d{1,4}"
+_MGRS = r"\d{2}[A-Z]{3}"
+_DEGREES = r"-?\d{1,3}_\d{6}"
+_FIELDS = {
+    "tile": rf"S2[A-D]_[0-9A-Z_]+_T(?P<mgrs>{_MGRS})",
+    "product": rf"S2[A-D]_[0-9A-Z]+_[0-9T]+(?:_T(?P<mgrs>{_MGRS}))?",
+    "mgrs": rf"(?P<mgrs>{_MGRS})",
+    "time": r"\d{8}T\d{6}",
+    "grid": r"\d+",
+    "x": f"(?P<x>{_INDEX})",
+    "y": f"(?P<y>{_INDEX})",
+    "xx": f"(?P<x>{_INDEX})",
+    "yy": f"(?P<y>{_INDEX})",
+    "lat": _DEGREES,
+    "lon": _DEGREES,
+}
+"""Fields of a name template, with the text that each matches."""
+
+_TILE_FIELDS = {"tile": "name", "product": "product", "mgrs": "mgrs", "time": "time"}
+_STARTS = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
+_PLACES = ({"x", "y"}, {"xx", "yy"}, {"lat", "lon"})
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_GROUP = re.compile(r"\(\?P<(\w+)>")
+_RUN_TOGETHER = re.compile(r"\{(x|y|grid)\}(?=\{)")
+_PUBLISHED = re.compile(rf"(?P<scene>S[12][A-D]_[0-9A-Z_]+)_(?P<x>{_INDEX})_(?P<y>{_INDEX})")
 
 
 class TileName(NamedTuple):
-    """What a tile gives to the names of its patches.
+    """Parts of a tile's name that the names of its patches are made of.
 
     Parameters
     ----------
     name : str
         Product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``.
     product : str
-        What version 1 begins with: mission, level and sensing time; with the MGRS tile behind it, where several tiles
-        of a dataset have these in common.
+        Start of v1 names: mission, level and sensing time; followed by the MGRS tile where several tiles of a dataset
+        have these in common.
     """
 
     name: str
@@ -65,7 +87,7 @@ def mgrs_of(tile: str) -> str:
 
 
 def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
-    """Names of tiles, by tile, whose products are told apart among all of them."""
+    """Names of tiles, by tile; their products are unique among all of them."""
     short = {tile: "_".join(tile.split("_")[:3]) for tile in tiles}
     times = Counter(short.values())
     return {
@@ -76,12 +98,12 @@ def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
 
 @dataclass(frozen=True, slots=True)
 class PatchName:
-    """The parts of a patch name; ``str()`` gives the name back.
+    """Parts of a published patch name; ``str()`` gives the name back.
 
     Parameters
     ----------
     scene : str
-        What stands before the indices: the tile (v2), or the product or scene (v1, Sentinel-1).
+        Text before the indices: the tile (v2), or the product or scene (v1, Sentinel-1).
     x, y : int
         Column (eastwards) and row (southwards) of the patch in its tile.
     digits : int
@@ -98,14 +120,14 @@ class PatchName:
 
 
 def parse_patch_name(name: str) -> PatchName:
-    """Take a published patch name apart.
+    """Parse a published patch name: v2, v1 or Sentinel-1.
 
     Raises
     ------
     InputError
         If ``name`` does not end in two indices after a Sentinel-1 or Sentinel-2 scene name.
     """
-    match = _NAME.fullmatch(name)
+    match = _PUBLISHED.fullmatch(name)
     if match is None:
         raise InputError(
             f"{name!r} is not a patch name; expected a Sentinel scene name followed by _X_Y, "
@@ -120,40 +142,117 @@ def parse_patch_name(name: str) -> PatchName:
     return parsed
 
 
-def patch_ids(template: str, tile: TileName, grid: PatchGrid, number: int = 1) -> list[str]:
-    """Names of all patches of a grid, in the order of the grid.
+class ParsedName(NamedTuple):
+    """Contents of a patch name; ``None`` where the template does not have them."""
+
+    mgrs: str | None
+    xy: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class NameTemplate:
+    """Names of the patches of a dataset, formatted and parsed by one template.
 
     Parameters
     ----------
     template : str
         A name with fields in braces: ``tile``, ``product``, ``mgrs``, ``time``, ``grid`` (its number), ``x`` and ``y``,
-        the same with zeros in front (``xx``, ``yy``), and ``lat`` and ``lon``.
-    tile : TileName
-        The tile.
-    grid : PatchGrid
-        Patches of the tile.
-    number : int
-        Number of the grid, counted from 1.
+        the same padded with zeros (``xx``, ``yy``), and ``lat`` and ``lon``.
+
+    Raises
+    ------
+    ValueError
+        If names would not be unique, or could not be parsed.
 
     Notes
     -----
     ``lat`` and ``lon`` are those of the centre of the first pixel of 10 m, in degrees with six decimals and ``_`` for
-    the point. The one SeasoNet name that its documentation shows lies 5 m east and south of a corner of the patches.
+    the point. The one SeasoNet name in its documentation lies 5 m east and south of a corner of the patches.
+
+    Examples
+    --------
+    >>> NameTemplate("{tile}_{xx}_{yy}").parse("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57")
+    ParsedName(mgrs='33UUP', xy=(26, 57))
     """
-    if not grid.size:
-        return []
-    fixed = {"tile": tile.name, "product": tile.product, "mgrs": tile.mgrs, "time": tile.time, "grid": number}
-    x, y = (indices.tolist() for indices in grid.indices_xy())
-    places = _lonlat(grid) if "{lat}" in template else [("", "")] * grid.size
-    return [
-        template.format(
-            **fixed, x=column, y=row, xx=f"{column:0{grid.digits}d}", yy=f"{row:0{grid.digits}d}", lat=lat, lon=lon
-        )
-        for column, row, (lon, lat) in zip(x, y, places, strict=True)
-    ]
+
+    template: str
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.fields - set(_FIELDS)):
+            raise ValueError(f"{{{unknown[0]}}} is not a field of a name; use {', '.join(_FIELDS)}")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", _FIELD.sub("0", self.template)):
+            raise ValueError("a name may have letters, digits, and . _ - between its fields")
+        if not self.template.startswith(_STARTS):
+            raise ValueError(f"a name begins with its tile: {' or '.join(_STARTS)}")
+        if not any(place <= self.fields for place in _PLACES):
+            raise ValueError("a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
+        if run_together := _RUN_TOGETHER.search(self.template):
+            raise ValueError(f"two patches may have one name, as {run_together[0]} has no end; add _ after it")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Fields of the template."""
+        return frozenset(_FIELD.findall(self.template))
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether both indices have as many digits as the largest of a tile."""
+        return {"xx", "yy"} <= self.fields and self.fields.isdisjoint({"x", "y"})
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether names of several grids of a tile differ."""
+        return {"lat", "lon"} <= self.fields or "grid" in self.fields
+
+    def names(self, tile: TileName, grid: PatchGrid, number: int = 1) -> list[str]:
+        """Names of all patches of a grid, in the order of the grid; ``number`` is that of the grid, from 1."""
+        if not grid.size:
+            return []
+        fixed = {"tile": tile.name, "product": tile.product, "mgrs": tile.mgrs, "time": tile.time, "grid": number}
+        x, y = (indices.tolist() for indices in grid.indices_xy())
+        places = _lonlat(grid) if "lat" in self.fields else [("", "")] * grid.size
+        width = grid.digits
+        return [
+            self.template.format(
+                **fixed, x=column, y=row, xx=f"{column:0{width}d}", yy=f"{row:0{width}d}", lat=lat, lon=lon
+            )
+            for column, row, (lon, lat) in zip(x, y, places, strict=True)
+        ]
+
+    def prefix(self, tile: TileName) -> str:
+        """Common start of the names of a tile's patches, which no other tile's names have."""
+        place = next(match.start() for match in _FIELD.finditer(self.template) if match[1] not in _TILE_FIELDS)
+        return _FIELD.sub(lambda match: str(getattr(tile, _TILE_FIELDS[match[1]])), self.template[:place])
+
+    def parse(self, name: str | None) -> ParsedName | None:
+        """Parse a name; ``None`` if it is not made from the template."""
+        match = self._pattern.fullmatch(name or "")
+        if match is None:
+            return None
+        found = match.groupdict()
+        x, y = found.get("x"), found.get("y")
+        if x and y and len(x) != len(y) and self.is_padded:
+            return None
+        return ParsedName(found.get("mgrs"), None if x is None or y is None else (int(x), int(y)))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        pieces, named = _FIELD.split(self.template), set[str]()
+        for place in range(1, len(pieces), 2):
+            pattern = _FIELDS[pieces[place]]
+            # A name may hold a field twice, but a group of an expression has its name once.
+            pieces[place] = _GROUP.sub(lambda group: "(?:" if group[1] in named else group[0], pattern)
+            named.update(_GROUP.findall(pattern))
+        pieces[::2] = map(re.escape, pieces[::2])
+        return re.compile("".join(pieces))
+
+
+V2 = NameTemplate("{tile}_{xx}_{yy}")
+"""Names of reBEN."""
 
 
 def _lonlat(grid: PatchGrid) -> list[tuple[str, str]]:
+    """Longitude and latitude of the first pixel of each patch, as names have them."""
     minx, _, _, maxy = grid.bounds().T
     to_degrees = pyproj.Transformer.from_crs(grid.epsg, 4326, always_xy=True)
     degrees = to_degrees.transform(minx + FIRST_PIXEL_M, maxy - FIRST_PIXEL_M)

@@ -12,6 +12,9 @@ from time import perf_counter
 import pandas as pd
 from distributed import Client
 
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.dataset import COMPARISON_FILE, FLAGGED_METADATA_FILE, METADATA_FILE
+from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.job.graph import STAGES
 from reben_dask.job.plan import Plan
@@ -22,15 +25,14 @@ from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_j
 from reben_dask.job.tiles import TileBuilder, table_folder
 from reben_dask.output.files import remove
 from reben_dask.output.folder import Output
-from reben_dask.patches.decision import KEPT
 from reben_dask.patches.reference_map import CONTESTED
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
-from reben_dask.stores.comparison import COMPARISON
 from reben_dask.stores.cubes import consolidate_store
-from reben_dask.stores.lmdb_export import ShardRecord, plan_shards, shard_name, write_index
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA, write_metadata
+from reben_dask.stores.lmdb_export import plan_shards
+from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.trees import write_tables
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
@@ -123,12 +125,12 @@ def _write_tables(tasks: Tasks, plan: Plan, output: Output) -> tuple[pd.DataFram
     """Write the metadata files and gather the metadata of the cubes; compare with what was published."""
     parts = part_files(output.patches)
     tasks.run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         output.keep(name)
     tasks.run("consolidate", consolidate_store, output.cubes, len(plan.usable))
     if not plan.published.metadata:
         return None
-    place = output.run / COMPARISON
+    place = output.run / COMPARISON_FILE
     return tasks.run("comparison", compare_with_published, parts, plan.published.metadata, place)  # type: ignore[no-any-return]
 
 
@@ -154,7 +156,7 @@ def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame
     shards = plan_shards(counts, plan.lmdb_shards or 1)
     names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
     progress.begin("lmdb", sum(count for _, count in counts))
-    done = {name: ShardRecord(**record) for name, record in output.state.done("lmdb").items()}
+    done = {name: Shard(**record) for name, record in output.state.done("lmdb").items()}
     with tasks.heard("lmdb", progress) as topic:
         folder = output.work / "lmdb"
         futures = [
@@ -169,7 +171,7 @@ def _export_lmdb(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame
             done[record.path] = record
     progress.finish("lmdb")
     if not single:
-        write_index(output.lmdb, [done[name] for name in names], plan.nomenclature.classes)
+        ShardIndex(plan.nomenclature.classes, tuple(done[name] for name in names)).write(output.lmdb)
 
 
 def _export_geotiff(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFrame, progress: StageProgress) -> None:
@@ -194,7 +196,7 @@ def _export_geotiff(tasks: Tasks, plan: Plan, output: Output, tallies: pd.DataFr
     if "geotiff-archives" in plan.exports:
         tasks.run("join-archives", join_archives, output.building, layout.trees, joined)
     if layout.tables:
-        tasks.run("tree-tables", layout.write_tables, parts, output.building)
+        tasks.run("tree-tables", write_tables, layout, parts, output.building)
     progress.finish("geotiff")
 
 

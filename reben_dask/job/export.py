@@ -12,8 +12,7 @@ from pathlib import Path
 from distributed import get_worker
 
 from reben_dask.formats.trees import Tree
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX, join_parts, write_parts
-from reben_dask.stores.geotiff_export import patch_folders, write_tree
+from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
 
 def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reben_dask.formats.columns import KEPT, SPLITS
 from reben_dask.job.tally import tally
-from reben_dask.patches.decision import KEPT
 from reben_dask.patches.images import with_choice
 from reben_dask.patches.locations import patch_blocks, sets_of_patches
 from reben_dask.patches.shares import blocks_touched, shares_to_ask
-from reben_dask.patches.splits import SPLITS
 from reben_dask.patches.stratified import stratified_split
 from reben_dask.recipes.parts import Images
 from reben_dask.recipes.splits import StratifiedSplit

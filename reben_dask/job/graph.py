@@ -14,6 +14,7 @@ import pandas as pd
 from dask import delayed
 from dask.delayed import Delayed
 
+from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.carrying import Carrying
 from reben_dask.job.plan import Plan
@@ -38,7 +39,7 @@ from reben_dask.patches.sky import SkyRule, sky_columns
 from reben_dask.sources.attributes import read_attribute
 from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import SortedMap
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
+from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.patch_table import write_part
 
 STAGES = ("bands", "labels", "patches")

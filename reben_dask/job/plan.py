@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from reben_dask.formats.bands import BAND_RESOLUTION_M, POLARISATIONS, ImageKind, by_resolution
 from reben_dask.formats.cube import CubeLayout, group_of
-from reben_dask.formats.lmdb import value_size
+from reben_dask.formats.lmdb import value_bytes
 from reben_dask.formats.names import TileName, tile_names
 from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
@@ -18,9 +19,8 @@ from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.candidates import Scene
 from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import LandcoverMap, SortedMap
-from reben_dask.sources.sentinel1 import POLARISATIONS
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M, Tile
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.trees import ARCHIVE_SUFFIX
 
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
@@ -107,10 +107,6 @@ class Plan:
 
     def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
         """What the tile's group of the Zarr store holds, and those of its further grids."""
-        bands: dict[int, tuple[str, ...]] = {}
-        for band in sorted(self.recipe.bands):
-            resolution = BAND_RESOLUTION_M[band]
-            bands[resolution] = (*bands.get(resolution, ()), band)
         attributes: dict[str, Any] = {
             "product": tile.product,
             "mgrs": tile.mgrs,
@@ -123,7 +119,7 @@ class Plan:
         if self.partners and (scenes := self.partners_near[tile.name].scene_names):
             attributes["sentinel1_scenes"] = scenes
         polarisations = POLARISATIONS if self.partners else ()
-        shared = (dict(sorted(bands.items())), attributes, polarisations)
+        shared = (by_resolution(self.recipe.bands), attributes, polarisations)
         return tuple(
             CubeLayout(group_of(tile.name, number), grid, *shared)
             for number, grid in enumerate(self.grids(tile), start=1)
@@ -202,7 +198,9 @@ class Plan:
     @property
     def lmdb_bytes(self) -> int:
         """Size of the LMDB if every patch is kept."""
-        size = value_size(self._pixels, len(self.recipe.bands)) + value_size(self._map_pixels, 1) + self._radar_bytes
+        patch = self.recipe.patch_size_m
+        kinds = [kind for kind in ImageKind if kind is not ImageKind.S1 or self.partners]
+        size = sum(value_bytes(kind, self.recipe.bands, patch) for kind in kinds)
         return sum(self.size(tile) for tile in self.usable) * size
 
     @property

@@ -13,7 +13,9 @@ import geopandas as gpd
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
-from reben_dask.formats.names import V2_NAME
+from reben_dask.formats.bands import SCENE_CLASSIFICATION
+from reben_dask.formats.columns import PATCH_TABLE_SCHEMA
+from reben_dask.formats.names import V2
 from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
@@ -25,8 +27,7 @@ from reben_dask.recipes import Recipe
 from reben_dask.sources.attributes import require_attribute
 from reben_dask.sources.countries import missing_countries, read_countries
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
-from reben_dask.sources.sentinel2 import SCENE_CLASSIFICATION, Tile, find_products, open_tile
-from reben_dask.stores.patch_table import SCHEMA
+from reben_dask.sources.sentinel2 import Tile, find_products, open_tile
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
 
@@ -153,9 +154,9 @@ def _require_distinct_names(plan: Plan) -> None:
 
 def _require_published_patches(recipe: Recipe) -> None:
     """Patches are found in published metadata by their names, which tell places of a grid that is not shifted."""
-    if recipe.patch_name != V2_NAME:
+    if recipe.patch_name != V2.template:
         raise InputError(
-            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2_NAME!r}; "
+            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2.template!r}; "
             "leave --published out, or change patch_name."
         )
     if offset := recipe.grid_offsets_m[0]:
@@ -166,7 +167,7 @@ def _require_published_patches(recipe: Recipe) -> None:
 
 
 def _require_own_columns(recipe: Recipe) -> None:
-    taken = {*SCHEMA.names, *_COLUMNS_ON_THE_WAY}
+    taken = {*PATCH_TABLE_SCHEMA.names, *_COLUMNS_ON_THE_WAY}
     for name in recipe.attributes:
         if name in taken or name.startswith(_NAMED_COLUMNS):
             raise RecipeError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.errors import InputError
-from reben_dask.formats.names import V2_NAME, TileName, patch_ids
+from reben_dask.formats.names import V2, TileName
 from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
@@ -93,7 +93,7 @@ def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGri
 def _from_metadata(published: Published, tile: str, grid: PatchGrid) -> pd.DataFrame:
     names = ["patch_id", "s1_name", "s2v1_name", SNOW, CLOUD]
     rows = read_metadata(published.metadata, names, tile).drop_duplicates("patch_id").set_index("patch_id")
-    names_here = patch_ids(V2_NAME, TileName(tile, ""), grid)
+    names_here = V2.names(TileName(tile, ""), grid)
     found = rows.reindex(names_here if not grid.offset_m else [None] * grid.size)
     columns = {name: found[name].astype("str") for name in ("s1_name", "s2v1_name")}
     flags = {flag: found[flag].eq(True) for flag in (SNOW, CLOUD)}

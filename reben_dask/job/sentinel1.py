@@ -14,17 +14,11 @@ import pandas as pd
 from rasterio.warp import transform_bounds
 
 from reben_dask.errors import InputError
-from reben_dask.formats.cube import RADAR_RESOLUTION_M, CubeLayout
+from reben_dask.formats.bands import POLARISATIONS, S1_RESOLUTION_M
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
-from reben_dask.sources.sentinel1 import (
-    POLARISATIONS,
-    PatchTree,
-    RadarScene,
-    find_scenes,
-    open_patch_tree,
-    warp_scene,
-)
+from reben_dask.sources.sentinel1 import PatchTree, RadarScene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cubes import radar_strips, write_radar_strip
 from reben_dask.wording import counted
@@ -163,7 +157,7 @@ class PublishedPartners:
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """See :class:`Partners`."""
-        names, side = self.names(tile, grid), grid.patch_px(RADAR_RESOLUTION_M)
+        names, side = self.names(tile, grid), grid.patch_px(S1_RESOLUTION_M)
         for run in rows:
             db = _empty(len(run) * side, grid.shape_yx.x * side)
             here = names[run.start : run.stop]
@@ -215,7 +209,7 @@ class ScenePartners:
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
         """See :class:`Partners`."""
-        side = grid.patch_px(RADAR_RESOLUTION_M)
+        side = grid.patch_px(S1_RESOLUTION_M)
         left, _, _, top = grid.covered_bounds()
         for run in rows:
             shape = len(run) * side, grid.shape_yx.x * side

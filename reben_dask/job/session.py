@@ -15,7 +15,8 @@ from rich.console import Console
 
 from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.errors import InputError
-from reben_dask.formats.dataset import REPORT
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.dataset import COMPARISON_FILE, PERFORMANCE_FILE, REPORT
 from reben_dask.job.announcing import Announcer, add_page
 from reben_dask.job.build import build_dataset, stage_totals
 from reben_dask.job.description import describe_dataset
@@ -24,17 +25,14 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
-from reben_dask.job.record import REPORT_FILE
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.output.folder import Output
 from reben_dask.output.space import explaining_full_disk
 from reben_dask.output.state import TILES_STAGE
-from reben_dask.patches.decision import KEPT
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.published.metadata import metadata_files
-from reben_dask.stores.comparison import COMPARISON
 
 _FILES = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
 
@@ -164,7 +162,7 @@ def run_job(
                 Announcer(client, output.job, _facts(plan, output)) as announcer,
             ):
                 with (
-                    _reported(output.run / REPORT_FILE),
+                    _reported(output.run / PERFORMANCE_FILE),
                     StageProgress(terminal, stage_totals(plan), announcer, *cells_of_notebook()) as progress,
                 ):
                     built = build_dataset(client, plan, output, progress)
@@ -173,7 +171,7 @@ def run_job(
                 output.publish()
     show_result(terminal, plan, output, built.tallies, perf_counter() - start)
     if built.differences is not None:
-        show_differences(terminal, *built.differences, output.root / "run" / COMPARISON)
+        show_differences(terminal, *built.differences, output.root / "run" / COMPARISON_FILE)
     show_failures(terminal, failures, len(plan.tiles))
     return Ended(lacks_report=True, is_whole=not failures and _has_patches(output))
 

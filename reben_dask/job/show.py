@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reben_dask.formats.columns import KEPT, SPLITS
+from reben_dask.formats.dataset import CARD, CROISSANT, FLAGGED_METADATA_FILE, METADATA_FILE, TABLE
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.tally import total
 from reben_dask.output.folder import Output
 from reben_dask.patches.decision import (
-    KEPT,
     NO_SCENE_CLASSIFICATION,
     NO_SEASON,
     NO_SENTINEL1,
@@ -26,19 +27,14 @@ from reben_dask.patches.decision import (
     SNOW_OR_CLOUD,
 )
 from reben_dask.patches.reference_map import CONTESTED
-from reben_dask.patches.splits import SPLITS
-from reben_dask.stores.croissant import CROISSANT
-from reben_dask.stores.dataset_card import CARD
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
-from reben_dask.stores.patch_table import TABLE
 from reben_dask.wording import counted
 
 _TILES_SHOWN = 12
 _MADE = {
     "cubes.zarr": "pixels and reference maps, one group per tile",
     TABLE: "every candidate patch with its status and reason",
-    METADATA: "the dataset: labels and split of every clear patch",
-    SNOW_CLOUD_METADATA: "the same for patches listed apart",
+    METADATA_FILE: "the dataset: labels and split of every clear patch",
+    FLAGGED_METADATA_FILE: "the same for patches listed apart",
     "lmdb": "bands and reference maps of both, for training",
     CARD: "what is in the dataset, how it was made, and its terms",
     CROISSANT: "the same for search engines and loaders",

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from distributed import get_worker
 
+from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.lmdb import Shard
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
 from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
@@ -25,23 +27,16 @@ from reben_dask.patches.attributes import largest_share
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import CONTESTED, MAP_RESOLUTION_M, BurntMap, burn_map, contested_column
+from reben_dask.patches.reference_map import CONTESTED, BurntMap, burn_map, contested_column
 from reben_dask.patches.sky import SCL_RESOLUTION_M, SkyRule, sky_columns
 from reben_dask.patches.validity import nodata_pixels
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
-from reben_dask.sources.sentinel2 import (
-    BAND_RESOLUTION_M,
-    SCENE_CLASSIFICATION,
-    Tile,
-    harmonize,
-    read_band,
-    read_scene_classification,
-)
+from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
 from reben_dask.stores.comparison import write_comparison
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import is_on_network_disk
-from reben_dask.stores.lmdb_export import ShardRecord, TileRange, write_environment
+from reben_dask.stores.lmdb_export import TileRange, write_environment
 
 Layouts = tuple[CubeLayout, ...]
 """Those of a tile, one for each grid."""
@@ -115,7 +110,7 @@ def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[Pat
     return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
 
-def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> ShardRecord:
+def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> Shard:
     """Write one LMDB environment, telling the client through ``topic`` how many patches are done.
 
     LMDB must not be written on a network disk. Where Dask's ``temporary-directory`` is set, or the destination lies on

@@ -9,6 +9,7 @@ import pandas as pd
 
 from reben_dask.cluster import thread_count
 from reben_dask.errors import ClusterError, InputError
+from reben_dask.formats.dataset import TABLE
 from reben_dask.job.graph import batch_graph
 from reben_dask.job.plan import Plan
 from reben_dask.job.submit import Tasks
@@ -23,7 +24,6 @@ from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cubes import create_store
-from reben_dask.stores.patch_table import TABLE
 
 ATTEMPTS = 3
 """How often a tile is tried, the others in between: what a network disk or a full worker has done passes."""

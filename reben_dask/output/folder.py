@@ -12,14 +12,13 @@ from typing import Any, Self
 from uuid import uuid4
 
 from reben_dask.errors import OutputError, RecipeError
-from reben_dask.formats.dataset import ARTEFACTS, BUILDING, FAILURES, LOCK, ORIGIN, RECORD_FILE, REPORT, STATE
+from reben_dask.formats.dataset import ARTEFACTS, BUILDING, FAILURES, LOCK, ORIGIN, RECORD_FILE, REPORT, STATE, TABLE
 from reben_dask.output.files import move, read_json, remove
 from reben_dask.output.lock import owned
 from reben_dask.output.origin import Origin
 from reben_dask.output.publication import finish_publication, is_interrupted, publish
 from reben_dask.output.refusals import require_same_dataset, require_same_job
 from reben_dask.output.state import TILES_STAGE, State
-from reben_dask.stores.patch_table import TABLE
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.formats.columns import TABLE_CRS
+from reben_dask.formats.names import NameTemplate, TileName
 from reben_dask.grid import PatchGrid
 from reben_dask.patches.seasons import season_of
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.model import Recipe
-
-TABLE_CRS = "EPSG:4326"
-"""One system for the footprints of all tiles; exact bounds stand beside it in each tile's own."""
 
 
 class Scene(NamedTuple):
@@ -71,7 +69,7 @@ def footprints(grid: PatchGrid) -> gpd.GeoSeries:
 
 def _patches_of_grid(scene: Scene, recipe: Recipe, number: int) -> pd.DataFrame:
     grid = scene.grids[number - 1]
-    ids = patch_ids(recipe.patch_name, scene.tile, grid, number)
+    ids = NameTemplate(recipe.patch_name).names(scene.tile, grid, number)
     splits = {"split": recipe.split, **{f"split_{name}": rule for name, rule in recipe.more_splits.items()}}
     x, y = grid.indices_xy()
     bounds = grid.bounds()

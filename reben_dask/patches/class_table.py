@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import SPLITS
 
 TOTAL = "all"
 

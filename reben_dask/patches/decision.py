@@ -7,9 +7,8 @@ import operator
 import numpy as np
 import pandas as pd
 
+from reben_dask.formats.columns import KEPT, REJECTED
 from reben_dask.recipes.parts import Comparison
-
-KEPT, REJECTED = "kept", "rejected"
 
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reben_dask.patches.decision import KEPT, NOT_CHOSEN, REJECTED
+from reben_dask.formats.columns import KEPT, REJECTED
+from reben_dask.patches.decision import NOT_CHOSEN
 from reben_dask.recipes.parts import Images
 
 PLACE = ["grid", "x", "y"]

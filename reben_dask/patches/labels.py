@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.regions import largest_regions
 
 EVERY_PIXEL: Mapping[str, int] = {"all": 0}

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.patches.decision import KEPT
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import KEPT, SPLITS
 
 PLACE = ("epsg", "minx", "maxy", "side")
 KEY = (*PLACE, "sensing_time")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 
-from reben_dask.patches.candidates import TABLE_CRS
+from reben_dask.formats.columns import TABLE_CRS
 
 _ELLIPSOID = pyproj.Geod(ellps="WGS84")
 

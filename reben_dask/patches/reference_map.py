@@ -13,6 +13,7 @@ from rasterio.enums import MergeAlg
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.nomenclature import UNLABELED_CODE
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     import geopandas
     from affine import Affine
-
-MAP_RESOLUTION_M = 10
 
 CONTESTED = "contested_px"
 """Column with the pixels of each patch that several polygons cover; the patch table does not keep it."""

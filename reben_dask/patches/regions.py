@@ -7,9 +7,9 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 
 
 def largest_regions(

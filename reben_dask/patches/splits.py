@@ -13,8 +13,6 @@ import numpy.typing as npt
 from reben_dask.grid import PatchGrid
 from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
-SPLITS = ("train", "validation", "test")
-
 _GROUP_OF_BLOCKS = np.array([["train", "validation"], ["test", "train"]])
 """Sets of two by two blocks, shape ``(block_y, block_x)``; repeated, no block has the set of one beside it."""
 

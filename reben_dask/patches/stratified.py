@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, hstack
 
+from reben_dask.formats.columns import SPLITS
 from reben_dask.patches.balance import Sets, balanced
-from reben_dask.patches.splits import SPLITS, seeded_hashes
+from reben_dask.patches.splits import seeded_hashes
 
 _STARTS = 32
 _UNITS_OF_ALL_STARTS = 20_000

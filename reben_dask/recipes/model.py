@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from reben_dask.formats.names import V2, NameTemplate
 from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky, plain_name
 from reben_dask.recipes.splits import Split, StratifiedSplit, TileSplit
 
@@ -16,12 +16,6 @@ Tree = Literal["bigearthnet-v2", "bigearthnet-v1", "seasonet"]
 Month = Annotated[int, Field(ge=1, le=12)]
 Pixels = Annotated[int, Field(ge=0)]
 Offset = Annotated[int, Field(ge=0, multiple_of=60)]
-
-_FIELD = re.compile(r"\{([^{}]*)\}")
-_RUN_TOGETHER = re.compile(r"\{(x|y|grid)\}(?=\{)")
-_NAME_FIELDS = ("tile", "product", "mgrs", "time", "grid", "x", "y", "xx", "yy", "lat", "lon")
-_NAMES_OF_TILES = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
-_PLACES = ({"x", "y"}, {"xx", "yy"}, {"lat", "lon"})
 
 
 class Recipe(Part):
@@ -34,7 +28,7 @@ class Recipe(Part):
     title: str
     patch_size_m: int = Field(gt=0, multiple_of=60)
     grid_offsets_m: tuple[Offset, ...] = Field(default=(0,), min_length=1)
-    patch_name: str = "{tile}_{xx}_{yy}"
+    patch_name: str = V2.template
     bands: tuple[Band, ...] = Field(min_length=1)
     harmonize: bool
     quality_indicators: tuple[QualityIndicator, ...]
@@ -80,17 +74,7 @@ class Recipe(Part):
     @field_validator("patch_name")
     @classmethod
     def _names_tile_and_place(cls, template: str) -> str:
-        fields = set(_FIELD.findall(template))
-        if unknown := sorted(fields - set(_NAME_FIELDS)):
-            raise ValueError(f"{{{unknown[0]}}} is not a field of a name; use {', '.join(_NAME_FIELDS)}")
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", _FIELD.sub("0", template)):
-            raise ValueError("a name may have letters, digits, and . _ - between its fields")
-        if not template.startswith(_NAMES_OF_TILES):
-            raise ValueError(f"a name begins with its tile: {' or '.join(_NAMES_OF_TILES)}")
-        if not any(place <= fields for place in _PLACES):
-            raise ValueError("a name tells the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
-        if run_together := _RUN_TOGETHER.search(template):
-            raise ValueError(f"nothing tells where {run_together[0]} ends, and two patches may have one name; add _")
+        NameTemplate(template)
         return template
 
     @field_validator("seasons")
@@ -103,8 +87,7 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _tells_grids_apart(self) -> Self:
-        fields = set(_FIELD.findall(self.patch_name))
-        if len(self.grid_offsets_m) > 1 and not ({"lat", "lon"} <= fields or "grid" in fields):
+        if len(self.grid_offsets_m) > 1 and not NameTemplate(self.patch_name).has_grid:
             raise ValueError(
                 f"patch_name is {self.patch_name!r}, and patches of {len(self.grid_offsets_m)} grids would have the "
                 "same names; add {grid}, or {lat} and {lon}"

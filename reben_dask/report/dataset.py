@@ -9,7 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import SPLITS
 from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.counted import share, split_table
 from reben_dask.report.figures.counts import draw_classes, draw_funnel, draw_label_numbers, draw_seconds

@@ -13,13 +13,14 @@ import pandas as pd
 import zarr
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import KEPT
 from reben_dask.formats.cube import MAP_NODE, group_of
-from reben_dask.patches.decision import KEPT
+from reben_dask.formats.dataset import CUBES, TABLE
 from reben_dask.patches.splits import seeded_hashes
 from reben_dask.report.survey import Survey
 from reben_dask.stores.arrays import open_array
-from reben_dask.stores.patch_cube import CUBES, FULL_SCALE
-from reben_dask.stores.patch_table import TABLE, part_files, read_rows
+from reben_dask.stores.cube_reader import FULL_SCALE
+from reben_dask.stores.patch_table import part_files, read_rows
 
 NATURAL = ("B04", "B03", "B02")
 _PLAIN, _UNDER_SKY = 5, 3

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from reben_dask.formats.columns import KEPT
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.decision import KEPT
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split
 from reben_dask.report.record import Record

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reben_dask.errors import InputError
-from reben_dask.patches.decision import KEPT, REASONS
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import KEPT, SPLITS
+from reben_dask.patches.decision import REASONS
 from reben_dask.stores.batches import batched
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pyarrow as pa
 
 from reben_dask.errors import InputError
-from reben_dask.patches.decision import KEPT
-from reben_dask.stores.patch_table import TABLE, part_files, read_rows
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.dataset import TABLE
+from reben_dask.stores.patch_table import part_files, read_rows
 
 _COLUMNS = ("season", "sensing_time", "split")
 _FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.stores.terms import COPERNICUS_TERMS, PROGRAM_TERMS, about_map, attributions, is_synthetic, years_of
 
 CROISSANT = "croissant.json"
@@ -66,8 +66,8 @@ _FIELDS = {
     "contains_cloud_or_shadow": ("sc:Boolean", "Covered by cloud or cloud shadow"),
 }
 _RECORDS = {
-    METADATA: ("patches", "Clear patches"),
-    SNOW_CLOUD_METADATA: ("patches-apart", "Patches that are covered by snow, cloud or shadow"),
+    METADATA_FILE: ("patches", "Clear patches"),
+    FLAGGED_METADATA_FILE: ("patches-apart", "Patches that are covered by snow, cloud or shadow"),
 }
 _SETS = {
     "patch-table": ("patches.parquet/*.parquet", _PARQUET, "Every candidate patch with its status and reason"),

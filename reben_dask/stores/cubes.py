@@ -16,16 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from reben_dask.formats.cube import (
-    MAP_NODE,
-    RADAR_NODE,
-    RADAR_RESOLUTION_M,
-    CubeLayout,
-    empty_nodes,
-    shard_patches,
-)
+from reben_dask.formats.bands import MAP_RESOLUTION_M, S1_RESOLUTION_M
+from reben_dask.formats.cube import MAP_NODE, S1_NODE, CubeLayout, empty_nodes, shard_patches
 from reben_dask.grid import PatchGrid
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.stores.arrays import open_array
 
 __all__ = [
@@ -133,8 +126,8 @@ def write_radar_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDAr
     """
     if rows not in radar_strips(layout.grid):
         raise ValueError(f"{rows} is not a whole number of shards")
-    side = layout.grid.patch_px(RADAR_RESOLUTION_M)
-    array = open_array(store / layout.group / RADAR_NODE / "db", "r+")
+    side = layout.grid.patch_px(S1_RESOLUTION_M)
+    array = open_array(store / layout.group / S1_NODE / "db", "r+")
     array[:, rows.start * side : rows.stop * side, :] = db
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reben_dask.patches.decision import KEPT, REASONS
-from reben_dask.patches.splits import SPLITS
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.formats.columns import KEPT, SPLITS
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
+from reben_dask.patches.decision import REASONS
 from reben_dask.stores.terms import CLC_TERMS, COPERNICUS_TERMS, about_map, attributions, is_synthetic, years_of
 from reben_dask.wording import counted
 
@@ -68,7 +68,7 @@ def _contents(record: Mapping[str, Any]) -> str:
     splits = record["counts"].get("split", {})
     rows = [f"| {split} | {splits.get(split, 0):,} |" for split in SPLITS]
     files = (
-        f"- `{METADATA}`, `{SNOW_CLOUD_METADATA}`: labels, split, country and flags, one row for each patch\n"
+        f"- `{METADATA_FILE}`, `{FLAGGED_METADATA_FILE}`: labels, split, country and flags, one row for each patch\n"
         "- `patches.parquet`: every candidate patch with its status and the reason for it (GeoParquet)\n"
         "- `cubes.zarr`: digital numbers of all bands and reference maps, one group for each tile (Zarr v3)\n"
         "- `lmdb`: the same, by name of the patch, as safetensors"

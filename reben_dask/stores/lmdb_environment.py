@@ -13,10 +13,7 @@ import lmdb
 import psutil
 
 from reben_dask.errors import InputError
-
-DATA_FILE = "data.mdb"
-INDEX_FILE = "index.json"
-"""Beside shards: which patches are in which of them."""
+from reben_dask.formats.lmdb import DATA_FILE
 
 PAGE_BYTES = 4_096
 SPARE_PAGES = 256

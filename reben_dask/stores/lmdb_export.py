@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key
-from reben_dask.patches.decision import KEPT
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, S1_NAME, TILE, X, Y
+from reben_dask.formats.lmdb import Shard, encode_bands, encode_reference_map, keys_of
 from reben_dask.stores.batches import batched
-from reben_dask.stores.lmdb_environment import INDEX_FILE, Item, map_bytes_for, new_environment, pages_bytes, put
-from reben_dask.stores.patch_reader import TileReader
+from reben_dask.stores.cube_reader import TileReader
+from reben_dask.stores.lmdb_environment import Item, map_bytes_for, new_environment, pages_bytes, put
 from reben_dask.stores.patch_table import read_rows
 
 COMMIT_EVERY = 256
@@ -27,17 +27,6 @@ class TileRange:
     part: Path
     start: int
     stop: int
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What became of one environment: its path below the LMDB folder, its first and last name, and its counts."""
-
-    path: str
-    first: str | None
-    last: str | None
-    patches: int
-    keys: int
 
 
 def plan_shards(kept: Sequence[tuple[Path, int]], shards: int) -> list[list[TileRange]]:
@@ -60,18 +49,13 @@ def plan_shards(kept: Sequence[tuple[Path, int]], shards: int) -> list[list[Tile
     return [list(_cut(kept, start, stop)) for start, stop in pairwise(edges)]
 
 
-def shard_name(number: int, shards: int) -> str:
-    """Folder of a shard below the LMDB folder, such as ``part-00000-of-00008``."""
-    return f"part-{number:05d}-of-{shards:05d}"
-
-
 def write_environment(
     destination: Path,
     ranges: Sequence[TileRange],
     store: Path,
     name: str = "",
     advance: Callable[[int], None] = lambda _: None,
-) -> ShardRecord:
+) -> Shard:
     """Write one LMDB environment: bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
 
     Pixels come column by column of patches, so that each chunk of the store is decoded once. Padded names are in that
@@ -92,8 +76,8 @@ def write_environment(
 
     Returns
     -------
-    ShardRecord
-        First and last patch and counts.
+    Shard
+        Its entry of the index.
     """
     # An attempt that was interrupted has left an environment that would only grow.
     shutil.rmtree(destination, ignore_errors=True)
@@ -110,16 +94,7 @@ def write_environment(
             patches += len(batch)
             advance(len(batch))
         keys = environment.stat()["entries"]
-    return ShardRecord(name, first, last, patches, keys)
-
-
-def write_index(folder: Path, shards: Sequence[ShardRecord], classes: Sequence[str]) -> None:
-    """Write ``index.json`` beside shards: which patches are where (``first`` to ``last``, ends included).
-
-    Names without padding are not in the order of the table; then the ranges of shards may overlap.
-    """
-    index = {"version": 1, "classes": list(classes), "shards": [vars(record) for record in shards]}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return Shard(name, first, last, patches, keys)
 
 
 def _cut(kept: Sequence[tuple[Path, int]], start: int, stop: int) -> Iterator[TileRange]:
@@ -139,21 +114,20 @@ class _Patch(NamedTuple):
 
 
 def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
-    columns = ("patch_id", "s1_name", "grid", "x", "y")
+    columns = (PATCH_ID, S1_NAME, GRID, X, Y)
     for piece in ranges:
-        rows = read_rows(piece.part, ["tile", *columns], status=KEPT)
+        rows = read_rows(piece.part, [TILE, *columns], status=KEPT)
         rows = rows.slice(piece.start, piece.stop - piece.start)
-        readers = TileReader(store, rows["tile"][0].as_py())
+        readers = TileReader(store, rows[TILE][0].as_py())
         for patch_id, s1_name, grid, x, y in zip(*(rows[name].to_pylist() for name in columns), strict=True):
-            reader = readers[grid]
-            items = [
-                (patch_id.encode(), encode_bands(reader.bands(x, y))),
-                (reference_map_key(patch_id).encode(), encode_reference_map(reader.reference_map(x, y))),
-            ]
-            # A name without pixels is one that was published, in a job that was not given Sentinel-1.
-            if s1_name is not None and (radar := reader.sentinel1(x, y)):
-                items.append((s1_name.encode(), encode_bands(radar)))
-            yield _Patch(patch_id, tuple(items))
+            pixels, keys = readers[grid].patch(x, y), keys_of(patch_id, s1_name)
+            values = {ImageKind.S2: encode_bands(pixels.s2)}
+            if pixels.reference_map is not None:
+                values[ImageKind.MAP] = encode_reference_map(pixels.reference_map)
+            # A name without pixels is one that was published, in a job without Sentinel-1.
+            if pixels.s1:
+                values[ImageKind.S1] = encode_bands(pixels.s1)
+            yield _Patch(patch_id, tuple((key.encode(), values[kind]) for kind, key in keys.items() if kind in values))
 
 
 def _expected_map_size(batch: list[_Patch], patches: int) -> int:

@@ -12,15 +12,8 @@ from pathlib import Path
 import lmdb
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.stores.lmdb_environment import (
-    DATA_FILE,
-    INDEX_FILE,
-    Item,
-    new_environment,
-    open_environment,
-    put,
-    used_bytes,
-)
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.stores.lmdb_environment import Item, new_environment, open_environment, put, used_bytes
 from reben_dask.stores.lmdb_pages import require_sound_pages
 
 COMMIT_BYTES = 64 * 2**20

@@ -1,8 +1,7 @@
-"""``metadata.parquet`` and its companion for snow, cloud and shadow, as the published dataset has them."""
+"""The two metadata files, as the published dataset has them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,25 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reben_dask.patches.decision import KEPT
-from reben_dask.stores.patch_table import CLASSES_KEY, read_rows
-
-METADATA = "metadata.parquet"
-SNOW_CLOUD_METADATA = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
-
-SCHEMA = pa.schema(
-    [
-        ("patch_id", pa.string()),
-        ("labels", pa.list_(pa.string())),
-        ("split", pa.string()),
-        ("country", pa.string()),
-        ("s1_name", pa.string()),
-        ("s2v1_name", pa.string()),
-        ("contains_seasonal_snow", pa.bool_()),
-        ("contains_cloud_or_shadow", pa.bool_()),
-    ]
-)
-"""Columns and types of the published files; readers need the two flags as real bools."""
+from reben_dask.formats.columns import KEPT, METADATA, METADATA_SCHEMA, PATCH_ID, encode_classes, fill_flags, flagged
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
+from reben_dask.stores.patch_table import read_rows
 
 ROWS_PER_GROUP = 122_880
 
@@ -41,7 +24,7 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
     Parameters
     ----------
     parts : sequence of Path
-        Part files. A patch name begins with what tells its tile from all others, so that the files are ordered by
+        Part files. A patch name begins with text that no other tile's names have, so that the files are ordered by
         ``patch_id`` if the tiles are, and the rows of each.
     folder : Path
         Where the files go.
@@ -54,26 +37,30 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
         Rows of the main file, and of the one for patches with snow, cloud or shadow.
     """
     ordered = sorted(parts, key=_first_name)
-    clear = _write(folder / METADATA, (_kept(part, apart=False) for part in ordered), classes)
-    apart = _write(folder / SNOW_CLOUD_METADATA, (_kept(part, apart=True) for part in ordered), classes)
-    return clear, apart
+    clear = _write(folder / METADATA_FILE, (_clear(_kept(part)) for part in ordered), classes)
+    flagged_rows = _write(folder / FLAGGED_METADATA_FILE, (_flagged(_kept(part)) for part in ordered), classes)
+    return clear, flagged_rows
 
 
 def _first_name(part: Path) -> str:
-    return pc.min(read_rows(part, ["patch_id"])["patch_id"]).as_py() or ""
+    return pc.min(read_rows(part, [PATCH_ID])[PATCH_ID]).as_py() or ""
 
 
-def _kept(part: Path, *, apart: bool) -> pa.Table:
-    rows = read_rows(part, SCHEMA.names, status=KEPT).select(SCHEMA.names).sort_by("patch_id")
-    flags = (pc.fill_null(rows[name], False) for name in ("contains_seasonal_snow", "contains_cloud_or_shadow"))
-    snow, cloud = flags
-    rows = rows.set_column(6, SCHEMA.field(6), snow).set_column(7, SCHEMA.field(7), cloud)
-    flagged = pc.or_(snow, cloud)
-    return rows.filter(flagged if apart else pc.invert(flagged)).replace_schema_metadata(None)
+def _kept(part: Path) -> pa.Table:
+    rows = read_rows(part, METADATA, status=KEPT).select(list(METADATA)).sort_by(PATCH_ID)
+    return fill_flags(rows).replace_schema_metadata(None)
+
+
+def _clear(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.invert(flagged(rows)))
+
+
+def _flagged(rows: pa.Table) -> pa.Table:
+    return rows.filter(flagged(rows))
 
 
 def _write(path: Path, tables: Iterable[pa.Table], classes: Sequence[str]) -> int:
-    schema = SCHEMA.with_metadata({CLASSES_KEY: json.dumps(list(classes))})
+    schema = METADATA_SCHEMA.with_metadata(encode_classes(classes))
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for group in _regroup(tables):
@@ -84,7 +71,7 @@ def _write(path: Path, tables: Iterable[pa.Table], classes: Sequence[str]) -> in
 
 def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Row groups of one size, whatever the sizes of the tiles: the bytes depend on the rows alone."""
-    waiting = SCHEMA.empty_table()
+    waiting = METADATA_SCHEMA.empty_table()
     for table in tables:
         waiting = pa.concat_tables([waiting, table])
         while waiting.num_rows >= ROWS_PER_GROUP:

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
-from reben_dask.patches.decision import KEPT
+from reben_dask.formats.columns import CLASSES_KEY, KEPT
 from reben_dask.patches.label_sets import LabelSets
 from reben_dask.patches.places import Places
-from reben_dask.stores.patch_table import CLASSES_KEY, dataset_parts, read_rows
+from reben_dask.stores.patch_table import dataset_parts, read_rows
 
 SPLIT = "split"
 """The column of the split, and what the names of further ones begin with (``split_<strategy>``)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,58 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
+from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, missing
-from reben_dask.patches.candidates import TABLE_CRS
-
-TABLE = "patches.parquet"
-"""Name of the patch table in the folder of a dataset."""
-
-CLASSES_KEY = b"reben:classes"
-"""Key of the Parquet metadata that holds the class names, as a JSON list in alphabetical order."""
-
-_BBOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
-
-SCHEMA = pa.schema(
-    [
-        ("patch_id", pa.string()),
-        ("tile", pa.string()),
-        ("grid", pa.int32()),
-        ("x", pa.int32()),
-        ("y", pa.int32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("labels", pa.list_(pa.string())),
-        ("labeled_fraction", pa.float64()),
-        ("split", pa.string()),
-        ("country", pa.string()),
-        ("season", pa.string()),
-        ("sensing_time", pa.timestamp("us", tz="UTC")),
-        ("snow_fraction", pa.float64()),
-        ("cloud_fraction", pa.float64()),
-        ("shadow_fraction", pa.float64()),
-        ("contains_seasonal_snow", pa.bool_()),
-        ("contains_cloud_or_shadow", pa.bool_()),
-        ("s1_name", pa.string()),
-        ("s2v1_name", pa.string()),
-        ("failed_quality", pa.string()),
-        ("nodata", pa.bool_()),
-        ("epsg", pa.int32()),
-        ("minx", pa.int64()),
-        ("miny", pa.int64()),
-        ("maxx", pa.int64()),
-        ("maxy", pa.int64()),
-        ("geometry", pa.binary()),
-        ("bbox", _BBOX),
-    ]
-)
-"""Columns of every patch table; a recipe may add others behind them. ``minx`` to ``maxy`` are exact metres in the
-system ``epsg``; ``geometry`` is WKB in EPSG:4326 with ``bbox`` as its covering (GeoParquet 1.1)."""
-
-
-def schema_with(extra: Sequence[str]) -> pa.Schema:
-    """Columns of a patch table with further ones: lists of class names if they are called ``labels_…``, else text."""
-    kinds = ((name, pa.list_(pa.string()) if name.startswith("labels_") else pa.string()) for name in extra)
-    return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in kinds)])
+from reben_dask.formats.columns import BBOX_TYPE, STATUS, TABLE_CRS, TILE, encode_classes, patch_table_schema
+from reben_dask.formats.dataset import TABLE
 
 
 def write_part(
@@ -75,23 +26,23 @@ def write_part(
     Parameters
     ----------
     patches : GeoDataFrame
-        Rows of one tile, geometry in EPSG:4326. Columns of :data:`SCHEMA` that are missing are written as null.
+        Rows of one tile, geometry in EPSG:4326. Columns that are missing are written as null.
     folder : Path
         The dataset.
     classes : sequence of str
         Class names, kept in the file's metadata.
     extra : sequence of str
-        Further columns, see :func:`schema_with`.
+        Further columns, see :func:`~reben_dask.formats.columns.extra_column`.
 
     Returns
     -------
     Path
         The part file, ``<tile>.parquet``.
     """
-    table = _to_arrow(patches, schema_with(extra))
-    table = table.replace_schema_metadata({b"geo": _geo_metadata(patches), CLASSES_KEY: json.dumps(list(classes))})
+    table = _to_arrow(patches, patch_table_schema(extra))
+    table = table.replace_schema_metadata({b"geo": _geo_metadata(patches), **encode_classes(classes)})
     folder.mkdir(parents=True, exist_ok=True)
-    return _write(table, folder / f"{patches['tile'].iloc[0]}.parquet")
+    return _write(table, folder / f"{patches[TILE].iloc[0]}.parquet")
 
 
 def rewrite_part(part: Path, columns: pd.DataFrame) -> None:
@@ -113,7 +64,7 @@ def rewrite_part(part: Path, columns: pd.DataFrame) -> None:
 
 def read_rows(part: Path, columns: Sequence[str], *, status: str | None = None) -> pa.Table:
     """Read some columns of one part file, optionally only the rows of one ``status``."""
-    filters = None if status is None else [("status", "=", status)]
+    filters = None if status is None else [(STATUS, "=", status)]
     return pq.read_table(part, columns=list(columns), filters=filters, partitioning=None)
 
 
@@ -149,16 +100,16 @@ def dataset_parts(out: Path) -> list[Path]:
 
 
 def _write(table: pa.Table, path: Path) -> Path:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, unfinished, compression="zstd")
-    return unfinished.replace(path)
+    with atomic_path(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
+    return path
 
 
 def _to_arrow(patches: geopandas.GeoDataFrame, schema: pa.Schema) -> pa.Table:
     bounds = patches.geometry.bounds
     computed = {
         "geometry": pa.array(patches.geometry.to_wkb(), pa.binary()),
-        "bbox": pa.StructArray.from_arrays([pa.array(bounds[name]) for name in bounds], fields=list(_BBOX)),
+        "bbox": pa.StructArray.from_arrays([pa.array(bounds[name]) for name in bounds], fields=list(BBOX_TYPE)),
     }
     arrays = [
         computed[field.name] if field.name in computed else _column(patches, field.name, field.type) for field in schema

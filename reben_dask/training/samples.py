@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.stores.patch_cube import CUBES
-from reben_dask.stores.patch_table import TABLE
+from reben_dask.formats.dataset import CUBES, TABLE
 from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
 from reben_dask.training.table import TrainingTable, read_table
 

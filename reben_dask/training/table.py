@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import LABELS, PATCH_ID, S1_NAME, SPLIT, decode_classes
 from reben_dask.patches.label_sets import LabelSets
 from reben_dask.sources.published.metadata import metadata_files, read_metadata
-from reben_dask.stores.patch_table import CLASSES_KEY
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,22 @@ def read_table(out: Path, split: str | None) -> TrainingTable:
         If there is no metadata, or no patch of this split.
     """
     (file,) = metadata_files(out, clear_only=True)
-    rows = read_metadata([file], ["patch_id", "labels", "split", "s1_name"])
+    rows = read_metadata([file], [PATCH_ID, LABELS, SPLIT, S1_NAME])
     if split is not None:
-        splits = sorted(rows["split"].dropna().unique())
-        rows = rows[rows["split"] == split].reset_index(drop=True)
+        splits = sorted(rows[SPLIT].dropna().unique())
+        rows = rows[rows[SPLIT] == split].reset_index(drop=True)
         if rows.empty:
             raise InputError(f"No patch of {file} is in the split {split!r}; there is {', '.join(splits) or 'none'}.")
-    classes = _classes(file, rows["labels"])
+    classes = _classes(file, rows[LABELS])
     place = {name: number for number, name in enumerate(classes)}
-    lengths = rows["labels"].map(len).to_numpy(np.int64)
-    codes = np.array([place[label] for labels in rows["labels"] for label in labels], np.int64)
+    lengths = rows[LABELS].map(len).to_numpy(np.int64)
+    codes = np.array([place[label] for labels in rows[LABELS] for label in labels], np.int64)
     labels = LabelSets.from_codes(classes, len(rows), np.repeat(np.arange(len(rows)), lengths), codes)
-    s1_names = rows["s1_name"].astype(object).where(rows["s1_name"].notna(), None)
-    return TrainingTable(classes, rows["patch_id"].to_numpy(object), s1_names.to_numpy(object), labels.presence())
+    s1_names = rows[S1_NAME].astype(object).where(rows[S1_NAME].notna(), None)
+    return TrainingTable(classes, rows[PATCH_ID].to_numpy(object), s1_names.to_numpy(object), labels.presence())
 
 
 def _classes(file: Path, labels: pd.Series[Any]) -> tuple[str, ...]:
     """The class list that the file carries; of a file without one, the classes that occur, in alphabetical order."""
-    listed = (pq.read_schema(file).metadata or {}).get(CLASSES_KEY)
-    return tuple(json.loads(listed)) if listed else tuple(sorted({label for each in labels for label in each}))
+    listed = decode_classes(pq.read_schema(file).metadata)
+    return listed or tuple(sorted({label for each in labels for label in each}))

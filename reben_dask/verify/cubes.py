@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from reben_dask.formats.columns import KEPT
 from reben_dask.formats.cube import Node, shard_patches
-from reben_dask.patches.decision import KEPT
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_group import kind_of
 from reben_dask.verify.cubes_tile import Column, CubeStore, TileCube, sample

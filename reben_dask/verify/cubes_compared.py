@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reben_dask.formats.columns import KEPT
 from reben_dask.formats.cube import group_of
-from reben_dask.formats.trees.classes import number_of_code
-from reben_dask.formats.trees.layout import NUMBERS
+from reben_dask.formats.trees.layout import CLASS_NUMBERS, number_of_code
 from reben_dask.nomenclature import Nomenclature
-from reben_dask.patches.decision import KEPT
-from reben_dask.stores.patch_reader import PatchReader
+from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
 from reben_dask.stores.patch_table import read_rows
 from reben_dask.verify.cubes_tile import sample
 from reben_dask.verify.expected import MAP_TENSOR, Kind
@@ -30,10 +29,10 @@ _COLUMNS = ("patch_id", "tile", "grid", "x", "y")
 _READERS = 4
 """Groups of which a column is in memory."""
 
-_READ: dict[Kind, Callable[[PatchReader, int, int], Images]] = {
-    Kind.S2: PatchReader.bands,
-    Kind.S1: PatchReader.sentinel1,
-    Kind.MAP: lambda reader, x, y: {MAP_TENSOR: reader.reference_map(x, y)},
+_READ: dict[Kind, Callable[[ColumnReader, int, int], Images]] = {
+    Kind.S2: lambda reader, x, y: reader.patch(x, y).s2,
+    Kind.S1: lambda reader, x, y: reader.patch(x, y).s1,
+    Kind.MAP: lambda reader, x, y: {MAP_TENSOR: np.asarray(reader.patch(x, y).reference_map)},
 }
 
 
@@ -55,7 +54,7 @@ class StorePatches:
     def __init__(self, store: Path, parts: Sequence[Path], nomenclature: Nomenclature, *, full: bool) -> None:
         self._places: dict[str, Place] = {}
         self._nomenclature = nomenclature
-        self._reader = lru_cache(_READERS)(lambda group: PatchReader(store, group))
+        self._reader = lru_cache(_READERS)(lambda group: ColumnReader(CubeGroup(store / group)))
         for part in parts:
             with collect(Check("the patch table")):
                 groups: dict[str, list[dict[str, Any]]] = {}
@@ -84,8 +83,8 @@ class StorePatches:
         stored: Images = {}
         with collect(Check("the store")):
             stored = _READ[kind](self._reader(group), x, y)
-            if NUMBERS in images:
-                stored = {**stored, NUMBERS: self._numbers[stored[MAP_TENSOR]]}
+            if CLASS_NUMBERS.name in images:
+                stored = {**stored, CLASS_NUMBERS.name: self._numbers[stored[MAP_TENSOR]]}
         return sorted(image for image in images if image in stored and not _are_equal(images[image], stored[image]))
 
     @cached_property

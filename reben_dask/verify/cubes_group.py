@@ -16,14 +16,14 @@ import xarray as xr
 from rasterio.crs import CRS
 
 from reben_dask.errors import InputError
-from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, RADAR_NODE, Node
+from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.verify.expected import Kind
 from reben_dask.verify.findings import Check, collect, one_sentence
 
 DOCUMENT = "zarr.json"
 _GATHERED = "consolidated_metadata"
-_NOT_BANDS = {MAP_NODE: Kind.MAP, RADAR_NODE: Kind.S1}
+_NOT_BANDS = {MAP_NODE: Kind.MAP, S1_NODE: Kind.S1}
 
 Document = Mapping[str, Any]
 

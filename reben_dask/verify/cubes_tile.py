@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, SHARD_PATCHES, Node, empty_nodes
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import nodata_pixels
 from reben_dask.stores.arrays import open_array
 from reben_dask.stores.shards import held_chunks

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.stores.patch_table import part_files
 from reben_dask.verify.context import Context, Settings
 from reben_dask.verify.cubes import verify_cubes
@@ -24,7 +24,7 @@ from reben_dask.verify.tables_compared import verify_tables
 from reben_dask.verify.trees import forms_of, verify_trees
 
 CUBES, TABLE, LMDB = "cubes.zarr", "patches.parquet", "lmdb"
-ARTEFACTS = (CUBES, TABLE, METADATA, SNOW_CLOUD_METADATA, LMDB, str(RECORD))
+ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, str(RECORD))
 
 
 def is_dataset(path: Path) -> bool:
@@ -40,7 +40,7 @@ def verify_dataset(out: Path, settings: Settings, report: Report) -> Iterator[Ch
     record, expected = find_expected([out], artefacts)
     yield artefacts
 
-    metadata = [out / name for name in (METADATA, SNOW_CLOUD_METADATA) if (out / name).exists()]
+    metadata = [out / name for name in (METADATA_FILE, FLAGGED_METADATA_FILE) if (out / name).exists()]
     rows, checks = verify_metadata(metadata, expected, own=True) if metadata else (None, [])
     if len(metadata) < 2:
         # What one file alone asks for is not what the dataset must hold.
@@ -81,8 +81,8 @@ def verify_dataset(out: Path, settings: Settings, report: Report) -> Iterator[Ch
         yield from verify_tables(out, layout, parts)
     if settings.digest:
         jobs: dict[Path, Digest] = {
-            out / METADATA: file_digest,
-            out / SNOW_CLOUD_METADATA: file_digest,
+            out / METADATA_FILE: file_digest,
+            out / FLAGGED_METADATA_FILE: file_digest,
             table: lambda path: folder_digest(path, ".parquet"),
             cubes: cubes_digest,
             **{root: form.digest for form in forms for root in form.roots(out, layout).values()},

@@ -13,19 +13,23 @@ from typing import Any
 import pyarrow as pa
 
 from reben_dask.errors import InputError, RecipeError
-from reben_dask.formats.bands import BAND_RESOLUTION_M
-from reben_dask.formats.cube import RADAR_RESOLUTION_M, CubeLayout
-from reben_dask.formats.names import V2_NAME
+from reben_dask.formats.bands import (
+    BAND_RESOLUTION_M,
+    MAP_RESOLUTION_M,
+    POLARISATIONS,
+    REFERENCE_MAP,
+    S1_RESOLUTION_M,
+    by_resolution,
+)
+from reben_dask.formats.columns import SPLITS, patch_table_schema
+from reben_dask.formats.cube import CubeLayout
+from reben_dask.formats.names import V2
 from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
-from reben_dask.formats.trees.layout import CODES, NUMBERS
+from reben_dask.formats.trees.layout import CLASS_NUMBERS
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.labels import EVERY_PIXEL
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
-from reben_dask.patches.splits import SPLITS
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.sources.sentinel1 import POLARISATIONS
-from reben_dask.stores.patch_table import schema_with
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.names import NamePattern
 
@@ -96,7 +100,7 @@ class Expected:
     nomenclature: Nomenclature
     labels_may_be_empty: bool = False
     grid_offsets_m: tuple[int, ...] = (0,)
-    patch_name: str = V2_NAME
+    patch_name: str = V2.template
     thresholds_px: Mapping[str, int] = field(default_factory=lambda: EVERY_PIXEL)
     extra_columns: tuple[str, ...] = ()
     split_may_be_null: bool = False
@@ -112,7 +116,7 @@ class Expected:
     @cached_property
     def table_schema(self) -> pa.Schema:
         """Columns of the patch table."""
-        return schema_with(self.extra_columns)
+        return patch_table_schema(self.extra_columns)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -130,15 +134,15 @@ class Expected:
         """Images of each kind by name; that of a reference map is named ``Data``, as in an LMDB."""
         return {
             Kind.S2: {band: self._layer("uint16", BAND_RESOLUTION_M[band]) for band in sorted(self.bands)},
-            Kind.S1: {name: self._layer("float32", RADAR_RESOLUTION_M) for name in POLARISATIONS},
+            Kind.S1: {name: self._layer("float32", S1_RESOLUTION_M) for name in POLARISATIONS},
             Kind.MAP: {MAP_TENSOR: self._layer("uint16", MAP_RESOLUTION_M)},
         }
 
     def layer(self, band: str) -> tuple[Kind, Layer]:
         """What a band of an image in a tree must be, by the name that the layout gives it."""
-        if band == NUMBERS:
+        if band == CLASS_NUMBERS.name:
             return Kind.MAP, self._layer("uint8", MAP_RESOLUTION_M)
-        name = MAP_TENSOR if band == CODES else band
+        name = MAP_TENSOR if band == REFERENCE_MAP.name else band
         return next((kind, layers[name]) for kind, layers in self.layers.items() if name in layers)
 
     @cached_property
@@ -162,10 +166,7 @@ class Expected:
 
     def layout(self, group: str, grid: PatchGrid) -> CubeLayout:
         """What a group of a Zarr store must look like, with everything that it may hold."""
-        bands: dict[int, tuple[str, ...]] = {}
-        for band, layer in self.layers[Kind.S2].items():
-            bands[layer.resolution_m] = (*bands.get(layer.resolution_m, ()), band)
-        return CubeLayout(group, grid, dict(sorted(bands.items())), {}, POLARISATIONS)
+        return CubeLayout(group, grid, by_resolution(self.bands), {}, POLARISATIONS)
 
     def _layer(self, dtype: str, resolution_m: int) -> Layer:
         return Layer(dtype, self.patch_m // resolution_m, resolution_m)

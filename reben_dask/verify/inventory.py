@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.formats.names import PatchName, parse_patch_name
-from reben_dask.formats.trees.classes import class_numbers
-from reben_dask.formats.trees.layout import NUMBERS
+from reben_dask.formats.trees.layout import CLASS_NUMBERS, class_numbers
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import MAP_RESOLUTION_M
 from reben_dask.patches.validity import NODATA_DN
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
@@ -119,7 +118,9 @@ class Inventory:
         if self._store is not None and self._is_compared(met):
             self._looked_at["equal"] += 1
             if other := self._store.differing(met.kind, self.patch_of(met), images):
-                named = sorted("its reference map" if name in (MAP_TENSOR, NUMBERS) else name for name in other)
+                named = sorted(
+                    "its reference map" if name in (MAP_TENSOR, CLASS_NUMBERS.name) else name for name in other
+                )
                 self._equal.problem(f"{self.patch_of(met)} differs in {', '.join(named)}")
 
     def tell_labels(self, met: Met, labels: Sequence[str]) -> str | None:
@@ -162,7 +163,7 @@ class Inventory:
         told_by = "the metadata have" if self._rows is not None else "the document has"
         if MAP_TENSOR in images:
             return label_fault(images[MAP_TENSOR], labels, expected, told_by)
-        numbers = images[NUMBERS]
+        numbers = images[CLASS_NUMBERS.name]
         if numbers.max(initial=0) >= len(self._code_of_number):
             return f"its map holds the number {numbers.max()}, of {len(self._code_of_number) - 1} classes"
         return label_fault(self._code_of_number[numbers], labels, expected, told_by)

@@ -15,8 +15,8 @@ from typing import Self
 import lmdb
 
 from reben_dask.errors import InputError
-from reben_dask.formats.lmdb import MAP_SUFFIX
-from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE, open_environment
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, MAP_SUFFIX
+from reben_dask.stores.lmdb_environment import open_environment
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.verify.expected import Kind
 from reben_dask.verify.findings import Check, collect

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import CLASSES_KEY, METADATA_SCHEMA, SPLITS
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.names import PatchName, parse_patch_name
-from reben_dask.patches.splits import SPLITS
-from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
-from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import APART, Row, Rows, gather, in_file
@@ -30,7 +29,7 @@ _PARTNERS = {"S1": "s1_name", "S2": "s2v1_name"}
 def find_metadata(folders: Sequence[Path]) -> list[Path]:
     """The metadata files of the first of some folders that has any; both, though one of them may be missing."""
     for folder in folders:
-        files = [folder / METADATA, folder / SNOW_CLOUD_METADATA]
+        files = [folder / METADATA_FILE, folder / FLAGGED_METADATA_FILE]
         if any(file.is_file() for file in files):
             return files
     return []
@@ -84,18 +83,18 @@ class _Reader:
                 self._look_at_schema(path, schema)
                 self._look_at_classes(path, schema)
                 further = [name for name in self._expected.extra_columns if name in schema.names]
-                rows = in_file(file.read([*SCHEMA.names, *further]), apart=path.name == SNOW_CLOUD_METADATA)
+                rows = in_file(file.read([*METADATA_SCHEMA.names, *further]), apart=path.name == FLAGGED_METADATA_FILE)
                 self._look_at_order(path, rows["patch_id"])
         return rows
 
     def _look_at_schema(self, path: Path, schema: pa.Schema) -> None:
-        faults, index = schema_faults(schema, SCHEMA)
+        faults, index = schema_faults(schema, METADATA_SCHEMA)
         if self._own:
             faults += [f"also has the column {name}" for name in index]
         elif index:
             self.files.notes.append(f"{path.name} also has the index {', '.join(index)}")
         self.files.add(f"{path.name} {fault}" for fault in faults)
-        if missing := [name for name in SCHEMA.names if name not in schema.names]:
+        if missing := [name for name in METADATA_SCHEMA.names if name not in schema.names]:
             raise InputError(f"without {', '.join(missing)}, rows cannot be read")
 
     def _look_at_classes(self, path: Path, schema: pa.Schema) -> None:
@@ -219,7 +218,7 @@ def _flag_fault(row: Row) -> str | None:
     if any(flags) == row[APART]:
         return None
     return (
-        f"is flagged, but stands in {METADATA}"
+        f"is flagged, but stands in {METADATA_FILE}"
         if any(flags)
-        else f"is not flagged, but stands in {SNOW_CLOUD_METADATA}"
+        else f"is not flagged, but stands in {FLAGGED_METADATA_FILE}"
     )

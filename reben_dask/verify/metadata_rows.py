@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reben_dask.stores.metadata import SCHEMA
+from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.verify.expected import Kind
 
 APART = "apart"
@@ -120,8 +120,8 @@ def gather(tables: Sequence[pa.Table]) -> Rows:
 
 def in_file(rows: pa.Table, *, apart: bool) -> pa.Table:
     """Rows of a metadata file with the types of the published files, :data:`APART`, and what columns there are more."""
-    further = [name for name in rows.column_names if name not in SCHEMA.names]
-    found = rows.select(SCHEMA.names).cast(SCHEMA)
+    further = [name for name in rows.column_names if name not in METADATA_SCHEMA.names]
+    found = rows.select(METADATA_SCHEMA.names).cast(METADATA_SCHEMA)
     for name in further:
         found = found.append_column(name, rows[name])
     return found.append_column(APART, pa.array([apart] * rows.num_rows, pa.bool_()))

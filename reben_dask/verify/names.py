@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reben_dask.errors import InputError
-from reben_dask.formats.names import V2_NAME, TileName, mgrs_of, parse_patch_name
+from reben_dask.formats.names import V2, TileName, mgrs_of, parse_patch_name
 
 UNKNOWN = ""
 """Template of names of which nobody knows how they are made; it reads none."""
@@ -67,7 +67,7 @@ class NamePattern:
 
     def read(self, name: str | None) -> Told | None:
         """What a name tells; ``None`` for one that is not made from the template."""
-        if self.template == V2_NAME:
+        if self.template == V2.template:
             return _read_published(name)
         match = self._pattern.fullmatch(name or "")
         if match is None:

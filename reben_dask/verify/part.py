@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
+from reben_dask.formats.columns import KEPT, REJECTED
 from reben_dask.formats.cube import group_of
-from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.formats.names import NameTemplate, TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import footprints
-from reben_dask.patches.decision import KEPT, REASONS, REJECTED
+from reben_dask.patches.decision import REASONS
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.schemas import schema_faults
@@ -142,7 +143,7 @@ class Part:
         x, y = (indices.tolist() for indices in grid.indices_xy())
         bounds = dict(zip(("minx", "miny", "maxx", "maxy"), grid.bounds().T.tolist(), strict=True))
         same = {"tile": [self.tile] * grid.size, "epsg": [grid.epsg] * grid.size}
-        ids = patch_ids(self.expected.patch_name, tile, grid, self.number)
+        ids = NameTemplate(self.expected.patch_name).names(tile, grid, self.number)
         return {"patch_id": ids, "x": x, "y": y, **same, **bounds}
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from reben_dask.formats.columns import KEPT
 from reben_dask.formats.names import tile_names
-from reben_dask.patches.decision import KEPT
-from reben_dask.stores.patch_reader import TileReader
+from reben_dask.stores.cube_reader import TileReader
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 

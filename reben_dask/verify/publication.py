@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from reben_dask.errors import InputError
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
-from reben_dask.stores.lmdb_environment import DATA_FILE, INDEX_FILE
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.context import Context, Settings
 from reben_dask.verify.cubes_group import DOCUMENT
 from reben_dask.verify.digest import Digest, file_digest, work_out

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import CLASSES_KEY
 from reben_dask.stores.lmdb_environment import open_environment
 from reben_dask.stores.lmdb_merge import find_environments
-from reben_dask.stores.patch_table import CLASSES_KEY
 from reben_dask.verify.expected import Expected, Kind, every_published, published
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.lmdb_entries import kind_of, readable

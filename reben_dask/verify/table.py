@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from reben_dask.formats.columns import KEPT
 from reben_dask.formats.names import TileName, tile_names
-from reben_dask.patches.decision import KEPT
 from reben_dask.stores.patch_table import part_files
 from reben_dask.verify.context import Context
 from reben_dask.verify.findings import Check, collect

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from reben_dask.formats.trees import TreeLayout
+from reben_dask.stores.trees import write_tables
 from reben_dask.verify.findings import Check, collect
 from reben_dask.wording import counted
 
@@ -36,7 +37,7 @@ def verify_tables(out: Path, layout: TreeLayout, parts: Sequence[Path]) -> Itera
         return
     check, lines = Check("Tables of the trees as in the patch table"), 0
     with tempfile.TemporaryDirectory(prefix="reben-verify-") as folder, collect(check):
-        layout.write_tables(parts, Path(folder))
+        write_tables(layout, parts, Path(folder))
         wanted = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         for path in wanted:
             name = path.relative_to(folder).as_posix()

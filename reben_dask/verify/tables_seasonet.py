@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from reben_dask.errors import InputError
-from reben_dask.formats.trees.classes import class_numbers
-from reben_dask.formats.trees.seasonet_tables import META, SPLITS_FOLDER
-from reben_dask.formats.trees.tables import SETS
-from reben_dask.stores.metadata import SCHEMA
+from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.trees.layout import SHORT_SPLITS, class_numbers
+from reben_dask.formats.trees.seasonet import META, SPLITS_FOLDER
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.metadata_rows import Rows, gather, in_file
@@ -79,9 +78,11 @@ def read_meta(folder: Path, expected: Expected, rows: Rows | None) -> Meta:
         "split": [set_of.get(position) for position in range(len(entries))],
         **dict.fromkeys(("contains_seasonal_snow", "contains_cloud_or_shadow"), [False] * len(entries)),
     }
-    columns = {field.name: pa.array(told.get(field.name, [None] * len(entries)), field.type) for field in SCHEMA}
+    columns = {
+        field.name: pa.array(told.get(field.name, [None] * len(entries)), field.type) for field in METADATA_SCHEMA
+    }
     places = {entry.patch_id: entry.place for entry in entries}
-    return Meta((sound, splits), gather([in_file(pa.table(columns, schema=SCHEMA), apart=False)]), places)
+    return Meta((sound, splits), gather([in_file(pa.table(columns, schema=METADATA_SCHEMA), apart=False)]), places)
 
 
 class _Entry(NamedTuple):
@@ -159,7 +160,7 @@ class _Reader:
 def _read_splits(folder: Path, rows: int, check: Check) -> dict[int, str]:
     """Set of each row that is in one."""
     found: dict[int, str] = {}
-    for name, short in SETS.items():
+    for name, short in SHORT_SPLITS.items():
         with collect(check, f"{short}.csv"):
             if not (folder / f"{short}.csv").is_file():
                 raise InputError("is missing")
@@ -168,7 +169,7 @@ def _read_splits(folder: Path, rows: int, check: Check) -> dict[int, str]:
                 if position >= rows:
                     check.problem(f"{short}.csv, line {number:,}, is {text!r}, and {META} has no such row")
                 elif position in found:
-                    other = SETS[found[position]]
+                    other = SHORT_SPLITS[found[position]]
                     check.problem(f"{short}.csv, line {number:,}, has row {text} again, after {other}.csv")
                 else:
                     found[position] = name

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from reben_dask.formats.trees import Tree, TreeLayout
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX
+from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.context import Context
 from reben_dask.verify.digest import file_digest, folder_digest
 from reben_dask.verify.expected import Kind

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 
 from reben_dask.errors import InputError
-from reben_dask.stores.geotiff_archive import ARCHIVE_SUFFIX, member_info
+from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.trees_folder import PatchFolder
 from reben_dask.verify.trees_walk import Walk

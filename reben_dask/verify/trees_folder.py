@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from reben_dask.formats.bands import REFERENCE_MAP
 from reben_dask.formats.trees import Tree
-from reben_dask.formats.trees.layout import CODES
 from reben_dask.sources.published.image import Image, decode_image
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind, Layer
@@ -148,7 +148,7 @@ def _take(image: Image, wanted: FolderFormat, name: str, content: Content) -> No
     if image.count == len(bands) and image.bands.dtype == wanted.layers[name].dtype:
         for band, pixels in zip(bands, image.bands, strict=True):
             images = content.images.setdefault(wanted.kind_of[band], {})
-            images[MAP_TENSOR if band == CODES else band] = pixels
+            images[MAP_TENSOR if band == REFERENCE_MAP.name else band] = pixels
 
 
 def _faults(image: Image, wanted: FolderFormat, name: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from reben_dask.formats.trees.layout import IN_CUBE
+from reben_dask.formats.columns import IN_GRID
 from reben_dask.verify.patch_rows import RowOf
 from reben_dask.verify.trees_folder import FolderFormat
 
@@ -57,7 +57,7 @@ class Walk:
     def place(self, name: str) -> tuple[int, ...] | None:
         """Where a patch stands within its run, if that can be told."""
         told = None if self._tree.is_shared else self._expected.names.read(name)
-        is_in_cube = self._tree.order == IN_CUBE and len(self._expected.grid_offsets_m) == 1
+        is_in_cube = self._tree.order == IN_GRID and len(self._expected.grid_offsets_m) == 1
         return told.place if told and is_in_cube else None
 
     def _guesses(self, name: str) -> list[Mapping[str, Any]]:

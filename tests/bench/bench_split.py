@@ -19,13 +19,14 @@ import shapely
 from measure import machine, measure
 from scipy import ndimage
 
+from reben_dask.formats.columns import SPLITS
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import footprints
 from reben_dask.patches.locations import home_blocks, patch_blocks, sets_of_patches
 from reben_dask.patches.regions import largest_regions
 from reben_dask.patches.shares import blocks_touched, shares_to_ask
-from reben_dask.patches.splits import SPLITS, random_split
+from reben_dask.patches.splits import random_split
 from reben_dask.patches.stratified import stratified_split
 
 sys.path.append(str(Path(__file__).parent.parent))

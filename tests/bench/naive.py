@@ -15,8 +15,8 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from safetensors.numpy import save
 
+from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.job.plan import Plan
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M
 
 PATCH_PX = 120
 FILL = 999

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.lmdb import shard_name
 from reben_dask.job.plan import Plan
 from reben_dask.job.planning import make_plan
 from reben_dask.job.tasks import LabelRule, ingest_band, label_tile, make_cube
-from reben_dask.patches.decision import KEPT
 from reben_dask.patches.join import partitions_of_tiles, search_area
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
 from reben_dask.sources.sentinel2 import open_tile, read_band
 from reben_dask.stores.cubes import create_store
-from reben_dask.stores.lmdb_export import plan_shards, shard_name, write_environment
+from reben_dask.stores.lmdb_export import plan_shards, write_environment
 from reben_dask.stores.lmdb_merge import merge_environments
 from reben_dask.stores.patch_table import part_files, read_rows
 

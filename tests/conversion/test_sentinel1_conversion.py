@@ -25,8 +25,8 @@ from reben_dask.conversion.pairing import add_partners, open_pairs
 from reben_dask.conversion.reading import Entry, Source
 from reben_dask.conversion.tiles import Place, Tile
 from reben_dask.errors import InputError, OutputError
+from reben_dask.formats.bands import POLARISATIONS
 from reben_dask.sources.published.trees import MAPS, S1, S2, PatchFolder, PublishedTree, find_patches
-from reben_dask.sources.sentinel1 import POLARISATIONS
 from reben_dask.stores.building import building_folder
 
 METADATA = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")

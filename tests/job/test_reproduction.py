@@ -17,8 +17,8 @@ from conftest import ROOT, run_job
 from processes import Cluster
 
 from reben_dask.demo import DemoRegion
+from reben_dask.formats.columns import PATCH_TABLE_SCHEMA
 from reben_dask.stores.metadata import write_metadata
-from reben_dask.stores.patch_table import SCHEMA
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SNOW, CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
@@ -293,11 +293,11 @@ def test_published_rows_come_back_in_their_order(data_dir: Path, tmp_path: Path)
     parts = []
     for tile in reversed(tiles):
         mine = rows[rows["tile"] == tile].sort_values("patch_id")
-        columns = {name: pa.nulls(len(mine), SCHEMA.field(name).type) for name in SCHEMA.names}
-        columns |= {name: pa.array(mine[name], SCHEMA.field(name).type) for name in mine.columns}
+        columns = {name: pa.nulls(len(mine), PATCH_TABLE_SCHEMA.field(name).type) for name in PATCH_TABLE_SCHEMA.names}
+        columns |= {name: pa.array(mine[name], PATCH_TABLE_SCHEMA.field(name).type) for name in mine.columns}
         columns["status"] = pa.array(["kept"] * len(mine))
         parts.insert(0, tmp_path / f"{tile}.parquet")
-        pq.write_table(pa.table(columns, SCHEMA), parts[0])
+        pq.write_table(pa.table(columns, PATCH_TABLE_SCHEMA), parts[0])
     write_metadata(parts, tmp_path, [])
     for name, published in zip(FILES, tables, strict=True):
         found = pq.read_table(tmp_path / name)

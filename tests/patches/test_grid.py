@@ -10,7 +10,7 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.formats.names import V2, TileName
 from reben_dask.grid import PATCH_SIDE_M, PatchGrid, ShapeYX, extent_px_yx
 
 FULL = PatchGrid(32633, 300_000, 5_800_020, ShapeYX(109_800, 109_800))
@@ -123,7 +123,7 @@ def test_indices_go_down_each_column(grid: PatchGrid) -> None:
 @settings(deadline=None)
 @given(grids())
 def test_index_order_is_the_order_of_the_names(grid: PatchGrid) -> None:
-    ids = patch_ids("{tile}_{xx}_{yy}", TileName("S2A_MSIL2A_20170613T101031_T33UUP", ""), grid)
+    ids = V2.names(TileName("S2A_MSIL2A_20170613T101031_T33UUP", ""), grid)
     assert ids == sorted(ids)
     assert len(set(ids)) == grid.size
     assert len({len(name) for name in ids}) <= 1

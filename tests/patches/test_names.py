@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
-from reben_dask.formats.names import PatchName, TileName, parse_patch_name, patch_ids, tile_names
+from reben_dask.formats.names import V2, NameTemplate, ParsedName, PatchName, TileName, parse_patch_name, tile_names
 from reben_dask.grid import PatchGrid, ShapeYX
 
 FULL = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(109_800, 109_800))
@@ -55,7 +55,7 @@ def test_published_ids_are_rebuilt_from_tile_and_indices(
     x, y = (list(axis) for axis in zip(*indices, strict=True))
     wanted = published["patch_id"].to_numpy()
     for tile, rows in tiles.reset_index(drop=True).groupby(tiles.to_numpy()).groups.items():
-        ids = patch_ids("{tile}_{xx}_{yy}", TileName(tile, ""), FULL)
+        ids = V2.names(TileName(tile, ""), FULL)
         assert [ids[x[row] * FULL.shape_yx.y + y[row]] for row in rows] == wanted[rows].tolist()
 
 
@@ -160,7 +160,11 @@ TILE = TileName("S2A_MSIL2A_20180418T104021_N0206_R008_T32UME", "S2A_MSIL2A_2018
 def test_templates_of_names(template: str, expected: str) -> None:
     """The last is the name that SeasoNet's documentation shows."""
     grid = _grid(20, 20, offset_m=600)
-    assert patch_ids(template, TILE, grid, 2)[1 * grid.shape_yx.y + 19] == expected
+    names = NameTemplate(template)
+    assert names.names(TILE, grid, 2)[1 * grid.shape_yx.y + 19] == expected
+    assert expected.startswith(names.prefix(TILE))
+    mgrs = "32UME" if "{product}" not in template else None
+    assert names.parse(expected) == ParsedName(mgrs, None if "{lat}" in template else (1, 19))
 
 
 def test_tiles_of_one_product_are_told_apart() -> None:
@@ -172,3 +176,38 @@ def test_tiles_of_one_product_are_told_apart() -> None:
         "S2A_MSIL2A_20170613T101031_T33UVP",
         "S2B_MSIL2A_20170613T101031",
     ]
+
+
+TILES = ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP")
+TEMPLATES = (
+    "{tile}_{xx}_{yy}",
+    "{product}_{x}_{y}",
+    "{mgrs}_{time}_{lat}_{lon}",
+    "{time}_{mgrs}_{grid}_{y}_{x}",
+    "{tile}.{grid}.{x}.{y}_{mgrs}_{xx}",
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_names_are_parsed_as_they_are_formatted(template: str) -> None:
+    pattern, names = NameTemplate(template), tile_names(TILES)
+    grid = PatchGrid(32633, 490_680, 5_400_000, ShapeYX(14_400, 15_600), offset_m=600)
+    made = {tile: pattern.names(names[tile], grid, 2) for tile in TILES}
+    places = list(zip(*(indices.tolist() for indices in grid.indices_xy()), strict=True))
+    for tile, ids in made.items():
+        parsed = [pattern.parse(name) for name in ids]
+        assert [name.xy for name in parsed if name] == ([None] * grid.size if "{lat}" in template else places)
+        assert {name.mgrs for name in parsed if name} <= {names[tile].mgrs, None}
+        prefix = pattern.prefix(names[tile])
+        assert [name for others in made.values() for name in others if name.startswith(prefix)] == ids
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", [None, "", "mine", "S1B_IW_GRDH_1SDV_20170612T165809_33UUP_26_57", TILES[0]])
+def test_other_names_are_not_parsed(template: str, name: str | None) -> None:
+    assert NameTemplate(template).parse(name) is None
+
+
+@pytest.mark.parametrize("indices", ["05_123", "5_05", "26_5"])
+def test_padded_names_have_indices_of_one_width(indices: str) -> None:
+    assert V2.parse(f"{V2_SCENE}_{indices}") is None

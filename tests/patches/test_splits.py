@@ -14,8 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import geographic_split as split_in_whole_metres
 
+from reben_dask.formats.columns import SPLITS
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.splits import SPLITS, geographic_split, grid_split, random_split, seeded_hashes
+from reben_dask.patches.splits import geographic_split, grid_split, random_split, seeded_hashes
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 QUARTERS = {"validation": 0.25, "test": 0.25}

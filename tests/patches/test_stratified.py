@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from populations import make_population
 
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import SPLITS
 from reben_dask.patches.stratified import stratified_split
 
 SEASONET = {"validation": 0.1, "test": 0.2}

@@ -211,14 +211,14 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
         (_set("patch_name", "{mgrs}_{lat}_{lon}"), "a name begins with its tile: "),
         (
             _set("patch_name", "{tile}"),
-            "a name tells the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
+            "a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
         ),
-        (_set("patch_name", "{tile}_{grid}_{x}_{yy}"), "a name tells the place in its tile: "),
+        (_set("patch_name", "{tile}_{grid}_{x}_{yy}"), "a name needs the place in its tile: "),
         (
             _set("patch_name", "{tile}_{grid}_{x}{y}"),
-            "nothing tells where {x} ends, and two patches may have one name; ad",
+            "two patches may have one name, as {x} has no end; add",
         ),
-        (_set("patch_name", "{tile}_{x}_{y}{grid}"), "nothing tells where {y} ends"),
+        (_set("patch_name", "{tile}_{x}_{y}{grid}"), "two patches may have one name, as {y} has no end"),
         (
             _set("patch_name", "{tile}_{xx}_{yy}"),
             "patch_name is '{tile}_{xx}_{yy}', and patches of 2 grids would have the same names; add {grid}, or {lat} ",

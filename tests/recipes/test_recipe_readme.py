@@ -12,11 +12,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from reben_dask.formats.names import TileName, patch_ids
+from reben_dask.formats import names
+from reben_dask.formats.names import V2, NameTemplate, TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import shipped_nomenclatures
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.recipes.model import _NAME_FIELDS, _NAMES_OF_TILES
 
 FOLDER = resources.files("reben_dask.recipes")
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -100,9 +100,9 @@ def test_the_table_of_splits_has_the_keys_of_each_strategy() -> None:
 
 def test_the_fields_of_names_are_those_of_the_table() -> None:
     rows = re.findall(r"^  \| (`\{\w+\}`.*?) \|", _explained()["patch_name"], flags=re.MULTILINE)
-    assert {field for row in rows for field in re.findall(r"\{(\w+)\}", row)} == set(_NAME_FIELDS)
+    assert {field for row in rows for field in re.findall(r"\{(\w+)\}", row)} == set(names._FIELDS)
     first = _explained()["patch_name"].split("Default")[0]
-    assert [name for name in _NAMES_OF_TILES if f"`{name}`" not in first] == []
+    assert [name for name in names._STARTS if f"`{name}`" not in first] == []
 
 
 def test_the_examples_of_names_are_names() -> None:
@@ -114,14 +114,16 @@ def test_the_examples_of_names_are_names() -> None:
         for field, example in zip(re.findall(r"\{\w+\}", fields), re.findall(r"`([^`]+)`", examples), strict=False)
     }
     tile = TileName("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031")
+    one = PatchGrid(32633, 300_000, 5_800_020, ShapeYX(1200, 1200))
     for field in ("{tile}", "{product}", "{mgrs}", "{time}", "{grid}"):
-        assert patch_ids(field, tile, PatchGrid(32633, 300_000, 5_800_020, ShapeYX(1200, 1200))) == [told[field]]
+        assert NameTemplate(f"{{tile}}.{field}.{{x}}_{{y}}").names(tile, one) == [f"{tile.name}.{told[field]}.0_0"]
     shown = PatchGrid(32632, 399_960, 6_000_000, ShapeYX(30_000, 30_000), offset_m=600)
-    assert f"{told['{lat}']}_{told['{lon}']}" == patch_ids("{lat}_{lon}", tile, shown, 2)[24 + 19]
+    template = NameTemplate("{product}.{lat}_{lon}")
+    assert f"{tile.product}.{told['{lat}']}_{told['{lon}']}" == template.names(tile, shown, 2)[24 + 19]
     # After the table's words, {xx} has an example alone.
     assert "`05`" in README
     eleven = PatchGrid(32633, 0, 0, ShapeYX(13_200, 13_200))
-    assert "05" in {name.split("_")[0] for name in patch_ids("{xx}_{yy}", tile, eleven)}
+    assert "05" in {name.split("_")[-2] for name in V2.names(tile, eleven)}
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import pytest
 import rasterio
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import METADATA
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import SNOW, Published, published_columns, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
 from reben_dask.sources.published.lists import read_names
-from reben_dask.sources.published.metadata import COLUMNS, metadata_files, read_metadata, require_metadata
+from reben_dask.sources.published.metadata import metadata_files, read_metadata, require_metadata
 from reben_dask.sources.published.pairs import pairs_of_tile, read_pairs, require_pairs, split_s2_names
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
@@ -226,11 +227,11 @@ def test_metadata_by_tile_is_what_another_program_reads(data_dir: Path, publishe
     assert require_metadata(files) == PATCHES
     paths = [str(file) for file in files]
     for tile in sorted(published["tile"].unique())[::16]:
-        query = f"SELECT {', '.join(COLUMNS)} FROM read_parquet({paths}) WHERE starts_with(patch_id, '{tile}_')"  # noqa: S608
+        query = f"SELECT {', '.join(METADATA)} FROM read_parquet({paths}) WHERE starts_with(patch_id, '{tile}_')"  # noqa: S608
         wanted = duckdb.sql(f"{query} ORDER BY patch_id").df()
         found = read_metadata(files, tile=tile).sort_values("patch_id", ignore_index=True)
         assert found["labels"].map(list).tolist() == wanted["labels"].map(list).tolist()
-        others = [name for name in COLUMNS if name != "labels"]
+        others = [name for name in METADATA if name != "labels"]
         pd.testing.assert_frame_equal(found[others], wanted[others], check_dtype=False)
 
 

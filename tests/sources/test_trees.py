@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.sources.published import trees
 from reben_dask.sources.published.trees import MAPS, S1, S2, Kind, PatchFolder, band_files, find_patches
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M
 
 TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"

@@ -23,8 +23,8 @@ from zarrs import ZarrsCodecPipeline
 from reben_dask.formats import cube as cube_layout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.stores.arrays import open_array
+from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
-from reben_dask.stores.patch_reader import PatchReader
 
 FILL = 999
 ZSTD = BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.bitshuffle)
@@ -207,11 +207,14 @@ def test_a_store_is_written_and_read_by_zarrs(
     codes = _values(grid.shape_px_yx(10), 9)
     write_reference_map(tmp_path / "store", layout, codes)
 
-    reader = PatchReader(tmp_path / "store", "T1")
+    group = CubeGroup(tmp_path / "store" / "T1")
+    reader = ColumnReader(group)
     for x in range(columns):
         for y in range(rows):
-            found, found_codes = reader.patch(x, y)
+            found, s1, found_codes = reader.patch(x, y)
             assert sorted(found) == sorted(pixels)
+            assert not s1
+            np.testing.assert_equal(group.patch(x, y), reader.patch(x, y))
             for band, dn in found.items():
                 side = dn.shape[0]
                 np.testing.assert_array_equal(

@@ -35,11 +35,11 @@ from reben_dask.job.export import export_tile_archive, export_tile_tree, join_ar
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.recipes import load_recipe
-from reben_dask.stores import geotiff_archive, geotiff_export
+from reben_dask.stores import trees as geotiff_archive
+from reben_dask.stores import trees as geotiff_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
-from reben_dask.stores.geotiff_archive import join_parts, write_parts
-from reben_dask.stores.geotiff_export import PatchFolder, patch_folders, write_tree
 from reben_dask.stores.patch_table import part_files, write_part
+from reben_dask.stores.trees import PatchFolder, join_parts, patch_folders, write_parts, write_tree
 
 RESOLUTION_M = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
@@ -458,7 +458,7 @@ def test_parts_cannot_replace_each_other(region: _Region, tmp_path: Path) -> Non
 def test_progress_counts_each_patch_once(
     region: _Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    monkeypatch.setattr(geotiff_export, "TELL_EVERY", every)
+    monkeypatch.setattr(geotiff_export, "REPORT_EVERY", every)
     told: list[int] = []
     write_tree(region.folders(S2_TREE, region.parts[:1]), tmp_path, told.append)
     assert sum(told) == 24

@@ -19,7 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
-from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key, value_size
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.lmdb import (
+    ShardIndex,
+    encode_bands,
+    encode_reference_map,
+    reference_map_key,
+    shard_name,
+    value_bytes,
+)
 from reben_dask.formats.names import TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
@@ -27,7 +36,7 @@ from reben_dask.recipes import load_recipe
 from reben_dask.stores import lmdb_environment, lmdb_export
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import new_environment, pages_bytes, put, used_bytes
-from reben_dask.stores.lmdb_export import TileRange, plan_shards, shard_name, write_environment, write_index
+from reben_dask.stores.lmdb_export import TileRange, plan_shards, write_environment
 from reben_dask.stores.lmdb_merge import find_environments, merge_environments
 from reben_dask.stores.patch_table import write_part
 
@@ -126,9 +135,8 @@ def test_views_are_encoded_as_what_they_show(cut: tuple[slice, ...]) -> None:
 @pytest.mark.parametrize("bands", [BANDS, {60: ("B01",)}, {10: ("B02", "B03")}])
 def test_the_planned_size_is_an_upper_bound(bands: dict[int, tuple[str, ...]]) -> None:
     images = {name: np.ones((1200 // side,) * 2, np.uint16) for side, names in bands.items() for name in names}
-    pixels = sum(image.size for image in images.values())
     size = len(encode_bands(images))
-    assert size <= value_size(pixels, len(images)) <= size + 2048
+    assert size <= value_bytes(ImageKind.S2, tuple(images)) <= size + 2048
 
 
 # Division into shards
@@ -242,7 +250,8 @@ def test_shards_and_their_index(region: _Region, tmp_path: Path, shards: int) ->
         write_environment(tmp_path / name, ranges, region.store, name)
         for name, ranges in zip(names, region.ranges(shards), strict=True)
     ]
-    write_index(tmp_path, records, ["Arable land", "Pastures"])
+    ShardIndex(("Arable land", "Pastures"), tuple(records)).write(tmp_path)
+    assert ShardIndex.read(tmp_path) == ShardIndex(("Arable land", "Pastures"), tuple(records))
     index = json.loads((tmp_path / "index.json").read_text())
     assert index["version"] == 1
     assert index["classes"] == ["Arable land", "Pastures"]
@@ -267,7 +276,7 @@ def test_merged_shards_are_the_one_environment(region: _Region, tmp_path: Path, 
         write_environment(tmp_path / "lmdb" / name, ranges, region.store, name)
         for name, ranges in zip(names, region.ranges(shards), strict=True)
     ]
-    write_index(tmp_path / "lmdb", records, [])
+    ShardIndex((), tuple(records)).write(tmp_path / "lmdb")
     environments = find_environments([tmp_path / "lmdb"])
     assert environments == [tmp_path / "lmdb" / name for name in names]
     assert merge_environments(environments, tmp_path / "merged") == 20
@@ -382,3 +391,21 @@ def test_pages_of_large_values(sizes: list[int]) -> None:
             assert pages_bytes(map(bytes, sizes)) == environment.stat()["overflow_pages"] * 4096
             used = used_bytes(environment)
         assert used == (Path(folder) / "new" / "data.mdb").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is not an index of LMDB shards"),
+        ('{"classes": []}', "is not an index of LMDB shards"),
+        ('{"classes": [], "shards": [{"path": "a", "first": null, "last": null, "patches": 0}]}', "'keys'"),
+        (
+            '{"classes": [], "shards": [{"path": "../a", "first": null, "last": null, "patches": 0, "keys": 0}]}',
+            "leads out of the folder",
+        ),
+    ],
+)
+def test_a_damaged_index_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(InputError, match=problem):
+        ShardIndex.read(tmp_path)

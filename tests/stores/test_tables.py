@@ -18,12 +18,13 @@ import pytest
 import shapely
 from pyarrow import types
 
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.names import TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import metadata
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA, write_metadata
+from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files, read_rows, write_part
 
 CLASSES = ["Arable land", "Broad-leaved forest", "Pastures"]
@@ -212,7 +213,7 @@ def test_geoparquet_metadata(table: Path, tiles: dict[str, gpd.GeoDataFrame]) ->
 
 
 def test_classes_travel_with_each_file(table: Path, files: Path) -> None:
-    for path in [*part_files(table), files / METADATA, files / SNOW_CLOUD_METADATA]:
+    for path in [*part_files(table), files / METADATA_FILE, files / FLAGGED_METADATA_FILE]:
         assert json.loads(pq.read_schema(path).metadata[b"reben:classes"]) == CLASSES
 
 
@@ -249,7 +250,7 @@ def test_a_tile_that_was_not_looked_at_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_schema_and_order_are_those_of_the_published_files(files: Path, data_dir: Path) -> None:
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         published = pq.read_schema(data_dir / "bigearthnet" / name)
         ours = pq.read_schema(files / name)
         assert ours.names == published.names
@@ -264,12 +265,12 @@ def test_only_kept_patches_and_snow_or_cloud_apart(files: Path, tiles: dict[str,
     clear, apart = _expected(tiles)
     assert clear
     assert apart
-    assert pq.read_table(files / METADATA).to_pylist() == clear
-    assert pq.read_table(files / SNOW_CLOUD_METADATA).to_pylist() == apart
+    assert pq.read_table(files / METADATA_FILE).to_pylist() == clear
+    assert pq.read_table(files / FLAGGED_METADATA_FILE).to_pylist() == apart
 
 
 def test_both_files_are_ordered_by_patch(files: Path) -> None:
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         ids = pq.read_table(files / name)["patch_id"].to_pylist()
         assert ids == sorted(ids)
         assert len({patch[:-4] for patch in ids}) == 3
@@ -281,12 +282,12 @@ def test_counts_are_given_back(tiles: dict[str, gpd.GeoDataFrame], tmp_path: Pat
 
 
 def test_flags_are_real_bools_without_a_null(files: Path) -> None:
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         rows = pd.read_parquet(files / name)
         assert rows["contains_seasonal_snow"].dtype == bool
         assert rows["contains_cloud_or_shadow"].dtype == bool
         either = rows["contains_seasonal_snow"] | rows["contains_cloud_or_shadow"]
-        assert either.all() if name == SNOW_CLOUD_METADATA else not either.any()
+        assert either.all() if name == FLAGGED_METADATA_FILE else not either.any()
 
 
 def test_unknown_flags_count_as_clear(tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ def test_unknown_flags_count_as_clear(tmp_path: Path) -> None:
     patches = _patches(TILES[0], 0).assign(contains_seasonal_snow=nulls, contains_cloud_or_shadow=nulls)
     clear, apart = _write([patches], tmp_path)
     assert (clear, apart) == (int((patches["status"] == "kept").sum()), 0)
-    assert not pd.read_parquet(tmp_path / METADATA)["contains_seasonal_snow"].any()
+    assert not pd.read_parquet(tmp_path / METADATA_FILE)["contains_seasonal_snow"].any()
 
 
 @pytest.mark.parametrize("status", ["kept", "rejected"])
@@ -307,26 +308,26 @@ def test_null_countries_and_empty_labels_keep_their_types(tmp_path: Path, status
         labels=pd.Series([[] for _ in range(len(patches))], dtype=object),
     )
     _write([patches], tmp_path)
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         schema = pq.read_schema(tmp_path / name)
         assert schema.field("country").type == pa.string()
         assert schema.field("labels").type == pa.list_(pa.string())
         rows = pq.read_table(tmp_path / name)
         assert rows["country"].null_count == len(rows)
         assert set(map(tuple, rows["labels"].to_pylist())) <= {()}
-    assert (len(pq.read_table(tmp_path / METADATA)) > 0) == (status == "kept")
+    assert (len(pq.read_table(tmp_path / METADATA_FILE)) > 0) == (status == "kept")
 
 
 def test_no_tiles_make_two_empty_files(tmp_path: Path) -> None:
     assert write_metadata([], tmp_path, CLASSES) == (0, 0)
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         assert pq.read_table(tmp_path / name).num_rows == 0
         assert pq.read_schema(tmp_path / name).names[0] == "patch_id"
 
 
 def test_the_same_run_gives_the_same_bytes(tiles: dict[str, gpd.GeoDataFrame], files: Path, tmp_path: Path) -> None:
     _write(list(tiles.values()), tmp_path)
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         assert (tmp_path / name).read_bytes() == (files / name).read_bytes()
 
 
@@ -336,7 +337,7 @@ def test_row_groups_have_one_size_whatever_the_size_of_the_tiles(
 ) -> None:
     monkeypatch.setattr(metadata, "ROWS_PER_GROUP", rows)
     clear, _ = _write(list(tiles.values()), tmp_path)
-    file = pq.ParquetFile(tmp_path / METADATA)
+    file = pq.ParquetFile(tmp_path / METADATA_FILE)
     sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     assert sizes == [rows] * (clear // rows) + [clear % rows] * (clear % rows > 0)
     assert file.read().to_pylist() == _expected(tiles)[0]
@@ -349,7 +350,7 @@ def test_groups_of_a_real_dataset_have_the_published_size() -> None:
 def test_duckdb_joins_metadata_and_table(table: Path, files: Path, tiles: dict[str, gpd.GeoDataFrame]) -> None:
     query = f"""
         SELECT count(*), count(DISTINCT t.tile)
-        FROM read_parquet(['{files / METADATA}', '{files / SNOW_CLOUD_METADATA}']) m
+        FROM read_parquet(['{files / METADATA_FILE}', '{files / FLAGGED_METADATA_FILE}']) m
         JOIN read_parquet('{table}/*.parquet') t USING (patch_id)
         WHERE t.status = 'kept' AND m.split = t.split AND m.labels = t.labels
     """  # noqa: S608

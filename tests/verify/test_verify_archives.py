@@ -17,12 +17,11 @@ from click.testing import CliRunner
 from verifying import AT, S1, S2, SCENE, TILE, TREES, listing, problems_of, verified, write_published_trees
 
 from reben_dask.commands.verify import verify as command
+from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.trees import LAYOUTS, Contents
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.sources.sentinel2 import BAND_RESOLUTION_M
-from reben_dask.stores.geotiff_archive import join_parts, write_parts
-from reben_dask.stores.geotiff_export import patch_folders
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.stores.trees import join_parts, patch_folders, write_parts
 
 MTIME = 1_704_067_200
 FRAME_BYTES = 100_000
@@ -80,7 +79,7 @@ def sound(trees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archives")
     for tree, archive in zip(TREES, ARCHIVES, strict=True):
         (folder / archive).write_bytes(_compress(_tar(_members(trees, tree))))
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         shutil.copy(trees / name, folder)
     return folder
 
@@ -111,8 +110,8 @@ def test_one_archive(archives: Path, number: int, without: tuple[int, int]) -> N
     first, second = (titles[other] for other in without)
     report = verified(archives / ARCHIVES[number])
     assert report.verdict() == f"3 patches: complete and consistent, without {first} and {second}."
-    (archives / METADATA).rename(archives / "mine.parquet")
-    (archives / SNOW_CLOUD_METADATA).unlink()
+    (archives / METADATA_FILE).rename(archives / "mine.parquet")
+    (archives / FLAGGED_METADATA_FILE).unlink()
     report = verified(archives / ARCHIVES[number])
     assert report.verdict() == f"3 patches: complete and consistent, without metadata and {first} and {second}."
     assert problems_of(archives / ARCHIVES[number], archives / "mine.parquet") == {}
@@ -379,7 +378,7 @@ def dataset(mini_run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_dataset_with_archives(dataset: Path) -> None:
-    rows = sum(pq.read_metadata(dataset / name).num_rows for name in (METADATA, SNOW_CLOUD_METADATA))
+    rows = sum(pq.read_metadata(dataset / name).num_rows for name in (METADATA_FILE, FLAGGED_METADATA_FILE))
     for full in (False, True):
         report = verified(dataset, full=full)
         assert report.verdict() == f"{rows:,} patches: complete and consistent."

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from verifying import problems_of, verified
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.stores.metadata import METADATA, SNOW_CLOUD_METADATA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 V1 = ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0")
 SEASONS = ("spring", "summer", "fall", "winter", "snow")
@@ -298,7 +298,7 @@ def test_lists_beside_metadata(few_v1: Path, v1_run: Path, tmp_path: Path) -> No
     """Those of the whole dataset list more; and a patch that is listed apart must be in none."""
     trees = Path(shutil.copytree(few_v1, tmp_path / "trees"))
     names = {path.name for path in (trees / V1[0]).iterdir()}
-    for file in (METADATA, SNOW_CLOUD_METADATA):
+    for file in (METADATA_FILE, FLAGGED_METADATA_FILE):
         table = pq.read_table(v1_run / file)
         pq.write_table(table.filter([name in names for name in table["patch_id"].to_pylist()]), trees / file)
     assert verified(trees).verdict() == "6 patches: complete and consistent."
@@ -396,7 +396,7 @@ def test_an_lmdb_without_its_record(grids_run: Path, v1_run: Path, tmp_path: Pat
         (tmp_path / name / "lmdb").symlink_to(run / "lmdb")
         report = verified(tmp_path / name / "lmdb")
         assert report.problems == 0, report.verdict()
-    for name in (METADATA, SNOW_CLOUD_METADATA):
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
         (tmp_path / "v1" / name).symlink_to(v1_run / name)
     assert verified(tmp_path / "v1" / "lmdb").verdict().endswith("patches: complete and consistent.")
 
@@ -405,7 +405,7 @@ def test_an_lmdb_whose_names_nobody_knows(grids_run: Path, tmp_path: Path) -> No
     # Which sizes of regions count is known from the record alone, too.
     table = pq.read_table(grids_run / "patches.parquet", filters=[("status", "=", "kept")]).to_pylist()
     alike = {row["patch_id"] for row in table if row["labels"] == row["labels_hard"]}
-    rows = [row for row in pq.read_table(grids_run / METADATA).to_pylist() if row["patch_id"] in alike][:3]
+    rows = [row for row in pq.read_table(grids_run / METADATA_FILE).to_pylist() if row["patch_id"] in alike][:3]
     with (
         lmdb.open(str(grids_run / "lmdb"), readonly=True, lock=False) as source,
         lmdb.open(str(tmp_path / "lmdb"), map_size=2**26) as copy,
@@ -416,7 +416,7 @@ def test_an_lmdb_whose_names_nobody_knows(grids_run: Path, tmp_path: Path) -> No
             for suffix in ("", "_reference_map"):
                 key = f"{row['patch_id']}{suffix}"
                 made.put(f"mine-{key}".encode(), found.get(key.encode()))
-    schema = pq.read_schema(grids_run / METADATA)
+    schema = pq.read_schema(grids_run / METADATA_FILE)
     mine = [{**row, "patch_id": f"mine-{row['patch_id']}"} for row in rows]
     pq.write_table(pa.Table.from_pylist(mine, schema), tmp_path / "mine.parquet")
     done = CliRunner().invoke(command, [str(tmp_path / "lmdb")])

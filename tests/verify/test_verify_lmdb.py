@@ -23,14 +23,15 @@ from safetensors.numpy import load, save
 from verifying import problems_of, verified
 
 from reben_dask.commands.verify import verify as command
+from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.lmdb_values import ValueFormat
 
 SAMPLE = Path("bigearthnet") / "configilm_24_patches"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
-NAMES = (METADATA, SNOW_CLOUD_METADATA)
+NAMES = (METADATA_FILE, FLAGGED_METADATA_FILE)
 S2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_27_56"
 S1 = "S1B_IW_GRDH_1SDV_20170612T165809_33UUP_27_56"
 MAP = f"{S2}_reference_map"
@@ -90,9 +91,9 @@ def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
     report = verified(tmp_path / "lmdb", full=True)
     assert report.verdict() == "1 patch: complete and consistent, without metadata and reference maps."
 
-    rows = pq.read_table(data_dir / "bigearthnet" / METADATA).to_pylist()
+    rows = pq.read_table(data_dir / "bigearthnet" / METADATA_FILE).to_pylist()
     pair = next(row for row in rows if row["patch_id"].endswith("T33UUP_75_43"))
-    pq.write_table(pa.Table.from_pylist([pair], SCHEMA), tmp_path / "mine.parquet")
+    pq.write_table(pa.Table.from_pylist([pair], METADATA_SCHEMA), tmp_path / "mine.parquet")
     assert problems_of(tmp_path / "lmdb", tmp_path / "mine.parquet") == {
         "Values of Sentinel-1": f"{pair['s1_name']} is missing",
         "Nothing left over in the LMDB": "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48",
@@ -126,7 +127,7 @@ def test_shards_and_their_digest(folder: Path, sample: Entries, number: int) -> 
     report = verified(folder / "lmdb", digest=True)
     assert report.verdict() == "24 patches: complete and consistent."
     assert report.digests["lmdb"] == digest.lmdb_digest(_write(folder / "one", sample))
-    assert report.digests[METADATA] == digest._file_digest(folder / METADATA)
+    assert report.digests[METADATA_FILE] == digest._file_digest(folder / METADATA_FILE)
 
 
 # Damaged entries
@@ -204,10 +205,10 @@ def test_missing_and_left_over(folder: Path, sample: Entries, key: str) -> None:
 
 
 def test_labels_are_those_of_the_map(folder: Path, sample: Entries) -> None:
-    rows = pq.read_table(folder / METADATA).to_pylist()
+    rows = pq.read_table(folder / METADATA_FILE).to_pylist()
     row = next(row for row in rows if row["patch_id"] == S2)
     gone, row["labels"] = row["labels"][0], [*row["labels"][1:], "Urban fabric"]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / METADATA)
+    pq.write_table(pa.Table.from_pylist(rows, METADATA_SCHEMA), folder / METADATA_FILE)
     assert problems_of(_write(folder / "lmdb", sample)) == {
         "Labels as in the maps of the LMDB": f"{S2}: only the map has {gone}, only the metadata have Urban fabric"
     }

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify.expected import Kind, published
 from reben_dask.verify.findings import Check
 from reben_dask.verify.metadata import find_metadata, verify_metadata
@@ -51,9 +52,11 @@ def _sound() -> Files:
     return clear, [_row(7, 8, contains_seasonal_snow=True), _row(7, 9, contains_cloud_or_shadow=True)]
 
 
-def _write(folder: Path, files: Files, schema: pa.Schema = SCHEMA, classes: list[str] | None = None) -> list[Path]:
+def _write(
+    folder: Path, files: Files, schema: pa.Schema = METADATA_SCHEMA, classes: list[str] | None = None
+) -> list[Path]:
     carried = schema.with_metadata({"reben:classes": json.dumps(classes or list(CLASSES))})
-    paths = [folder / METADATA, folder / SNOW_CLOUD_METADATA]
+    paths = [folder / METADATA_FILE, folder / FLAGGED_METADATA_FILE]
     for path, rows in zip(paths, files, strict=True):
         pq.write_table(pa.Table.from_pylist(rows, carried), path)
     return paths
@@ -109,7 +112,7 @@ def test_files_without_rows(tmp_path: Path) -> None:
 
 def test_offsets_of_64_bits_are_as_good(tmp_path: Path) -> None:
     large = {pa.string(): pa.large_string(), pa.list_(pa.string()): pa.large_list(pa.large_string())}
-    schema = pa.schema([(field.name, large.get(field.type, field.type)) for field in SCHEMA])
+    schema = pa.schema([(field.name, large.get(field.type, field.type)) for field in METADATA_SCHEMA])
     assert _problems(_write(tmp_path, _sound(), schema)) == {}
 
 
@@ -159,11 +162,11 @@ ROWS = {
     ),
     "label twice": (_set("labels", ["Pastures", "Pastures"]), "Labels", f"{SECOND} has labels that are not sorted"),
     "unknown label": (_set("labels", ["Airports"]), "Labels", f"{SECOND} has the unknown label 'Airports'"),
-    "flagged row": (_move, "Snow, cloud and shadow apart", f"{TILE}_07_09 is flagged, but stands in {METADATA}"),
+    "flagged row": (_move, "Snow, cloud and shadow apart", f"{TILE}_07_09 is flagged, but stands in {METADATA_FILE}"),
     "clear row": (
         lambda files: files[1][0].update(contains_seasonal_snow=False),
         "Snow, cloud and shadow apart",
-        f"{TILE}_07_08 is not flagged, but stands in {SNOW_CLOUD_METADATA}",
+        f"{TILE}_07_08 is not flagged, but stands in {FLAGGED_METADATA_FILE}",
     ),
     "null flag": (_set("contains_cloud_or_shadow", None), "Snow, cloud and shadow apart", f"{SECOND} has a null flag"),
     "unsorted": (lambda files: files[0].reverse(), "Rows in the order of their names", f"{SECOND} after {TILE}_04_05"),
@@ -232,7 +235,7 @@ def test_unreadable_files(tmp_path: Path, damage: Callable[[Path], None]) -> Non
     rows, checks = _verify(paths)
     assert rows is None
     assert list(checks) == ["Metadata files"]
-    assert [example.split(":")[0] for example in checks["Metadata files"].examples] == [SNOW_CLOUD_METADATA]
+    assert [example.split(":")[0] for example in checks["Metadata files"].examples] == [FLAGGED_METADATA_FILE]
     assert "\n" not in checks["Metadata files"].line()
 
 
@@ -241,9 +244,11 @@ def test_unreadable_files(tmp_path: Path, damage: Callable[[Path], None]) -> Non
     [
         (lambda table: table.drop_columns("split"), ["has no column split", "without split, rows cannot be read"]),
         (lambda table: table.append_column("fold", table["split"]), ["also has the column fold"]),
-        (lambda table: table.select([*SCHEMA.names[1:], "patch_id"]), ["has its columns in another order"]),
+        (lambda table: table.select([*METADATA_SCHEMA.names[1:], "patch_id"]), ["has its columns in another order"]),
         (
-            lambda table: table.set_column(6, SCHEMA.names[6], table[SCHEMA.names[6]].cast(pa.int64())),
+            lambda table: table.set_column(
+                6, METADATA_SCHEMA.names[6], table[METADATA_SCHEMA.names[6]].cast(pa.int64())
+            ),
             ["has contains_seasonal_snow as int64, not bool"],
         ),
         (
@@ -258,17 +263,17 @@ def test_other_columns(tmp_path: Path, change: Callable[[pa.Table], pa.Table], t
     pq.write_table(change(pq.read_table(path)), path)
     for own in (True, False):
         examples = _problems(find_metadata([tmp_path]), own=own)["Metadata files"]
-        assert all(example.startswith(METADATA) for example in examples)
+        assert all(example.startswith(METADATA_FILE) for example in examples)
         assert [text in example for text, example in zip(texts, examples, strict=True)] == [True] * len(texts)
 
 
 def test_an_index_of_pandas_is_no_column_but_not_of_this_program(tmp_path: Path, data_dir: Path) -> None:
     source = data_dir / "bigearthnet" / "configilm_24_patches"
-    paths = [Path(shutil.copy(source / name, tmp_path)) for name in (METADATA, SNOW_CLOUD_METADATA)]
+    paths = [Path(shutil.copy(source / name, tmp_path)) for name in (METADATA_FILE, FLAGGED_METADATA_FILE)]
     examples = _problems(paths)["Metadata files"]
     assert examples[:2] == [
-        f"{METADATA} also has the column __index_level_0__",
-        f"{METADATA} does not carry its class list",
+        f"{METADATA_FILE} also has the column __index_level_0__",
+        f"{METADATA_FILE} does not carry its class list",
     ]
 
 
@@ -290,7 +295,7 @@ letters = st.text("ab", max_size=2)
 def test_names_are_met_in_any_order(items: list[tuple[tuple[int, int], str | None]], data: st.DataObject) -> None:
     """Without padding, a name may be the beginning of another; and patches may share a Sentinel-1 partner."""
     rows = [_row(x, y, patch_id=f"{TILE}_{x}_{y}", s1_name=partner) for (x, y), partner in items]
-    gathered = gather([in_file(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
+    gathered = gather([in_file(pa.Table.from_pylist(rows, METADATA_SCHEMA), apart=False)])
     ids = sorted(row["patch_id"] for row in rows)
     assert [row["patch_id"] for row in gathered] == ids
     for kind, column in ((Kind.S2, "patch_id"), (Kind.S1, "s1_name"), (Kind.MAP, "patch_id")):
@@ -307,7 +312,7 @@ def test_names_are_met_in_any_order(items: list[tuple[tuple[int, int], str | Non
 @given(st.sets(st.sampled_from([f"{scene}_{x}_{y}" for scene in "ABC" for x in (1, 12) for y in (3, 31)])))
 def test_rows_of_a_tile(names: set[str]) -> None:
     rows = [_row(0, 0, patch_id=name) for name in [*names, "A", "A`", "B!"]]
-    gathered = gather([in_file(pa.Table.from_pylist(rows, SCHEMA), apart=False)])
+    gathered = gather([in_file(pa.Table.from_pylist(rows, METADATA_SCHEMA), apart=False)])
     for tile in "ABC":
         here = gathered.table[gathered.beginning(f"{tile}_")]["patch_id"].to_pylist()
         assert here == sorted(name for name in names if name.startswith(f"{tile}_"))

@@ -16,12 +16,9 @@ from click.testing import CliRunner
 from verifying import listing, problems_of, verified
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.formats.names import patch_ids, tile_names
-from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.inventory import label_fault
-from reben_dask.verify.names import NamePattern
 
 METADATA, RECORD = "metadata.parquet", Path("run") / "record.json"
 TABLE, AGREE = "Patch table", "Metadata as in the patch table"
@@ -183,26 +180,6 @@ TEMPLATES = (
     "{time}_{mgrs}_{grid}_{y}_{x}",
     "{tile}.{grid}.{x}.{y}_{mgrs}_{xx}",
 )
-
-
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_names_are_read_as_they_are_made(template: str) -> None:
-    pattern, names = NamePattern(template), tile_names(TILES)
-    grid = PatchGrid(32633, 490_680, 5_400_000, ShapeYX(14_400, 15_600), offset_m=600)
-    made = {tile: patch_ids(template, names[tile], grid, 2) for tile in TILES}
-    places = list(zip(*(indices.tolist() for indices in grid.indices_xy()), strict=True))
-    for tile, ids in made.items():
-        told = [pattern.read(name) for name in ids]
-        assert [known.place for known in told if known] == ([None] * grid.size if "{lat}" in template else places)
-        assert {known.mgrs for known in told if known} <= {names[tile].mgrs, None}
-        beginning = pattern.beginning(names[tile])
-        assert [name for others in made.values() for name in others if name.startswith(beginning)] == ids
-
-
-@pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("name", [None, "", "mine", "S1B_IW_GRDH_1SDV_20170612T165809_33UUP_26_57", TILES[0]])
-def test_names_of_something_else(template: str, name: str | None) -> None:
-    assert NamePattern(template).read(name) is None
 
 
 def test_small_regions_do_not_count_towards_labels_of_a_map() -> None:

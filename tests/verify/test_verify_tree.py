@@ -20,7 +20,8 @@ from rasterio.transform import from_origin
 from verifying import AT, S1, S2, TILE, TREES, problems_of, verified, write_image, write_published_trees
 
 from reben_dask.commands.verify import verify as command
-from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
+from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 B05 = f"{AT['BigEarthNet-S2']}/{S2}_B05.tif"
 VV = f"{AT['BigEarthNet-S1']}/{S1}_VV.tif"
@@ -58,13 +59,15 @@ def test_published_files(data_dir: Path, tmp_path: Path) -> None:
 def test_published_files_with_their_metadata(data_dir: Path, tmp_path: Path) -> None:
     """The labels of the published row are those of the published map."""
     shutil.copytree(data_dir / "bigearthnet" / "Reference_Maps", tmp_path / "Reference_Maps")
-    rows = pq.read_table(data_dir / "bigearthnet" / METADATA).to_pylist()
+    rows = pq.read_table(data_dir / "bigearthnet" / METADATA_FILE).to_pylist()
     row = next(row for row in rows if row["patch_id"].endswith("T33UUP_26_57"))
-    pq.write_table(pa.Table.from_pylist([row], SCHEMA), tmp_path / METADATA)
-    report = verified(tmp_path / "Reference_Maps", tmp_path / METADATA)
+    pq.write_table(pa.Table.from_pylist([row], METADATA_SCHEMA), tmp_path / METADATA_FILE)
+    report = verified(tmp_path / "Reference_Maps", tmp_path / METADATA_FILE)
     assert report.verdict() == "1 patch: complete and consistent, without Sentinel-2 and Sentinel-1."
-    pq.write_table(pa.Table.from_pylist([{**row, "labels": row["labels"][1:]}], SCHEMA), tmp_path / METADATA)
-    problems = problems_of(tmp_path / "Reference_Maps", tmp_path / METADATA)
+    pq.write_table(
+        pa.Table.from_pylist([{**row, "labels": row["labels"][1:]}], METADATA_SCHEMA), tmp_path / METADATA_FILE
+    )
+    problems = problems_of(tmp_path / "Reference_Maps", tmp_path / METADATA_FILE)
     assert problems == {
         "Labels as in the maps of the trees": f"{row['patch_id']}: only the map has {row['labels'][0]}",
     }
@@ -214,9 +217,9 @@ def test_nodata_is_seen(trees: Path) -> None:
 
 def test_digests_are_those_of_sha256sum(trees: Path) -> None:
     digests = verified(trees, digest=True).digests
-    assert set(digests) == {*TREES, METADATA, SNOW_CLOUD_METADATA}
+    assert set(digests) == {*TREES, METADATA_FILE, FLAGGED_METADATA_FILE}
     for tree in TREES:
         listing = "find * -name '*.tif' | LC_ALL=C sort | xargs sha256sum | sha256sum"
         done = subprocess.run(listing, shell=True, cwd=trees / tree, capture_output=True, text=True, check=True)  # noqa: S602
         assert digests[tree] == done.stdout.split()[0]
-    assert digests[METADATA] == hashlib.sha256((trees / METADATA).read_bytes()).hexdigest()
+    assert digests[METADATA_FILE] == hashlib.sha256((trees / METADATA_FILE).read_bytes()).hexdigest()

@@ -14,8 +14,9 @@ import rasterio
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
+from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.stores.metadata import METADATA, SCHEMA, SNOW_CLOUD_METADATA
 from reben_dask.verify import Report, Settings, verify
 
 SAMPLE = Path("bigearthnet") / "configilm_24_patches"
@@ -63,7 +64,7 @@ def write_image(path: Path, pixels: np.ndarray, **changed: Any) -> None:
 def write_published_trees(data_dir: Path, folder: Path) -> Path:
     """Write three published patches as trees, with maps of their labels, and their metadata."""
     code_of = {name: code for code, name in load_nomenclature("bigearthnet19").class_of.items()}
-    rows = pq.read_table(data_dir / SAMPLE / METADATA, columns=SCHEMA.names).to_pylist()
+    rows = pq.read_table(data_dir / SAMPLE / METADATA_FILE, columns=METADATA_SCHEMA.names).to_pylist()
     rows = [row for row in rows if row["patch_id"] in {f"{TILE}_{x}_{y}" for x, y in PLACES}]
     with (
         lmdb.open(str(data_dir / SAMPLE / "BigEarthNet-V2-LMDB"), readonly=True, lock=False) as environment,
@@ -76,6 +77,6 @@ def write_published_trees(data_dir: Path, folder: Path) -> Path:
                     write_image(parent / name / f"{name}_{band}.tif", pixels)
             codes = np.resize(np.array([999, *(code_of[label] for label in row["labels"])], np.uint16), (120, 120))
             write_image(folder / TREES[2] / TILE / s2 / f"{s2}_reference_map.tif", codes, compress="deflate")
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / METADATA)
-    pq.write_table(SCHEMA.empty_table(), folder / SNOW_CLOUD_METADATA)
+    pq.write_table(pa.Table.from_pylist(rows, METADATA_SCHEMA), folder / METADATA_FILE)
+    pq.write_table(METADATA_SCHEMA.empty_table(), folder / FLAGGED_METADATA_FILE)
     return folder

@@ -1,19 +1,26 @@
-"""Layouts of folders in which datasets are published, by the name that a recipe gives them (``tree``)."""
+"""Layouts of folders in which datasets are published, by the name that a recipe gives them (``tree``).
+
+To add a layout, add a module with ``LAYOUT`` and ``layout`` to this package.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
-from reben_dask.formats.trees.bigearthnet_v1 import bigearthnet_v1
-from reben_dask.formats.trees.bigearthnet_v2 import bigearthnet_v2
-from reben_dask.formats.trees.layout import Contents, Tree, TreeLayout
-from reben_dask.formats.trees.seasonet import seasonet
+from reben_dask.formats.trees.layout import Contents, FileSpec, PatchPixels, Tree, TreeLayout
 
-__all__ = ["LAYOUTS", "Contents", "Tree", "TreeLayout"]
+__all__ = ["DEFAULT_LAYOUT", "LAYOUTS", "Contents", "FileSpec", "PatchPixels", "Tree", "TreeLayout"]
 
-LAYOUTS: Mapping[str, Callable[[Contents], TreeLayout]] = {
-    "bigearthnet-v1": bigearthnet_v1,
-    "bigearthnet-v2": bigearthnet_v2,
-    "seasonet": seasonet,
-}
-"""To add a layout, write a module for it here, and name it in this table and in the recipe's model."""
+DEFAULT_LAYOUT = "bigearthnet-v2"
+"""Layout of data that nothing else is known of."""
+
+
+def _find_layouts() -> Mapping[str, Callable[[Contents], TreeLayout]]:
+    """Collect the layouts of all modules in this package."""
+    modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {module.LAYOUT: module.layout for module in modules if hasattr(module, "LAYOUT")}
+
+
+LAYOUTS = _find_layouts()

@@ -6,36 +6,40 @@
 
 from __future__ import annotations
 
+from reben_dask.formats.bands import REFERENCE_MAP
+from reben_dask.formats.columns import S1_NAME
 from reben_dask.formats.trees.layout import (
-    CODES,
-    RADAR_FILES,
+    S1_FILES,
     Contents,
     Tree,
     TreeLayout,
-    one_each,
-    radar_scene,
-    radar_scene_and_place,
-    reference_map,
+    map_images,
+    one_band_each,
+    s1_images,
+    s1_scene,
+    s1_scene_and_mgrs,
+    s2_images,
     tile_of,
 )
-from reben_dask.stores.patch_reader import PatchReader
 
+LAYOUT = "bigearthnet-v2"
 S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
 
-_MAPS = Tree(MAP_TREE, reference_map, tile_of, tile_of, files=one_each([CODES]), nodata=0, compress="deflate")
-_S1 = Tree(
-    S1_TREE,
-    PatchReader.sentinel1,
-    radar_scene,
-    radar_scene_and_place,
-    order=("s1_name",),
-    name_column="s1_name",
-    files=RADAR_FILES,
-    is_shared=True,
-)
 
-
-def bigearthnet_v2(contents: Contents) -> TreeLayout:
-    """The layout; the tree of Sentinel-1 is there if the dataset has Sentinel-1."""
-    s2 = Tree(S2_TREE, PatchReader.bands, tile_of, tile_of, files=one_each(contents.bands), nodata=0)
-    return TreeLayout((s2, _MAPS, *((_S1,) if contents.has_sentinel1 else ())))
+def layout(contents: Contents) -> TreeLayout:
+    """Trees of Sentinel-2 and reference maps, and of Sentinel-1 if the dataset has it."""
+    s2 = Tree(S2_TREE, s2_images, one_band_each(contents.bands), tile_of, tile_of, nodata=0)
+    maps = Tree(
+        MAP_TREE, map_images, one_band_each([REFERENCE_MAP.name]), tile_of, tile_of, nodata=0, compress="deflate"
+    )
+    s1 = Tree(
+        S1_TREE,
+        s1_images,
+        S1_FILES,
+        s1_scene,
+        s1_scene_and_mgrs,
+        order=(S1_NAME,),
+        name_column=S1_NAME,
+        is_shared=True,
+    )
+    return TreeLayout((s2, maps, *((s1,) if contents.has_sentinel1 else ())))

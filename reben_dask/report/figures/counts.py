@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from reben_dask.drawing import COLOURS, FAINT, INK, new_figure, plain
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import SPLITS
 
 SPLIT_COLOURS = {"train": COLOURS[0], "validation": COLOURS[4], "test": COLOURS[2]}
 OUTSIDE = "in no set"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from reben_dask.drawing import FAINT, new_figure, plain
-from reben_dask.patches.splits import SPLITS
+from reben_dask.formats.columns import SPLITS
 from reben_dask.report.figures.counts import OUTSIDE, OUTSIDE_COLOUR, SPLIT_COLOURS
 from reben_dask.report.strategies import TileSplits
 

@@ -10,20 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError, missing
-
-MAIN = "metadata.parquet"
-APART = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
-
-COLUMNS = (
-    "patch_id",
-    "labels",
-    "split",
-    "country",
-    "s1_name",
-    "s2v1_name",
-    "contains_seasonal_snow",
-    "contains_cloud_or_shadow",
-)
+from reben_dask.formats.columns import METADATA, PATCH_ID
+from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 
 def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
@@ -36,16 +24,16 @@ def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    names = (MAIN,) if clear_only else (MAIN, APART)
+    names = (METADATA_FILE,) if clear_only else (METADATA_FILE, FLAGGED_METADATA_FILE)
     found = [path / name for name in names if (path / name).is_file()]
     if not path.exists():
         raise InputError(missing("The metadata file", path))
     if not found:
-        raise InputError(f"{path} is not a metadata file, nor a folder with {MAIN}.")
+        raise InputError(f"{path} is not a metadata file, nor a folder with {METADATA_FILE}.")
     return found
 
 
-def read_metadata(files: Sequence[Path], columns: Sequence[str] = COLUMNS, tile: str | None = None) -> pd.DataFrame:
+def read_metadata(files: Sequence[Path], columns: Sequence[str] = METADATA, tile: str | None = None) -> pd.DataFrame:
     """Read metadata files.
 
     Parameters
@@ -68,7 +56,7 @@ def read_metadata(files: Sequence[Path], columns: Sequence[str] = COLUMNS, tile:
         If a file cannot be read or lacks a column.
     """
     # "`" follows "_" in ASCII: between them are the names that begin with the tile's and an underscore.
-    filters = [("patch_id", ">", f"{tile}_"), ("patch_id", "<", f"{tile}`")] if tile else None
+    filters = [(str(PATCH_ID), ">", f"{tile}_"), (str(PATCH_ID), "<", f"{tile}`")] if tile else None
     return pd.concat([_read(file, columns, filters) for file in files], ignore_index=True)
 
 
@@ -80,7 +68,7 @@ def require_metadata(files: Sequence[Path]) -> int:
     InputError
         Naming the file and what it lacks.
     """
-    return sum(_opened(file, COLUMNS).metadata.num_rows for file in files)
+    return sum(_opened(file, METADATA).metadata.num_rows for file in files)
 
 
 def _opened(file: Path, columns: Sequence[str]) -> pq.ParquetFile:

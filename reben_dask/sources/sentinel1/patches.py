@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError, missing
+from reben_dask.formats.bands import POLARISATIONS
 from reben_dask.sources.published.tiff import read_tiff
-
-POLARISATIONS = ("VH", "VV")
-"""In the order in which arrays hold them."""
 
 PUBLISHED_FOLDER = "BigEarthNet-S1"
 

@@ -19,7 +19,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
 from reben_dask.errors import InputError, missing
-from reben_dask.sources.sentinel1.patches import POLARISATIONS
+from reben_dask.formats.bands import POLARISATIONS
 
 _IMAGE = re.compile(
     r"(?P<scene>S1[A-D]_(?:IW|EW|SM)_GRD[HM]_1S[DS][VH]_(?P<time>\d{8}T\d{6}).*)_(?P<polarisation>VV|VH)\.tiff?",

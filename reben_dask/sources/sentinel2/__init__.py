@@ -1,6 +1,5 @@
 """Sentinel-2 L2A products: finding them, their metadata, their pixels."""
 
-from reben_dask.formats.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.cube import open_cube
 from reben_dask.sources.sentinel2.discovery import find_products
 from reben_dask.sources.sentinel2.identity import tile_identity
@@ -8,8 +7,6 @@ from reben_dask.sources.sentinel2.pixels import harmonize, read_band, read_scene
 from reben_dask.sources.sentinel2.product import Tile, open_tile
 
 __all__ = [
-    "BAND_RESOLUTION_M",
-    "SCENE_CLASSIFICATION",
     "Tile",
     "find_products",
     "harmonize",

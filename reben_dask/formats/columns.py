@@ -1,0 +1,188 @@
+"""Columns of the patch table and of the published metadata, each described once.
+
+The schemas, the checks of :mod:`reben_dask.verify`, the fields of the Croissant file, the tables in ``docs/data.md``
+and the ``meta`` of the Dask frame are made from these constants. To add a column, add a line here; with ``published=9``
+it comes ninth in the metadata files as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TABLE_CRS = "EPSG:4326"
+"""System of ``geometry`` and ``bbox``: one for the whole patch table."""
+
+CLASSES_KEY = b"reben:classes"
+"""Key of the Parquet metadata that holds the class names, as a JSON list in alphabetical order."""
+
+EXTRA_LABELS, EXTRA_SPLITS = "labels_", "split_"
+"""First letters of the columns that a recipe adds for further region thresholds and further splits."""
+
+SPLITS = ("train", "validation", "test")
+"""Names of the splits, in the order of tables and figures."""
+
+KEPT, REJECTED = "kept", "rejected"
+"""Values of ``status``."""
+
+
+class Column(str):
+    """Name of a column, with its type and meaning.
+
+    Attributes
+    ----------
+    type : pyarrow.DataType
+        Arrow type.
+    description : str
+        Meaning, in one phrase.
+    published : int or None
+        Position in the metadata files, from 1; ``None`` for columns of the patch table alone.
+    """
+
+    __slots__ = ("description", "published", "type")
+    type: pa.DataType
+    description: str
+    published: int | None
+
+    def __new__(cls, name: str, type_: pa.DataType, description: str, *, published: int | None = None) -> Self:
+        """Make a name that knows its type, description and position in the metadata files."""
+        column = super().__new__(cls, name)
+        column.type, column.description, column.published = type_, description, published
+        return column
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Travel between processes as a plain name."""
+        return (str, (str(self),))
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether null counts as false."""
+        return bool(self.published and pa.types.is_boolean(self.type))
+
+
+_TEXT, _TEXTS, _FRACTION, _BOOL = pa.string(), pa.list_(pa.string()), pa.float64(), pa.bool_()
+_INDEX, _METRES = pa.int32(), pa.int64()
+_TIME = pa.timestamp("us", tz="UTC")
+BBOX_TYPE = pa.struct([(edge, pa.float64()) for edge in ("xmin", "ymin", "xmax", "ymax")])
+
+PATCH_ID = Column("patch_id", _TEXT, "Name of the Sentinel-2 patch, and its key in the LMDB", published=1)
+TILE = Column("tile", _TEXT, "Product name without its last timestamp")
+GRID = Column("grid", _INDEX, "Number of the patch grid, from 1")
+X = Column("x", _INDEX, "Column of the patch in its grid, eastwards from 0")
+Y = Column("y", _INDEX, "Row of the patch in its grid, southwards from 0")
+STATUS = Column("status", _TEXT, "kept or rejected")
+REASON = Column("reason", _TEXT, "First rule that rejects the patch; null if it is kept")
+LABELS = Column("labels", _TEXTS, "Class names in the reference map, sorted", published=2)
+LABELED_FRACTION = Column("labeled_fraction", _FRACTION, "Share of 10 m pixels whose code carries a label")
+SPLIT = Column("split", _TEXT, "train, validation or test", published=3)
+COUNTRY = Column("country", _TEXT, "Country nearest to the patch", published=4)
+SEASON = Column("season", _TEXT, "Season of the sensing time, as the recipe divides the year")
+SENSING_TIME = Column("sensing_time", _TIME, "Sensing time of the product, UTC")
+SNOW_FRACTION = Column("snow_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls snow")
+CLOUD_FRACTION = Column("cloud_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls cloud")
+SHADOW_FRACTION = Column("shadow_fraction", _FRACTION, "Share of 20 m pixels classified as cloud shadow")
+S1_NAME = Column("s1_name", _TEXT, "Name of the Sentinel-1 partner, and its key in the LMDB", published=5)
+S2V1_NAME = Column("s2v1_name", _TEXT, "Name of the patch in BigEarthNet v1", published=6)
+SNOW = Column("contains_seasonal_snow", _BOOL, "Fully covered by seasonal snow", published=7)
+CLOUD = Column("contains_cloud_or_shadow", _BOOL, "Fully covered by cloud or cloud shadow", published=8)
+FAILED_QUALITY = Column("failed_quality", _TEXT, "Quality indicator that the tile failed")
+NODATA = Column("nodata", _BOOL, "Whether a pixel of a band is NODATA")
+EPSG = Column("epsg", _INDEX, "Coordinate reference system of the exact bounds (UTM)")
+MINX = Column("minx", _METRES, "Western edge in metres, in the system epsg")
+MINY = Column("miny", _METRES, "Southern edge in metres")
+MAXX = Column("maxx", _METRES, "Eastern edge in metres")
+MAXY = Column("maxy", _METRES, "Northern edge in metres")
+GEOMETRY = Column("geometry", pa.binary(), "Footprint, WKB in EPSG:4326")
+BBOX = Column("bbox", BBOX_TYPE, "Bounds of the footprint in EPSG:4326 (GeoParquet 1.1 covering)")
+
+PATCH_TABLE: tuple[Column, ...] = (
+    *(PATCH_ID, TILE, GRID, X, Y, STATUS, REASON, LABELS, LABELED_FRACTION, SPLIT, COUNTRY, SEASON, SENSING_TIME),
+    *(SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, SNOW, CLOUD, S1_NAME, S2V1_NAME, FAILED_QUALITY, NODATA),
+    *(EPSG, MINX, MINY, MAXX, MAXY, GEOMETRY, BBOX),
+)
+"""Columns of every patch table, in their order; a recipe may add others behind them."""
+
+METADATA: tuple[Column, ...] = tuple(sorted(filter(lambda c: c.published, PATCH_TABLE), key=lambda c: c.published or 0))
+"""Columns of the metadata files, in their order."""
+
+BOUNDS = (MINX, MINY, MAXX, MAXY)
+FLAGS = (SNOW, CLOUD)
+"""Flags of the patches that are kept, but listed separately."""
+
+IN_GRID = (GRID, X, Y)
+"""Order of the patches of a tile in which each chunk of a cube is decoded once."""
+
+
+def extra_column(name: str) -> Column:
+    """Describe a column that a recipe adds: a list of class names (``labels_…``), a split (``split_…``) or text."""
+    if name.startswith(EXTRA_LABELS):
+        return Column(name, _TEXTS, f"Class names by the region threshold {name.removeprefix(EXTRA_LABELS)}")
+    if name.startswith(EXTRA_SPLITS):
+        return Column(name, _TEXT, f"Split by the strategy {name.removeprefix(EXTRA_SPLITS)}")
+    return Column(name, _TEXT, "Attribute of another layer at the centre of the patch")
+
+
+def schema(columns: Iterable[Column]) -> pa.Schema:
+    """Arrow schema of columns."""
+    return pa.schema([(str(column), column.type) for column in columns])
+
+
+def patch_table_schema(extra: Sequence[str] = ()) -> pa.Schema:
+    """Arrow schema of a patch table with the columns that a recipe adds."""
+    return schema([*PATCH_TABLE, *map(extra_column, extra)])
+
+
+PATCH_TABLE_SCHEMA = schema(PATCH_TABLE)
+METADATA_SCHEMA = schema(METADATA)
+"""Columns and types of the metadata files; readers need the flags as real bools."""
+
+
+def flagged(rows: Any) -> Any:
+    """Whether patches are flagged for snow, cloud or shadow; null counts as false.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table, DataFrame or mapping
+        Several patches, or one.
+
+    Returns
+    -------
+    pyarrow.ChunkedArray of bool, Series of bool, or bool
+        One for each patch, as the rows come.
+    """
+    if isinstance(rows, pa.Table):
+        snow, cloud = (pc.fill_null(rows[flag], fill_value=False) for flag in FLAGS)
+        return pc.or_(snow, cloud)
+    if isinstance(rows, pd.DataFrame):
+        return rows[SNOW].eq(other=True) | rows[CLOUD].eq(other=True)
+    return any(rows.get(flag) is True for flag in FLAGS)
+
+
+def fill_flags(table: pa.Table) -> pa.Table:
+    """Replace null flags by false."""
+    for flag in FLAGS:
+        filled = pc.fill_null(table[flag], fill_value=False)
+        table = table.set_column(table.schema.get_field_index(flag), pa.field(flag, flag.type), filled)
+    return table
+
+
+def encode_classes(classes: Iterable[str]) -> dict[bytes, bytes]:
+    """Parquet metadata with the class names of a table."""
+    return {CLASSES_KEY: json.dumps(list(classes)).encode()}
+
+
+def decode_classes(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
+    """Class names of a table by its Parquet metadata; ``None`` if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are no JSON list.
+    """
+    listed = (metadata or {}).get(CLASSES_KEY)
+    return None if listed is None else tuple(map(str, json.loads(listed)))

@@ -1,0 +1,235 @@
+"""Reading patches from the Zarr store: by tile in the order of its columns, at random, or as lazy xarray cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401 - registers the .rio accessor
+import xarray as xr
+import zarr
+
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
+from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of
+from reben_dask.formats.dataset import CUBES
+from reben_dask.formats.trees.layout import PatchPixels
+from reben_dask.stores.arrays import open_array
+
+EVERY_KIND = frozenset(ImageKind)
+FULL_SCALE = 10_000
+"""Digital number of a reflectance of 1 in Sentinel-2 L2A."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CubeArray:
+    """An array of a group: its images along the first axis by name, or a reference map without that axis."""
+
+    kind: ImageKind
+    names: tuple[str, ...]
+    array: zarr.Array[Any]
+
+    @property
+    def side_px(self) -> int:
+        """Side of a patch."""
+        return int(self.array.chunks[-1])
+
+
+class CubeGroup:
+    """Arrays of one group of the store: a tile, cut along one grid.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the group. Arrays are opened when they are first read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def arrays(self) -> tuple[CubeArray, ...]:
+        """Arrays that the group has, those of Sentinel-2 first."""
+        nodes = sorted(node for node in self.path.iterdir() if (node / "dn").is_dir())
+        found = [CubeArray(ImageKind.S2, _names(node / "band"), open_array(node / "dn", "r")) for node in nodes]
+        if (s1 := self.path / S1_NODE / "db").is_dir():
+            found.append(CubeArray(ImageKind.S1, _names(s1.with_name("polarisation")), open_array(s1, "r")))
+        if (codes := self.path / MAP_NODE / MAP_NODE).is_dir():
+            found.append(CubeArray(ImageKind.MAP, (MAP_NODE,), open_array(codes, "r")))
+        return tuple(found)
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes of the group."""
+        return zarr.open_group(self.path, mode="r").attrs.asdict()
+
+    def patch(self, x: int, y: int, bands: Collection[str] | None = None) -> PatchPixels:
+        """Read one patch, the reference map included.
+
+        Parameters
+        ----------
+        x, y : int
+            Column (eastwards) and row (southwards) of the patch.
+        bands : collection of str, optional
+            Bands or polarisations that are needed; other images of the same arrays may come with them.
+        """
+        wanted = [
+            found
+            for found in self.arrays
+            if found.kind is ImageKind.MAP or bands is None or not set(found.names).isdisjoint(bands)
+        ]
+        return _pixels([(found, _window(found, slice(x, x + 1), slice(y, y + 1))) for found in wanted])
+
+    def column(self, x: int, kinds: Collection[ImageKind] = EVERY_KIND) -> list[tuple[CubeArray, Array]]:
+        """Read a column of patches: arrays with their pixels, shape ``([image,] y, x)``."""
+        return [(found, _window(found, slice(x, x + 1), slice(None))) for found in self.arrays if found.kind in kinds]
+
+
+class ColumnReader:
+    """Patches of a group, read column by column: each chunk of the store is decoded once.
+
+    One column of patches is held in memory, of the kinds of images that are asked for. Ask for patches in the order of
+    a grid: ``x`` first, then ``y``.
+
+    Parameters
+    ----------
+    group : CubeGroup
+        The group.
+    kinds : collection of ImageKind
+        Kinds of images to read.
+    """
+
+    def __init__(self, group: CubeGroup, kinds: Collection[ImageKind] = EVERY_KIND) -> None:
+        self.group, self._kinds = group, kinds
+        self._x: int | None = None
+        self._column: list[tuple[CubeArray, Array]] = []
+
+    def patch(self, x: int, y: int) -> PatchPixels:
+        """Pixels of the patch in column ``x``, row ``y``."""
+        if x != self._x:
+            self._column, self._x = self.group.column(x, self._kinds), x
+        return _pixels(
+            [(found, pixels[..., y * found.side_px : (y + 1) * found.side_px, :]) for found, pixels in self._column]
+        )
+
+
+class TileReader:
+    """Column readers of one tile, by number of the grid."""
+
+    def __init__(self, store: Path, tile: str, kinds: Collection[ImageKind] = EVERY_KIND) -> None:
+        self._store, self._tile, self._kinds = store, tile, kinds
+        self._grids: dict[int, ColumnReader] = {}
+
+    def __getitem__(self, grid: int) -> ColumnReader:
+        if grid not in self._grids:
+            self._grids[grid] = ColumnReader(CubeGroup(self._store / group_of(self._tile, grid)), self._kinds)
+        return self._grids[grid]
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes of the tile's group."""
+        return CubeGroup(self._store / self._tile).attributes
+
+
+def open_patch(out: Path, patch: Mapping[str, Any]) -> xr.DataTree:
+    """Open the pixels of one patch. No pixels are read.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+    patch : mapping
+        A row of its patch table, such as ``patches.iloc[0]``: ``tile``, ``grid``, ``x`` and ``y``.
+
+    Returns
+    -------
+    DataTree
+        Nodes of the store (``r10m``, ``r20m``, ``r60m``, ``reference_map``, ``s1``), cut to the patch, with pixel
+        centres as coordinates and a CF ``spatial_ref``; attributes of the tile at the root.
+
+    Raises
+    ------
+    InputError
+        If the store does not hold the patch.
+    """
+    group, x, y = group_of(str(patch[TILE]), int(patch[GRID])), int(patch[X]), int(patch[Y])
+    if not (out / CUBES / group).is_dir():
+        raise InputError(f"{out / CUBES} has no group {group}; tiles that were left out have no pixels in it.")
+    tile = xr.open_datatree(out / CUBES, engine="zarr", group=group, chunks={})
+    nodes = {name: _cut(node.to_dataset(), x, y) for name, node in tile.children.items() if "y" in node.dims}
+    return xr.DataTree.from_dict({"/": tile.to_dataset(), **nodes}, name=str(patch.get(PATCH_ID, group)))
+
+
+def surface_reflectance(cube: xr.DataTree, bands: Sequence[str]) -> xr.DataArray:
+    """Compute the surface reflectance of bands: digital numbers with the offset of their product, by 10,000.
+
+    Parameters
+    ----------
+    cube : DataTree
+        A patch (:func:`open_patch`), a tile of the store, or a product as
+        :func:`~reben_dask.sources.sentinel2.open_cube` opens it.
+    bands : sequence of str
+        Bands of one resolution, such as ``["B04", "B03", "B02"]``.
+
+    Returns
+    -------
+    DataArray
+        Float64, dims ``(band, y, x)``, as lazy as the cube; NaN where there is no data.
+
+    Raises
+    ------
+    InputError
+        If the bands are not in one node of the cube.
+    """
+    arrays = [node.to_dataset()["dn"] for node in cube.children.values() if "dn" in node]
+    chosen = [dn for dn in arrays if {*bands} <= {str(name) for name in dn["band"].values}]
+    if not chosen:
+        raise InputError(f"The bands {', '.join(bands)} are not of one resolution in this cube; take them one by one.")
+    dn = chosen[0].sel(band=list(bands)).drop_attrs()
+    offsets = {} if cube.attrs.get("harmonized") else cube.attrs.get("boa_add_offset") or {}
+    offset = xr.DataArray([float(offsets.get(band, 0)) for band in bands], dims="band")
+    reflectance: xr.DataArray = (dn.where(dn > 0) + offset) / FULL_SCALE
+    return reflectance.assign_attrs(long_name="surface reflectance")
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    return tuple(map(str, np.asarray(zarr.open_array(path, mode="r")[:]).tolist()))
+
+
+def _window(found: CubeArray, columns: slice, rows: slice) -> Array:
+    """Pixels of some columns and rows of patches."""
+    return np.asarray(found.array[..., _scaled(rows, found.side_px), _scaled(columns, found.side_px)])
+
+
+def _scaled(patches: slice, side_px: int) -> slice:
+    return slice(*(None if edge is None else edge * side_px for edge in (patches.start, patches.stop)))
+
+
+def _pixels(arrays: Sequence[tuple[CubeArray, Array]]) -> PatchPixels:
+    images: dict[ImageKind, dict[str, Array]] = {ImageKind.S2: {}, ImageKind.S1: {}}
+    codes = None
+    for found, pixels in arrays:
+        if found.kind is ImageKind.MAP:
+            codes = pixels
+        else:
+            images[found.kind].update(zip(found.names, pixels, strict=True))
+    return PatchPixels(images[ImageKind.S2], images[ImageKind.S1], codes)
+
+
+def _cut(node: xr.Dataset, x: int, y: int) -> xr.Dataset:
+    """Cut to a patch; an inner chunk of the store is one patch."""
+    side = min(variable.encoding["chunks"][-1] for variable in node.data_vars.values() if variable.ndim > 1)
+    window = node.isel(x=slice(x * side, (x + 1) * side), y=slice(y * side, (y + 1) * side))
+    if not window.sizes["x"] or not window.sizes["y"]:
+        raise InputError(f"There is no patch in column {x}, row {y}: the tile has {node.sizes['x'] // side} x "
+                         f"{node.sizes['y'] // side}, counted from 0 at its upper-left corner.")  # fmt: skip
+    placed: xr.Dataset = window.rio.write_transform(window.rio.transform(recalc=True))
+    return placed
