@@ -22,6 +22,7 @@ from reben_dask.formats.trees.layout import class_numbers, number_of_code
 from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
 from reben_dask.recipes.model import Tree as TreeName
 from reben_dask.stores.patch_table import write_part
+from reben_dask.stores.trees import write_tables
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 SEASONS = ("spring", "summer", "fall", "winter", "snow")
@@ -178,7 +179,7 @@ def test_positions_go_on_over_all_tiles_and_skip_what_is_not_in_the_tree(tmp_pat
     tiles = {"S2A_MSIL2A_20180418T104021_N1_R1_T32UME": first, "S2B_MSIL2A_20180418T104021_N1_R1_T32UMF": second}
     layout = _layout("seasonet")
     for _ in range(2):
-        layout.write_tables(_table(tmp_path, tiles), tmp_path)
+        write_tables(layout, _table(tmp_path, tiles), tmp_path)
     rows = _meta(tmp_path)
     assert [(row["Index"], row["Path"]) for row in rows] == [
         ("0", "spring/grid1/a"),
@@ -209,7 +210,7 @@ def test_attributes_have_the_names_of_their_layers_unless_these_are_taken(
 ) -> None:
     rows = pd.DataFrame({"patch_id": ["a"], "season": ["fall"], "urbanisation": ["town"], "region": ["1, 2"]})
     parts = _table(tmp_path, {"S2A_MSIL2A_20180418T104021_N1_R1_T32UME": rows}, list(attributes))
-    _layout("seasonet", attributes=attributes).write_tables(parts, tmp_path)
+    write_tables(_layout("seasonet", attributes=attributes), parts, tmp_path)
     (row,) = _meta(tmp_path)
     assert [row[name] for name in headers] == ["town", "1, 2"]
     assert len(row) == len(readers.SEASONET_HEADER.split(",")) + 3
@@ -225,7 +226,7 @@ def test_attributes_have_the_names_of_their_layers_unless_these_are_taken(
 def test_coordinates_are_those_of_published_names(tmp_path: Path, name: str, minx: int, maxy: int) -> None:
     rows = pd.DataFrame({"patch_id": [name], "season": ["fall"], "minx": [minx], "maxy": [maxy]})
     parts = _table(tmp_path, {"S2A_MSIL2A_20180418T104021_N1_R1_T32UME": rows})
-    _layout("seasonet").write_tables(parts, tmp_path)
+    write_tables(_layout("seasonet"), parts, tmp_path)
     (row,) = _meta(tmp_path)
     assert name.split("_", 2)[2] == f"{row['Latitude']}_{row['Longitude']}".replace(".", "_")
 

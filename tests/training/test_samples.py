@@ -15,6 +15,7 @@ import pytest
 from tiny import CLASSES, PATCHES, of_patch, write_lmdb, write_metadata, write_tiny
 
 from reben_dask.errors import InputError
+from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.training import batches, close_environments, cube_samples, lmdb_samples
 
 SOURCES = {"lmdb": lmdb_samples, "cubes": cube_samples}
@@ -123,12 +124,9 @@ def test_shards_are_found_by_their_index_even_if_they_overlap(tiny: Path, tmp_pa
     parts = {"part-00000-of-00003": PATCHES[::2], "part-00001-of-00003": PATCHES[1::2]}
     for name, patches in parts.items():
         write_lmdb(tmp_path / "lmdb" / name, patches)
-    shards = [
-        {"name": name, "first": patches[0].name, "last": patches[-1].name, "patches": len(patches), "keys": 0}
-        for name, patches in parts.items()
-    ]
-    shards.append({"name": "part-00002-of-00003", "first": None, "last": None, "patches": 0, "keys": 0})
-    (tmp_path / "lmdb" / "index.json").write_text(json.dumps({"version": 1, "shards": shards}))
+    shards = [Shard(name, patches[0].name, patches[-1].name, len(patches), 0) for name, patches in parts.items()]
+    shards.append(Shard("part-00002-of-00003", None, None, 0, 0))
+    ShardIndex(CLASSES, tuple(shards)).write(tmp_path / "lmdb")
     sharded, whole = lmdb_samples(tmp_path), lmdb_samples(tiny)
     for number in range(len(PATCHES)):
         np.testing.assert_array_equal(sharded[number]["image"], whole[number]["image"])
