@@ -4,7 +4,7 @@ What :func:`lmdb_samples` and :func:`cube_samples` give is a map-style dataset a
 PyTorch itself is not needed.
 """
 
-from reben_dask.training.environments import close_environments
+from reben_dask.training.readers import close_environments
 from reben_dask.training.samples import Samples, batches, cube_samples, lmdb_samples
 
 __all__ = ["Samples", "batches", "close_environments", "cube_samples", "lmdb_samples"]

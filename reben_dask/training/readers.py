@@ -1,13 +1,21 @@
-"""Pixels of single patches at random, from an LMDB or from a Zarr store."""
+"""Pixels of single patches at random, from an LMDB or from a Zarr store.
+
+LMDB must not open a path twice in a process, nor may a forked process use its handles. So all readers of a process
+share its environments, which are closed just before it forks, and opened again by the next read.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any, NamedTuple, Protocol
 
+import lmdb
 import numpy as np
 import numpy.typing as npt
 
@@ -17,10 +25,14 @@ from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, TILE, X, Y
 from reben_dask.formats.cube import group_of
 from reben_dask.formats.lmdb import INDEX_FILE, MAP_TENSOR, ShardIndex, decode, is_single, reference_map_key
 from reben_dask.stores.cube_reader import CubeGroup
+from reben_dask.stores.lmdb_environment import open_environment
 from reben_dask.stores.patch_table import part_files, read_rows
-from reben_dask.training.environments import read_values
 
 Images = Mapping[str, npt.NDArray[Any]]
+
+_LOCK = RLock()
+_OPEN: dict[Path, lmdb.Environment] = {}
+_CLOSING = ExitStack()
 
 
 class Pixels(NamedTuple):
@@ -56,7 +68,7 @@ class LmdbReader:
         partner = [s1_name] if s1_name and not set(POLARISATIONS).isdisjoint(bands) else []
         keys = [patch_id, reference_map_key(patch_id), *partner]
         for folder in self._folders(patch_id):
-            s2, codes, *s1 = read_values(folder, keys)
+            s2, codes, *s1 = _read_values(folder, keys)
             if s2 is not None and codes is not None:
                 images = {
                     name: image for value in (s2, *s1) if value is not None for name, image in decode(value).items()
@@ -124,3 +136,29 @@ class CubeReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store, "table": self.table, "_groups": {}}
+
+
+def close_environments() -> None:
+    """Close all environments, so that other programs' readers in this process can open them; reading goes on after."""
+    with _LOCK:
+        _OPEN.clear()
+        _CLOSING.close()
+
+
+def _read_values(folder: Path, keys: list[str]) -> list[bytes | None]:
+    """Values of keys; ``None`` for those that the environment does not have."""
+    with _LOCK:
+        path = folder.resolve()
+        if path not in _OPEN:
+            _OPEN[path] = _CLOSING.enter_context(open_environment(path))
+        with _OPEN[path].begin() as transaction:
+            return [transaction.get(key.encode()) for key in keys]
+
+
+def _before_fork() -> None:
+    _LOCK.acquire()
+    close_environments()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -10,16 +10,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
-from reben_dask.formats.dataset import CUBES, TABLE
+from reben_dask.formats.columns import LABELS, PATCH_ID, S1_NAME, SPLIT, decode_classes
+from reben_dask.formats.dataset import CUBES, LMDB, TABLE
+from reben_dask.sources.published.metadata import metadata_files, read_metadata
 from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
-from reben_dask.training.table import TrainingTable, read_table
 
 TEN_METRES = ("B02", "B03", "B04", "B08")
 """Bands that need no resampling."""
 
 Sample = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """Patches in the order of a metadata file."""
+
+    classes: tuple[str, ...]
+    patch_ids: npt.NDArray[np.object_]
+    s1_names: npt.NDArray[np.object_]
+    """Names of their Sentinel-1 partners, or ``None``."""
+    labels: npt.NDArray[np.bool_]
+    """Whether a patch carries a class, shape ``(patch, class)``."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Samples:
 def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
     """Labelled patches of a dataset, read from its LMDB.
 
-    Patches that are listed apart for snow, cloud or shadow are not among them.
+    Flagged patches (snow, cloud or shadow) are left out.
 
     Parameters
     ----------
@@ -89,7 +104,7 @@ def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: S
     InputError
         If there is no metadata, or no patch of this split.
     """
-    return Samples(read_table(Path(out), split), LmdbReader(Path(out) / "lmdb"), tuple(bands))
+    return Samples(_read_table(Path(out), split), LmdbReader(Path(out) / LMDB), tuple(bands))
 
 
 def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
@@ -115,7 +130,7 @@ def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: S
     ``multiprocessing_context="spawn"`` (or ``"forkserver"``).
     """
     folder = Path(out)
-    return Samples(read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
+    return Samples(_read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
 
 
 def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:
@@ -157,3 +172,28 @@ def stack_bands(images: Images, bands: Sequence[str], side: int) -> npt.NDArray[
         times = side // len(images[name])
         layer[:] = images[name].repeat(times, axis=0).repeat(times, axis=1)
     return stacked
+
+
+def _read_table(out: Path, split: str | None) -> TrainingTable:
+    """Read the clear patches of a dataset, or of one split of it."""
+    (file,) = metadata_files(out, clear_only=True)
+    rows = read_metadata([file], [PATCH_ID, LABELS, SPLIT, S1_NAME])
+    if split is not None:
+        splits = sorted(rows[SPLIT].dropna().unique())
+        rows = rows[rows[SPLIT] == split].reset_index(drop=True)
+        if rows.empty:
+            raise InputError(f"No patch of {file} is in the split {split!r}; there is {', '.join(splits) or 'none'}.")
+    classes = _classes(file, rows[LABELS])
+    place = {name: number for number, name in enumerate(classes)}
+    lengths = rows[LABELS].map(len).to_numpy(np.int64)
+    codes = np.array([place[label] for labels in rows[LABELS] for label in labels], np.int64)
+    presence = np.zeros((len(rows), len(classes)), bool)
+    presence[np.repeat(np.arange(len(rows)), lengths), codes] = True
+    s1_names = rows[S1_NAME].astype(object).where(rows[S1_NAME].notna(), None)
+    return TrainingTable(classes, rows[PATCH_ID].to_numpy(object), s1_names.to_numpy(object), presence)
+
+
+def _classes(file: Path, labels: pd.Series[Any]) -> tuple[str, ...]:
+    """The class list that the file carries; of a file without one, the classes that occur, in alphabetical order."""
+    listed = decode_classes(pq.read_schema(file).metadata)
+    return listed or tuple(sorted({label for each in labels for label in each}))

@@ -19,8 +19,7 @@ from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.validity import nodata_pixels
-from reben_dask.stores.arrays import open_array
-from reben_dask.stores.shards import held_chunks
+from reben_dask.stores.arrays import held_chunks, open_array
 from reben_dask.verify.cubes_group import (
     DOCUMENT,
     Document,
