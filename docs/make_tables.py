@@ -6,10 +6,11 @@ Run as ``python docs/make_tables.py``; ``--check`` only compares, and fails if a
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import pyarrow as pa
 
 from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, ImageKind
 from reben_dask.formats.columns import PATCH_TABLE
@@ -17,12 +18,22 @@ from reben_dask.formats.dataset import DESCRIPTIONS
 from reben_dask.formats.lmdb import keys_of, tensors_of
 
 PAGE = Path(__file__).with_name("data.md")
+END = "<!-- end -->"
 
 
 def column_rows() -> Iterable[Sequence[str]]:
     """Columns of the patch table, with their position in the metadata files."""
     for column in PATCH_TABLE:
-        yield f"`{column}`", str(column.type).replace("string", "text"), str(column.published or ""), column.description
+        yield f"`{column}`", type_name(column.type), str(column.published or ""), column.description
+
+
+def type_name(kind: pa.DataType) -> str:
+    """Name of a type in words."""
+    if pa.types.is_list(kind):
+        return f"list of {type_name(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return f"struct of {', '.join(field.name for field in kind)}"
+    return {"string": "text", "double": "float64", "timestamp[us, tz=UTC]": "timestamp"}.get(str(kind), str(kind))
 
 
 def image_rows() -> Iterable[Sequence[str]]:
@@ -61,10 +72,11 @@ def render(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def update(text: str) -> str:
     """Replace what stands between the marks of each table."""
     for name, (header, rows) in TABLES.items():
-        marks = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = marks.subn(lambda match, table=render(header, rows()): f"{match[1]}{table}{match[2]}", text)
-        if count != 1:
-            raise SystemExit(f"{PAGE.name} has {count} tables {name!r}; it needs one.")
+        before, mark, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition(END)
+        if not (mark and end):
+            raise SystemExit(f"{PAGE.name} has no table {name!r}.")
+        text = before + mark + render(header, rows()) + end + after
     return text
 
 
