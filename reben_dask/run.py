@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from reben_dask.commands.base import Command
+from reben_dask.cli.base import Command
 from reben_dask.errors import InputError
 
 OPTION_OF_MANY = "--s2"
@@ -40,7 +40,7 @@ class RunCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take settings as defaults, and spread the values of ``--s2`` before click sees them."""
         if not {*args} & {*ctx.help_option_names}:
-            from reben_dask.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
+            from reben_dask.cli.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
 
             ctx.default_map = _explained(option_defaults)
         return super().parse_args(ctx, spread(args))
@@ -158,7 +158,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     ended = run_job(options, {**cluster, "quiet": not debug}, **how)
     if with_report and ended.lacks_report:
-        from reben_dask.commands.report import report_on  # noqa: PLC0415
+        from reben_dask.cli.report import report_on  # noqa: PLC0415
 
         report_on(out)
     if not ended.is_whole:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from click.testing import CliRunner
 
-from reben_dask.commands.status import status
+from reben_dask.cli.status import status
 
 TIMEOUT_S = 200
 """Nothing takes as long unless a test fails."""

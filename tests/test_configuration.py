@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import run_job
 
-from reben_dask.configuration import DEFAULTS_FILE
+from reben_dask.cli.configuration import DEFAULTS_FILE
 from reben_dask.run import run
 
 

@@ -40,8 +40,8 @@ from datasets import Dataset
 from oracle import Patch, Product, Protocol
 from processes import Cluster
 
-from reben_dask.commands.table import table as table_command
-from reben_dask.commands.verify import verify as verify_command
+from reben_dask.cli.table import table as table_command
+from reben_dask.cli.verify import verify as verify_command
 from reben_dask.demo import DemoRegion
 from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks
 from reben_dask.recipes import load_recipe

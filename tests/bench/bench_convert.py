@@ -33,7 +33,7 @@ DIFFERENT = 64
 
 ROUNDS = 2
 NAIVE_COMMIT = 256
-OURS = [sys.executable, "-c", "from reben_dask.commands.convert import convert; convert()"]
+OURS = [sys.executable, "-c", "from reben_dask.cli.convert import convert; convert()"]
 
 
 def main() -> None:

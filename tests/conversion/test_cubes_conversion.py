@@ -17,7 +17,7 @@ import zarr
 from click.testing import CliRunner
 from published_trees import EPSG, PATCH_M, TILE, ULX, ULY, pixels_of, write_patch, write_tree
 
-from reben_dask.commands.convert import convert
+from reben_dask.cli.convert import convert
 from reben_dask.conversion import tiles
 from reben_dask.conversion.cubes import convert_to_cubes, plan_cubes
 from reben_dask.errors import InputError, OutputError

@@ -17,7 +17,7 @@ import rasterio
 from click.testing import CliRunner, Result
 from published_trees import TILE, TREES, pixels_of, write_patch, write_tree
 
-from reben_dask.commands.convert import convert
+from reben_dask.cli.convert import convert
 from reben_dask.conversion import lmdb as conversion
 from reben_dask.conversion.lmdb import convert_to_lmdb
 from reben_dask.errors import InputError, OutputError

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from published_trees import EPSG, TILE, ULX, ULY, pixels_of, write_images, write_patch
 from safetensors.numpy import load
 
-from reben_dask.commands.convert import convert
+from reben_dask.cli.convert import convert
 from reben_dask.conversion import pairing
 from reben_dask.conversion.cubes import CubePlan, convert_to_cubes, plan_cubes
 from reben_dask.conversion.pairing import add_partners, open_pairs

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from defusedxml import ElementTree
 from rasterio import features
 
-from reben_dask.commands.demo import demo
+from reben_dask.cli.demo import demo
 from reben_dask.demo import DemoRegion, build, make_demo_region, open_demo_region
 from reben_dask.demo.ground import spectra
 from reben_dask.demo.ground.landcover import draw_land_cover

@@ -24,7 +24,7 @@ from processes import Cluster
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
-from reben_dask.commands.verify import verify
+from reben_dask.cli.verify import verify
 from reben_dask.demo import DemoRegion
 from reben_dask.job.planning import make_plan
 from reben_dask.job.published import Published

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from datasets import Dataset
 from distributed import Client
 
-from reben_dask.commands.verify import verify
+from reben_dask.cli.verify import verify
 from reben_dask.demo import DemoRegion
 from reben_dask.job.planning import make_plan
 from reben_dask.recipes import Recipe, load_recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from reben_dask.commands.report import report_on
+from reben_dask.cli.report import report_on
 from reben_dask.errors import OutputError
 from reben_dask.formats.dataset import ARTEFACTS
 from reben_dask.output.folder import Output
@@ -44,7 +44,7 @@ def test_a_program_that_fails_is_a_note_too(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("reben_dask.commands.report.make_report", fail)
+    monkeypatch.setattr("reben_dask.cli.report.make_report", fail)
     report_on(tmp_path)
     assert "(MemoryError: no room)" in capsys.readouterr().out
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from verifying import AT, S1, S2, SCENE, TILE, TREES, listing, problems_of, verified, write_published_trees
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.trees import LAYOUTS, Contents

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from published_trees import write_tree
 from verifying import listing, problems_of, verified
 
-from reben_dask.commands.convert import convert
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.convert import convert
+from reben_dask.cli.verify import verify as command
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature

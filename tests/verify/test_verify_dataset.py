@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load, save
 from verifying import listing, problems_of, verified
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 
 METADATA = "metadata.parquet"
 APART = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"

@@ -18,7 +18,7 @@ import rasterio
 from click.testing import CliRunner
 from verifying import problems_of, verified
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 V1 = ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0")

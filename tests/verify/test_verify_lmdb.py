@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from verifying import problems_of, verified
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature

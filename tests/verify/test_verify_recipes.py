@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from verifying import listing, problems_of, verified
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.inventory import label_fault

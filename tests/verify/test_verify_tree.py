@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from rasterio.transform import from_origin
 from verifying import AT, S1, S2, TILE, TREES, problems_of, verified, write_image, write_published_trees
 
-from reben_dask.commands.verify import verify as command
+from reben_dask.cli.verify import verify as command
 from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 

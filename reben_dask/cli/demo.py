@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.cli.base import Command
 from reben_dask.demo import make_demo_region
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.cli.base import Command
 
 EPILOG = """
 \b
@@ -25,7 +25,7 @@ def config(*, debug: bool) -> None:  # noqa: ARG001 - for Command
     """
     from rich.table import Table  # noqa: PLC0415 - takes long to import, for --help
 
-    from reben_dask.configuration import place_for_user, settings  # noqa: PLC0415
+    from reben_dask.cli.configuration import place_for_user, settings  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
 
     place = place_for_user()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.commands.base import Command, of_finished_jobs
+from reben_dask.cli.base import Command, of_finished_jobs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reben_dask.commands.base import Command, of_finished_jobs
+from reben_dask.cli.base import Command, of_finished_jobs
 from reben_dask.errors import InputError
 
 EPILOG = """

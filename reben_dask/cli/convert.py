@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reben_dask.commands.base import Command
+from reben_dask.cli.base import Command
 from reben_dask.wording import counted
 
 if TYPE_CHECKING:

@@ -14,16 +14,16 @@ from reben_dask import __version__
 
 SUBCOMMANDS = {
     "run": "reben_dask.run:run",
-    "status": "reben_dask.commands.status:status",
-    "convert": "reben_dask.commands.convert:convert",
-    "verify": "reben_dask.commands.verify:verify",
-    "report": "reben_dask.commands.report:report",
-    "table": "reben_dask.commands.table:table",
-    "compare": "reben_dask.commands.compare:compare",
-    "landcover": "reben_dask.commands.landcover:landcover",
-    "lmdb": "reben_dask.commands.lmdb:lmdb",
-    "config": "reben_dask.commands.config:config",
-    "demo": "reben_dask.commands.demo:demo",
+    "status": "reben_dask.cli.status:status",
+    "convert": "reben_dask.cli.convert:convert",
+    "verify": "reben_dask.cli.verify:verify",
+    "report": "reben_dask.cli.report:report",
+    "table": "reben_dask.cli.table:table",
+    "compare": "reben_dask.cli.compare:compare",
+    "landcover": "reben_dask.cli.landcover:landcover",
+    "lmdb": "reben_dask.cli.lmdb:lmdb",
+    "config": "reben_dask.cli.config:config",
+    "demo": "reben_dask.cli.demo:demo",
 }
 
 _OWN_OPTIONS = {"-h", "--help", "--version"}

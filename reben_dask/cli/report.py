@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.commands.base import Command, of_finished_jobs
+from reben_dask.cli.base import Command, of_finished_jobs
 from reben_dask.errors import RebenError
 
 if TYPE_CHECKING:

@@ -1,1 +1,0 @@
-"""Commands beside the job: what stands on the command line after ``reben``."""
