@@ -21,8 +21,8 @@ NAMES = {spelling for name in shipped_recipes() for spelling in (name, name.repl
 
 ALLOWED = {
     ("run.py", "reben"): "the recipe that is taken if none is named",
-    ("cli.py", "reben"): "the command",
-    ("configuration.py", "reben"): "the section of Dask's configuration",
+    ("cli/__init__.py", "reben"): "the command",
+    ("cli/configuration.py", "reben"): "the section of Dask's configuration",
     ("dashboard/boards.py", "reben"): "the topic of events, and the page",
     ("job/dataset.py", "reben"): "the recipe that is taken if none is named",
 }
