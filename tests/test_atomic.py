@@ -28,7 +28,7 @@ def test_what_was_there_stays_if_the_block_fails(tmp_path: Path, is_folder: bool
         place.mkdir()
     else:
         place.write_text("old")
-    with pytest.raises(RuntimeError):  # noqa: PT012 - the block is what fails
+    with pytest.raises(RuntimeError):  # noqa: PT012, SIM117 - the block is what fails
         with atomic_path(place) as draft:
             draft.mkdir() if is_folder else draft.write_text("new")
             raise RuntimeError
