@@ -1,9 +1,8 @@
-"""How figures look, and how they become files: colours, fonts, and images that are the same at every call."""
+"""House style of figures, and figures as reproducible image files."""
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, OutputError
 
 SUFFIXES = (".png", ".svg")
@@ -20,13 +20,24 @@ SUFFIXES = (".png", ".svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that people with any colour vision can tell apart (Okabe and Ito 2008, Color Universal Design)."""
 
-INK, FAINT, GRID = "#23292f", "#6a727a", "#e1e4e8"
-"""Text and axes, what stands behind them, and lines of a grid."""
+SPLIT_COLOURS = {"train": COLOURS[0], "validation": COLOURS[4], "test": COLOURS[2]}
+STRATEGY_COLOURS = {"geographic": COLOURS[1], "grid": COLOURS[3], "random": COLOURS[5], "stratified": COLOURS[6]}
+NO_SPLIT_COLOUR = "#9aa1a8"
+PRESENT, ABSENT = "#56636f", "#b4bac1"
+"""What is there (kept, gained), and what is not (rejected, lost)."""
 
-_DPI = 200
+INK, FAINT, GRID = "#23292f", "#6a727a", "#e1e4e8"
+"""Text and axes, secondary text, and grid lines."""
+
+FONT_PT = 12
+"""Size of the text of a page, at 96 pixels an inch."""
+
+_DPI, _MIN_PNG_PX = 200, 1920
 _STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
+    # SVG keeps text as text; a reader without DejaVu falls back to a narrower font.
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": FONT_PT,
     "text.color": INK,
     "axes.facecolor": "none",
     "axes.labelcolor": INK,
@@ -43,47 +54,48 @@ _STYLE = {
     "axes.grid": True,
     "grid.color": GRID,
     "legend.frameon": False,
-    "legend.fontsize": 10,
+    "legend.fontsize": 11,
     "svg.hashsalt": "reben_dask",
 }
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Fonts, colours and lines of all figures; hold it while a figure is drawn and saved."""
+    """Apply fonts, colours and lines of all figures; hold it while a figure is drawn and saved."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, which finds room for everything in it."""
+    """Make an empty figure of a size in inches, with a layout that finds room for everything in it."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def plain(name: str) -> str:
-    """A name as a label; matplotlib takes dollars for formulas, and hides what begins with an underscore."""
+    """Escape a name as a label; matplotlib takes dollars for formulas, and hides what begins with an underscore."""
     return name.lstrip("_").replace("$", r"\$")
 
 
 def image_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """A figure as a PNG or SVG image; the same figure gives the same bytes."""
+    """Render a figure as a PNG, at least 1,920 pixels wide, or SVG image; the same figure gives the same bytes."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        # Finding room takes as long as drawing, and would be done anew for each image.
+        # The layout takes as long as drawing, and would be computed again for each image.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     buffer = io.BytesIO()
     metadata: dict[str, Any] | None = {"Date": None} if kind == "svg" else None
-    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    dpi = max(_DPI, -(-_MIN_PNG_PX // figure.get_figwidth())) if kind == "png" else _DPI
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
 def require_image_name(path: Path) -> None:
-    """Make sure that a figure can be saved under a name, before anything is computed for it.
+    """Check that a figure can be saved under a name, before anything is computed for it.
 
     Raises
     ------
     InputError
-        If ``path`` has an ending that is not drawn.
+        If ``path`` has another suffix than ``.png`` or ``.svg``.
     OutputError
         If there is a folder at ``path``.
     """
@@ -94,19 +106,16 @@ def require_image_name(path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure as a file ``.png`` or ``.svg``, whole or not at all.
+    """Save a figure as a file ``.png`` or ``.svg``, atomically.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    content = image_bytes(figure, "svg" if path.suffix.lower() == ".svg" else "png")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(image_bytes(figure, "svg" if path.suffix.lower() == ".svg" else "png"))
-        unfinished.replace(path)
+        with atomic_path(path) as draft:
+            draft.write_bytes(content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
