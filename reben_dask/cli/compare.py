@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from reben_dask.cli.base import Command, of_finished_jobs
 from reben_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reben_dask.compare.correlation import SpatialCorrelation
-    from reben_dask.stores.patch_set import PatchSet
 
 EPILOG = """
 \b
@@ -37,7 +30,7 @@ _PATH = click.Path(path_type=Path)
     "page",
     metavar="FOLDER",
     type=_PATH,
-    help="Make a page of all tables and figures; splits that a dataset has not are computed for it, and measured too.",
+    help="Make a page of all tables and figures; missing splits are computed and measured too.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def compare(
@@ -49,31 +42,30 @@ def compare(
     page: Path | None,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Compare two datasets of one area, and measure what their splits do to spatial correlation.
+    """Compare two datasets of one area, and measure the spatial correlation between their splits.
 
     OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes. Patches are matched
-    by place, side and sensing time, not by name. Tells which candidates and kept patches both have, which labels the
-    patches kept in both gain and lose, class by class, and how their splits go together.
+    by place, side and sensing time, not by name. Prints the candidates and kept patches that both have, the labels that
+    patches kept in both gain and lose, class by class, and their splits in both.
 
-    Of each dataset, for its split and any further column `split_<strategy>`: how far test patches are from the nearest
-    training patch, how many touch one, and how alike the labels of the two are, beside random pairs; and how the
-    similarity of labels decays with distance. With OUT_A alone, only this.
+    Of each dataset, for its split and any further column `split_<strategy>`: the distance from test patches to the
+    nearest training patch, the share that touches one, the similarity of their labels beside random pairs; and the
+    similarity of labels by distance. With OUT_A alone, only this.
 
     FOLDER gets each table as a CSV file, matched patches with the labels of both, and the nearest training patch of
     each test patch, as Parquet. With --report, the page FOLDER/index.html has everything, and loads nothing from
     elsewhere; each of its figures is also a PNG and an SVG file.
     """
-    from reben_dask.compare.correlation import spatial_correlation  # noqa: PLC0415 - takes long to import
-    from reben_dask.compare.differences import compare_datasets  # noqa: PLC0415
-    from reben_dask.compare.plot import plot_correlation  # noqa: PLC0415
-    from reben_dask.compare.show import show_correlation, show_datasets, show_differences  # noqa: PLC0415
-    from reben_dask.compare.write import write_comparison  # noqa: PLC0415
+    from reben_dask.analysis import results  # noqa: PLC0415 - takes long to import
+    from reben_dask.analysis.correlation import spatial_correlation  # noqa: PLC0415
+    from reben_dask.analysis.differences import compare_datasets  # noqa: PLC0415
+    from reben_dask.analysis.patch_set import names_of, read_patch_set  # noqa: PLC0415
+    from reben_dask.analysis.plots import plot_correlation  # noqa: PLC0415
     from reben_dask.drawing import require_image_name  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
     from reben_dask.report.comparison import comparison_page, read_with_strategies  # noqa: PLC0415
     from reben_dask.report.write import publish_page, require_place  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
-    from reben_dask.stores.patch_set import read_patch_set  # noqa: PLC0415
 
     output = console()
     if out is not None:
@@ -86,27 +78,22 @@ def compare(
     given = {name: path for name, path in (("A", a), ("B", b)) if path is not None}
     with of_finished_jobs(*given.values()):
         datasets = {name: read(path) for name, path in given.items()}
-    show_datasets(output, datasets)
+    for line in results.describe_datasets(datasets):
+        output.print(line, highlight=False)
     differences = compare_datasets(*datasets.values()) if b is not None else None
     if differences is not None:
-        show_differences(output, differences)
+        results.show(output, results.difference_tables(differences))
     found = {name: spatial_correlation(dataset) for name, dataset in datasets.items()}
     if b is None and not found["A"].splits:
         raise InputError(f"{a} cannot be measured: {next(iter(found['A'].without.values()))}.")
-    show_correlation(output, found)
+    results.show(output, results.correlation_tables(found))
     if out is not None:
-        write_comparison(out, datasets, differences, found)
+        results.write_results(out, datasets, differences, found)
         output.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}", highlight=False)
     if plot is not None:
-        plot_correlation(_named(datasets, found), plot)
+        names = names_of(datasets)
+        plot_correlation({names[letter]: correlation for letter, correlation in found.items()}, plot)
         output.print(f"{plot}: the plot", highlight=False)
     if page is not None:
         made = publish_page(comparison_page(datasets, differences, found), page)
         output.print(f"{made}: the report", highlight=False)
-
-
-def _named(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> dict[str, SpatialCorrelation]:
-    """The names of the folders, if they differ, say more than A and B."""
-    names = {name: dataset.path.resolve().name for name, dataset in datasets.items()}
-    is_clear = len(set(names.values())) == len(names)
-    return {names[name] if is_clear else name: correlation for name, correlation in found.items()}

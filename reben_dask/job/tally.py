@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from reben_dask.analysis.counts import TOTAL, class_table
 from reben_dask.formats.columns import KEPT
-from reben_dask.patches.class_table import TOTAL, class_table
 from reben_dask.patches.reference_map import CONTESTED
 
 COLUMNS = ("tile", "measure", "key", "split", "patches")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from distributed import get_worker
 
+from reben_dask.analysis.published import write_comparison
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.formats.lmdb import Shard
 from reben_dask.grid import PatchGrid, extent_px_yx
@@ -33,7 +34,6 @@ from reben_dask.patches.validity import nodata_pixels
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
-from reben_dask.stores.comparison import write_comparison
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import is_on_network_disk
 from reben_dask.stores.lmdb_export import TileRange, write_environment
@@ -133,7 +133,7 @@ def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, nam
 def compare_with_published(
     parts: Sequence[Path], metadata: Sequence[Path], destination: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write the comparison with published metadata; see :func:`~reben_dask.stores.comparison.write_comparison`."""
+    """Write the comparison with published metadata; see :func:`~reben_dask.analysis.published.write_comparison`."""
 
     def published(tile: str) -> pd.DataFrame:
         return read_metadata(metadata, tile=tile).drop_duplicates("patch_id")

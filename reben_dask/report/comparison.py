@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from reben_dask.compare.correlation import SpatialCorrelation, spatial_correlation
-from reben_dask.compare.differences import Differences, compare_datasets
-from reben_dask.compare.plot import draw_correlation
-from reben_dask.compare.tables import Remark, Sheet, correlation_tables, difference_tables
+from reben_dask import tables
+from reben_dask.analysis.correlation import SpatialCorrelation, spatial_correlation
+from reben_dask.analysis.differences import Differences, compare_datasets
+from reben_dask.analysis.patch_set import PatchSet, names_of, read_patch_set
+from reben_dask.analysis.plots import draw_correlation
+from reben_dask.analysis.results import correlation_tables, difference_tables
 from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
 from reben_dask.report.figures.counts import draw_label_changes
 from reben_dask.report.record import read_record
 from reben_dask.report.strategies import with_strategies
-from reben_dask.stores.patch_set import PatchSet, read_patch_set
 
 _OF_PATCHES = ("Patches, matched", "Kept in one")
 _TOUCHING = "touch or overlap a training patch"
@@ -83,16 +84,16 @@ def _overlap_section(datasets: Mapping[str, PatchSet], differences: Differences)
         f"{len(dataset.labels.classes)} classes."
         for letter, dataset in datasets.items()
     )
-    tables = list(difference_tables(differences))
-    of_patches = [part for part in tables if isinstance(part, Remark) or part.title.startswith(_OF_PATCHES)]
+    parts = difference_tables(differences)
+    of_patches = [part for part in parts if isinstance(part, str) or part.title.startswith(_OF_PATCHES)]
     return Section("compared-patches", "Patches in both and in one", [Text(which), *_blocks(of_patches)])
 
 
 def _label_section(differences: Differences) -> Section:
-    tables = [
+    of_labels = [
         part
         for part in difference_tables(differences)
-        if isinstance(part, Sheet) and not part.title.startswith(_OF_PATCHES)
+        if not isinstance(part, str) and not part.title.startswith(_OF_PATCHES)
     ]
     classes = differences.labels.classes
     changed = classes[(classes["only A"] > 0) | (classes["only B"] > 0)]
@@ -103,11 +104,12 @@ def _label_section(differences: Differences) -> Section:
         )
         caption = "Patches that lose and gain each class from A to B; classes that do not change are left out."
         blocks = [Picture("compared-labels", caption, f"{alt}.", partial(draw_label_changes, classes))]
-    return Section("compared-labels", "Labels and sets of patches in both", [*blocks, *_blocks(tables)])
+    return Section("compared-labels", "Labels and sets of patches in both", [*blocks, *_blocks(of_labels)])
 
 
 def _correlation_section(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> Section:
-    named = _named(datasets, found)
+    names = names_of(datasets)
+    named = {names[letter]: correlation for letter, correlation in found.items()}
     text = (
         "Neighbouring patches are alike. Where test patches lie beside training patches, a test says little about "
         "places that were not seen in training. Splits that are marked as computed are not part of a dataset: they "
@@ -130,21 +132,13 @@ def _correlation_section(datasets: Mapping[str, PatchSet], found: Mapping[str, S
     )
 
 
-def _blocks(parts: Iterable[Sheet | Remark]) -> Iterator[Block]:
+def _blocks(parts: Iterable[tables.Table | str]) -> Iterator[Block]:
     for part in parts:
-        if isinstance(part, Remark):
-            yield Text(part.text, is_note=True)
+        if isinstance(part, str):
+            yield Text(part, is_note=True)
         else:
-            rows = [[*row, *[""] * (len(part.columns) - len(row))] for row in part.rows]
-            yield Table(part.title, part.columns, rows, words=part.words)
+            yield Table(part.title, part.columns, part.texts, words=part.is_number.index(True))
 
 
 def _name(dataset: PatchSet) -> str:
     return dataset.path.resolve().name
-
-
-def _named(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> dict[str, SpatialCorrelation]:
-    """The names of the folders, if they differ, say more than A and B."""
-    names = {name: _name(dataset) for name, dataset in datasets.items()}
-    is_clear = len(set(names.values())) == len(names)
-    return {names[name] if is_clear else name: correlation for name, correlation in found.items()}

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from reben_dask.analysis.legend import coloured, legend_entry
 from reben_dask.nomenclature import UNLABELED_CODE
-from reben_dask.patches.legend import coloured, legend_entry
 from reben_dask.report.blocks import Block, Gallery, Picture, Sample, Text
 from reben_dask.report.examples import Example, plain_examples, sky_examples
 from reben_dask.report.figures.patches import WHITE, draw_examples, natural_colour

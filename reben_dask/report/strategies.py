@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from reben_dask.analysis.patch_set import SPLIT, PatchSet
 from reben_dask.formats.columns import KEPT
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split
 from reben_dask.report.record import Record
-from reben_dask.stores.patch_set import SPLIT, PatchSet
 
 USUAL: Mapping[str, Split] = {
     "geographic": GeographicSplit(strategy="geographic", validation=0.25, test=0.25),

@@ -8,6 +8,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
+from reben_dask.analysis.patch_set import SPLIT
 from reben_dask.report.blocks import Block, Picture, Section, Table
 from reben_dask.report.counted import share, split_table
 from reben_dask.report.figures.splits import draw_splits
@@ -15,7 +16,6 @@ from reben_dask.report.figures.tiles import draw_tiles, shows_countries
 from reben_dask.report.record import Record
 from reben_dask.report.strategies import TileSplits, recorded_strategies, rule_of, tile_splits
 from reben_dask.report.survey import NONE, PLACE, Survey
-from reben_dask.stores.patch_set import SPLIT
 from reben_dask.stores.patch_table import read_rows
 from reben_dask.wording import counted
 

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 from pages import Tag, counts, linked, read_page, table, tables
 
+from reben_dask.analysis.patch_set import read_patch_set
 from reben_dask.cli import main
 from reben_dask.report.record import Record, read_record
 from reben_dask.report.strategies import tile_splits, with_strategies
-from reben_dask.stores.patch_set import read_patch_set
 
 
 @pytest.fixture(scope="module")

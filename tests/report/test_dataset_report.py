@@ -14,9 +14,9 @@ import zarr
 from click.testing import CliRunner
 from pages import Tag, counts, linked, pixels, read_page, table, tables
 
+from reben_dask.analysis.legend import coloured, corine_legend
 from reben_dask.cli import main
 from reben_dask.patches.decision import REASONS
-from reben_dask.patches.legend import coloured, corine_legend
 
 FIGURES = {"funnel", "classes", "labels", "tiles", "splits", "examples", "sky", "dates", "seconds"}
 SETS = ", ".join(f"count(*) FILTER (split = '{split}')" for split in ("train", "validation", "test"))

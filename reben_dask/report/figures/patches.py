@@ -10,8 +10,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from reben_dask.analysis.legend import coloured, legend_entry
 from reben_dask.drawing import FAINT, INK, new_figure, plain
-from reben_dask.patches.legend import coloured, legend_entry
 from reben_dask.report.examples import Example
 
 WHITE = 0.26

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from patch_tables import dataset, write_part
+from patch_tables import dataset
 
+from reben_dask.analysis.patch_set import read_patch_set
 from reben_dask.errors import InputError
-from reben_dask.stores.patch_set import read_patch_set
 
 CLASSES = ["a", "b", "c"]
 ROWS = pd.DataFrame(
@@ -41,7 +41,7 @@ def test_the_table_of_a_run(demo_run: Path) -> None:
     assert found.splits == ("split",)
     part = next((demo_run / "patches.parquet").glob("*.parquet"))
     assert list(found.labels.classes) == json.loads(pq.read_schema(part).metadata[b"reben:classes"])
-    presence = found.labels.presence()[order]
+    presence = found.labels.carried[order]
     names = np.array(found.labels.classes)
     assert [names[row].tolist() for row in presence] == [
         [] if labels is None else list(labels) for labels in table["labels"]
@@ -54,7 +54,7 @@ def test_more_splits_and_patches_without_labels(tmp_path: Path) -> None:
     out = dataset(tmp_path / "out", ROWS.assign(split_random="test", split_grid=ROWS["split"]), CLASSES)
     found = read_patch_set(out)
     assert found.splits == ("split", "split_random", "split_grid")
-    assert found.labels.presence().tolist() == [[True, False, True], [False] * 3, [False] * 3]
+    assert found.labels.carried.tolist() == [[True, False, True], [False] * 3, [False] * 3]
     assert found.patches["split"].isna().tolist() == [False, False, True]
     assert found.patches["split_random"].tolist() == ["test"] * 3
 
@@ -75,24 +75,26 @@ def test_what_is_no_dataset(tmp_path: Path, data_dir: Path) -> None:
         ("a label of no class", "T2.parquet has the label d, which is not in its list of classes"),
         ("no list of classes", "T1.parquet names no classes"),
         ("no column maxy", "T1.parquet has no column maxy"),
+        ("a page of zeros", "T1.parquet of the patch table cannot be read"),
         ("no Parquet", "T1.parquet cannot be read as part of a patch table"),
     ],
 )
 def test_what_is_no_patch_table(tmp_path: Path, fault: str, words: str) -> None:
-    folder = dataset(tmp_path / "out", ROWS, CLASSES) / "patches.parquet"
-    first, second = folder / "T1.parquet", folder / "T2.parquet"
-    rows = pq.read_table(second).to_pandas()
+    out = dataset(tmp_path / "out", ROWS, CLASSES)
+    first, other = out / "patches.parquet" / "T1.parquet", ROWS[ROWS["tile"] == "T2"]
     if fault == "a tile of other classes":
-        write_part(second, rows, CLASSES[:2])
+        dataset(out, other, CLASSES[:2])
     elif fault == "a tile with one more split":
-        write_part(second, rows.assign(split_grid="test"), CLASSES)
+        dataset(out, other.assign(split_grid="test"), CLASSES)
     elif fault == "a label of no class":
-        write_part(second, rows.assign(labels=[["a", "d"]]), CLASSES)
+        dataset(out, other.assign(labels=[["a", "d"]]), CLASSES)
     elif fault == "no list of classes":
         pq.write_table(pq.read_table(first).replace_schema_metadata(None), first)
     elif fault == "no column maxy":
-        write_part(first, rows.drop(columns="maxy"), CLASSES)
+        pq.write_table(pq.read_table(first).drop_columns("maxy"), first)
+    elif fault == "a page of zeros":
+        first.write_bytes(b"PAR1" + bytes(100) + first.read_bytes()[104:])
     else:
         first.write_text("no Parquet")
     with pytest.raises(InputError, match=words):
-        read_patch_set(tmp_path / "out")
+        read_patch_set(out)

@@ -1,52 +1,51 @@
-"""The figure of a comparison: distance from test to training patches, and similarity of labels by distance."""
+"""Figure of a comparison: distance from test to training patches, and similarity of labels by distance.
+
+A strategy has one colour in all figures; datasets differ in line and marker.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from reben_dask.compare.correlation import SpatialCorrelation, SplitCorrelation
-from reben_dask.drawing import COLOURS, FAINT, INK, house_style, new_figure, plain, save_figure
+from reben_dask.analysis.correlation import APART, SpatialCorrelation, SplitCorrelation
+from reben_dask.drawing import COLOURS, FAINT, INK, STRATEGY_COLOURS, house_style, new_figure, plain, save_figure
 from reben_dask.grid import PATCH_SIDE_M
-from reben_dask.patches.split_distance import APART
-
-_Line = str | tuple[int, tuple[float, ...]]
 
 
 class _Look(NamedTuple):
-    """What tells the two datasets apart, without colour."""
+    """Line and marker of a dataset."""
 
-    line: _Line
+    line: str | tuple[int, tuple[float, ...]]
     marker: str
-    colour: str
 
 
-_LOOKS = (_Look("-", "o", INK), _Look((0, (4, 1.5)), "s", FAINT))
-
+_LOOKS = (_Look("-", "o"), _Look((0, (4, 1.5)), "s"))
 _COLUMNS, _TICKS = 4, 9
 _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1,))
-"""Digits at which distances have ticks: the first of these that makes not too many."""
+"""Digits at which distances have ticks: the first of these that makes fewer than ``_TICKS``."""
 
-_STEPS = 2001
+_SHARES = np.linspace(0, 1, 2001)
 _LINEAR_KM = 1.0
 """Up to this the scale of distances is linear, as patches may be at no distance; beyond, it is logarithmic."""
 
 
 def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> None:
-    """Draw the spatial correlation of one or two datasets into an image file, whole or not at all.
+    """Draw the spatial correlation of one or two datasets into an image file, atomically.
 
     Parameters
     ----------
     found : mapping of str to SpatialCorrelation
-        Spatial correlation of each dataset, by the name that the legend gives it.
+        Spatial correlation of each dataset, by its name in the legend.
     path : Path
         The file, ``.png`` or ``.svg``.
 
@@ -64,14 +63,12 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2
     """Draw both panels, side by side or one above the other; see :func:`plot_correlation`."""
     figure = new_figure(6 * across, 5.8 if across > 1 else 11)
     distances, similarity = figure.subplots(2 // across, across).flat
-    colour_of = _colours(found)
+    colours = _colours(split for correlation in found.values() for split in correlation.splits)
     for (name, correlation), look in zip(found.items(), _LOOKS[: len(found)], strict=True):
         prefix = plain(f"{name}, ") if len(found) > 1 else ""
         _draw_correlogram(similarity, correlation, prefix, look)
         for split in correlation.splits:
-            colour = colour_of[name, split.title]
-            _draw_distances(distances, split, f"{prefix}{plain(split.title)}", colour, look.line)
-            _draw_nearest(similarity, split, colour, look.marker)
+            _draw_split(distances, similarity, split, prefix, look, colours[_strategy(split)])
     _finish_distances(distances, found)
     _finish_similarity(similarity, found)
     lines, _ = distances.get_legend_handles_labels()
@@ -85,57 +82,38 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2
     return figure
 
 
-def _colours(found: Mapping[str, SpatialCorrelation]) -> dict[tuple[str, str], str]:
-    """A colour for each split of each dataset; where there are too few, for the splits of one title."""
-    splits = [(name, split.title) for name, correlation in found.items() for split in correlation.splits]
-    kinds = splits if len(splits) <= len(COLOURS) else [("", title) for title in dict.fromkeys(t for _, t in splits)]
-    chosen = dict(zip(kinds, cycle(COLOURS), strict=False))
-    return {(name, title): chosen.get((name, title)) or chosen["", title] for name, title in splits}
+def _strategy(split: SplitCorrelation) -> str:
+    """The strategy without a mark such as ``(computed)``."""
+    return split.strategy.partition(" (")[0]
 
 
-def _draw_distances(axes: Axes, split: SplitCorrelation, title: str, colour: str, line: _Line) -> None:
-    """The cumulative distribution of one split, in as many steps as can be seen."""
-    share = np.linspace(0, 1, _STEPS)
-    distance = np.quantile(split.nearest.distance_m, share, method="inverted_cdf") / 1000
+def _colours(splits: Iterable[SplitCorrelation]) -> dict[str, str]:
+    """Colour of each strategy."""
+    others = sorted({_strategy(split) for split in splits} - STRATEGY_COLOURS.keys())
+    free = cycle(colour for colour in COLOURS if colour not in STRATEGY_COLOURS.values())
+    return {**STRATEGY_COLOURS, **dict(zip(others, free, strict=False))}
+
+
+def _draw_split(
+    distances: Axes, similarity: Axes, split: SplitCorrelation, prefix: str, look: _Look, colour: str
+) -> None:
+    kilometres = np.quantile(split.nearest.distance_m, _SHARES, method="inverted_cdf") / 1000
     touching = np.mean(split.nearest.contact != APART)
-    axes.step(
-        [distance[0], *distance],
-        [0, *share],
+    distances.step(
+        [kilometres[0], *kilometres],
+        [0, *_SHARES],
         where="post",
         color=colour,
-        linestyle=line,
+        linestyle=look.line,
         linewidth=2.2,
         clip_on=False,
-        label=f"{title}: {touching:.0%}",
+        label=f"{prefix}{plain(split.title)}: {touching:.0%}",
     )
-
-
-def _draw_correlogram(axes: Axes, correlation: SpatialCorrelation, prefix: str, look: _Look) -> None:
-    table = correlation.correlogram
-    if table.empty:
-        return
-    axes.plot(
-        table["distance_m"] / 1000,
-        table["jaccard"],
-        color=look.colour,
-        linestyle=look.line,
-        marker=look.marker,
-        markersize=4.5,
-        linewidth=1.6,
-        clip_on=False,
-        label=f"{prefix}pairs of patches at a distance",
-    )
-    axes.axhline(
-        correlation.by_chance, color=look.colour, linestyle=":", linewidth=1.6, label=f"{prefix}random pairs of patches"
-    )
-
-
-def _draw_nearest(axes: Axes, split: SplitCorrelation, colour: str, marker: str) -> None:
-    axes.plot(
+    similarity.plot(
         np.median(split.nearest.distance_m) / 1000,
         split.similarity.mean(),
         linestyle="none",
-        marker=marker,
+        marker=look.marker,
         markersize=12,
         color=colour,
         markeredgecolor="white",
@@ -143,6 +121,17 @@ def _draw_nearest(axes: Axes, split: SplitCorrelation, colour: str, marker: str)
         clip_on=False,
         zorder=4,
     )
+
+
+def _draw_correlogram(axes: Axes, correlation: SpatialCorrelation, prefix: str, look: _Look) -> None:
+    table = correlation.correlogram
+    if table.empty:
+        return
+    kilometres = table["distance_m"] / 1000
+    style: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "clip_on": False}
+    label = f"{prefix}pairs of patches at a distance"
+    axes.plot(kilometres, table["jaccard"], color=INK, marker=look.marker, markersize=4.5, label=label, **style)
+    axes.axhline(correlation.by_chance, color=FAINT, label=f"{prefix}random pairs of patches", **style)
 
 
 def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> None:
@@ -160,7 +149,7 @@ def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> No
         ha="center",
         fontsize=9,
     )
-    axes.set(title="How far are test patches from training data?", ylim=(0, 1), ylabel="Share of test patches")
+    axes.set(title="Distance from test patches to training patches", ylim=(0, 1), ylabel="Share of test patches")
     axes.set_xlabel("Distance to the nearest training patch (km)")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
@@ -168,20 +157,14 @@ def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> No
 def _finish_similarity(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> None:
     farthest = [distance for correlation in found.values() for distance in correlation.correlogram["distance_m"]]
     _distance_axis(axes, max([2000, *farthest]) / 1000)
-    axes.set(title="How alike are labels at that distance?", ylim=(0, 1), ylabel="Mean Jaccard similarity of labels")
+    axes.set(title="Similarity of labels at that distance", ylim=(0, 1), ylabel="Mean Jaccard similarity of labels")
     axes.set_xlabel("Distance between two patches (km)")
+    handles, _ = axes.get_legend_handles_labels()
     if any(correlation.splits for correlation in found.values()):
-        axes.plot(
-            [],
-            [],
-            linestyle="none",
-            marker="o",
-            markersize=10,
-            color="#bbbbbb",
-            label="test patch and nearest training patch\n(colour of the split, at the median distance)",
-        )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right")
+        label = "test patch and nearest training patch\n(colour of the split, at the median distance)"
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=10, color="#bbbbbb", label=label))
+    if handles:
+        axes.legend(handles=handles, loc="upper right")
 
 
 def _distance_axis(axes: Axes, farthest_km: float) -> None:

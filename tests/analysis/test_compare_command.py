@@ -20,12 +20,12 @@ from click.testing import CliRunner, Result
 from patch_tables import dataset
 from rich.console import Console
 
+from reben_dask.analysis import results
+from reben_dask.analysis.correlation import spatial_correlation
+from reben_dask.analysis.differences import compare_datasets
+from reben_dask.analysis.patch_set import read_patch_set
+from reben_dask.analysis.plots import draw_correlation
 from reben_dask.cli import main
-from reben_dask.compare.correlation import spatial_correlation
-from reben_dask.compare.differences import compare_datasets
-from reben_dask.compare.plot import draw_correlation
-from reben_dask.compare.show import show_correlation, show_datasets, show_differences
-from reben_dask.stores.patch_set import read_patch_set
 
 RENAMED = {"Arable land": "Non-irrigated arable land"}
 KEY = "USING (epsg, minx, maxy, side, sensing_time)"
@@ -287,9 +287,11 @@ def test_no_number_is_cut_in_any_terminal(demo_run: Path, other: Path, compared:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, no_color=True, width=width, soft_wrap=True, markup=False)
     datasets = {"A": read_patch_set(demo_run), "B": read_patch_set(other)}
-    show_datasets(console, datasets)
-    show_differences(console, compare_datasets(*datasets.values()))
-    show_correlation(console, {name: spatial_correlation(one) for name, one in datasets.items()})
+    for line in results.describe_datasets(datasets):
+        console.print(line, highlight=False)
+    results.show(console, results.difference_tables(compare_datasets(*datasets.values())))
+    found = {name: spatial_correlation(one) for name, one in datasets.items()}
+    results.show(console, results.correlation_tables(found))
     printed = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert "…" not in printed
     assert sorted(re.findall(r"[\w.,%'-]+", printed)) == sorted(
@@ -324,7 +326,8 @@ def test_the_plot_shows_what_the_tables_say(demo_run: Path, other: Path, *, toge
         curve = next(line for line in right.lines if line.get_label() == f"{prefix}pairs of patches at a distance")
         np.testing.assert_allclose(curve.get_ydata(), correlation.correlogram["jaccard"])
     drawn = [line for line in left.lines if line.get_label() in {text.get_text() for text in figure.legends[0].texts}]
-    assert len(drawn) == len({line.get_color() for line in drawn}) == sum(len(one.splits) for one in found.values())
+    looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
+    assert len(drawn) == len(looks) == sum(len(one.splits) for one in found.values())
     assert all(axes.get_ylim() == (0, 1) and axes.get_xlabel().endswith("(km)") for axes in (left, right))
 
 

@@ -1,0 +1,132 @@
+"""Counts of patches by class, date, season and number of labels, for each split.
+
+Table I of the reBEN paper and the statistics of BigEarthNet v1, for any dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from reben_dask.errors import InputError
+from reben_dask.formats import columns
+from reben_dask.formats.dataset import TABLE
+from reben_dask.stores.patch_table import part_files, read_rows
+
+TOTAL = "all"
+
+FIRST_MONTH = 3
+"""A year of seasons begins in March."""
+
+NO_SEASON = "(none)"
+
+_ACQUISITION = (columns.SEASON, columns.SENSING_TIME, columns.SPLIT)
+
+
+def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> pd.DataFrame:
+    """Count rows by key and split.
+
+    Parameters
+    ----------
+    keys : Series
+        Values to count by, without nulls.
+    splits : Series of str
+        Split of the same rows; null in no split.
+    name : str
+        Name of the index.
+
+    Returns
+    -------
+    DataFrame
+        A row for each key, sorted; integer columns ``train``, ``validation``, ``test`` and ``all``, which counts
+        rows in no split too.
+    """
+    together = keys.value_counts()
+    counts = pd.crosstab(keys, splits).reindex(index=together.index, columns=list(columns.SPLITS))
+    table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index=name, columns=None)
+    return table.sort_index()
+
+
+def class_table(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count patches by class and split: Table I of the reBEN paper.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        ``labels`` (lists of class names) and ``split``, as in the metadata files and for kept patches.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`count_by_split`. A patch counts once for each of its labels, so the columns add up to more than the
+        number of patches.
+    """
+    pairs = patches[[columns.LABELS, columns.SPLIT]].explode(columns.LABELS).dropna(subset=columns.LABELS)
+    return count_by_split(pairs[columns.LABELS], pairs[columns.SPLIT], "class")
+
+
+def label_number_table(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count patches by the number of their labels; columns ``labels`` and ``split`` are needed."""
+    numbers = patches[columns.LABELS].map(len, na_action="ignore").fillna(0).astype("int64")
+    return count_by_split(numbers, patches[columns.SPLIT], "labels")
+
+
+def date_table(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count patches by the UTC day of ``sensing_time`` (aware), such as ``2017-06-13``."""
+    days = patches[columns.SENSING_TIME].dt.tz_convert("UTC").dt.strftime("%Y-%m-%d")
+    return count_by_split(days, patches[columns.SPLIT], "date")
+
+
+def season_table(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count patches by ``season``, in the order of their first months from March on; those without one come last."""
+    months = (patches[columns.SENSING_TIME].dt.tz_convert("UTC").dt.month - FIRST_MONTH) % 12
+    first = months.groupby(patches[columns.SEASON]).min()
+    order = sorted(first.index, key=lambda season: (first[season], season))
+    table = count_by_split(patches[columns.SEASON].fillna(NO_SEASON), patches[columns.SPLIT], "season")
+    return table.reindex([*order, *table.index.difference(order)])
+
+
+TABLES: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "class": class_table,
+    "date": date_table,
+    "season": season_table,
+    "labels": label_number_table,
+}
+"""Tables of counts by the name of their index."""
+
+
+def read_acquisitions(out: Path, *, clear_only: bool = False) -> pd.DataFrame:
+    """Read season, sensing time and split of the kept patches of a dataset from its patch table.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+    clear_only : bool
+        Leave out patches that are flagged for snow, cloud or shadow.
+
+    Raises
+    ------
+    InputError
+        If there is no patch table, which alone has dates and seasons, or it cannot be read.
+    """
+    parts = part_files(out / TABLE)
+    if not parts:
+        raise InputError(
+            f"{out} has no patch table ({TABLE}), and metadata files have no dates or seasons; "
+            "give a dataset that reben run made."
+        )
+    patches = pd.concat([_kept(part) for part in parts], ignore_index=True)
+    return patches.loc[~columns.flagged(patches) if clear_only else slice(None), list(_ACQUISITION)]
+
+
+def _kept(part: Path) -> pd.DataFrame:
+    try:
+        rows: pd.DataFrame = read_rows(part, [*_ACQUISITION, *columns.FLAGS], status=columns.KEPT).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"The part {part} of the patch table cannot be read ({error}).") from None
+    return rows

@@ -1,0 +1,152 @@
+"""The patch table of a dataset in memory, with the columns that a comparison needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reben_dask.errors import InputError
+from reben_dask.formats import columns
+from reben_dask.patches.matching import PLACE
+from reben_dask.stores.patch_table import dataset_parts
+
+SPLIT = str(columns.SPLIT)
+_REPEATED = (columns.STATUS, columns.REASON, columns.TILE)
+_EDGES = (columns.MINX, columns.MAXX, columns.MAXY)
+_COLUMNS = (columns.PATCH_ID, *_REPEATED, columns.LABELS, columns.SENSING_TIME, columns.EPSG, *_EDGES, columns.SPLIT)
+
+_Rows = npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSets:
+    """Labels of patches."""
+
+    classes: tuple[str, ...]
+    carried: npt.NDArray[np.bool_]
+    """Presence of each class in each patch, shape ``(patch, class)``."""
+
+    def __len__(self) -> int:
+        return len(self.carried)
+
+    def take(self, rows: _Rows) -> LabelSets:
+        """Select patches by position or by a mask."""
+        return LabelSets(self.classes, self.carried[rows])
+
+    def recoded(self, classes: Sequence[str]) -> LabelSets:
+        """Express the labels in another class list; classes that are not in it are left out."""
+        table = pd.DataFrame(self.carried, columns=list(self.classes))
+        return LabelSets(tuple(classes), table.reindex(columns=list(classes), fill_value=False).to_numpy(bool))
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """The candidate patches of a dataset."""
+
+    path: Path
+    """Folder of the dataset."""
+    patches: pd.DataFrame
+    """A row for each candidate: ``patch_id``, ``tile``, ``status``, ``reason``, ``sensing_time``, ``epsg``, ``minx``,
+    ``maxy``, ``side`` (metres), and the columns of :attr:`splits`."""
+    labels: LabelSets
+    """Labels in the same order; none for patches of tiles that were not labelled."""
+    splits: tuple[str, ...]
+    """Names of the columns that assign a split: ``split`` first, then ``split_<strategy>``."""
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    @property
+    def places(self) -> pd.DataFrame:
+        """Squares of the patches: :data:`~reben_dask.patches.matching.PLACE`."""
+        return self.patches[list(PLACE)]
+
+    def kept(self) -> PatchSet:
+        """Select the kept patches."""
+        return self.take(np.flatnonzero(self.patches[columns.STATUS] == columns.KEPT))
+
+    def take(self, rows: _Rows) -> PatchSet:
+        """Select patches by position."""
+        chosen = self.patches.iloc[rows].reset_index(drop=True)
+        return PatchSet(self.path, chosen, self.labels.take(rows), self.splits)
+
+
+def names_of(datasets: Mapping[str, PatchSet]) -> dict[str, str]:
+    """Name each dataset by its folder if the folders differ in name, else by its letter."""
+    names = {letter: dataset.path.resolve().name for letter, dataset in datasets.items()}
+    return names if len(set(names.values())) == len(names) else {letter: letter for letter in names}
+
+
+def read_patch_set(out: Path) -> PatchSet:
+    """Read the patch table of a dataset.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+
+    Raises
+    ------
+    InputError
+        If it is not a dataset of this program, or its patch table cannot be read.
+    """
+    parts = dataset_parts(out)
+    classes, splits = _described(parts[0])
+    tables, carried = [], []
+    for part in parts:
+        if _described(part) != (classes, splits):
+            raise InputError(f"{part} has other classes or splits than {parts[0].name}, and is of another dataset.")
+        rows = _read(part, [*_COLUMNS, *splits[1:]])
+        carried.append(_carried(rows[columns.LABELS].combine_chunks(), classes, part))
+        tables.append(rows.drop_columns(columns.LABELS))
+    return PatchSet(out, _frame(pa.concat_tables(tables), splits), LabelSets(classes, np.concatenate(carried)), splits)
+
+
+def _described(part: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Classes and split columns of a part file."""
+    try:
+        schema = pq.read_schema(part)
+        classes = columns.decode_classes(schema.metadata)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{part} cannot be read as part of a patch table ({error}).") from None
+    if classes is None:
+        raise InputError(f"{part} names no classes, and is not part of a patch table of this program.")
+    if missing := [name for name in _COLUMNS if name not in schema.names]:
+        raise InputError(f"{part} has no column {', '.join(missing)}, and is not part of a patch table.")
+    further = (field.name for field in schema if field.name.startswith(columns.EXTRA_SPLITS))
+    return classes, (SPLIT, *further)
+
+
+def _read(part: Path, names: Sequence[str]) -> pa.Table:
+    try:
+        return pq.read_table(part, columns=list(names), partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"The part {part} of the patch table cannot be read ({error}).") from None
+
+
+def _carried(labels: pa.ListArray, classes: Sequence[str], part: Path) -> npt.NDArray[np.bool_]:
+    flat = pc.list_flatten(labels)
+    codes = pc.index_in(flat, pa.array(classes, flat.type))
+    if codes.null_count:
+        unknown = flat.filter(pc.is_null(codes))[0]
+        raise InputError(f"{part} has the label {unknown}, which is not in its list of classes.")
+    carried = np.zeros((len(labels), len(classes)), bool)
+    carried[pc.list_parent_indices(labels).to_numpy(), codes.to_numpy()] = True
+    return carried
+
+
+def _frame(table: pa.Table, splits: Sequence[str]) -> pd.DataFrame:
+    # Categories: 549,488 rows repeat few values.
+    for name in (*_REPEATED, *splits):
+        table = table.set_column(table.column_names.index(name), str(name), pc.dictionary_encode(table[name]))
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.assign(side=frame.pop(columns.MAXX) - frame[columns.MINX])

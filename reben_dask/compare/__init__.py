@@ -1,1 +1,0 @@
-"""Comparing datasets over one area, and what their splits do to spatial correlation."""
