@@ -20,7 +20,7 @@ from rasterio import features
 from rasterio.transform import from_origin
 from scipy import ndimage
 
-from reben_dask.demo.terrain import EPSG, Box, Centres, Field, Ground, Layout, Mask, Noise, Terrain, ramp, random_stream
+from reben_dask.demo.terrain import EPSG, Box, Centres, Field, Ground, Layout, Noise, Terrain, ramp, random_stream
 from reben_dask.stores.terms import INVENTED
 
 LAYER = "U2018_CLC2018_V2020_20u1"
@@ -60,13 +60,13 @@ class Parcels:
     def __init__(self, layout: Layout) -> None:
         box = layout.map_box.grown(3 * layout.parcel_m)
         self.lattice = Centres.of(box, layout.parcel_m)
-        self.shape = self.lattice.shape
+        self._shape = self.lattice.shape
         rng = random_stream("parcels")
-        jitter = rng.uniform(-_JITTER, _JITTER, (2, *self.shape)).astype(np.float32)
+        jitter = rng.uniform(-_JITTER, _JITTER, (2, *self._shape)).astype(np.float32)
         # Positions are in lattice steps from the box's upper-left corner.
-        self._seed_x = (np.arange(self.shape.x, dtype=np.float32) + 0.5 + jitter[0]).ravel()
-        self._seed_y = (np.arange(self.shape.y, dtype=np.float32)[:, None] + 0.5 + jitter[1]).ravel()
-        self.angle = rng.uniform(0, np.pi, self.shape).astype(np.float32).ravel()
+        self._seed_x = (np.arange(self._shape.x, dtype=np.float32) + 0.5 + jitter[0]).ravel()
+        self._seed_y = (np.arange(self._shape.y, dtype=np.float32)[:, None] + 0.5 + jitter[1]).ravel()
+        self.angle = rng.uniform(0, np.pi, self._shape).astype(np.float32).ravel()
         self._box, self._step_m = box, layout.parcel_m
         self._wiggle = [Noise(f"wiggle {axis}", box, 420, 55, 0.60) for axis in "xy"]
 
@@ -80,12 +80,12 @@ class Parcels:
         return Place(parcel, east * self._step_m, north * self._step_m)
 
     def _nearest(self, x: Field, y: Field) -> npt.NDArray[np.int32]:
-        column = np.clip(x.astype(np.int32), 1, self.shape.x - 2)
-        row = np.clip(y.astype(np.int32), 1, self.shape.y - 2)
-        home = row * np.int32(self.shape.x) + column
+        column = np.clip(x.astype(np.int32), 1, self._shape.x - 2)
+        row = np.clip(y.astype(np.int32), 1, self._shape.y - 2)
+        home = row * np.int32(self._shape.x) + column
         nearest, least = home.copy(), np.full(x.shape, np.inf, np.float32)
         # Seeds beyond the nine cells around a pixel are farther away.
-        for step in [i * self.shape.x + j for i in (-1, 0, 1) for j in (-1, 0, 1)]:
+        for step in [i * self._shape.x + j for i in (-1, 0, 1) for j in (-1, 0, 1)]:
             candidate = home + np.int32(step)
             distance = (x - self._seed_x[candidate]) ** 2 + (y - self._seed_y[candidate]) ** 2
             closer = distance < least
@@ -113,18 +113,12 @@ def draw_land_cover(terrain: Terrain, parcels: Parcels) -> LandCover:
     """Draw a valid coverage in which neighbours of one class are one polygon."""
     west, south, east, north = terrain.layout.map_box
     box = Box(west - _MAP_SHIFT_M[0], south, east, north + _MAP_SHIFT_M[1])
-    at = Centres.of(box, _MAP_PIXEL_M)
-    raster, place, uncovered = np.empty(at.shape, np.int16), np.empty(at.shape, np.int32), np.empty(at.shape, bool)
+    at, classes = Centres.of(box, _MAP_PIXEL_M), _choose_classes(terrain, parcels.lattice)
+    raster, uncovered = np.empty(at.shape, np.int16), np.empty(at.shape, bool)
     for rows, strip in at.strips():
-        place[rows] = parcels.locate(strip).parcel
-        raster[rows] = _waters_and_shore(terrain, terrain.ground(strip), strip)
+        fixed = _waters_and_shore(terrain, terrain.ground(strip), strip)
+        raster[rows] = np.where(fixed == 0, classes[parcels.locate(strip).parcel], fixed)
         uncovered[rows] = terrain.uncovered(strip)
-    dry = np.bincount(place[(raster == 0) & ~uncovered], minlength=parcels.angle.size)
-    usable = dry > 0.8 * np.bincount(place.ravel(), minlength=dry.size)
-    chosen = _choose_classes(
-        _suitability(terrain, parcels), usable & _well_inside(terrain.layout.region, parcels.lattice)
-    )
-    raster = np.where(raster == 0, chosen[place], raster)
     raster = features.sieve(raster, int(_SMALLEST_HA * 1e4 / _MAP_PIXEL_M**2), connectivity=4)
     raster[uncovered] = 0
     return LandCover(*_polygons(raster, box, _MAP_PIXEL_M))
@@ -151,26 +145,38 @@ def _waters_and_shore(terrain: Terrain, ground: Ground, at: Centres) -> Codes:
     return codes
 
 
-def _well_inside(region: Box, at: Centres) -> Mask:
-    """Mask of shape ``(y * x,)``."""
-    west, south, east, north = region.grown(-400)
-    in_columns, in_rows = (at.eastings > west) & (at.eastings < east), (at.northings > south) & (at.northings < north)
-    return (in_columns & in_rows[:, None]).ravel()
-
-
-def _suitability(terrain: Terrain, parcels: Parcels) -> Field:
-    """Score of each class on each parcel, shape ``(class, parcel)``, with random differences between places."""
-    at, layout = parcels.lattice, terrain.layout
+def _choose_classes(terrain: Terrain, at: Centres) -> Codes:
+    """Choose the best class of each parcel, but each class for at least its share of the dry parcels in the tiles."""
     ground = terrain.ground(at)
+    scores = _suitability(terrain.layout, ground, at)
+    west, south, east, north = terrain.layout.region.grown(-400)
+    inside = (at.eastings > west) & (at.eastings < east) & ((at.northings > south) & (at.northings < north))[:, None]
+    dry = (_waters_and_shore(terrain, ground, at) == 0) & ~terrain.uncovered(at)
+    usable = (inside & dry).ravel()
+    best, highest = scores.argmax(axis=0), scores.max(axis=0)
+    least = max(int(usable.sum()) // 4000, 1)
+    counts = np.bincount(best[usable], minlength=len(_NICHES))
+    for missing in np.flatnonzero(counts < least):
+        # A parcel may change if its own class can spare one.
+        wish = np.where(usable & (counts[best] > least + 2), scores[missing] - highest, -np.inf)
+        for parcel in np.argsort(-wish, kind="stable")[: least - counts[missing]]:
+            counts[[best[parcel], missing]] += (-1, 1)
+            best[parcel] = missing
+    codes: Codes = _NICHES.index.to_numpy(np.int16)[best]
+    return codes
+
+
+def _suitability(layout: Layout, ground: Ground, at: Centres) -> Field:
+    """Score of each class on each parcel, shape ``(class, parcel)``, with random differences between places."""
     moisture = Noise("moisture", layout.map_box.grown(3 * layout.parcel_m), min(0.16 * layout.side_m, 2500), 600, 0.6)
     places = {
         "height_m": ground.height_m,
         "inland": ground.inland,
         "river_m": ground.river_m,
         "moisture": moisture.sample(at),
-        "settlement": _settlement(at, ground),
+        "settlement": _settlement(ground, at),
     }
-    rng, shape = random_stream("classes"), (len(_NICHES), *parcels.shape)
+    rng, shape = random_stream("classes"), (len(_NICHES), *at.shape)
     neighbourhood = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), (0, 1.2, 1.2))
     scores = 0.55 * rng.standard_normal(shape, np.float32) + 0.9 * neighbourhood / float(neighbourhood.std())
     scores += _NICHES["weight"].to_numpy(np.float32)[:, None, None]
@@ -181,7 +187,7 @@ def _suitability(terrain: Terrain, parcels: Parcels) -> Field:
     return by_parcel
 
 
-def _settlement(at: Centres, ground: Ground) -> Field:
+def _settlement(ground: Ground, at: Centres) -> Field:
     """Degree of building from 0 to 1: towns on low ground, each with a centre and suburbs."""
     rng = random_stream("towns")
     rows, columns = np.nonzero((ground.height_m < 200) & (ground.inland > 0.02))
@@ -193,21 +199,6 @@ def _settlement(at: Centres, ground: Ground) -> Field:
         squared = (east**2 + north[:, None] ** 2) / radius_m**2
         np.maximum(result, np.exp(-squared).astype(np.float32), out=result)
     return result
-
-
-def _choose_classes(scores: Field, usable: Mask) -> Codes:
-    """Choose the best class of each parcel, but each class for at least its share of the usable parcels."""
-    best = scores.argmax(axis=0)
-    least = max(int(usable.sum()) // 4000, 1)
-    counts = np.bincount(best[usable], minlength=len(_NICHES))
-    for missing in np.flatnonzero(counts < least):
-        # A parcel may change if its own class can spare one.
-        wish = np.where(usable & (counts[best] > least + 2), scores[missing] - scores.max(axis=0), -np.inf)
-        for parcel in np.argsort(-wish, kind="stable")[: least - counts[missing]]:
-            counts[[best[parcel], missing]] += (-1, 1)
-            best[parcel] = missing
-    codes: Codes = _NICHES.index.to_numpy(np.int16)[best]
-    return codes
 
 
 def _polygons(raster: Codes, box: Box, pixel_m: float) -> tuple[npt.NDArray[np.object_], Codes]:

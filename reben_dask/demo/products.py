@@ -26,7 +26,7 @@ from reben_dask.demo.scene import WEDGE_SIDES, Scene, Weather
 from reben_dask.demo.sentinel1 import write_partners
 from reben_dask.demo.surface import survey_tile
 from reben_dask.demo.terrain import EPSG, FULL, SMALL, Centres, Layout, Noise, Terrain, Tile
-from reben_dask.formats.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 
 _THREADS = 2
 _COMPACT = "%Y%m%dT%H%M%S"
@@ -160,7 +160,7 @@ def build_region(region: DemoRegion, *, full_size: bool, progress: Callable[[str
 def _write_product(folder: Path, scene: Scene, layout: Layout, pool: Executor) -> None:
     acquisition = scene.acquisition
     safe, scl = folder / acquisition.product, scene.classify()
-    resolutions = BAND_RESOLUTION_M | {SCENE_CLASSIFICATION: 20} | ({_AEROSOL: 20} if acquisition.aerosol else {})
+    resolutions = IMAGE_RESOLUTION_M | ({_AEROSOL: 20} if acquisition.aerosol else {})
     images = {band: acquisition.image(band, resolution) for band, resolution in resolutions.items()}
     for path in images.values():
         (safe / path).parent.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,11 @@ def _write_product(folder: Path, scene: Scene, layout: Layout, pool: Executor) -
         if band == SCENE_CLASSIFICATION:
             pixels: npt.NDArray[Any] = scl
         else:
-            pixels = _aerosol(layout, acquisition.tile) if band == _AEROSOL else scene.band(band)
+            pixels = _aerosol(layout, acquisition.tile) if band == _AEROSOL else scene.render_band(band)
         _write_jp2(safe / f"{images[band]}.jp2", pixels, acquisition.tile, layout.block_px[resolutions[band]])
 
-    list(pool.map(write, images))
+    # The largest images first, so that no thread is idle at the end.
+    list(pool.map(write, sorted(images, key=resolutions.__getitem__)))
     facts = _metadata(acquisition, sorted(images.values()), scl)
     _render("MTD_MSIL2A.xml", safe / "MTD_MSIL2A.xml", facts)
     _render("MTD_TL.xml", safe / acquisition.granule / "MTD_TL.xml", facts)
@@ -239,7 +240,7 @@ def _files(safe: Path) -> list[Path]:
 def _describe(path: Path, safe: Path) -> dict[str, object]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha3_256").hexdigest().upper()
-    return {"path": path.relative_to(safe), "size": path.stat().st_size, "digest": digest}
+    return {"path": path.relative_to(safe).as_posix(), "stem": path.stem, "size": path.stat().st_size, "digest": digest}
 
 
 def _zip(safe: Path) -> None:

@@ -124,8 +124,8 @@ class Scene:
     sensor: Grain
     """Noise of the sensor."""
 
-    def band(self, band: str) -> npt.NDArray[np.uint16]:
-        """Take one band at its native resolution, shape ``(y, x)``: DN, 0 is NODATA."""
+    def render_band(self, band: str) -> npt.NDArray[np.uint16]:
+        """Render one band at its native resolution, shape ``(y, x)``: DN, 0 is NODATA."""
         acquisition, tile = self.acquisition, self.surface.tile
         resolution = BAND_RESOLUTION_M[band]
         factor = resolution // PIXEL_M

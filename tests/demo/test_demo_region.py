@@ -446,7 +446,7 @@ def test_the_region_comes_out_the_same_again(products: dict[str, Product], landc
     (cloudy,) = (acquisition for acquisition in list_acquisitions(SMALL) if acquisition.cloudy)
     scene = Weather(terrain).observe(survey_tile(cloudy.tile, covers[1], terrain, parcels), cloudy)
     for band in ("B02", "B11", "B01"):
-        np.testing.assert_array_equal(scene.band(band), products["summer 33UWP"].pixels(band))
+        np.testing.assert_array_equal(scene.render_band(band), products["summer 33UWP"].pixels(band))
 
 
 class TestFullSize:
