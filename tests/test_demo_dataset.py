@@ -124,7 +124,7 @@ def test_a_recipe_of_ones_own(
     recipe |= {"name": "mine", "harmonize": True, "bands": ["B01", "B02", "B8A"], "nomenclature": "water.csv"}
     recipe |= {"labeled_fraction": {"threshold": 0, "comparison": "more_than"}, "countries": None}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
-    codes = pd.read_csv(shipped.parent.parent / "patches" / "nomenclatures" / "clc44.csv")["code"]
+    codes = pd.read_csv(shipped.parent.parent / "nomenclatures" / "clc44.csv")["code"]
     rows = [f"{code},{'Water' if code >= 511 else ''}" for code in codes]
     (tmp_path / "water.csv").write_text("\n".join(["code,class", *rows]))
 

@@ -16,18 +16,18 @@ from reben_dask.demo import make_demo_region
 @click.option(
     "--full-size",
     is_flag=True,
-    help="Make tiles of 109.8 km, as real ones are, to measure speed and memory. Takes minutes, 4 GB of "
-    "memory and 2.5 GB of disk; without Sentinel-1. Otherwise tiles are 10.2 km: seconds and about 30 MB.",
+    help="Make tiles of 109.8 km, as real ones are, to measure speed and memory: minutes, 4 GB of memory and 2.5 GB "
+    "of disk, without Sentinel-1. By default tiles are 10.2 km: seconds and 30 MB of disk.",
 )
 def demo(folder: Path, *, full_size: bool) -> None:
-    """Make an invented region to try the job on.
+    """Generate a small synthetic region.
 
-    DIR gets everything that a run reads: Sentinel-2 products (two neighbouring tiles, summer and winter), a land-cover
-    map with the schema of CORINE Land Cover 2018, countries, and Sentinel-1 patches with their table of pairs.
+    DIR gets all inputs of a run: Sentinel-2 products (two neighbouring tiles, summer and winter), a land-cover map with
+    the schema of CORINE Land Cover 2018, countries, and Sentinel-1 patches with their table of pairs.
 
-    The region holds one example of each thing that a run has to decide: a tile that failed its quality check, patches
-    with NODATA, patches that no polygon covers, patches under snow, under cloud and in cloud shadow, a product in a
-    zip archive, products with and without an offset, and a patch without a Sentinel-1 partner.
+    The region has an example of each case that a run must handle: a tile that failed its quality check, patches with
+    NODATA, without land cover, under snow, under cloud and in cloud shadow, a product in a zip archive, products with
+    and without an offset, and a patch without a Sentinel-1 partner.
 
     The landscape and the borders are invented, and the same at every call. The last line of the output is the command
     that builds a dataset from the region.
@@ -39,7 +39,7 @@ def demo(folder: Path, *, full_size: bool) -> None:
         (region.landcover, "land-cover map"),
         (region.countries, "countries (invented borders)"),
         (region.s1, "Sentinel-1 patches"),
-        (region.s1_pairs, "which Sentinel-1 patch goes with which Sentinel-2 patch"),
+        (region.s1_pairs, "matching Sentinel-1 and Sentinel-2 patches"),
     ):
         if path is not None:
             click.echo(f"  {path.name:<15} {what}")

@@ -20,22 +20,19 @@ from defusedxml import ElementTree
 from rasterio import features
 
 from reben_dask.cli.demo import demo
-from reben_dask.demo import DemoRegion, build, make_demo_region, open_demo_region
-from reben_dask.demo.ground import spectra
-from reben_dask.demo.ground.landcover import draw_land_cover
-from reben_dask.demo.ground.layout import full_layout, small_layout
-from reben_dask.demo.ground.parcels import Parcels
-from reben_dask.demo.ground.terrain import Terrain
+from reben_dask.demo import DemoRegion, make_demo_region, open_demo_region
+from reben_dask.demo.landcover import Parcels, draw_land_cover
+from reben_dask.demo.products import list_acquisitions
+from reben_dask.demo.scene import Weather
+from reben_dask.demo.surface import survey_tile
+from reben_dask.demo.terrain import FULL, SMALL, Terrain
 from reben_dask.errors import OutputError
+from reben_dask.formats.bands import BAND_RESOLUTION_M as BANDS
+from reben_dask.nomenclature import load_nomenclature
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BANDS = {
-    "B02": 10, "B03": 10, "B04": 10, "B08": 10,
-    "B05": 20, "B06": 20, "B07": 20, "B8A": 20, "B11": 20, "B12": 20,
-    "B01": 60, "B09": 60,
-}  # fmt: skip
 CORNERS = {"33UVP": (490_680, 5_400_000), "33UWP": (499_980, 5_400_000)}
 SIDE_M, OVERLAP_M, PATCHES = 10_200, 900, 8
 LAYER = "U2018_CLC2018_V2020_20u1"
@@ -175,7 +172,7 @@ class TestAllOrNothing:
             make_demo_region(tmp_path / "file")
 
     def test_takes_an_empty_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(build, "build_region", lambda region, **_: region.s2.mkdir())
+        monkeypatch.setattr("reben_dask.demo.products.build_region", lambda region, **_: region.s2.mkdir())
         (tmp_path / "empty").mkdir()
         region = make_demo_region(tmp_path / "empty")
         assert region.s2 == tmp_path / "empty" / "sentinel2"
@@ -186,7 +183,7 @@ class TestAllOrNothing:
             region.s2.mkdir()
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(build, "build_region", fail)
+        monkeypatch.setattr("reben_dask.demo.products.build_region", fail)
         with pytest.raises(OutputError, match="No space left"):
             make_demo_region(tmp_path / "new")
         assert list(tmp_path.iterdir()) == []
@@ -357,8 +354,7 @@ class TestLandCover:
     ) -> None:
         placed = landcover.to_crs(32633)
         inside = placed[placed.intersection(shapely.union_all(list(tile_boxes.values()))).area > 5e4]
-        assert set(inside["Code_18"]) == {str(code) for code in spectra.surfaces().index}
-        assert inside["Code_18"].nunique() == 44
+        assert set(inside["Code_18"]) == {str(code) for code in load_nomenclature("clc44").class_of}
 
     def test_polygons_are_a_valid_coverage(self, landcover: gpd.GeoDataFrame) -> None:
         polygons = landcover.geometry.explode().to_numpy()
@@ -442,39 +438,24 @@ class TestSentinel1:
                 np.testing.assert_array_equal(values * 16, np.rint(values * 16))
 
 
-class TestDeterminism:
-    def test_polygons_and_spectra_come_out_the_same_again(self, landcover: gpd.GeoDataFrame) -> None:
-        layout = small_layout()
-        covers = [draw_land_cover(layout, Terrain(layout), Parcels(layout)) for _ in range(2)]
-        np.testing.assert_array_equal(covers[0].codes, covers[1].codes)
-        assert shapely.equals_exact(covers[0].polygons, covers[1].polygons).all()
-        assert covers[0].codes.astype(str).tolist() == landcover["Code_18"].tolist()
-        for season in spectra.SEASONS:
-            np.testing.assert_array_equal(
-                spectra.reflectance_table("B08", season), spectra.reflectance_table("B08", season)
-            )
-
-    def test_pixels_come_out_the_same_again(self, products: dict[str, Product]) -> None:
-        layout = small_layout()
-        terrain, parcels = Terrain(layout), Parcels(layout)
-        surface = build.survey(layout.east, draw_land_cover(layout, terrain, parcels), terrain, parcels)
-        weather = build.Weather(layout, terrain)
-        sky = weather.over(surface, snowy=False, cloudy=True)
-        camera = build.Camera(surface, sky, "summer", 1000, False, *build.new_grains())
-        for band in ("B02", "B11", "B01"):
-            np.testing.assert_array_equal(camera.band(band), products["summer 33UWP"].pixels(band))
+def test_the_region_comes_out_the_same_again(products: dict[str, Product], landcover: gpd.GeoDataFrame) -> None:
+    terrain, parcels = Terrain(SMALL), Parcels(SMALL)
+    covers = [draw_land_cover(terrain, parcels) for _ in range(2)]
+    assert shapely.equals_exact(covers[0].polygons, covers[1].polygons).all()
+    assert covers[0].codes.astype(str).tolist() == landcover["Code_18"].tolist()
+    (cloudy,) = (acquisition for acquisition in list_acquisitions(SMALL) if acquisition.cloudy)
+    scene = Weather(terrain).observe(survey_tile(cloudy.tile, covers[1], terrain, parcels), cloudy)
+    for band in ("B02", "B11", "B01"):
+        np.testing.assert_array_equal(scene.render_band(band), products["summer 33UWP"].pixels(band))
 
 
 class TestFullSize:
     def test_tiles_lie_where_the_real_grid_has_them(self) -> None:
-        layout = full_layout()
-        assert [(tile.ulx, tile.uly, tile.side_m) for tile in layout.tiles] == [
-            (399_960, 5_400_000, 109_800),
-            (499_980, 5_400_000, 109_800),
-        ]
-        assert layout.west.box.east - layout.east.box.west == 9780
-        assert layout.block_px == {10: 1024, 20: 640, 60: 192}
-        assert layout.west.grid.shape_yx == (91, 91)
+        west, east = FULL.tiles
+        assert west.box == (399_960, 5_290_200, 509_760, 5_400_000)
+        assert east.box == (499_980, 5_290_200, 609_780, 5_400_000)
+        assert FULL.block_px == {10: 1024, 20: 640, 60: 192}
+        assert west.grid.shape_yx == (91, 91)
 
     def test_has_no_sentinel_1(self, tmp_path: Path) -> None:
         region = DemoRegion.inside(tmp_path, full_size=True)
@@ -488,7 +469,7 @@ def product_image(product: Product, band: str) -> str:
 
 def test_a_region_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
-    monkeypatch.setattr("reben_dask.demo.making.make_demo_region", made.append)
+    monkeypatch.setattr("reben_dask.demo.make_demo_region", made.append)
     open_demo_region(tmp_path / "region")
     (tmp_path / "region" / "sentinel2").mkdir(parents=True)
     assert open_demo_region(tmp_path / "region") == DemoRegion.inside(tmp_path / "region")

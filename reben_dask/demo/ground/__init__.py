@@ -1,1 +1,0 @@
-"""The invented ground: terrain, parcels of land cover, countries, and what they reflect."""
