@@ -204,10 +204,11 @@ def _settlement(ground: Ground, at: Centres) -> Field:
 def _polygons(raster: Codes, box: Box, pixel_m: float) -> tuple[npt.NDArray[np.object_], Codes]:
     """Turn regions of one value other than 0 into polygons with smoothed, shared borders."""
     shapes = features.shapes(raster, mask=raster > 0, connectivity=4, transform=_transform(box, pixel_m))
-    outlines, values = zip(*shapes, strict=True)
-    polygons = np.array([shapely.geometry.shape(outline) for outline in outlines])
+    polygons, values = zip(*((shapely.geometry.shape(outline), value) for outline, value in shapes), strict=True)
     # The raster's outlines lack a vertex where only the neighbours on the other side part; a coverage needs it.
-    return shapely.coverage_simplify(shapely.segmentize(polygons, pixel_m), 0.9 * pixel_m), np.array(values, np.int16)
+    return shapely.coverage_simplify(shapely.segmentize(np.array(polygons), pixel_m), 0.9 * pixel_m), np.array(
+        values, np.int16
+    )
 
 
 def _transform(box: Box, pixel_m: float) -> Any:

@@ -69,8 +69,8 @@ class Weather:
         box = layout.map_box.grown(0.1 * side)
         self._terrain = terrain
         self._snow_line = Noise("snow", box, 0.05 * side, 120, 0.55)
-        self._billows = Noise("clouds", box, 0.16 * side, 35, 0.66)
-        self._cumulus = Noise("cumulus", box, min(0.06 * side, 1500), 40, 0.62)
+        self._billows = Noise("clouds", box, 0.16 * side, 60, 0.66)
+        self._cumulus = Noise("cumulus", box, min(0.06 * side, 1500), 60, 0.62)
         self._grains = (Grain("texture", blur_px=2.2), Grain("sensor"))
 
     def observe(self, surface: Surface, acquisition: Acquisition) -> Scene:
