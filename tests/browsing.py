@@ -49,8 +49,8 @@ def requests_of(browser: webdriver.Chrome) -> set[str]:
     """Addresses that were asked for since the log was read last."""
     events: list[dict[str, Any]] = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    # A new browser shows a page of its own first.
-    urls = {params["request"]["url"] for params in sent if not params["documentURL"].startswith("chrome://")}
+    # A new browser shows a page of its own first, with documents chrome:// and chrome-untrusted://.
+    urls = {params["request"]["url"] for params in sent if not params["documentURL"].startswith("chrome")}
     return {url for url in urls if not url.startswith("data:")}
 
 

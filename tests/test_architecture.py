@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "recipes": {"formats"},
     "sources": {"formats"},
     "patches": {"formats", "recipes"},
-    "stores": {"formats", "patches"},
+    "stores": {"formats", "patches", "tables"},
     "demo": {"formats", "patches", "stores"},
     "cluster": {"interrupts"},
     "interrupts": set(),

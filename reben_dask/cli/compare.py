@@ -63,8 +63,8 @@ def compare(
     from reben_dask.analysis.plots import plot_correlation  # noqa: PLC0415
     from reben_dask.drawing import require_image_name  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
-    from reben_dask.report.comparison import comparison_page, read_with_strategies  # noqa: PLC0415
-    from reben_dask.report.write import publish_page, require_place  # noqa: PLC0415
+    from reben_dask.report.comparison import Comparison, comparison_page, read_with_strategies  # noqa: PLC0415
+    from reben_dask.report.page import publish_page, require_place  # noqa: PLC0415
     from reben_dask.stores.building import require_new  # noqa: PLC0415
 
     output = console()
@@ -95,5 +95,5 @@ def compare(
         plot_correlation({names[letter]: correlation for letter, correlation in found.items()}, plot)
         output.print(f"{plot}: the plot", highlight=False)
     if page is not None:
-        made = publish_page(comparison_page(datasets, differences, found), page)
+        made = publish_page(comparison_page(Comparison(datasets, differences, found)), page)
         output.print(f"{made}: the report", highlight=False)

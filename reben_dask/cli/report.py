@@ -30,11 +30,11 @@ _PATH = click.Path(path_type=Path)
 def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
     """Make a page about a dataset: OUT/report/index.html.
 
-    The page tells what became of the candidates, and shows classes, sets, tiles, dates and examples of patches beside
-    their reference maps, from what is in OUT. It loads nothing from elsewhere. Each of its figures is also a PNG and
-    an SVG file in OUT/report/figures. An older report is replaced.
+    The page shows why candidates were rejected, and classes, splits, tiles, dates and examples of patches beside their
+    reference maps, from the contents of OUT. It loads nothing from elsewhere. Each of its figures is also a PNG and an
+    SVG file in OUT/report/figures. An older report is replaced.
 
-    With --compare it also has what `reben compare OUT OTHER` tells.
+    With --compare it also has the results of `reben compare OUT OTHER`.
     """
     from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
 
@@ -44,29 +44,29 @@ def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG0
 
 
 def make_report(out: Path, other: Path | None = None) -> Path:
-    """Make the report of a dataset, with a comparison if there is another one; gives the path of the page."""
-    from reben_dask.report.comparison import comparison_sections  # noqa: PLC0415 - takes long to import
+    """Make the report of a dataset, with a comparison if there is another one; return the path of the page."""
+    from reben_dask.formats.dataset import REPORT  # noqa: PLC0415 - takes long to import
+    from reben_dask.report.comparison import compare  # noqa: PLC0415
     from reben_dask.report.dataset import dataset_page  # noqa: PLC0415
-    from reben_dask.report.write import REPORT, publish_page, require_place  # noqa: PLC0415
+    from reben_dask.report.page import publish_page, require_place  # noqa: PLC0415
 
     require_place(out / REPORT)
-    more = () if other is None else comparison_sections(out, other)
-    return publish_page(dataset_page(out, _countries(out), more=more), out / REPORT)
+    comparison = None if other is None else compare(out, other)
+    return publish_page(dataset_page(out, _countries(out), comparison), out / REPORT)
 
 
 def report_on(out: Path) -> None:
-    """Make the report of a dataset that was just completed; if that fails, say so, and leave the dataset as it is."""
+    """Make the report of a dataset that was just completed; a failure is a note, and leaves the dataset as it is."""
     from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
 
     terminal = console()
     try:
         page = make_report(out)
-    except Exception as error:  # noqa: BLE001 - whatever happens here must not look as if the dataset had failed
+    except Exception as error:  # noqa: BLE001 - must not look as if the dataset had failed
         why = str(error) if isinstance(error, RebenError) else f"{type(error).__name__}: {error}"
-        again = f"reben report {out}"
         terminal.print(
-            f"Note: The dataset is complete, but its report could not be made ({why.rstrip('.')}); "
-            f"{again} tries it again.",
+            f"Note: The dataset is complete, but its report could not be made ({why.rstrip('.')}); run "
+            f"`reben report {out}` to try again.",
             style="yellow",
             highlight=False,
         )
@@ -76,11 +76,12 @@ def report_on(out: Path) -> None:
 
 def _countries(out: Path) -> geopandas.GeoSeries | None:
     """Polygons of the countries that the job was given, if they are still on this machine."""
-    from reben_dask.report.record import read_record  # noqa: PLC0415 - takes long to import
+    from reben_dask.report.origin import read_record  # noqa: PLC0415 - takes long to import
     from reben_dask.sources.countries import read_outlines  # noqa: PLC0415
 
-    path = read_record(out).part("inputs", "countries")
+    record, _ = read_record(out)
+    path = record.inputs.countries if record else None
     try:
-        return read_outlines(path) if isinstance(path, str) and Path(path).exists() else None
+        return read_outlines(path) if path and Path(path).exists() else None
     except RebenError:
         return None

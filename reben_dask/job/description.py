@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from reben_dask.formats.dataset import FORMAT, RunRecord
 from reben_dask.job.build import Built
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import Run, write_record
 from reben_dask.output.folder import Output
 from reben_dask.output.origin import Origin
-from reben_dask.stores.croissant import write_croissant
-from reben_dask.stores.dataset_card import write_card
+from reben_dask.stores.cards import write_card, write_croissant
 
 
 def describe_dataset(output: Output, plan: Plan, origin: Origin, built: Built, workers: str) -> None:
@@ -28,6 +28,8 @@ def describe_dataset(output: Output, plan: Plan, origin: Origin, built: Built, w
         One line about the cluster.
     """
     run = Run(origin, output.state.failures(), built.seconds, workers)
-    record = write_record(output.run, plan, built.tallies, run)
+    written = write_record(output.run, plan, built.tallies, run)
+    record = RunRecord.model_validate({"format": FORMAT, **written})
+    record.write(output.run)
     write_card(output.building, record)
     write_croissant(output.building, record)

@@ -1,33 +1,103 @@
-"""The comparison of datasets, and of the splits of one, as sections of a page."""
+"""Comparison of datasets, or of the splits of one, as a page or as sections of the page of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from reben_dask import tables
+import pandas as pd
+from matplotlib.figure import Figure
+
 from reben_dask.analysis.correlation import SpatialCorrelation, spatial_correlation
 from reben_dask.analysis.differences import Differences, compare_datasets
 from reben_dask.analysis.patch_set import PatchSet, names_of, read_patch_set
 from reben_dask.analysis.plots import draw_correlation
 from reben_dask.analysis.results import correlation_tables, difference_tables
-from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
-from reben_dask.report.figures.counts import draw_label_changes
-from reben_dask.report.record import read_record
+from reben_dask.report.figures import NARROW, WIDE, draw_label_changes
+from reben_dask.report.origin import read_record
+from reben_dask.report.page import Page
 from reben_dask.report.strategies import with_strategies
+from reben_dask.tables import Table
 
 _OF_PATCHES = ("Patches, matched", "Kept in one")
-_TOUCHING = "touch or overlap a training patch"
+_TITLES = {
+    "compared-patches": "Patches in both and in one",
+    "compared-labels": "Labels and splits of patches in both",
+    "compared-splits": "Distance and similarity",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Comparison of two datasets, or the splits of one, by the letters A and B."""
+
+    datasets: Mapping[str, PatchSet]
+    differences: Differences | None
+    """Differences of two datasets."""
+    correlation: Mapping[str, SpatialCorrelation]
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """Title of each section by its key."""
+        keys = []
+        if self.differences is not None:
+            keys = ["compared-patches"]
+            if self.differences.overlap.loc["kept", "both"]:
+                keys.append("compared-labels")
+        return {key: _TITLES[key] for key in [*keys, "compared-splits"]}
+
+    @property
+    def figures(self) -> dict[str, Callable[..., Figure]]:
+        """Functions that draw figures, by their names."""
+        figures: dict[str, Callable[..., Figure]] = {}
+        if len(self.changed_classes):
+            figures["compared-labels"] = partial(draw_label_changes, self.changed_classes)
+        return {**figures, "compared-splits": self._draw_correlation}
+
+    @property
+    def changed_classes(self) -> pd.DataFrame:
+        """Classes that patches in both lose or gain."""
+        if self.differences is None:
+            return pd.DataFrame()
+        classes = self.differences.labels.classes
+        return classes[(classes["only A"] > 0) | (classes["only B"] > 0)]
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Name of the folder of each dataset."""
+        return {letter: dataset.path.resolve().name for letter, dataset in self.datasets.items()}
+
+    @property
+    def named_correlation(self) -> dict[str, SpatialCorrelation]:
+        """Spatial correlation by the names of the datasets."""
+        names = names_of(self.datasets)
+        return {names[letter]: found for letter, found in self.correlation.items()}
+
+    @property
+    def tables(self) -> dict[str, list[Table | str]]:
+        """Tables and remarks of each section by its key."""
+        parts = list(difference_tables(self.differences)) if self.differences is not None else []
+        of_patches = [part for part in parts if isinstance(part, str) or part.title.startswith(_OF_PATCHES)]
+        return {
+            "compared-patches": of_patches,
+            "compared-labels": [part for part in parts if part not in of_patches],
+            "compared-splits": list(correlation_tables(self.correlation)),
+        }
+
+    def _draw_correlation(self, *, width: float = WIDE) -> Figure:
+        return draw_correlation(self.named_correlation, across=1 if width <= NARROW else 2)
 
 
 def read_with_strategies(out: Path) -> PatchSet:
-    """Patches of a dataset, with splits by the strategies that it has not; see :func:`with_strategies`."""
-    return with_strategies(read_patch_set(out), read_record(out))
+    """Read the patches of a dataset, and add splits by the strategies that it does not have."""
+    record, _ = read_record(out)
+    return with_strategies(read_patch_set(out), record)
 
 
-def comparison_sections(out: Path, other: Path) -> list[Section]:
-    """Compare two datasets for a page that is about the first.
+def compare(out: Path, other: Path) -> Comparison:
+    """Compare two datasets, for the page of the first.
 
     Raises
     ------
@@ -35,110 +105,28 @@ def comparison_sections(out: Path, other: Path) -> list[Section]:
         If one of them is not a dataset of this program, or they have no candidate in common.
     """
     datasets = {"A": read_with_strategies(out), "B": read_with_strategies(other)}
-    found = {name: spatial_correlation(dataset) for name, dataset in datasets.items()}
-    return list(_sections(datasets, compare_datasets(*datasets.values()), found))
+    differences = compare_datasets(*datasets.values())
+    return Comparison(datasets, differences, {name: spatial_correlation(each) for name, each in datasets.items()})
 
 
-def comparison_page(
-    datasets: Mapping[str, PatchSet], differences: Differences | None, found: Mapping[str, SpatialCorrelation]
-) -> Page:
-    """A page about a comparison.
-
-    Parameters
-    ----------
-    datasets : mapping of str to PatchSet
-        What was compared, by the letters A and B.
-    differences : Differences or None
-        How two datasets differ; ``None`` of a single one.
-    found : mapping of str to SpatialCorrelation
-        Spatial correlation in each.
-    """
-    names = [_name(dataset) for dataset in datasets.values()]
-    facts = []
+def comparison_page(comparison: Comparison) -> Page:
+    """Describe a comparison."""
+    datasets, names = comparison.datasets, comparison.folders
+    is_pair = comparison.differences is not None
+    facts: dict[str, str] = {}
     for letter, dataset in datasets.items():
-        mark = f" {letter}" * (len(datasets) > 1)
-        facts += [(f"Dataset{mark}", _name(dataset)), (f"Kept{mark}", f"{len(dataset.kept()):,}")]
-    if differences is not None:
-        facts.append(("Kept in both", f"{int(differences.overlap['both']['kept']):,}"))
-    title = " and ".join(names) if differences is not None else f"Splits of {names[0]}"
-    source = (
-        "reben compare OUT_A OUT_B --report FOLDER" if differences is not None else "reben compare OUT --report FOLDER"
+        mark = f" {letter}" * is_pair
+        facts |= {f"Dataset{mark}": names[letter], f"Kept{mark}": f"{len(dataset.kept()):,}"}
+    if comparison.differences is not None:
+        facts["Kept in both"] = f"{comparison.differences.overlap['both']['kept']:,}"
+    return Page(
+        template="comparison.html.j2",
+        kind="Comparison of datasets" if is_pair else "Comparison of splits",
+        title=" and ".join(names.values()) if is_pair else f"Splits of {names['A']}",
+        subtitle="",
+        facts=facts,
+        sections=comparison.sections,
+        source=f"reben compare {'OUT_A OUT_B' if is_pair else 'OUT'} --report FOLDER",
+        content={"comparison": comparison},
+        figures=comparison.figures,
     )
-    return Page(title, "Comparison of datasets" if differences is not None else "Comparison of splits",
-                facts, list(_sections(datasets, differences, found)), source)  # fmt: skip
-
-
-def _sections(
-    datasets: Mapping[str, PatchSet], differences: Differences | None, found: Mapping[str, SpatialCorrelation]
-) -> Iterator[Section]:
-    if differences is not None:
-        yield _overlap_section(datasets, differences)
-        if differences.overlap.loc["kept", "both"]:
-            yield _label_section(differences)
-    yield _correlation_section(datasets, found)
-
-
-def _overlap_section(datasets: Mapping[str, PatchSet], differences: Differences) -> Section:
-    which = " ".join(
-        f"{letter} is {_name(dataset)}: {len(dataset):,} candidates, {len(dataset.kept()):,} kept, "
-        f"{len(dataset.labels.classes)} classes."
-        for letter, dataset in datasets.items()
-    )
-    parts = difference_tables(differences)
-    of_patches = [part for part in parts if isinstance(part, str) or part.title.startswith(_OF_PATCHES)]
-    return Section("compared-patches", "Patches in both and in one", [Text(which), *_blocks(of_patches)])
-
-
-def _label_section(differences: Differences) -> Section:
-    of_labels = [
-        part
-        for part in difference_tables(differences)
-        if not isinstance(part, str) and not part.title.startswith(_OF_PATCHES)
-    ]
-    classes = differences.labels.classes
-    changed = classes[(classes["only A"] > 0) | (classes["only B"] > 0)]
-    blocks: list[Block] = [Text("All patches that both keep have the same labels.")]
-    if len(changed):
-        alt = "Bars to both sides. " + "; ".join(
-            f"{name!s}: {row['only A']:,} lost, {row['only B']:,} gained" for name, row in changed.iterrows()
-        )
-        caption = "Patches that lose and gain each class from A to B; classes that do not change are left out."
-        blocks = [Picture("compared-labels", caption, f"{alt}.", partial(draw_label_changes, classes))]
-    return Section("compared-labels", "Labels and sets of patches in both", [*blocks, *_blocks(of_labels)])
-
-
-def _correlation_section(datasets: Mapping[str, PatchSet], found: Mapping[str, SpatialCorrelation]) -> Section:
-    names = names_of(datasets)
-    named = {names[letter]: correlation for letter, correlation in found.items()}
-    text = (
-        "Neighbouring patches are alike. Where test patches lie beside training patches, a test says little about "
-        "places that were not seen in training. Splits that are marked as computed are not part of a dataset: they "
-        "show what these strategies would make of its patches."
-    )
-    touching = [
-        f"{split.title} of {name}: {split.measures()[_TOUCHING]:.0%} of test patches touch a training patch"
-        for name, correlation in named.items()
-        for split in correlation.splits
-    ]
-    caption = (
-        "How far test patches are from the nearest training patch; and how alike the labels of two patches are by the "
-        "distance between them (correlogram), and of test patches and their nearest training patches."
-    )
-    alt = "Two panels. " + "; ".join(touching)
-    draw, narrow = partial(draw_correlation, named), partial(draw_correlation, named, across=1)
-    picture = Picture("compared-splits", caption, f"{alt}.", draw, narrow)
-    return Section(
-        "compared-splits", "Distance and similarity", [Text(text), picture, *_blocks(correlation_tables(found))]
-    )
-
-
-def _blocks(parts: Iterable[tables.Table | str]) -> Iterator[Block]:
-    for part in parts:
-        if isinstance(part, str):
-            yield Text(part, is_note=True)
-        else:
-            yield Table(part.title, part.columns, part.texts, words=part.is_number.index(True))
-
-
-def _name(dataset: PatchSet) -> str:
-    return dataset.path.resolve().name

@@ -1,39 +1,53 @@
-"""The page of a dataset: its sections, from what is counted and what is on record."""
+"""The page of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reben_dask.formats.columns import SPLITS
-from reben_dask.report.blocks import Block, Page, Picture, Section, Table, Text
-from reben_dask.report.counted import share, split_table
-from reben_dask.report.figures.counts import draw_classes, draw_funnel, draw_label_numbers, draw_seconds
-from reben_dask.report.figures.dates import draw_dates
-from reben_dask.report.gallery import plain_blocks, sky_blocks
-from reben_dask.report.origin import origin_section
-from reben_dask.report.record import Record, read_record
-from reben_dask.report.survey import TOTAL, Survey, survey
-from reben_dask.report.where import splits_section, tiles_section
+from reben_dask.analysis.legend import coloured
+from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
+from reben_dask.formats.dataset import TABLE, RunRecord
+from reben_dask.report.comparison import Comparison
+from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
+from reben_dask.report.figures import (
+    draw_classes,
+    draw_dates,
+    draw_examples,
+    draw_funnel,
+    draw_label_numbers,
+    draw_seconds,
+    draw_splits,
+)
+from reben_dask.report.maps import draw_tiles, shows_countries
+from reben_dask.report.origin import origin_tables, read_record, recipe_text, without_credentials
+from reben_dask.report.page import Page
+from reben_dask.report.strategies import TileSplits, describe_rules, recorded_strategies, tile_splits
+from reben_dask.report.survey import PLACE, Survey, survey
+from reben_dask.stores.patch_table import read_rows
 from reben_dask.stores.terms import is_synthetic
-from reben_dask.wording import counted
+from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 
 _STAGES = {
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
-    "choice": "choice of images, and sets",
+    "choice": "choice of images, and splits",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
 }
+_MOST_TILES = 200
+_FOLDED_FROM = 12
 
 
-def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[Section] = ()) -> Page:
-    """What there is to say of a dataset.
+def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Comparison | None = None) -> Page:
+    """Describe a dataset.
 
     Parameters
     ----------
@@ -41,31 +55,95 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, *, more: Sequence[S
         Its folder.
     countries : GeoSeries or None
         Country polygons for the map of tiles, if they can be read.
-    more : sequence of Section
-        Further sections, which follow its own.
+    comparison : Comparison, optional
+        Comparison with another dataset, for further sections.
 
     Raises
     ------
     InputError
         If it is not a dataset of this program, or its patch table cannot be read.
     """
-    record, found = read_record(out), survey(out)
-    has_patches = bool(found.kept)
-    sections = [
-        _funnel_section(found),
-        *([_classes_section(found), _labels_section(found)] if has_patches else []),
-        tiles_section(found, record, countries),
-        *([splits_section(found, record)] if has_patches else []),
-        *(_example_sections(found, record) if has_patches else ()),
-        *([_dates_section(found)] if has_patches else []),
-        origin_section(found, record),
-        *_time_sections(record),
-        *more,
-    ]
-    title = record.text("recipe", "title") or "A dataset of reben_dask"
-    kind = "Synthetic dataset" if is_synthetic(record.text("inputs", "landcover", "about")) else "Dataset"
-    subtitle = f"{kind} {out.resolve().name}, built with the recipe"
-    return Page(title, subtitle, list(_facts(found)), sections, "reben report OUT")
+    found, (record, why_no_record) = survey(out), read_record(out)
+    places, tile = _places(found.tiles), best_tile_splits(found, record)
+    has_label = {code: name is not None for code, name in record.class_of_code.items()} if record else {}
+    examples = {"examples": clear_examples(found), "sky": flagged_examples(found)}
+    seconds = {_STAGES.get(name, name): value for name, value in record.seconds.items()} if record else {}
+    sections = dict(_sections(found, has_seconds=bool(seconds)))
+    drawn: dict[str, dict[str, Callable[..., Figure]]] = {
+        "funnel": {"funnel": partial(draw_funnel, found.steps, found.kept)},
+        "classes": {"classes": partial(draw_classes, found.tables["class"], found.splits)},
+        "labels": {"labels": partial(draw_label_numbers, found.tables["labels"])},
+        "tiles": {"tiles": partial(draw_tiles, places, countries)},
+        "splits": {"splits": partial(draw_splits, tile)},
+        "dates": {"dates": partial(draw_dates, found.tables["date"])},
+        "time": {"seconds": partial(draw_seconds, seconds)},
+    }
+    content = {
+        "found": found,
+        "record": record,
+        "why_no_record": why_no_record,
+        "tables": _tables(found, seconds),
+        "places": places,
+        "country_layer": _describe_layer(places, countries, record),
+        "tile": tile,
+        "rules": describe_rules(tile, record),
+        "examples": examples,
+        "white": WHITE,
+        "natural_colour": natural_colour,
+        "coloured": coloured,
+        "has_label": has_label,
+        "seconds": seconds,
+        "origin_tables": list(origin_tables(record)) if record else [],
+        "recipe_text": recipe_text(record) if record else "",
+        "comparison": comparison,
+    }
+    recipe = without_credentials(str(record.recipe.get("title") or "")) if record else ""
+    return Page(
+        template="dataset.html.j2",
+        kind="Synthetic dataset" if record and is_synthetic(record) else "Dataset",
+        title=out.resolve().name,
+        subtitle=f"Built with the recipe {recipe}" if recipe else "",
+        facts=dict(_facts(found)),
+        sections=sections | (comparison.sections if comparison else {}),
+        source="reben report OUT",
+        content=content,
+        figures={name: draw for key in sections for name, draw in drawn.get(key, {}).items()}
+        | (comparison.figures if comparison else {}),
+        linked_figures={
+            name: partial(draw_examples, shown, bright=name == "sky", has_label=has_label)
+            for name, shown in examples.items()
+            if shown
+        },
+    )
+
+
+def best_tile_splits(found: Survey, record: RunRecord | None) -> TileSplits:
+    """The tile with most kept patches under each strategy."""
+    tile = found.tiles.sort_values(["kept", TILE], ascending=[False, True])[TILE].iloc[0]
+    columns = {SPLIT, *recorded_strategies(record).values()}
+    names = [PATCH_ID, STATUS, EPSG, MINX, MAXX, MAXY, *sorted(columns)]
+    rows = read_rows(found.path / TABLE / f"{tile}.parquet", names).to_pandas()
+    return tile_splits(tile, rows.assign(side=rows[MAXX] - rows[MINX]), record)
+
+
+def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
+    """Key and title of each section; without kept patches, there is nothing to say about them."""
+    yield "funnel", "From candidates to patches"
+    if found.kept:
+        yield "classes", "Classes"
+        yield "labels", "Labels of a patch"
+    yield "tiles", "Tiles"
+    if found.kept:
+        yield "splits", "Split of one tile"
+    if found.tiles["clear"].any():
+        yield "examples", "Patches and their reference maps"
+    if any(found.flagged.values()):
+        yield "sky", "Snow, cloud and shadow"
+    if found.kept:
+        yield "dates", "Dates"
+    yield "origin", "Origin"
+    if has_seconds:
+        yield "time", "Time of the job"
 
 
 def _facts(found: Survey) -> Iterator[tuple[str, str]]:
@@ -73,108 +151,70 @@ def _facts(found: Survey) -> Iterator[tuple[str, str]]:
     yield "Candidates", f"{found.candidates:,}"
     yield "Kept patches", f"{found.kept:,}"
     if found.kept:
-        totals = found.splits.sum()
         for split in SPLITS:
-            yield split.capitalize(), f"{totals[split]:,}"
-        yield "Classes that occur", f"{len(found.classes):,}"
-        first, last = found.dates.index[[0, -1]]
+            yield split.capitalize(), f"{found.splits[split]:,}"
+        yield "Classes that occur", f"{len(found.tables['class']):,}"
+        first, last = found.tables["date"].index[[0, -1]]
         yield "Sensed", first if first == last else f"{first} to {last}"
 
 
-def _funnel_section(found: Survey) -> Section:
-    steps = found.steps
-    losses = steps[1:]
-    rows = [["Candidates", f"{found.candidates:,}", "100.0%"]]
-    rows += [[f"rejected: {why}", f"{lost:,}", share(lost, found.candidates)] for why, lost in losses]
-    rows.append(["Kept", f"{found.kept:,}", share(found.kept, found.candidates)])
-    apart = {"snow": "all snow", "cloud": "all cloud or shadow"}
-    rows += [
-        [f"of these listed apart: {words}", f"{found.apart[name]:,}", share(found.apart[name], found.candidates)]
-        for name, words in apart.items()
-        if found.apart[name]
+def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
+    whole = found.candidates
+    losses = [(f"rejected: {why}", lost) for why, lost in found.steps[1:]]
+    flagged = {"flagged: snow": found.flagged["snow"], "flagged: cloud or shadow": found.flagged["cloud"]}
+    counts = [("Candidates", whole), *losses, ("Kept", found.kept), *((k, n) for k, n in flagged.items() if n)]
+    all_patches = pd.DataFrame([found.splits], index=["(all patches)"])
+    tiles = found.tiles
+    shown: list[Any] = list(tiles.head(_MOST_TILES).itertuples(index=False))
+    rows = [
+        (row.tile, f"{row.sensing_time:%Y-%m-%d}", row.candidates, row.kept, share(row.kept, row.candidates))
+        for row in shown
     ]
-    alt = "; ".join(f"{name}: {count:,}" for name, count in [*steps, ("kept", found.kept)])
-    caption = "From candidates to kept patches, rule by rule."
-    blocks: list[Block] = [
-        Text(
-            f"{found.kept:,} of {found.candidates:,} candidate patches are kept. Of several reasons, the first counts."
+    first = f" (the first {_MOST_TILES} of {len(tiles):,})" * (len(tiles) > _MOST_TILES)
+    by = {name: partial(Table.from_frame, frame=frame) for name, frame in found.tables.items()}
+    return {
+        "funnel": Table(
+            "Candidate patches by outcome",
+            ["", "patches", "share"],
+            [[name, count, share(count, whole)] for name, count in counts],
+            [TEXT, COUNT, PERCENT],
         ),
-        Picture("funnel", caption, f"Bars. {alt}.", partial(draw_funnel, steps, found.kept)),
-        Table("What became of the candidate patches", ["", "patches", "share"], rows),
-    ]
-    if not found.kept:
-        blocks.append(Text("No patch was kept, so there are no classes, sets or images to show.", is_note=True))
-    return Section("funnel", "From candidates to patches", blocks)
+        "classes": Table.from_frame(
+            "Patches with each class, by split (Table I of the reBEN paper); a patch counts for each of its labels",
+            pd.concat([found.tables["class"], all_patches]),
+            index="class",
+            has_total=True,
+        ),
+        "labels": by["labels"]("Kept patches by number of labels and split", folded=True),
+        "tiles": Table(
+            f"Candidate and kept patches of each tile{first}",
+            ["tile", "sensed", "candidates", "kept", "share"],
+            rows,
+            [TEXT, TEXT, COUNT, COUNT, PERCENT],
+            folded=len(rows) > _FOLDED_FROM,
+        ),
+        "countries": by["country"]("Kept patches by country and split"),
+        "seasons": by["season"]("Kept patches by season and split"),
+        "dates": by["date"]("Kept patches by day of sensing and split", index="day (UTC)", folded=True),
+        "seconds": Table("Wall time of each stage of the job", ["stage", "seconds"], list(seconds.items()), ",.1f")
+        .with_total("total"),
+    }  # fmt: skip
 
 
-def _classes_section(found: Survey) -> Section:
-    totals = found.splits.sum()
-    rarest, commonest = (
-        (found.classes[TOTAL].idxmin(), found.classes[TOTAL].idxmax()) if len(found.classes) else ("", "")
+def _places(tiles: pd.DataFrame) -> pd.DataFrame:
+    """Candidate and kept patches of all images of a place."""
+    groups = tiles.groupby(list(PLACE), sort=True)
+    places = groups.agg(
+        candidates=("candidates", "sum"), kept=("kept", "sum"), images=(TILE, "size"), name=(TILE, "first")
     )
-    alt = (
-        f"Dots for each of {len(found.classes)} classes, one for each set. Most frequent is {commonest}, "
-        f"least frequent {rarest}; the table below has all numbers."
-    )
-    caption = "Share of the patches of each set that carry a class; where dots lie together, the sets are alike."
-    patches = pd.DataFrame([totals], index=["(all patches)"])
-    table = split_table(
-        "Patches with each class, by set (Table I of the reBEN paper); a patch counts once for each of its labels",
-        "class",
-        pd.concat([found.classes, patches]),
-    )
-    blocks: list[Block] = [Picture("classes", caption, alt, partial(draw_classes, found.classes, totals)), table]
-    return Section("classes", "Classes", blocks)
+    return places.reset_index().assign(name=places["name"].str.rsplit("_", n=1).str[-1].to_numpy())
 
 
-def _labels_section(found: Survey) -> Section:
-    numbers = found.numbers[TOTAL]
-    mean = (numbers * numbers.index).sum() / numbers.sum()
-    text = f"A patch has {mean:.2f} labels on average, from {numbers.index.min()} to {numbers.index.max()}."
-    bars = (
-        f"{counted(int(labels), 'label')}: {counted(count, 'patch')}"
-        for labels, count in zip(numbers.index, numbers, strict=True)
-    )
-    alt = f"Stacked bars, by set. {'; '.join(bars)}."
-    picture = Picture("labels", "Kept patches by number of labels.", alt, partial(draw_label_numbers, found.numbers))
-    table = split_table("Kept patches by number of labels and set", "labels", found.numbers, folded=True)
-    return Section("labels", "Labels of a patch", [Text(text), picture, table])
-
-
-def _example_sections(found: Survey, record: Record) -> Iterator[Section]:
-    if blocks := plain_blocks(found, record):
-        yield Section("examples", "Patches and their reference maps", blocks)
-    if blocks := sky_blocks(found, record):
-        yield Section("sky", "Snow, cloud and shadow", blocks)
-
-
-def _dates_section(found: Survey) -> Section:
-    days = found.dates
-    alt = (
-        f"Kept patches on {counted(len(days), 'day')} from {days.index[0]} to {days.index[-1]}, "
-        f"at most {days[TOTAL].max():,} on one day."
-    )
-    blocks: list[Block] = [
-        Picture("dates", "Kept patches by day of sensing.", alt, partial(draw_dates, days)),
-        split_table("Kept patches by season and set", "season", found.seasons),
-        split_table("Kept patches by day of sensing and set", "day (UTC)", days, folded=True),
-    ]
-    return Section("dates", "When", blocks)
-
-
-def _time_sections(record: Record) -> Iterator[Section]:
-    seconds = {_STAGES.get(str(name), str(name)): float(value) for name, value in record.part("seconds").items()}
-    if not seconds:
-        return
-    alt = "Bars. " + "; ".join(f"{name}: {value:,.1f} s" for name, value in seconds.items())
-    rows = [[name, f"{value:,.1f}"] for name, value in seconds.items()]
-    rows.append(["together", f"{sum(seconds.values()):,.1f}"])
-    yield Section(
-        "time",
-        "How long it took",
-        [
-            Text(f"Workers: {record.text('workers')}.") if record.text("workers") else Text("Wall time of each stage."),
-            Picture("seconds", "Wall time of each stage of the job.", f"{alt}.", partial(draw_seconds, seconds)),
-            Table("Wall time of each stage of the job", ["stage", "seconds"], rows),
-        ],
-    )
+def _describe_layer(places: pd.DataFrame, countries: gpd.GeoSeries | None, record: RunRecord | None) -> str:
+    if countries is not None and shows_countries(places, countries):
+        return "Country borders are those of the layer that was given to the job."
+    if countries is not None:
+        return "None of the countries of the layer that was given to the job lies in this part of the world."
+    if record and record.inputs.countries:
+        return "The map has no countries: its country layer is no longer on this machine, or cannot be read."
+    return "The map has no countries: no country layer was given to the job."

@@ -1,4 +1,4 @@
-"""A few patches that show what a dataset looks like, chosen by rules and by lot, and the same at every call."""
+"""Example patches of a dataset, chosen by rules and at random, the same at every call."""
 
 from __future__ import annotations
 
@@ -10,115 +10,143 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zarr
 
+from reben_dask.analysis.legend import legend_entry
 from reben_dask.errors import InputError
-from reben_dask.formats.columns import KEPT
-from reben_dask.formats.cube import MAP_NODE, group_of
+from reben_dask.formats import columns
+from reben_dask.formats.columns import COUNTRY, KEPT, LABELED_FRACTION, LABELS, PATCH_ID, SENSING_TIME, SPLIT, TILE
+from reben_dask.formats.cube import MAP_NODE
 from reben_dask.formats.dataset import CUBES, TABLE
+from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.splits import seeded_hashes
-from reben_dask.report.survey import Survey
-from reben_dask.stores.arrays import open_array
-from reben_dask.stores.cube_reader import FULL_SCALE
+from reben_dask.report.survey import FLAGS, FRACTIONS, Survey
+from reben_dask.stores.cube_reader import open_patch, surface_reflectance
 from reben_dask.stores.patch_table import part_files, read_rows
 
-NATURAL = ("B04", "B03", "B02")
-_PLAIN, _UNDER_SKY = 5, 3
+WHITE = 0.26
+"""Reflectance that is shown white, in a common landscape."""
+
+_GAMMA, _BRIGHTEST = 1 / 1.5, 0.98
+_NATURAL = ("B04", "B03", "B02")
+_CLEAR, _FLAGGED_OF_A_KIND = 5, 3
 _MOST_LABELS = 6
 _PARTLY = 0.8
 """Share of labelled pixels in the example of a patch that has others: enough of both."""
 
 _SEED = 2018
-_Row = dict[str, Any]
-_FRACTIONS = ("snow_fraction", "cloud_fraction", "shadow_fraction")
-_FLAGS = {"snow": "contains_seasonal_snow", "cloud": "contains_cloud_or_shadow"}
+_RARE = 0.01
 _COLUMNS = (
-    *("patch_id", "tile", "grid", "x", "y", "status", "labels", "labeled_fraction", "split", "country"),
-    *("sensing_time", *_FRACTIONS, *_FLAGS.values()),
+    *(PATCH_ID, TILE, *columns.IN_GRID, columns.STATUS, LABELS, LABELED_FRACTION, SPLIT, COUNTRY, SENSING_TIME),
+    *(*FRACTIONS, *columns.FLAGS),
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """One patch with its pixels.
-
-    Parameters
-    ----------
-    row : dict of str to object
-        Columns of the patch table.
-    why : str
-        What it is an example of.
-    reflectance : ndarray of float64, shape (y, x, 3), or None
-        Red, green and blue surface reflectance; ``None`` if the dataset lacks one of these bands.
-    codes : ndarray of uint16, shape (y, x)
-        Its reference map.
-    """
+    """A patch with its pixels."""
 
     row: Mapping[str, Any]
+    """Columns of the patch table."""
     why: str
+    """What it is an example of."""
     reflectance: npt.NDArray[np.float64] | None
+    """Red, green and blue surface reflectance, shape ``(y, x, 3)``; None if the dataset lacks one of these bands."""
     codes: npt.NDArray[np.uint16]
+    """Its reference map, shape ``(y, x)``."""
 
     @property
     def name(self) -> str:
         """Its ``patch_id``."""
-        return str(self.row["patch_id"])
+        return str(self.row[PATCH_ID])
 
     @property
     def labels(self) -> list[str]:
         """Its labels."""
-        return list(map(str, self.row["labels"]))
+        return list(map(str, self.row[LABELS]))
+
+    @property
+    def day(self) -> str:
+        """Day of sensing, such as ``2017-06-13``."""
+        return f"{self.row[SENSING_TIME]:%Y-%m-%d}"
+
+    @property
+    def details(self) -> str:
+        """Day, split and country, and why it was chosen."""
+        known = [self.row[key] for key in (SPLIT, COUNTRY) if self.row[key]]
+        return ", ".join(filter(None, [self.day, *map(str, known), self.why]))
+
+    def legend(self, has_label: Mapping[int, bool]) -> list[tuple[str, str]]:
+        """Colour of each code of the map, and its name and share of the pixels; the most frequent code first."""
+        codes, counts = np.unique(self.codes, return_counts=True)
+        entries = []
+        for place in np.argsort(-counts, kind="stable"):
+            code, share = int(codes[place]), counts[place] / counts.sum()
+            part = f"{share:.0%}" if share >= _RARE else f"under {_RARE:.0%}"
+            entries.append((legend_entry(code).colour, f"{code_name(code, has_label)}, {part}"))
+        return entries
 
 
-def plain_examples(found: Survey, *, harmonized: bool) -> list[Example]:
-    """Clear patches with as many different labels between them as can be, the first with unlabelled pixels if any.
+def code_name(code: int, has_label: Mapping[int, bool]) -> str:
+    """Code of a reference map with its name, marked if it carries no label."""
+    if code == UNLABELED_CODE:
+        return f"{legend_entry(code).name} (no label)"
+    return f"{code} {legend_entry(code).name}" + " (no label)" * (not has_label.get(code, True))
+
+
+def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt.NDArray[np.uint8]:
+    """Stretch reflectance to what a screen shows.
 
     Parameters
     ----------
-    found : Survey
-        The dataset.
-    harmonized : bool
-        Whether offsets of its digital numbers were taken out already.
+    reflectance : ndarray of float64, shape (y, x, 3)
+        Red, green and blue; NaN, where there is no data, becomes black.
+    bright : bool
+        Stretch up to the brightest pixels of the patch, for one under snow or cloud. Otherwise all patches are
+        stretched alike, so that they can be compared.
     """
-    chosen: list[tuple[_Row, str]] = []
+    pixels = np.nan_to_num(reflectance, nan=0.0)
+    white = float(np.clip(np.quantile(pixels, _BRIGHTEST), WHITE, 1)) if bright else WHITE
+    return np.rint(np.clip(pixels / white, 0, 1) ** _GAMMA * 255).astype(np.uint8)
+
+
+def clear_examples(found: Survey) -> list[Example]:
+    """Clear patches with many different labels between them, the first with unlabelled pixels if there is one."""
+    chosen: list[tuple[dict[str, Any], str]] = []
     for tile in _spread(found.tiles[found.tiles["partly"] > 0], 1):
-        rows = _clear(tile)
-        partly = rows[(rows["labeled_fraction"] < 1) & (rows["labels"].map(len) <= _MOST_LABELS)]
-        partly = partly.assign(off=(partly["labeled_fraction"] - _PARTLY).abs())
-        chosen += [(row, "some pixels carry no label") for row in _first(partly, "off")]
-    shown = {str(label) for row, _ in chosen for label in row["labels"]}
-    tiles = _spread(found.tiles[found.tiles["clear"] > 0], _PLAIN)
-    while len(chosen) < _PLAIN and tiles:
+        rows = _clear_rows(found.path, tile)
+        partly = rows[rows[LABELED_FRACTION] < 1]
+        off = (partly[LABELED_FRACTION] - _PARTLY).abs()
+        chosen += [(row, "some pixels carry no label") for row in _first(partly, off)]
+    shown = {label for row, _ in chosen for label in row[LABELS]}
+    tiles = _spread(found.tiles[found.tiles["clear"] > 0], _CLEAR)
+    rows_of = {tile: _clear_rows(found.path, tile) for tile in tiles}
+    before = -1
+    while before < len(chosen) < _CLEAR:
         before = len(chosen)
-        for tile in tiles[: _PLAIN - before]:
-            taken = [row["patch_id"] for row, _ in chosen]
-            rows = _clear(tile)
-            rows = rows[~rows["patch_id"].isin(taken) & (rows["labels"].map(len) <= _MOST_LABELS)]
-            new = [-len(set(labels) - shown) for labels in rows["labels"]]
-            for row in _first(rows.assign(new=new), "new"):
+        for tile in tiles[: _CLEAR - before]:
+            rows = rows_of[tile]
+            rows = rows[~rows[PATCH_ID].isin([row[PATCH_ID] for row, _ in chosen])]
+            known = [-len(set(labels) - shown) for labels in rows[LABELS]]
+            for row in _first(rows, pd.Series(known, rows.index)):
                 chosen.append((row, ""))
-                shown |= set(map(str, row["labels"]))
-        if len(chosen) == before:
-            break
-    return list(_with_pixels(found.path, chosen, harmonized=harmonized))
+                shown |= set(row[LABELS])
+    return list(_with_pixels(found.path, chosen))
 
 
-def sky_examples(found: Survey, *, harmonized: bool) -> list[Example]:
-    """Patches that are listed apart for snow, and for cloud or shadow; see :func:`plain_examples`."""
-    titles = {"snow": "listed apart: snow", "cloud": "listed apart: cloud or shadow"}
-    chosen: list[tuple[_Row, str]] = []
-    for kind, flag in _FLAGS.items():
-        of_kind: list[tuple[_Row, str]] = []
-        for tile in _spread(found.tiles[found.tiles[kind] > 0], _UNDER_SKY):
-            rows = _kept(tile)
-            flagged = rows[rows[flag].eq(True)]
-            of_kind += [(row, titles[kind]) for row in _first(flagged.assign(any=0), "any", _UNDER_SKY)]
-        chosen += of_kind[:_UNDER_SKY]
-    return list(_with_pixels(found.path, chosen, harmonized=harmonized))
+def flagged_examples(found: Survey) -> list[Example]:
+    """Patches that are flagged for snow, and for cloud or shadow."""
+    chosen: list[tuple[dict[str, Any], str]] = []
+    for kind, flag in FLAGS.items():
+        tiles = _spread(found.tiles[found.tiles[kind] > 0], _FLAGGED_OF_A_KIND)
+        flagged = [rows[rows[flag].eq(True)] for rows in (_kept_rows(found.path, tile) for tile in tiles)]
+        of_kind = [row for rows in flagged for row in _first(rows, pd.Series(0, rows.index), _FLAGGED_OF_A_KIND)]
+        why = "flagged: snow" if kind == "snow" else "flagged: cloud or shadow"
+        chosen += [(row, why) for row in of_kind[:_FLAGGED_OF_A_KIND]]
+    return list(_with_pixels(found.path, chosen))
 
 
-def examples_of(out: Path, patch_ids: Sequence[str], *, harmonized: bool) -> list[Example]:
-    """Patches that were chosen by name, in that order.
+def examples_of(out: Path, patch_ids: Sequence[str]) -> list[Example]:
+    """Read patches by name, in that order.
 
     Raises
     ------
@@ -127,76 +155,57 @@ def examples_of(out: Path, patch_ids: Sequence[str], *, harmonized: bool) -> lis
     """
     if not patch_ids:
         raise InputError("No patch is named; name at least one by its patch_id.")
-    rows: dict[str, _Row] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for part in part_files(out / TABLE):
-        of_part = _kept(part)
-        chosen = of_part[of_part["patch_id"].isin(patch_ids)]
-        rows |= {row["patch_id"]: row for row in chosen.to_dict("records")}
+        of_part = _kept_rows(out, part.stem)
+        chosen = of_part[of_part[PATCH_ID].isin(patch_ids)]
+        rows |= {row[PATCH_ID]: row for row in chosen.to_dict("records")}
         if len(rows) == len(set(patch_ids)):
             break
     if missing := [name for name in patch_ids if name not in rows]:
         raise InputError(f"{missing[0]} is not a kept patch of {out}; names are in the column patch_id of {TABLE}.")
-    examples = list(_with_pixels(out, [(rows[name], "") for name in patch_ids], harmonized=harmonized))
+    examples = list(_with_pixels(out, [(rows[name], "") for name in patch_ids]))
     if len(examples) < len(patch_ids):
         raise InputError(f"{out / CUBES} does not hold the pixels of all these patches.")
     return examples
 
 
-def _spread(tiles: pd.DataFrame, count: int) -> list[Path]:
-    """Part files of a few tiles, spread over seasons: of each season the tile with most kept patches, and so on."""
-    ordered = tiles.sort_values(["kept", "tile"], ascending=[False, True])
-    turn = ordered.groupby(ordered["season"].fillna("")).cumcount()
-    return list(ordered.assign(turn=turn).sort_values("turn", kind="stable")["part"].head(count))
+def _spread(tiles: pd.DataFrame, count: int) -> list[str]:
+    """Choose tiles spread over seasons: of each season the tile with most kept patches, then the second, and so on."""
+    ordered = tiles.sort_values(["kept", TILE], ascending=[False, True])
+    turn = ordered.groupby(ordered[columns.SEASON].fillna("")).cumcount()
+    return list(ordered.assign(turn=turn).sort_values("turn", kind="stable")[TILE].head(count))
 
 
-def _kept(part: Path) -> pd.DataFrame:
-    rows: pd.DataFrame = read_rows(part, _COLUMNS, status=KEPT).to_pandas()
+def _kept_rows(out: Path, tile: str) -> pd.DataFrame:
+    rows: pd.DataFrame = read_rows(out / TABLE / f"{tile}.parquet", _COLUMNS, status=KEPT).to_pandas()
     return rows
 
 
-def _clear(part: Path) -> pd.DataFrame:
-    rows = _kept(part)
-    covered = rows[list(_FRACTIONS)].fillna(0).sum(axis=1) + rows[list(_FLAGS.values())].eq(True).sum(axis=1)
-    return rows[covered == 0]
+def _clear_rows(out: Path, tile: str) -> pd.DataFrame:
+    """Kept patches without any snow, cloud or shadow, and with few labels."""
+    rows = _kept_rows(out, tile)
+    covered = rows[list(FRACTIONS)].fillna(0).sum(axis=1) + rows[list(columns.FLAGS)].eq(True).sum(axis=1)
+    return rows[(covered == 0) & (rows[LABELS].map(len) <= _MOST_LABELS)]
 
 
-def _first(rows: pd.DataFrame, by: str, count: int = 1) -> list[_Row]:
-    """Rows with the smallest values; between equal ones, the lot decides."""
-    lots = seeded_hashes(rows["patch_id"].tolist(), _SEED)
-    ordered = rows.assign(lot=lots).sort_values([by, "lot"]).head(count)
-    return ordered.to_dict("records")  # type: ignore[return-value]
+def _first(rows: pd.DataFrame, rank: pd.Series[Any], count: int = 1) -> list[dict[str, Any]]:
+    """Choose the rows of lowest rank; at random among equal ones."""
+    draws = seeded_hashes(rows[PATCH_ID].tolist(), _SEED)
+    ordered = rows.assign(rank=rank, draw=draws).sort_values(["rank", "draw"]).head(count)
+    return ordered.drop(columns=["rank", "draw"]).to_dict("records")  # type: ignore[return-value]
 
 
-def _with_pixels(out: Path, chosen: list[tuple[_Row, str]], *, harmonized: bool) -> Iterator[Example]:
+def _with_pixels(out: Path, chosen: list[tuple[dict[str, Any], str]]) -> Iterator[Example]:
+    """Read the pixels of patches; those that the store does not hold are left out."""
     for row, why in chosen:
-        group = out / CUBES / group_of(str(row["tile"]), row["grid"])
-        if not (group / MAP_NODE).is_dir():
+        try:
+            patch = open_patch(out, row)
+            codes = patch[MAP_NODE].to_dataset()[MAP_NODE].to_numpy()
+        except (InputError, KeyError):
             continue
-        place = (row["x"], row["y"])
-        codes = _window(group / MAP_NODE / MAP_NODE, *place)
-        offsets = {} if harmonized else _offsets(out / CUBES / str(row["tile"]))
-        yield Example(row, why, _natural(group / "r10m", place, offsets), codes)
-
-
-def _natural(node: Path, place: tuple[int, int], offsets: Mapping[str, int]) -> npt.NDArray[np.float64] | None:
-    if not node.is_dir():
-        return None
-    names = [str(name) for name in np.asarray(zarr.open_array(node / "band", mode="r")[:]).tolist()]
-    if not set(NATURAL) <= set(names):
-        return None
-    pixels = _window(node / "dn", *place)
-    bands = [pixels[names.index(name)] + float(offsets.get(name, 0)) for name in NATURAL]
-    return np.stack(bands, axis=-1) / FULL_SCALE
-
-
-def _window(path: Path, x: int, y: int) -> npt.NDArray[np.uint16]:
-    """One patch of an array whose chunks are patches; its last two axes are ``(y, x)``."""
-    array = open_array(path, "r")
-    side = array.chunks[-1]
-    return np.asarray(array[..., y * side : (y + 1) * side, x * side : (x + 1) * side])
-
-
-def _offsets(group: Path) -> Mapping[str, int]:
-    """Offset of each band of a tile, as the store has it."""
-    offsets = zarr.open_group(group, mode="r").attrs.asdict().get("boa_add_offset")
-    return {str(name): int(str(value)) for name, value in offsets.items()} if isinstance(offsets, Mapping) else {}
+        try:
+            natural = surface_reflectance(patch, _NATURAL).transpose("y", "x", "band").to_numpy()
+        except InputError:
+            natural = None
+        yield Example(row, why, natural, codes)

@@ -1,88 +1,102 @@
-"""What a dataset was built from: recipe, inputs and versions, as the record of its run has them."""
+"""Origin of a dataset for publication: its run record without folders, credentials and other private parts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path, PurePath
 from textwrap import shorten
 from typing import Any
 
 import yaml
 
-from reben_dask.report.blocks import Block, Code, Section, Table, Text
-from reben_dask.report.record import Record, file_name, without_credentials
-from reben_dask.report.survey import Survey
+from reben_dask.errors import InputError
+from reben_dask.formats.dataset import RunRecord
+from reben_dask.tables import TEXT, Table
 from reben_dask.wording import counted
 
-_KEY, _TITLE = "origin", "What it was built from"
-_MOST_WORDS = 200
-"""Characters of a description that are shown; some hold whole documents."""
-
-_FILES = {"pairs": "Pairs", "snow_list": "List of snow", "cloud_list": "List of cloud"}
-
-
-def origin_section(found: Survey, record: Record) -> Section:
-    """Recipe, inputs, warnings and versions; files by their names, without their folders or credentials."""
-    if record.missing:
-        return Section(_KEY, _TITLE, [Text(record.missing, is_note=True)])
-    blocks: list[Block] = [
-        Table("Recipe and inputs of the job", ["what", "which"], list(_inputs(found, record)), words=2)
-    ]
-    if warnings := [without_credentials(str(text)) for text in record.part("warnings") or ()]:
-        blocks.append(Table("What the job warned of", ["number", "warning"], list(_numbered(warnings)), words=2))
-    products = [[entry["tile"], file_name(entry["path"])] for entry in record.part("inputs", "tiles") or ()]
-    blocks.append(Table("Sentinel-2 products", ["tile", "product"], products, words=2, folded=True))
-    blocks.append(
-        Code("The whole recipe", yaml.safe_dump(_clean(record.part("recipe")), sort_keys=False, allow_unicode=True))
-    )
-    versions = [[name, str(version)] for name, version in record.part("versions").items()]
-    blocks.append(
-        Table("Versions of the program and its libraries", ["library", "version"], versions, words=2, folded=True)
-    )
-    return Section(_KEY, _TITLE, blocks)
+_LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
+_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MAX_CHARACTERS = 200
+"""Length of a description of the land cover; files may hold whole documents."""
 
 
-def _inputs(found: Survey, record: Record) -> Iterator[list[str]]:
-    yield ["Recipe", f"{record.text('recipe', 'name')}: {record.text('recipe', 'title')}"]
-    if finished := record.text("finished"):
-        yield ["Finished", finished.replace("T", " ").replace("+00:00", " UTC")]
-    yield ["Sentinel-2", f"level 2A, products: {len(found.tiles):,}"]
-    yield ["Land cover", _landcover(record)]
-    if about := record.text("inputs", "landcover", "about"):
-        yield ["Description of the map", shorten(about, _MOST_WORDS, placeholder=" …")]
-    yield [
-        "Nomenclature",
-        f"{file_name(record.text('recipe', 'nomenclature'))}, {len(record.part('classes')):,} classes",
-    ]
-    yield ["Countries", file_name(record.text("inputs", "countries")) or "not given"]
-    for name, path in record.part("inputs", "layers").items():
-        yield [f"Layer {name}", file_name(str(path))]
-    yield ["Sentinel-1", _sentinel1(record.text("inputs", "sentinel1"))]
-    if published := record.part("inputs", "published"):
-        yield ["Published metadata", ", ".join(file_name(str(path)) for path in published)]
-    for key, title in _FILES.items():
-        if path := record.text("inputs", key):
-            yield [title, file_name(path)]
-    if exports := record.part("exports"):
-        yield ["Exported", ", ".join(map(str, exports))]
+def read_record(out: Path) -> tuple[RunRecord | None, str]:
+    """Read the record of a dataset; if that fails, None, with a sentence that says why."""
+    try:
+        return RunRecord.read(out), ""
+    except InputError as error:
+        return None, str(error).replace(str(out), out.resolve().name)
 
 
-def _landcover(record: Record) -> str:
-    source = record.text("inputs", "landcover", "source", "name") or record.text("inputs", "landcover", "path")
-    details = [file_name(source)]
-    if layer := record.text("inputs", "landcover", "source", "layer"):
-        details.append(f"layer {layer}")
-    if polygons := record.part("inputs", "landcover").get("polygons"):
-        details.append(counted(polygons, "polygon"))
-    return ", ".join(filter(None, [*details, record.text("inputs", "landcover", "crs")]))
+def origin_tables(record: RunRecord) -> Iterator[Table]:
+    """Inputs, warnings, products and versions; files by their names, without their folders or credentials."""
+    yield _texts("Recipe and inputs of the job", ["what", "which"], _inputs(record))
+    if record.warnings:
+        public = (_FOLDERS.sub("", without_credentials(text)) for text in record.warnings)
+        rows = ((str(number), text) for number, text in enumerate(public, start=1))
+        yield _texts("Warnings of the job", ["number", "warning"], rows)
+    products = ((tile.tile, file_name(tile.path)) for tile in record.inputs.tiles)
+    yield _texts("Sentinel-2 products", ["tile", "product"], products, folded=True)
+    versions = record.versions.items()
+    yield _texts("Versions of the program and its libraries", ["library", "version"], versions, folded=True)
 
 
-def _sentinel1(described: str) -> str:
-    """A sentence of the job, in which words with slashes are paths."""
-    return " ".join(file_name(word) if "/" in word else word for word in described.split()) or "not given"
+def recipe_text(record: RunRecord) -> str:
+    """The whole recipe as YAML, without folders and credentials."""
+    text: str = yaml.safe_dump(_clean(record.recipe), sort_keys=False, allow_unicode=True)
+    return text
 
 
-def _numbered(texts: list[str]) -> Iterator[list[str]]:
-    return ([str(number), text] for number, text in enumerate(texts, start=1))
+def without_credentials(text: str) -> str:
+    """Remove user, password and query from the addresses in a text; they may hold keys and signatures."""
+    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
+
+
+def file_name(path: str | None) -> str:
+    """Name of a file without its folders; all of an address, without credentials."""
+    path = path or ""
+    return without_credentials(path) if _ADDRESS.search(path) else PurePath(path).name
+
+
+def _texts(title: str, columns: list[str], rows: Any, *, folded: bool = False) -> Table:
+    return Table(title, columns, list(rows), [TEXT, TEXT], folded=folded)
+
+
+def _inputs(record: RunRecord) -> Iterator[tuple[str, str]]:
+    recipe, inputs = record.recipe, record.inputs
+    yield "Recipe", without_credentials(f"{recipe.get('name', '')}: {recipe.get('title', '')}")
+    yield "Finished", record.finished.replace("T", " ").replace("+00:00", " UTC")
+    yield "Sentinel-2", counted(len(inputs.tiles), "level-2A product")
+    source = inputs.landcover.source
+    layer, polygons = source.get("layer"), inputs.landcover.polygons
+    yield "Land cover", ", ".join(filter(None, [
+        file_name(source.get("name") or inputs.landcover.path),
+        f"layer {layer}" if layer else "",
+        counted(polygons, "polygon") if polygons else "",
+        inputs.landcover.crs,
+    ]))  # fmt: skip
+    if inputs.landcover.about:
+        yield (
+            "Description of the map",
+            shorten(without_credentials(inputs.landcover.about), _MAX_CHARACTERS, placeholder=" …"),
+        )
+    yield "Nomenclature", f"{file_name(recipe.get('nomenclature'))}, {len(record.classes)} classes"
+    yield "Countries", file_name(inputs.countries) or "not given"
+    for name, path in inputs.layers.items():
+        yield f"Layer {name}", file_name(path)
+    # A sentence of the job, in which words with slashes are paths.
+    words = (file_name(word) if "/" in word else word for word in (inputs.sentinel1 or "not given").split())
+    yield "Sentinel-1", " ".join(words)
+    if inputs.published:
+        yield "Published metadata", ", ".join(map(file_name, inputs.published))
+    for name, file in {"Pairs": inputs.pairs, "Snow list": inputs.snow_list, "Cloud list": inputs.cloud_list}.items():
+        if file:
+            yield name, file_name(file)
+    if record.exports:
+        yield "Exported", ", ".join(record.exports)
 
 
 def _clean(part: Any) -> Any:

@@ -1,15 +1,17 @@
-"""How a page becomes one HTML file that asks for no other, with the files of its figures beside it."""
+"""Pages: one HTML file that loads no other, with the files of its figures beside it, published atomically."""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,78 +21,139 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from reben_dask import __version__
-from reben_dask.drawing import FAINT, GRID, INK, house_style, image_bytes
-from reben_dask.report.blocks import Page, Picture
+from reben_dask.atomic import atomic_path
+from reben_dask.drawing import ABSENT, FAINT, GRID, INK, PRESENT, STRATEGY_COLOURS, house_style, image_bytes
+from reben_dask.errors import OutputError
+from reben_dask.report.figures import NARROW, WIDE
+from reben_dask.wording import counted
 
 FIGURES = "figures"
 PAGE = "index.html"
+_OWN = {PAGE, FIGURES}
 
 _PX_PER_INCH = 96
 _MOST_SVG_BYTES = 1_000_000
-_DARK = {INK: "#e4e8ec", FAINT: "#a3adb7", GRID: "#3a434c"}
+_DARK = {
+    INK: "#e4e8ec",
+    FAINT: "#a3adb7",
+    GRID: "#3a434c",
+    PRESENT: "#a9b8c6",
+    ABSENT: "#4d5863",
+    STRATEGY_COLOURS["stratified"]: "#e4e8ec",
+}
+"""Colours of figures where the reader prefers dark pages."""
 
 
 @dataclass(frozen=True)
-class _Image:
-    """An image as it stands in the page, with its size in pixels of the screen, and another for narrow screens."""
+class Page:
+    """Contents of a page."""
+
+    template: str
+    """Name of the template, which extends ``page.html.j2``."""
+    kind: str
+    """Phrase above the title: what the page is about."""
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    """The figures that one looks for first, by what they are."""
+    sections: Mapping[str, str]
+    """Title of each section that the page has, by its key in the template and in addresses."""
+    source: str
+    """Command that makes the page."""
+    content: Mapping[str, Any]
+    """Variables of the template."""
+    figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
+    """Functions that draw a figure of a ``width`` in inches, by the name of its files."""
+    linked_figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
+    """The same for figures that are saved beside the page, and not shown in it."""
+
+
+class _Image(NamedTuple):
+    """An image for a ``src``, with its size in pixels of the screen."""
 
     data: str
     width: int
     height: int
-    narrow: _Image | None = None
 
 
-@dataclass
-class _Files:
-    """Images of the pictures of a page, by the names of their files."""
+def require_place(folder: Path) -> None:
+    """Check that a report can be written to ``folder``: nothing is there, or an older report.
 
-    folder: Path
-    shown: dict[str, _Image] = field(default_factory=dict)
-
-    def save(self, picture: Picture) -> None:
-        drawn = _Drawn(picture.draw)
-        (self.folder / f"{picture.name}.svg").write_bytes(drawn.svg)
-        (self.folder / f"{picture.name}.png").write_bytes(drawn.png)
-        if picture.in_page:
-            self.shown[picture.name] = drawn.in_page(_Drawn(picture.narrow).in_page() if picture.narrow else None)
-
-
-class _Drawn:
-    """A figure as files, each made when it is asked for first."""
-
-    def __init__(self, draw: Callable[[], Figure]) -> None:
-        with house_style():
-            self._figure = draw()
-
-    @cached_property
-    def svg(self) -> bytes:
-        with house_style():
-            return image_bytes(self._figure, "svg")
-
-    @cached_property
-    def png(self) -> bytes:
-        with house_style():
-            return image_bytes(self._figure, "png")
-
-    def in_page(self, narrow: _Image | None = None) -> _Image:
-        width, height = (round(side * _PX_PER_INCH) for side in self._figure.get_size_inches())
-        is_small = len(self.svg) <= _MOST_SVG_BYTES
-        data = _data_uri("svg+xml", _for_both_modes(self.svg)) if is_small else _data_uri("png", self.png)
-        return _Image(data, width, height, narrow)
+    Raises
+    ------
+    OutputError
+        If anything else is there.
+    """
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder; move it elsewhere to make room for the report.")
+    if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _OWN):
+        raise OutputError(
+            f"{folder} holds {foreign[0]}, which is not part of a report and would be lost; move it elsewhere."
+        )
 
 
-def write_page(page: Page, folder: Path) -> None:
-    """Write a page and the files of its figures into a folder that exists."""
-    files = _Files(folder / FIGURES)
-    files.folder.mkdir()
-    for section in page.sections:
-        for block in section.blocks:
-            if isinstance(block, Picture):
-                files.save(block)
-    text = _environment().get_template("page.html.j2").render(
-        page=page, images=files.shown, css=_css(), figures=FIGURES, version=__version__
-    )  # fmt: skip
-    (folder / PAGE).write_text(text, encoding="utf-8")
+def publish_page(page: Page, folder: Path) -> Path:
+    """Write a page into a folder, atomically; an older report there is replaced.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    OutputError
+        If there is something else at ``folder``, or it cannot be written.
+    """
+    require_place(folder)
+    try:
+        with atomic_path(folder) as draft:
+            (draft / FIGURES).mkdir(parents=True)
+            text = _render(page, draft / FIGURES)
+            (draft / PAGE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"The report {folder} cannot be written ({error.strerror}).") from None
+    return folder / PAGE
+
+
+def _render(page: Page, folder: Path) -> str:
+    """HTML of a page, whose figures are saved in a folder."""
+    for name, draw in page.linked_figures.items():
+        _save(draw, folder / name)
+    images = {
+        name: {"wide": _save(draw, folder / name), "narrow": _shown(draw, NARROW)}
+        for name, draw in page.figures.items()
+    }
+    # Our own file: it has no character that HTML would take for markup.
+    style = Markup((resources.files(__package__) / "templates" / "page.css").read_text(encoding="utf-8"))  # noqa: S704
+    template = _environment().get_template(page.template)
+    return template.render(page=page, images=images, css=style, version=__version__, folder=FIGURES, **page.content)
+
+
+@house_style()
+def _save(draw: Callable[..., Figure], path: Path) -> _Image:
+    """Save a figure as PNG and SVG."""
+    figure = draw(width=WIDE)
+    svg, png = image_bytes(figure, "svg"), image_bytes(figure, "png")
+    path.with_name(f"{path.name}.svg").write_bytes(svg)
+    path.with_name(f"{path.name}.png").write_bytes(png)
+    return _embedded(figure, svg, png)
+
+
+@house_style()
+def _shown(draw: Callable[..., Figure], width: float) -> _Image:
+    figure = draw(width=width)
+    svg = image_bytes(figure, "svg")
+    return _embedded(figure, svg, b"" if len(svg) <= _MOST_SVG_BYTES else image_bytes(figure, "png"))
+
+
+def _embedded(figure: Figure, svg: bytes, png: bytes) -> _Image:
+    """A figure for a page: as SVG, or as PNG if the SVG is large."""
+    width, height = (round(side * _PX_PER_INCH) for side in figure.get_size_inches())
+    is_small = len(svg) <= _MOST_SVG_BYTES
+    return _Image(_data_uri("svg+xml", _for_both_modes(svg)) if is_small else _data_uri("png", png), width, height)
 
 
 @cache
@@ -103,14 +166,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["pixels"] = lambda pixels: _data_uri("png", _png(pixels))
+    environment.filters |= {
+        "number": lambda value: f"{value:,}",
+        "percent": lambda value: f"{value:.0%}",
+        "counted": counted,
+        "pixels": lambda pixels: _data_uri("png", _png(pixels)),
+    }
     return environment
-
-
-def _css() -> Markup:
-    # Our own file: it has no sign that HTML would take for its own.
-    style = resources.files("reben_dask.report") / "templates" / "page.css"
-    return Markup(style.read_text(encoding="utf-8"))  # noqa: S704
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -124,11 +186,11 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _for_both_modes(svg: bytes) -> bytes:
-    """A figure without its white ground, whose ink turns light where the reader prefers dark pages."""
-    turned = "".join(_turned(dark, light) for dark, light in _DARK.items())
+    """Remove the white background of a figure, and turn its ink light where the reader prefers dark pages."""
+    turned = "".join(
+        f'[style*="{key}: {light.lower()}"]{{{key}:{dark}!important}}'
+        for light, dark in _DARK.items()
+        for key in ("fill", "stroke")
+    )
     style = f"<style>#patch_1 path{{fill:none!important}}@media (prefers-color-scheme:dark){{{turned}}}</style>"
     return re.sub(rb"(<svg [^>]*>)", lambda head: head[1] + style.encode(), svg, count=1)
-
-
-def _turned(old: str, new: str) -> str:
-    return "".join(f'[style*="{key}: {old}"]{{{key}:{new}!important}}' for key in ("fill", "stroke"))

@@ -1,4 +1,4 @@
-"""The split strategies beside each other: what a dataset has of them, and what the others would make of its tiles."""
+"""Split strategies of a dataset beside each other: those that it has, and those that are computed for comparison."""
 
 from __future__ import annotations
 
@@ -10,130 +10,117 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from reben_dask.analysis.patch_set import SPLIT, PatchSet
-from reben_dask.formats.columns import KEPT
+from reben_dask.analysis.patch_set import PatchSet
+from reben_dask.formats.columns import EPSG, EXTRA_SPLITS, KEPT, MAXY, MINX, PATCH_ID, SPLIT, STATUS, TILE
+from reben_dask.formats.dataset import RunRecord
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split
-from reben_dask.report.record import Record
 
 USUAL: Mapping[str, Split] = {
     "geographic": GeographicSplit(strategy="geographic", validation=0.25, test=0.25),
     "grid": GridSplit(strategy="grid", block=1),
     "random": RandomSplit(strategy="random", validation=0.25, test=0.25, seed=42),
 }
-"""Rules for strategies that a dataset has not, with the same shares 2:1:1, so that only the strategy differs."""
+"""Rules of strategies that a dataset does not have; with the same shares 2:1:1, so that only the strategy differs."""
 
 _RULE: TypeAdapter[Split] = TypeAdapter(Split)
+_COMPUTED = " (computed)"
 _Names = npt.NDArray[np.object_]
 
 
 class TileSplits(NamedTuple):
-    """One tile under each strategy.
-
-    Parameters
-    ----------
-    tile : str
-        Its name.
-    patch_m : int
-        Side of a patch in metres.
-    kept : ndarray of bool, shape (y, x)
-        Which of its patches are kept.
-    splits : dict of str to ndarray of object, shape (y, x)
-        Split of each patch by the title of the strategy; ``None`` where there is no patch, or it is in no set.
-    """
+    """One tile under each strategy."""
 
     tile: str
     patch_m: int
+    """Side of a patch in metres."""
     kept: npt.NDArray[np.bool_]
+    """Whether each patch is kept, shape ``(y, x)``."""
     splits: dict[str, _Names]
+    """Split of each patch, shape ``(y, x)``, by the title of the strategy; None where there is no patch or no split."""
 
 
-def recorded_strategies(record: Record) -> dict[str, str]:
-    """Column of each strategy that a dataset has, as its recipe says."""
-    rules = {SPLIT: record.part("recipe", "split")}
-    rules |= {f"{SPLIT}_{name}": rule for name, rule in record.part("recipe", "more_splits").items()}
-    found: dict[str, str] = {}
-    for column, rule in rules.items():
-        if strategy := rule.get("strategy"):
-            found.setdefault(str(strategy), column)
-    return found
+def recorded_strategies(record: RunRecord | None) -> dict[str, str]:
+    """Column of each strategy that a dataset has, by its recipe."""
+    return {rule["strategy"]: column for column, rule in reversed(_recorded_rules(record).items())}
 
 
-def tile_splits(tile: str, rows: pd.DataFrame, record: Record) -> TileSplits:
-    """Split of each patch of a tile's first grid under each strategy; those that the dataset has, as it has them.
-
-    Parameters
-    ----------
-    tile : str
-        Name of the tile.
-    rows : DataFrame
-        Its patches: ``patch_id``, ``status``, ``epsg``, ``minx``, ``maxy``, ``side`` and all columns of splits.
-    record : Record
-        Gives the recipe, and the size of the tile.
-    """
-    grid, placed = next(iter(_grids(rows, record.tile_size_m(tile))))
+def tile_splits(tile: str, rows: pd.DataFrame, record: RunRecord | None) -> TileSplits:
+    """Split of each patch of a tile's first grid under each strategy; ``rows`` have a ``side`` in metres as well."""
+    grid, placed = next(_grids(rows, record.tile_size_m(tile) if record else None))
     own = {name: column for name, column in recorded_strategies(record).items() if column in rows}
     splits: dict[str, _Names] = {}
     for name in dict.fromkeys((*USUAL, *own)):
         if name in own:
             mark = " (this dataset)" if own[name] == SPLIT else ""
-            splits[f"{name}{mark}"] = _image(grid, placed, placed[own[name]].astype(object))
+            splits[f"{name}{mark}"] = _image(grid, placed, placed[own[name]])
         else:
-            splits[f"{name} (computed)"] = _image(grid, placed, _computed(USUAL[name], grid, placed))
-    kept = _image(grid, placed, placed["status"] == KEPT) == True  # noqa: E712 - None where there is no patch
+            splits[f"{name}{_COMPUTED}"] = _image(grid, placed, _computed(USUAL[name], grid, placed))
+    kept = _image(grid, placed, placed[STATUS] == KEPT) == True  # noqa: E712 - None where there is no patch
     return TileSplits(tile, grid.patch_m, kept, splits)
 
 
-def with_strategies(dataset: PatchSet, record: Record) -> PatchSet:
-    """A dataset with a further column of splits, ``split_<strategy> (computed)``, for each strategy that it has not.
+def with_strategies(dataset: PatchSet, record: RunRecord | None) -> PatchSet:
+    """Add a column of splits, ``split_<strategy> (computed)``, for each strategy that a dataset does not have.
 
-    A strategy that the dataset has gets a column of its name too, ``split_<strategy>``, if there is none.
+    The strategy of its column ``split`` gets a column of its own name too, ``split_<strategy>``, if there is none.
     """
     recorded = {name: column for name, column in recorded_strategies(record).items() if column in dataset.splits}
-    own = recorded.keys() | {column.removeprefix(f"{SPLIT}_") for column in dataset.splits}
-    rules = {f"{SPLIT}_{name} (computed)": rule for name, rule in USUAL.items() if name not in own}
+    own = recorded.keys() | {column.removeprefix(EXTRA_SPLITS) for column in dataset.splits}
+    rules = {f"{EXTRA_SPLITS}{name}{_COMPUTED}": rule for name, rule in USUAL.items() if name not in own}
     patches = dataset.patches.reset_index(drop=True)
     columns = {name: np.full(len(dataset), None, object) for name in rules}
-    named = {f"{SPLIT}_{name}": patches[column] for name, column in recorded.items() if column == SPLIT}
-    for tile, rows in patches.groupby("tile", observed=True):
-        for grid, placed in _grids(rows, record.tile_size_m(str(tile))):
+    named = {f"{EXTRA_SPLITS}{name}": patches[column] for name, column in recorded.items() if column == SPLIT}
+    for tile, rows in patches.groupby(TILE, observed=True):
+        for grid, placed in _grids(rows, record.tile_size_m(str(tile)) if record else None):
             for name, rule in rules.items():
                 columns[name][placed.index] = _computed(rule, grid, placed)
     more: dict[str, Any] = {name: column for name, column in {**named, **columns}.items() if name not in dataset.splits}
     return PatchSet(dataset.path, patches.assign(**more), dataset.labels, (*dataset.splits, *more))
 
 
-def rule_of(strategy: str, record: Record) -> Split | None:
-    """The rule by which a strategy was, or would be, applied to a dataset; ``None`` if it is not known."""
-    column = recorded_strategies(record).get(strategy)
-    if column is None:
-        return USUAL.get(strategy)
-    keys = ("split",) if column == SPLIT else ("more_splits", column.removeprefix(f"{SPLIT}_"))
-    try:
-        return _RULE.validate_python(record.part("recipe", *keys))
-    except ValidationError:
-        return None
+def describe_rules(tile: TileSplits, record: RunRecord | None) -> str:
+    """Parameters of each strategy of a tile, those of the recipe or :data:`USUAL`, in one line."""
+    recorded = {rule["strategy"]: rule for rule in reversed(_recorded_rules(record).values())}
+    texts = []
+    for title in tile.splits:
+        name = title.split(" ")[0]
+        try:
+            rule = _RULE.validate_python(recorded[name]) if name in recorded else USUAL[name]
+        except (ValidationError, KeyError):
+            continue
+        values = rule.model_dump(exclude={"strategy"}).items()
+        texts.append(f"{title}: " + ", ".join(f"{key} {value:g}" for key, value in values))
+    return "; ".join(texts)
+
+
+def _recorded_rules(record: RunRecord | None) -> dict[str, dict[str, Any]]:
+    """Rule of each column of splits, the dataset's own first."""
+    recipe = record.recipe if record else {}
+    more = {f"{EXTRA_SPLITS}{name}": rule for name, rule in (recipe.get("more_splits") or {}).items()}
+    rules = {str(SPLIT): recipe.get("split") or {}, **more}
+    return {column: rule for column, rule in rules.items() if "strategy" in rule}
 
 
 def _grids(rows: pd.DataFrame, tile_size_m: tuple[int, int] | None) -> Iterator[tuple[PatchGrid, pd.DataFrame]]:
-    """Patches of a tile, grid by grid, with their column and row: both are known from where the patches lie.
+    """Patches of a tile, grid by grid, with columns ``x`` and ``y`` by their position.
 
     A tile whose size is not on record is as large as what its patches cover.
     """
-    side, ulx, uly = int(rows["side"].iloc[0]), int(rows["minx"].min()), int(rows["maxy"].max())
-    east, south = rows["minx"] - ulx, uly - rows["maxy"]
+    side, ulx, uly = int(rows["side"].iloc[0]), int(rows[MINX].min()), int(rows[MAXY].max())
+    east, south = rows[MINX] - ulx, uly - rows[MAXY]
     covered = ShapeYX(int(south.max()) + side, int(east.max()) + side)
     size = ShapeYX(*map(max, covered, tile_size_m or covered))
     placed = rows.assign(x=east // side, y=south // side, offset=east % side)
     for offset, of_grid in placed.groupby("offset"):
-        yield PatchGrid(int(rows["epsg"].iloc[0]), ulx, uly, size, side, int(str(offset))), of_grid
+        yield PatchGrid(int(rows[EPSG].iloc[0]), ulx, uly, size, side, int(str(offset))), of_grid
 
 
 def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
     """Split of each of the patches, in their order."""
     if isinstance(rule, RandomSplit):
-        found = split_of_tile(rule, grid, placed["patch_id"].tolist())
+        found = split_of_tile(rule, grid, placed[PATCH_ID].tolist())
     else:
         in_name_order = split_of_tile(rule, grid, ())
         found = None if in_name_order is None else in_name_order[placed["x"] * grid.shape_yx.y + placed["y"]]

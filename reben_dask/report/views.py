@@ -1,4 +1,4 @@
-"""Figures of a dataset for a notebook: those of its report, one at a time."""
+"""Figures of the report of a dataset, one at a time, for notebooks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,16 @@ from matplotlib.figure import Figure
 
 from reben_dask.drawing import house_style
 from reben_dask.errors import InputError
+from reben_dask.report.dataset import best_tile_splits
 from reben_dask.report.examples import examples_of
-from reben_dask.report.figures.counts import draw_classes, draw_funnel
-from reben_dask.report.figures.patches import draw_examples
-from reben_dask.report.figures.splits import draw_splits
-from reben_dask.report.record import read_record
+from reben_dask.report.figures import draw_classes, draw_examples, draw_funnel, draw_splits
+from reben_dask.report.origin import read_record
 from reben_dask.report.survey import survey
-from reben_dask.report.where import best_tile_splits
 
 
 @house_style()
 def view_funnel(out: Path) -> Figure:
-    """Draw how many candidates of a dataset each rule takes away.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
+    """Draw how many candidates of a dataset each rule rejects.
 
     Raises
     ------
@@ -38,12 +31,7 @@ def view_funnel(out: Path) -> Figure:
 
 @house_style()
 def view_classes(out: Path) -> Figure:
-    """Draw which share of the patches of each split carries each class.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
+    """Draw the share of the patches of each split that carry each class.
 
     Raises
     ------
@@ -53,24 +41,20 @@ def view_classes(out: Path) -> Figure:
     found = survey(out)
     if not found.kept:
         raise InputError(f"None of the {found.candidates:,} candidates of {out} is kept, so there are no classes.")
-    return draw_classes(found.classes, found.splits.sum())
+    return draw_classes(found.tables["class"], found.splits)
 
 
 @house_style()
 def view_splits(out: Path) -> Figure:
-    """Draw the tile with most kept patches under each split strategy, those that the dataset has not being computed.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
+    """Draw the tile with most kept patches under each split strategy; those that the dataset lacks are computed.
 
     Raises
     ------
     InputError
         If it is not a dataset of this program, or its patch table cannot be read.
     """
-    return draw_splits(best_tile_splits(survey(out), read_record(out)))
+    record, _ = read_record(out)
+    return draw_splits(best_tile_splits(survey(out), record))
 
 
 @house_style()
@@ -91,8 +75,6 @@ def view_patches(out: Path, patch_ids: Sequence[str], *, bright: bool = False) -
     InputError
         If a patch is not among the kept ones, or its pixels are not in the dataset.
     """
-    record = read_record(out)
-    has_label = {code: title is not None for code, title in record.classes_of_codes.items()}
-    harmonized = record.part("recipe", "harmonize") is True
-    examples = examples_of(out, patch_ids, harmonized=harmonized)
-    return draw_examples(examples, bright=bright, has_label=has_label)
+    record, _ = read_record(out)
+    has_label = {code: title is not None for code, title in record.class_of_code.items()} if record else {}
+    return draw_examples(examples_of(out, patch_ids), bright=bright, has_label=has_label)

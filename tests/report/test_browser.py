@@ -54,6 +54,13 @@ def test_figures_of_several_panels_are_high_on_a_phone(browser: webdriver.Chrome
     assert shapes[PHONE_PX][0] > PHONE_PX / 2
 
 
+@pytest.mark.parametrize(("width", "least"), [(1280, 1000), (PHONE_PX, 0.9 * PHONE_PX)])
+def test_figures_take_the_width_of_the_page(browser: webdriver.Chrome, page: str, width: int, least: float) -> None:
+    open_page(browser, page, width=width)
+    script = "return [...document.querySelectorAll('figure picture img')].map(image => image.clientWidth)"
+    assert min(browser.execute_script(script)) >= least
+
+
 def test_dark_pages_are_dark(browser: webdriver.Chrome, page: str) -> None:
     grounds = {}
     for scheme in ("light", "dark"):

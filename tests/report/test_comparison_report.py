@@ -13,7 +13,7 @@ from pages import Tag, counts, linked, read_page, table, tables
 
 from reben_dask.analysis.patch_set import read_patch_set
 from reben_dask.cli import main
-from reben_dask.report.record import Record, read_record
+from reben_dask.formats.dataset import RunRecord
 from reben_dask.report.strategies import tile_splits, with_strategies
 
 
@@ -67,14 +67,14 @@ def test_one_dataset_alone_and_a_section_of_its_report(demo_run: Path, changed_d
     assert result.exit_code == 0, result.output
     whole = read_page(out / "report" / "index.html")
     assert table(whole, "Patches, matched")
-    assert table(whole, "Patches with each class, by set")
+    assert table(whole, "Patches with each class, by split")
     assert (out / "report" / "figures" / "compared-splits.svg").is_file()
 
 
 def test_strategies_that_are_computed(demo_run: Path) -> None:
     """The job's own geographic split, made again as if it were not known; the pattern of the grid; shares by lot."""
-    record, dataset = read_record(demo_run), read_patch_set(demo_run)
-    forgotten = Record({"inputs": record.content["inputs"]})
+    record, dataset = RunRecord.read(demo_run), read_patch_set(demo_run)
+    forgotten = record.model_copy(update={"recipe": {}})
     found = with_strategies(dataset, forgotten).patches
     assert (found["split_geographic (computed)"] == found["split"].astype(object)).all()
     assert dataset.splits == ("split",)
@@ -92,13 +92,13 @@ def test_strategies_that_are_computed(demo_run: Path) -> None:
 def test_the_map_of_one_tile(demo_run: Path) -> None:
     dataset = read_patch_set(demo_run)
     rows = dataset.patches[dataset.patches["tile"] == dataset.patches["tile"].iloc[-1]]
-    tile = tile_splits("one", rows, read_record(demo_run))
+    tile = tile_splits("one", rows, RunRecord.read(demo_run))
     assert list(tile.splits) == ["geographic (this dataset)", "grid (computed)", "random (computed)"]
     for row in rows.itertuples(index=False):
         y, x = (rows["maxy"].max() - row.maxy) // 1200, (row.minx - rows["minx"].min()) // 1200
         assert tile.splits["geographic (this dataset)"][y, x] == row.split
         assert tile.kept[y, x] == (row.status == "kept")
     assert tile.kept.shape == (8, 8)
-    few = tile_splits("one", rows.iloc[5:], Record())
+    few = tile_splits("one", rows.iloc[5:], None)
     assert few.kept.shape == (8, 8)
     assert np.equal(few.splits["grid (computed)"], None).sum() == 5

@@ -89,10 +89,10 @@ def test_funnel_and_tiles(page: Tag, demo_run: Path) -> None:
         "Candidates": numbers[0],
         **{f"rejected: {REASONS[reason]}": count for reason, count in lost.items()},
         "Kept": numbers[1],
-        "of these listed apart: all snow": apart[0],
-        "of these listed apart: all cloud or shadow": apart[1],
+        "flagged: snow": apart[0],
+        "flagged: cloud or shadow": apart[1],
     }
-    shown = {name: (int(count), share) for name, count, share in table(page, "What became")[1:]}
+    shown = {name: (int(count), share) for name, count, share in table(page, "Candidate patches by outcome")[1:]}
     assert shown == {name: (count, f"{count / numbers[0]:.1%}") for name, count in words.items()}
     tiles = _asked(demo_run, "SELECT tile, count(*), count(*) FILTER (status = 'kept') FROM patches GROUP BY tile")
     found = {row[0]: (int(row[2]), int(row[3])) for row in table(page, "Candidate and kept patches")[1:]}
@@ -176,7 +176,11 @@ def test_nothing_secret_is_told(demo_run: Path, tmp_path: Path) -> None:
     record["inputs"]["sentinel1"] = "published patches in /home/somebody/BigEarthNet-S1"
     record["inputs"]["tiles"][0]["path"] = "/home/somebody/one.SAFE"
     record["recipe"]["nomenclature"] = "/home/somebody/mine.csv"
-    record["warnings"] = ["https://user:hunter2@example.org/a?b=hunter2 is slow", "<b>bold</b> & so on"]
+    record["warnings"] = [
+        "https://user:hunter2@example.org/a?b=hunter2 is slow",
+        "<b>bold</b> & so on",
+        "/home/somebody/map.gpkg: 1/2 of it",
+    ]
     record["recipe"]["title"] = "<script>alert('x')</script> & \"co\""
     (out / "run" / "record.json").write_text(json.dumps(record))
     _report(out)
@@ -185,14 +189,16 @@ def test_nothing_secret_is_told(demo_run: Path, tmp_path: Path) -> None:
     assert "somebody" not in text
     assert "<script" not in text
     page = read_page(out / "report" / "index.html")
-    assert page.all("h1")[0].text == record["recipe"]["title"]
+    assert page.all("h1")[0].text == "out"
+    assert page.all("p")[1].text == f"Built with the recipe {record['recipe']['title']}"
     inputs = {name: value for name, value, *_ in table(page, "Recipe and inputs")}
     assert inputs["Countries"] == "https://example.org/countries.gpkg"
     assert inputs["Land cover"].startswith("s3://bucket/map.gpkg, layer ")
     assert (inputs["Pairs"], inputs["Sentinel-1"]) == ("pairs.csv", "published patches in BigEarthNet-S1")
-    assert [row[1] for row in table(page, "What the job warned of")[1:]] == [
+    assert [row[1] for row in table(page, "Warnings of the job")[1:]] == [
         "https://example.org/a is slow",
         record["warnings"][1],
+        "map.gpkg: 1/2 of it",
     ]
     assert "its country layer is no longer on this machine" in page.text
 
@@ -210,6 +216,15 @@ def test_what_is_missing_is_left_out(demo_run: Path, tmp_path: Path) -> None:
     assert table(page, "Patches with each class")
 
 
+@pytest.mark.usefixtures("nothing_is_drawn")
+def test_a_damaged_record_is_named(demo_run: Path, tmp_path: Path) -> None:
+    out = linked(demo_run, tmp_path / "out")
+    (out / "run" / "record.json").write_text("{")
+    _report(out)
+    (note,) = [tag.text for tag in read_page(out / "report" / "index.html").all("p") if "damaged" in tag.text]
+    assert note.startswith("The run record out/run/record.json is damaged")
+
+
 def test_a_dataset_that_keeps_nothing(demo_run: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "patches.parquet").mkdir(parents=True)
     part = next((demo_run / "patches.parquet").glob("*_T33UVP.parquet"))
@@ -218,7 +233,7 @@ def test_a_dataset_that_keeps_nothing(demo_run: Path, tmp_path: Path) -> None:
     _report(tmp_path / "out")
     page = read_page(tmp_path / "out" / "report" / "index.html")
     assert "No patch was kept" in page.text
-    assert "Kept" in {row[0] for row in table(page, "What became")}
+    assert "Kept" in {row[0] for row in table(page, "Candidate patches by outcome")}
 
 
 def test_what_is_in_the_way_stays(demo_run: Path, tmp_path: Path) -> None:

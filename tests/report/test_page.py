@@ -9,7 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from pages import Tag, read_page
+from pages import Tag, read_page, tables
 
 LINKS = ("src", "href", "srcset", "action", "data", "poster", "background", "formaction")
 
@@ -66,15 +66,22 @@ def test_landmarks_heads_and_tables(page: Tag) -> None:
     assert page.all("html")[0].attributes["lang"] == "en"
 
 
+def test_nothing_missing_is_printed(page: Tag) -> None:
+    shown = [page.text, *(image.attributes["alt"] for image in page.all("img"))]
+    assert not [text for text in shown if re.search(r"\b(nan|NaN|NaT|None|NA)\b", text)]
+    assert not [row for table in tables(page).values() for row in table[1:] if set(row[1:]) == {"0"}]
+
+
 def test_figures_are_images(demo_run: Path) -> None:
     figures = sorted((demo_run / "report" / "figures").iterdir())
     for path in figures:
         if path.suffix == ".svg":
             tree = ET.parse(path)  # noqa: S314 - our own
             assert tree.getroot().tag.endswith("svg")
+            assert any(tag.tag.endswith("}text") and (tag.text or "").strip() for tag in tree.iter()), "text as curves"
             links = [value for tag in tree.iter() for name, value in tag.attrib.items() if name.endswith("href")]
             assert all(link.startswith(("#", "data:")) for link in links)
         else:
             with PIL.Image.open(path) as image:
-                assert image.width >= 900
+                assert image.width >= 1920
                 assert len(image.convert("RGB").getcolors(1 << 24)) > 20

@@ -36,7 +36,7 @@ def test_a_report_that_fails_is_a_note(demo_run: Path, tmp_path: Path, capsys: p
     report_on(out)
     said = capsys.readouterr().out
     assert said.startswith("Note: The dataset is complete, but its report could not be made (")
-    assert f"reben report {out} tries it again" in said
+    assert f"run `reben report {out}` to try again" in said
     assert sorted(path.name for path in out.iterdir()) == ["patches.parquet", "report"]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from reben_dask.formats.columns import METADATA
+from reben_dask.formats.dataset import RecordedInputs, RecordedMap, RecordedTile, RunRecord
 from reben_dask.stores.terms import attributions, years_of
 
 
@@ -60,12 +62,17 @@ def test_fields_are_the_columns(demo_run: Path, croissant: dict) -> None:
         (file,) = {field["source"]["fileObject"]["@id"] for field in records["field"]}
         columns = duckdb.sql(f"SELECT * FROM '{demo_run / file}' LIMIT 1").columns  # noqa: S608
         assert [field["source"]["extract"]["column"] for field in records["field"]] == columns
+        assert [field["description"] for field in records["field"]] == [column.description for column in METADATA]
+        kinds = {field["name"]: (field["dataType"], field.get("repeated", False)) for field in records["field"]}
+        flags = dict.fromkeys(("contains_seasonal_snow", "contains_cloud_or_shadow"), ("sc:Boolean", False))
+        assert kinds == dict.fromkeys(columns, ("sc:Text", False)) | flags | {"labels": ("sc:Text", True)}
+        assert records["key"] == {"@id": f"{records['@id']}/patch_id"}
 
 
-def _record(source: str, *tiles: str, **landcover: str) -> dict:
-    return {
-        "inputs": {"tiles": [{"tile": tile} for tile in tiles], "landcover": {"source": {"name": source}} | landcover}
-    }
+def _record(source: str, *tiles: str, **landcover: str) -> RunRecord:
+    products = [RecordedTile(tile=tile, path="", metadata_sha256="") for tile in tiles]
+    inputs = RecordedInputs(tiles=products, landcover=RecordedMap(source={"name": source}, **landcover))
+    return RunRecord.model_construct(inputs=inputs)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,7 @@ def _record(source: str, *tiles: str, **landcover: str) -> dict:
         (_record("u2018_clc2018_v2020.gpkg", about="Synthetic aperture radar was used."), [], True),
     ],
 )
-def test_attributions(record: dict, years: list[str], map_is_official: bool) -> None:  # noqa: FBT001
+def test_attributions(record: RunRecord, years: list[str], map_is_official: bool) -> None:  # noqa: FBT001
     assert years_of(record) == years
     sentinel, landcover = attributions(record)
     assert sentinel == f"Contains modified Copernicus Sentinel data {', '.join(years)}".rstrip() + "."

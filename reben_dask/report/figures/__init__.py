@@ -1,1 +1,0 @@
-"""Figures of a report: each function draws what it is given, and reads and counts nothing."""
