@@ -16,7 +16,7 @@ from reben_dask.output.folder import Output
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import open_landcover, sort_landcover
-from reben_dask.sources.published.image import decode_image
+from reben_dask.sources.published.tiff import decode_image
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
 from reben_dask.sources.published.pairs import read_pairs
