@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
@@ -55,12 +54,10 @@ def use_image(
     # Imported here: workers that read only plain files (tiff.py) need no GDAL, and its import takes as long as
     # reading 10,000 of them.
     import rasterio  # noqa: PLC0415
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
+    from rasterio.errors import RasterioError  # noqa: PLC0415
 
     try:
         with rasterio.Env(**options), ExitStack() as stack:
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
             if isinstance(source, bytes):
                 memory = stack.enter_context(rasterio.MemoryFile(source))
                 return use(stack.enter_context(memory.open(driver=driver)))

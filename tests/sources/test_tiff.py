@@ -70,7 +70,7 @@ def _without_gdal() -> Iterator[None]:
         raise AssertionError(f"{source!r:.100} was left to GDAL")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiff, "use_image", refuse)
+        patch.setattr(tiff, "_by_gdal", refuse)
         yield
 
 
@@ -313,7 +313,7 @@ def _agree(path: Path) -> None:
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     with pytest.MonkeyPatch.context() as patch:
         # What GDAL makes of damaged pixels is not even the same twice.
-        patch.setattr(tiff, "use_image", lambda *_, **__: None)
+        patch.setattr(tiff, "_by_gdal", lambda *_, **__: None)
         here = read_tiff(path)
     assert here is None or _same(here, expected)
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 import math
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
 from reben_dask.sources.gdal import use_image
+
+T = TypeVar("T")
 
 PLAIN_FILE_BYTES = 2**20
 """Larger files are left to GDAL: the published ones have at most 58 kB."""
@@ -132,7 +136,7 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     try:
         return _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
     except _Unusual:
-        return use_image(path, _first_band, lambda cause: _undecodable(path, cause), driver="GTiff")
+        return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
     except _DamagedError as error:
         raise InputError(_undecodable(path, str(error))) from None
 
@@ -148,9 +152,7 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
     try:
         epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
     except _Unusual:
-        epsg, transform = use_image(
-            path, _place_by_gdal, lambda cause: f"{os.fspath(path)} cannot be placed: {cause}.", driver="GTiff"
-        )
+        epsg, transform = _by_gdal(path, _gdal_place, lambda cause: f"{os.fspath(path)} cannot be placed: {cause}.")
     width, column_rotation, left, row_rotation, height, top = transform
     if not epsg or column_rotation or row_rotation or not width == -height > 0:
         raise InputError(
@@ -180,7 +182,7 @@ def decode_image(content: bytes) -> Image:
         epsg, transform = _place(tags)
         return Image(_decode(tags), _nodata(tags), epsg, transform)
     except _Unusual:
-        return use_image(content, _image_by_gdal, lambda cause: f"cannot be decoded ({cause})", driver="GTiff")
+        return _by_gdal(content, _gdal_image, lambda cause: f"cannot be decoded ({cause})")
     except _DamagedError as error:
         raise InputError(f"cannot be decoded ({error})") from None
 
@@ -336,6 +338,15 @@ def _undecodable(path: str | os.PathLike[str], cause: str) -> str:
     return f"{os.fspath(path)} cannot be decoded ({cause}); the file is damaged or cut short, download it again."
 
 
+def _by_gdal(source: str | os.PathLike[str] | bytes, use: Callable[[Any], T], explain: Callable[[str], str]) -> T:
+    from rasterio.errors import NotGeoreferencedWarning  # noqa: PLC0415 - see use_image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # By this driver alone: others would follow paths in a file to files elsewhere.
+        return use_image(source, use, explain, driver="GTiff")
+
+
 def _require_small(dataset: Any) -> None:
     (rows, columns), (height, width) = dataset.block_shapes[0], dataset.shape
     item = np.dtype(dataset.dtypes[0]).itemsize
@@ -352,10 +363,10 @@ def _first_band(dataset: Any) -> npt.NDArray[Any]:
     return pixels
 
 
-def _place_by_gdal(dataset: Any) -> tuple[int | None, Transform]:
+def _gdal_place(dataset: Any) -> tuple[int | None, Transform]:
     return None if dataset.crs is None else dataset.crs.to_epsg(), tuple(dataset.transform)[:6]
 
 
-def _image_by_gdal(dataset: Any) -> Image:
+def _gdal_image(dataset: Any) -> Image:
     _require_small(dataset)
-    return Image(np.asarray(dataset.read()), dataset.nodata, *_place_by_gdal(dataset))
+    return Image(np.asarray(dataset.read()), dataset.nodata, *_gdal_place(dataset))

@@ -1,7 +1,12 @@
-"""Access to the files of a product, in a folder or in place inside a zip file."""
+"""Files of a product, in a folder or in place inside a zip file, and their checksums.
+
+A flipped bit in a JPEG 2000 file is decoded without an error, to other pixels. The product's ``manifest.safe`` has a
+checksum of each file (MD5, since 2021 SHA3-256), and a zip file has one of each member; GDAL checks neither.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import zipfile
@@ -9,12 +14,20 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, cast
+from typing import IO, NamedTuple, Protocol
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2.checksums import Checksum, require_same
-from reben_dask.sources.sentinel2.discovery import METADATA_FILE
 
+METADATA_FILE = "MTD_MSIL2A.xml"
+MANIFEST_FILE = "manifest.safe"
+
+MAX_XML_BYTES = 64 * 2**20
+"""No metadata file of a product comes near this; a larger one is not read."""
+
+ALGORITHMS = {"MD5": "md5", "SHA3-256": "sha3_256", "SHA-256": "sha256"}
+"""Names of checksum algorithms in :mod:`hashlib`, by the manifest's spelling."""
+
+_PIECE_BYTES = 4 * 2**20
 _UNPACKING_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -27,24 +40,28 @@ _UNPACKING_ERRORS = (
     ValueError,
 )
 
-MAX_XML_BYTES = 64 * 2**20
-"""No metadata file of a product comes near this; a larger one is not read."""
+
+class Checksum(NamedTuple):
+    """Checksum in a manifest: algorithm, one of :data:`ALGORITHMS`, and hexadecimal digest in small letters."""
+
+    name: str
+    digest: str
 
 
 class ProductFiles(Protocol):
-    """The files of one product, addressed by their path inside it."""
+    """Files of one product, addressed by their path inside it."""
 
     def exists(self, name: str) -> bool:
         """Whether the product holds a file of this name."""
 
     def read_xml(self, name: str) -> bytes:
-        """Content of a metadata file."""
+        """Read a metadata file."""
 
     def gdal_path(self, name: str) -> str:
         """Path under which GDAL opens the file."""
 
     def require_intact(self, name: str, checksum: Checksum | None) -> None:
-        """Raise :class:`InputError` if a file is not what its checksum or its archive says."""
+        """Raise :class:`InputError` if a file differs from its checksum in the manifest or in its archive."""
 
 
 def open_product(path: Path) -> ProductFiles:
@@ -67,7 +84,7 @@ def open_product(path: Path) -> ProductFiles:
 
 
 def checked_name(name: str, source: str) -> str:
-    """A path from a product's own metadata, once it is known to stay inside the product.
+    """Return a path from a product's own metadata, once it is known to stay inside the product.
 
     Raises
     ------
@@ -77,15 +94,6 @@ def checked_name(name: str, source: str) -> str:
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
         raise InputError(f"{source} names the file {name!r}, which is not inside the product.")
     return name
-
-
-@contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
-    """Say in one sentence whatever a damaged, encrypted or exotic archive makes :mod:`zipfile` raise."""
-    try:
-        yield
-    except _UNPACKING_ERRORS as error:
-        raise InputError(f"{path} cannot be unpacked ({error}); download it again.") from None
 
 
 class _Folder:
@@ -108,7 +116,7 @@ class _Folder:
     def require_intact(self, name: str, checksum: Checksum | None) -> None:
         if checksum is not None:
             with (self._path / name).open("rb") as stream:
-                require_same(stream, checksum, str(self._path / name))
+                _require_same(stream, checksum, str(self._path / name))
 
 
 class _Zip:
@@ -135,10 +143,32 @@ class _Zip:
             return archive.read(inside)
 
     def gdal_path(self, name: str) -> str:
-        # Braces mark where the archive's own path ends, so that a name with ".zip" in a folder is no trap.
+        # Braces mark the end of the archive's own path: a folder may have ".zip" in its name.
         return f"/vsizip/{{{self._path}}}/{self._inside(name)}"
 
     def require_intact(self, name: str, checksum: Checksum | None) -> None:
         inside = self._inside(name)
         with _unpacking(self._path), zipfile.ZipFile(self._path) as archive, archive.open(inside) as stream:
-            require_same(cast("BinaryIO", stream), checksum, f"{inside} in {self._path}")
+            _require_same(stream, checksum, f"{inside} in {self._path}")
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    """Turn any error that :mod:`zipfile` raises for a damaged, encrypted or exotic archive into one sentence."""
+    try:
+        yield
+    except _UNPACKING_ERRORS as error:
+        raise InputError(f"{path} cannot be unpacked ({error}); download it again.") from None
+
+
+def _require_same(stream: IO[bytes], checksum: Checksum | None, what: str) -> None:
+    """Read a file to its end, where :mod:`zipfile` checks it, and compare it with its checksum, if it has one."""
+    found = hashlib.new(ALGORITHMS[checksum.name]) if checksum else None
+    while piece := stream.read(_PIECE_BYTES):
+        if found:
+            found.update(piece)
+    if checksum and found and found.hexdigest() != checksum.digest:
+        raise InputError(
+            f"{what} is damaged: its {checksum.name} is {found.hexdigest()[:12]}…, but the product's {MANIFEST_FILE} "
+            f"says {checksum.digest[:12]}…; download it again."
+        )
