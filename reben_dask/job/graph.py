@@ -36,10 +36,9 @@ from reben_dask.patches.frame import candidate_frame, combine_nodata, with_colum
 from reben_dask.patches.join import partitions_of_tiles
 from reben_dask.patches.reference_map import CONTESTED, BurntMap
 from reben_dask.patches.sky import SkyRule, sky_columns
-from reben_dask.sources.attributes import read_attribute
-from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
+from reben_dask.sources.vector_layers import read_attribute, read_countries
 from reben_dask.stores.patch_table import write_part
 
 STAGES = ("bands", "labels", "patches")

@@ -109,7 +109,7 @@ def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: b
     chosen = tuple(BANDS) if bands is None else bands
     tile.require(chosen)
     nodes = {
-        f"r{resolution}m": _node(tile, names, resolution, harmonized=harmonized)
+        f"r{resolution}m": _node(tile, [band for band in chosen if band in names], resolution, harmonized=harmonized)
         for resolution, names in by_resolution(chosen).items()
     }
     return xr.DataTree.from_dict(
@@ -167,7 +167,7 @@ class _LazyImage:
         return harmonize(dn, self.tile.offsets.get(self.band, 0)) if self.harmonized else dn
 
 
-def _node(tile: Tile, bands: tuple[str, ...], resolution: int, *, harmonized: bool) -> xr.Dataset:
+def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) -> xr.Dataset:
     rows, columns = tile.shape_yx[resolution]
     height = _with_image(tile, bands[0], lambda dataset: dataset.block_shapes[0][0])
     images = [_LazyImage(tile, band, harmonized) for band in bands]
@@ -178,7 +178,7 @@ def _node(tile: Tile, bands: tuple[str, ...], resolution: int, *, harmonized: bo
     dataset = xr.Dataset(
         {"dn": (("band", "y", "x"), da.stack(layers), {"long_name": "digital number", "nodata": 0})},
         coords={
-            "band": list(bands),
+            "band": bands,
             "y": tile.uly - resolution * (np.arange(rows) + 0.5),
             "x": tile.ulx + resolution * (np.arange(columns) + 0.5),
         },
