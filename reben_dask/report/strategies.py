@@ -14,7 +14,7 @@ from reben_dask.analysis.patch_set import SPLIT, PatchSet
 from reben_dask.formats.columns import KEPT
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
-from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split
+from reben_dask.recipes.model import GeographicSplit, GridSplit, RandomSplit, Split
 from reben_dask.report.record import Record
 
 USUAL: Mapping[str, Split] = {

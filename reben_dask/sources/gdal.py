@@ -29,27 +29,10 @@ def use_image(
     driver: str | None = None,
     options: Mapping[str, Any] = GDAL_OPTIONS,
 ) -> T:
-    """Open an image, pass the dataset to a function, and close it.
+    """Pass the dataset of an image, a path of GDAL or the bytes of a file, to a function, and close it.
 
-    Each call opens the file again: GDAL's datasets must not be shared between threads.
-
-    Parameters
-    ----------
-    source : path or bytes
-        Path as GDAL knows it, or the content of a file.
-    use : callable
-        Called with the open dataset.
-    explain : callable
-        From GDAL's reason to the message of the error.
-    driver : str, optional
-        The only driver that may open the file.
-    options : mapping
-        Configuration of GDAL.
-
-    Raises
-    ------
-    InputError
-        If GDAL cannot open or read the image.
+    Each call opens the file again: GDAL's datasets must not be shared between threads. Errors of GDAL become an
+    :class:`InputError` whose message ``explain`` makes from GDAL's reason. ``driver`` is the only one that may open it.
     """
     # Imported here: workers that read only plain files (tiff.py) need no GDAL, and its import takes as long as
     # reading 10,000 of them.

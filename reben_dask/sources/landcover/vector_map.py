@@ -134,13 +134,7 @@ def whole_bounds(source: LandcoverMap) -> tuple[float, ...]:
 
 
 def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
-    """Read a map from its beginning to its end.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged.
-    """
+    """Read a map from its beginning to its end; a damaged file raises :class:`InputError` with its first bad row."""
     wanted: dict[str, Any] = {"layer": source.layer, "columns": [source.code_column], "return_fids": True}
     row = 0
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import get_args
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -16,10 +17,11 @@ from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import PHYSICAL_BANDS
+from reben_dask.recipes.model import QualityIndicator
 from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
 
 PASSED = "PASSED"
-QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
+QUALITY_INDICATORS = get_args(QualityIndicator)
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,7 @@ class Geocoding:
 
 
 def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
-    """Read ``MTD_MSIL2A.xml``.
-
-    Parameters
-    ----------
-    xml : bytes
-        The file's content.
-    source : str
-        What to call the file in an error.
-
-    Raises
-    ------
-    InputError
-        If it is not well-formed XML without entities, or lacks an element that every L2A product has.
-    """
+    """Read ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
     root = _parse(xml, source)
     granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
     if len(granules) != 1:
@@ -92,13 +81,7 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
 
 
 def parse_geocoding(xml: bytes, source: str) -> Geocoding:
-    """Read the place and size of a granule from ``MTD_TL.xml``.
-
-    Raises
-    ------
-    InputError
-        If the file is not well-formed XML without entities, or has no complete ``Tile_Geocoding``.
-    """
+    """Read the place and size of a granule from ``MTD_TL.xml``."""
     root = _parse(xml, source, until="Tile_Geocoding")
     epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
     shapes = {
@@ -120,13 +103,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
 
 
 def parse_manifest(xml: bytes, source: str) -> dict[str, Checksum]:
-    """Read the checksums of the files of a product from its ``manifest.safe``, by their paths in the product.
-
-    Raises
-    ------
-    InputError
-        If the file is not well-formed XML without entities.
-    """
+    """Read the checksums in ``manifest.safe``, by the path of the file in the product."""
     root = _parse(xml, source)
     streams = ((stream.find("{*}fileLocation"), stream.find("{*}checksum")) for stream in root.iter("byteStream"))
     return {

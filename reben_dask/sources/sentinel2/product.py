@@ -17,7 +17,6 @@ from reben_dask.sources.sentinel2.archive import (
     Checksum,
     ProductFiles,
     checked_name,
-    open_product,
 )
 from reben_dask.sources.sentinel2.metadata import (
     PASSED,
@@ -79,19 +78,19 @@ class Tile:
     """Digest of the product's ``MTD_MSIL2A.xml``."""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
-        """Indicators among those asked for that are present and did not pass."""
+        """Names of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
     def require_intact(self, image: str) -> None:
-        """Compare the file of a band or of ``SCL`` with its checksum.
+        """Compare the file of a band or of ``SCL`` with ``manifest.safe`` and the zip file, if there are any.
 
         Raises
         ------
         InputError
-            If it differs from ``manifest.safe`` or the zip file; without either, nothing is compared.
+            If it differs.
         """
         if image in self.files:
-            open_product(self.path).require_intact(*self.files[image])
+            ProductFiles(self.path).require_intact(*self.files[image])
 
     def require(self, bands: tuple[str, ...]) -> None:
         """Make sure that the product holds each of ``bands`` at its native resolution.
@@ -121,7 +120,7 @@ def open_tile(path: Path) -> Tile:
     InputError
         If it is not a complete L2A product of one tile.
     """
-    files = open_product(path)
+    files = ProductFiles(path)
     xml = files.read_xml(METADATA_FILE)
     metadata = parse_product_metadata(xml, f"{path}/{METADATA_FILE}")
     name = _PRODUCT.fullmatch(metadata.product)
