@@ -70,7 +70,7 @@ def largest_regions(
     largest = np.zeros((rows, columns * width), np.int64)
     dtype = np.uint16 if columns * width <= np.iinfo(np.uint16).max else np.uint32
     # A class in a patch is one number, so that regions of neighbouring patches are not connected.
-    start_of_column = np.repeat(np.arange(columns, dtype=dtype) * dtype(width), side)
+    start_of_column: npt.NDArray[Any] = np.repeat(np.arange(columns) * width, side).astype(dtype)
     # Row by row of patches: labels of a whole tile would fill 0.5 GB.
     for row, strip in enumerate(grid.cut(codes, MAP_RESOLUTION_M).reshape(rows, side, columns * side)):
         index = lookup[strip]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -41,7 +43,8 @@ def with_season_limits(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
         snowy = snow >= rule.snowy.snow_from
         season = season.mask(snowy, rule.snowy.season)
         within = within.mask(snowy, cloud < rule.snowy.cloud)
-    return patches.assign(**{columns.SEASON: season.astype("str"), WITHIN_LIMITS: within})
+    added: dict[str, Any] = {columns.SEASON: season.astype("str"), WITHIN_LIMITS: within}
+    return patches.assign(**added)
 
 
 def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from reben_dask.formats.bands import BAND_RESOLUTION_M, BANDS, MAP_RESOLUTION_M
+from reben_dask.formats.bands import BAND_RESOLUTION_M, BANDS, MAP_RESOLUTION_M, QUALITY_INDICATORS
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS
 from reben_dask.formats.names import V2, NameTemplate
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
 
 if TYPE_CHECKING:
-    BandName = str
-    TreeName = str
+    BandName: TypeAlias = str
+    QualityIndicator: TypeAlias = str
+    TreeName: TypeAlias = str
 else:
     BandName = Literal[tuple(BANDS)]
+    QualityIndicator = Literal[QUALITY_INDICATORS]
     TreeName = Literal[tuple(LAYOUTS)]
 
 PIXEL_M = math.lcm(*BAND_RESOLUTION_M.values())
@@ -32,7 +34,6 @@ MAX_BLOCK_M = 1_000_000
 EVERY_PIXEL = {"all": 0}
 """A single region threshold, with which every pixel counts."""
 
-QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
 Comparison = Literal["at_least", "more_than"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

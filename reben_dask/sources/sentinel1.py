@@ -194,7 +194,8 @@ def _scene(name: str, time: datetime, images: dict[str, str]) -> RadarScene:
     def bounds(dataset: Any) -> tuple[float, float, float, float]:
         if dataset.crs is None:
             raise InputError(f"The Sentinel-1 image {dataset.name} has no coordinate reference system.")
-        return transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        return (west, south, east, north)
 
     # Scenes may have their place or NODATA in side files, which GDAL_OPTIONS would leave out.
     found = use_image(

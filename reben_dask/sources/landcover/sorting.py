@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -137,7 +138,7 @@ def _spilled(
 
 
 def _checked_codes(batch: PolygonBatch, source: LandcoverMap) -> npt.NDArray[np.uint16]:
-    codes = pd.to_numeric(batch.codes.to_pandas(), errors="coerce")
+    codes: pd.Series[Any] = pd.to_numeric(batch.codes.to_pandas(), errors="coerce")
     wrong = ~(codes.between(1, np.iinfo(np.uint16).max) & (codes % 1 == 0)).to_numpy(bool)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])

@@ -31,9 +31,7 @@ PLAIN_FILE_BYTES = 2**20
 IMAGE_BYTES = 2**26
 """Larger images, and images with larger blocks, are refused: a few damaged bytes may declare terabytes."""
 
-_HEAD_BYTES = 4_096
-"""The tags of published files are in the first 400 bytes."""
-
+_HEAD_BYTES = 4_096  # the tags of published files are in the first 400 bytes
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES, _PLANES, _PREDICTOR = 273, 278, 279, 284, 317
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIEPOINT, _GEO_KEYS, _NODATA = 338, 339, 33550, 33922, 34735, 42113
@@ -45,22 +43,14 @@ _KNOWN_TAGS = frozenset(
     }
 )
 _ASCII, _INTEGERS, _DOUBLE = "s", "HI", "d"
-_TYPE_OF_FIELD = {2: (_ASCII, 1), 3: ("H", 2), 4: ("I", 4), 12: (_DOUBLE, 8)}
-"""Letter in :mod:`struct`, and bytes."""
-
-_DTYPE = {(1, 8): np.dtype("u1"), (1, 16): np.dtype("<u2"), (3, 32): np.dtype("<f4")}
-"""By sample format and bits."""
-
-_BLACK_IS_ZERO = 1
-_UNCOMPRESSED, _DEFLATE = 1, 8
-_NO_PREDICTOR, _HORIZONTAL = 1, 2
+_TYPE_OF_FIELD = {2: (_ASCII, 1), 3: ("H", 2), 4: ("I", 4), 12: (_DOUBLE, 8)}  # letter in struct, bytes
+_TYPE_OF_PIXELS = {(1, 8): "u1", (1, 16): "<u2", (3, 32): "<f4"}  # by sample format and bits
+_BLACK_IS_ZERO, _UNCOMPRESSED, _DEFLATE, _NO_PREDICTOR, _HORIZONTAL = 1, 1, 8, 1, 2
+_METHODS = {(_UNCOMPRESSED, _NO_PREDICTOR), (_DEFLATE, _NO_PREDICTOR), (_DEFLATE, _HORIZONTAL)}
 
 _MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS = 1024, 1025, 3072
-_HARMLESS_KEYS = {1026, 2049, 2054, 3073, 3076}
-"""Names of the systems, degrees as angular unit, metres as linear unit: those of UTM."""
-
-_UTM = frozenset({*range(32601, 32661), *range(32701, 32761)})
-"""EPSG codes of UTM on WGS 84, north and south."""
+_HARMLESS_KEYS = {1026, 2049, 2054, 3073, 3076}  # names, and the units of UTM: degrees and metres
+_UTM = frozenset({*range(32601, 32661), *range(32701, 32761)})  # EPSG codes on WGS 84, north and south
 
 Transform = tuple[float, ...]
 """``(pixel width, rotation, left, rotation, pixel height, top)``."""
@@ -134,11 +124,12 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         If the file cannot be read, is damaged, too large, or no TIFF file; the message names it.
     """
     try:
-        return _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
+        pixels: npt.NDArray[Any] = _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
     except _Unusual:
         return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
     except _DamagedError as error:
         raise InputError(_undecodable(path, str(error))) from None
+    return pixels
 
 
 def read_corner(path: str | os.PathLike[str]) -> Corner:
@@ -248,15 +239,13 @@ def _decode(tags: _Tags) -> npt.NDArray[Any]:
     height, width, samples = tags.integer(_HEIGHT), tags.integer(_WIDTH), tags.integer(_SAMPLES, 1)
     bits = tags.values(_BITS, _INTEGERS)
     formats = tags.values(_SAMPLE_FORMAT, _INTEGERS, (1,) * len(bits))
-    dtype = _DTYPE.get((formats[0], bits[0]))
+    dtype: np.dtype[Any] = np.dtype(_TYPE_OF_PIXELS.get((formats[0], bits[0]), "V"))  # other types: of no bytes
     compression, predictor = tags.integer(_COMPRESSION, _UNCOMPRESSED), tags.integer(_PREDICTOR, _NO_PREDICTOR)
     if (
-        dtype is None
-        or not len(bits) == len(formats) == samples
+        not len(bits) == len(formats) == samples
         or len({*bits}) > 1
         or len({*formats}) > 1
-        or (compression, predictor)
-        not in {(_UNCOMPRESSED, _NO_PREDICTOR), (_DEFLATE, _NO_PREDICTOR), (_DEFLATE, _HORIZONTAL)}
+        or (compression, predictor) not in _METHODS
         or tags.integer(_PHOTOMETRIC) != _BLACK_IS_ZERO
         or tags.integer(_PLANES, 1) != 1
         or tags.values(_EXTRA_SAMPLES, _INTEGERS, ()) != (0,) * (samples - 1)
@@ -270,8 +259,8 @@ def _decode(tags: _Tags) -> npt.NDArray[Any]:
         # Differences of the bits as unsigned numbers, whatever they stand for.
         words = pixels.view(f"<u{dtype.itemsize}")
         pixels = np.add.accumulate(words, axis=1, dtype=words.dtype).view(dtype)
-    bands: npt.NDArray[Any] = np.moveaxis(pixels, -1, 0)
-    return bands.astype(dtype.newbyteorder("="), order="C", copy=False)
+    bands: npt.NDArray[Any] = np.moveaxis(pixels, -1, 0).astype(dtype.newbyteorder("="), order="C", copy=False)
+    return bands
 
 
 def _strips(tags: _Tags, height: int, row_bytes: int, *, is_deflated: bool) -> list[bytes]:
@@ -318,10 +307,9 @@ def _epsg(numbers: tuple[int, ...]) -> int:
         raise _Unusual
     keys = [numbers[start : start + 4] for start in range(4, len(numbers), 4)]
     values = {key: value for key, location, count, value in keys if (location, count) == (0, 1)}
-    needed = (values.pop(_MODEL_TYPE, 0), values.pop(_RASTER_TYPE, 0))  # projected, pixel is area
-    epsg = values.pop(_PROJECTED_CRS, 0)
-    rest = {key for key, *_ in keys} - {_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS}
-    if needed != (1, 1) or epsg not in _UTM or rest - _HARMLESS_KEYS:
+    model, raster, epsg = (values.get(key, 0) for key in (_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS))
+    others = {key for key, *_ in keys} - {_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS}
+    if (model, raster) != (1, 1) or epsg not in _UTM or others - _HARMLESS_KEYS:  # projected, pixel is area
         raise _Unusual
     return epsg
 

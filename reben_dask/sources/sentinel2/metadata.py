@@ -9,19 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import get_args
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import PHYSICAL_BANDS
-from reben_dask.recipes.model import QualityIndicator
+from reben_dask.formats.bands import PHYSICAL_BANDS, QUALITY_INDICATORS
 from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
 
 PASSED = "PASSED"
-QUALITY_INDICATORS = get_args(QualityIndicator)
 
 
 @dataclass(frozen=True)
