@@ -95,7 +95,7 @@ def open_patch_tree(path: str) -> PatchTree:
 
 
 @dataclass(frozen=True)
-class RadarScene:
+class S1Scene:
     """A scene: one image for each polarisation."""
 
     name: str
@@ -115,12 +115,12 @@ class RadarScene:
         """First five parts of the name, with which the names of published patches begin."""
         return "_".join(self.name.split("_")[:5])
 
-    def meets(self, bounds: tuple[float, float, float, float]) -> bool:
-        """Whether the bounds of the scene intersect others in degrees."""
+    def intersects(self, bounds: tuple[float, float, float, float]) -> bool:
+        """Return whether the bounds of the scene intersect others in degrees."""
         return bool(shapely.box(*self.bounds).intersects(shapely.box(*bounds)))
 
 
-def find_scenes(path: str) -> tuple[RadarScene, ...]:
+def find_scenes(path: str) -> tuple[S1Scene, ...]:
     """Find the scenes in a folder, at any depth; headers are read, no pixels.
 
     Raises
@@ -144,14 +144,12 @@ def find_scenes(path: str) -> tuple[RadarScene, ...]:
     return tuple(_scene(name, times[name], images[name]) for name in sorted(images))
 
 
-def warp_scene(
-    scene: RadarScene, epsg: int, ulx: float, uly: float, shape_yx: tuple[int, int]
-) -> npt.NDArray[np.float32]:
+def warp_scene(scene: S1Scene, epsg: int, ulx: float, uly: float, shape_yx: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Warp a scene to pixels of 10 m, bilinearly.
 
     Parameters
     ----------
-    scene : RadarScene
+    scene : S1Scene
         The scene.
     epsg : int
         System of the pixels.
@@ -186,7 +184,7 @@ def warp_scene(
     return np.stack([_warp(scene.images[polarisation], target) for polarisation in POLARISATIONS])
 
 
-def _scene(name: str, time: datetime, images: dict[str, str]) -> RadarScene:
+def _scene(name: str, time: datetime, images: dict[str, str]) -> S1Scene:
     lacking = [polarisation for polarisation in POLARISATIONS if polarisation not in images]
     if lacking:
         raise InputError(f"The Sentinel-1 scene {name} has no image of {', '.join(lacking)}.")
@@ -204,7 +202,7 @@ def _scene(name: str, time: datetime, images: dict[str, str]) -> RadarScene:
         lambda cause: f"The Sentinel-1 scene {name} cannot be opened ({cause}).",
         options={},
     )
-    return RadarScene(name, time, images, found)
+    return S1Scene(name, time, images, found)
 
 
 def _warp(path: str, target: dict[str, Any]) -> npt.NDArray[np.float32]:

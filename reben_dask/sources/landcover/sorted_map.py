@@ -133,7 +133,7 @@ def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, floa
 
 
 def is_sorted_landcover(path: str | Path) -> bool:
-    """Whether a path is a sorted map."""
+    """Return whether a path is a sorted map."""
     return (Path(path) / DESCRIPTION_FILE).is_file()
 
 

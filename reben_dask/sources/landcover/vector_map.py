@@ -154,7 +154,7 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
 
 
 def _may_hold_polygons(kind: str) -> bool:
-    """Whether a layer may hold polygons: many programs declare the type of a layer as unknown."""
+    """Return whether a layer may hold polygons: many programs declare the type of a layer as unknown."""
     return "Polygon" in kind or "Surface" in kind or kind in {"Unknown", "Geometry", "GeometryCollection"}
 
 

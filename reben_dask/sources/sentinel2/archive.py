@@ -71,7 +71,7 @@ class ProductFiles:
             raise InputError(f"{path} holds no {METADATA_FILE}; only Sentinel-2 L2A products can be read.")
 
     def exists(self, name: str) -> bool:
-        """Whether the product holds a file of this name."""
+        """Return whether the product holds a file of this name."""
         if self._sizes is not None:
             return self._root + name in self._sizes
         # Unlike Path.is_file, this takes a name that no file can have for a file that does not exist.

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import PHYSICAL_BANDS, QUALITY_INDICATORS
+from reben_dask.formats.bands import BAND_RESOLUTION_M, PHYSICAL_BANDS, QUALITY_INDICATORS
 from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
 
 PASSED = "PASSED"
@@ -89,7 +89,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
         for size in root.iterfind(".//{*}Size")
     }
     corner = next(root.iterfind(".//{*}Geoposition"), None)
-    if corner is None or not {10, 20, 60} <= shapes.keys():
+    if corner is None or not {*BAND_RESOLUTION_M.values()} <= shapes.keys():
         raise InputError(f"{source} does not say where its tile lies (Tile_Geocoding); download the product again.")
     return Geocoding(
         epsg=_integer(epsg, source),
