@@ -9,7 +9,7 @@ Where to begin
 - :func:`reben_dask.training.lmdb_samples` and :func:`reben_dask.training.cube_samples` give its patches by number, for
   PyTorch or NumPy.
 - :func:`reben_dask.sources.sentinel2.open_cube` opens a Sentinel-2 product as lazy xarray cubes.
-- :func:`reben_dask.patches.reference_map.reference_map`, :func:`reben_dask.patches.splits.geographic_split` and their
+- :func:`reben_dask.patches.reference_map.rasterize_map`, :func:`reben_dask.patches.splits.geographic_split` and their
   neighbours in :mod:`reben_dask.patches` are the single decisions, on arrays and tables.
 - :func:`reben_dask.verify.verify` checks what was written, by this program or another.
 """

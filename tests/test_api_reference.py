@@ -25,7 +25,7 @@ def test_docstrings_become_pages(tmp_path: Path) -> None:
     assert modules == pages.keys()
     headings = set(re.findall(r"<h6[^>]*>([^<]+)</h6>", pages["reference_map"]))
     assert headings >= {"Parameters", "Returns"}
-    assert "burn_map" in pages["reference_map"]
+    assert "rasterize_map" in pages["reference_map"]
 
 
 ROLE = re.compile(r":(?:func|class|mod|meth|data|attr):`~?(reben_dask[\w.]*)`")

@@ -45,7 +45,7 @@ from reben_dask.cli.verify import verify as verify_command
 from reben_dask.demo import DemoRegion
 from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks
 from reben_dask.recipes import load_recipe
-from reben_dask.recipes.splits import StratifiedSplit
+from reben_dask.recipes.model import StratifiedSplit
 
 SIDE_PX = 510
 """SCL pixels along a tile of the demo region."""

@@ -15,9 +15,9 @@ import pyproj
 import shapely
 from scipy.spatial import cKDTree
 
+from reben_dask.analysis.matching import PLACE
 from reben_dask.analysis.patch_set import SPLIT, PatchSet
 from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS
-from reben_dask.patches.matching import PLACE
 
 APART, TOUCHING, OVERLAPPING = 0, 1, 2
 CONTACTS = ("apart", "touching", "overlapping")

@@ -10,10 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.analysis.correlation import lonlat
-from reben_dask.analysis.patch_set import SPLIT, LabelSets, PatchSet
-from reben_dask.errors import InputError
-from reben_dask.formats import columns
-from reben_dask.patches.matching import (
+from reben_dask.analysis.matching import (
     Matches,
     at_places_of,
     match_patches,
@@ -21,6 +18,9 @@ from reben_dask.patches.matching import (
     reasons_elsewhere,
     split_table,
 )
+from reben_dask.analysis.patch_set import SPLIT, LabelSets, PatchSet
+from reben_dask.errors import InputError
+from reben_dask.formats import columns
 
 SAME, LOST, GAINED, CHANGED = "same labels", "only lost labels", "only gained labels", "lost and gained labels"
 
@@ -47,7 +47,7 @@ class Differences(NamedTuple):
     matches: Matches
     """Rows of the candidates that both have."""
     overlap: pd.DataFrame
-    """See :func:`~reben_dask.patches.matching.overlap_table`."""
+    """See :func:`~reben_dask.analysis.matching.overlap_table`."""
     reasons: pd.DataFrame
     """``kept in`` (A or B), ``reason`` why the other does not keep them, ``patches``."""
     other_time: Mapping[str, int]
@@ -55,7 +55,7 @@ class Differences(NamedTuple):
     labels: LabelChanges
     """Of the patches that both keep."""
     splits: pd.DataFrame
-    """See :func:`~reben_dask.patches.matching.split_table`; of the patches that both keep."""
+    """See :func:`~reben_dask.analysis.matching.split_table`; of the patches that both keep."""
 
 
 def compare_datasets(a: PatchSet, b: PatchSet) -> Differences:

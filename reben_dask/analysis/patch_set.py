@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reben_dask.analysis.matching import PLACE
 from reben_dask.errors import InputError
 from reben_dask.formats import columns
-from reben_dask.patches.matching import PLACE
 from reben_dask.stores.patch_table import dataset_parts
 
 SPLIT = str(columns.SPLIT)
@@ -67,7 +67,7 @@ class PatchSet:
 
     @property
     def places(self) -> pd.DataFrame:
-        """Squares of the patches: :data:`~reben_dask.patches.matching.PLACE`."""
+        """Squares of the patches: :data:`~reben_dask.analysis.matching.PLACE`."""
         return self.patches[list(PLACE)]
 
     def kept(self) -> PatchSet:

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from reben_dask.analysis.correlation import CONTACTS, QUANTILES, SpatialCorrelation
 from reben_dask.analysis.differences import Differences
+from reben_dask.analysis.matching import KEY, NO_CANDIDATE
 from reben_dask.analysis.patch_set import LabelSets, PatchSet
 from reben_dask.atomic import atomic_path
 from reben_dask.errors import OutputError
 from reben_dask.formats import columns
 from reben_dask.patches.decision import REASONS
-from reben_dask.patches.matching import KEY, NO_CANDIDATE
 from reben_dask.stores.building import require_new
 from reben_dask.tables import COUNT, TEXT, Table
 

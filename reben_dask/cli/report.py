@@ -77,7 +77,7 @@ def report_on(out: Path) -> None:
 def _countries(out: Path) -> geopandas.GeoSeries | None:
     """Polygons of the countries that the job was given, if they are still on this machine."""
     from reben_dask.report.origin import read_record  # noqa: PLC0415 - takes long to import
-    from reben_dask.sources.countries import read_outlines  # noqa: PLC0415
+    from reben_dask.sources.vector_layers import read_outlines  # noqa: PLC0415
 
     record, _ = read_record(out)
     path = record.inputs.countries if record else None

@@ -18,7 +18,7 @@ from reben_dask.conversion.reading import Entry, Source
 from reben_dask.errors import InputError
 from reben_dask.formats.names import PatchName, parse_patch_name
 from reben_dask.grid import PATCH_SIDE_M, ShapeYX
-from reben_dask.sources.published.corners import read_corner
+from reben_dask.sources.published.tiff import read_corner
 from reben_dask.sources.published.trees import band_files
 
 TILE_M = ShapeYX(109_800, 109_800)

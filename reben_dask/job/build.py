@@ -25,7 +25,7 @@ from reben_dask.job.tasks import compare_with_published, export_lmdb, sort_for_j
 from reben_dask.job.tiles import TileBuilder, table_folder
 from reben_dask.output.files import remove
 from reben_dask.output.folder import Output
-from reben_dask.patches.reference_map import CONTESTED
+from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.stores.cubes import consolidate_store
@@ -113,7 +113,7 @@ def _look_again(
         progress.finish("choice")
         return from_rows(done["all"])
     # What the part files do not keep is counted once, with the tiles.
-    contested = tallies[tallies["measure"] == CONTESTED]
+    contested = tallies[tallies["measure"] == OVERLAP_PX]
     remove(output.patches)
     shutil.copytree(output.building / table_folder(plan), output.patches)
     tallies = add_up([look_again(tasks, plan, output, progress), contested])

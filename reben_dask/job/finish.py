@@ -15,12 +15,15 @@ import pandas as pd
 
 from reben_dask.formats.columns import KEPT, SPLITS
 from reben_dask.job.tally import tally
-from reben_dask.patches.images import with_choice
-from reben_dask.patches.locations import patch_blocks, sets_of_patches
-from reben_dask.patches.shares import blocks_touched, shares_to_ask
+from reben_dask.patches.selection import with_choice
+from reben_dask.patches.spatial_blocks import (
+    adjusted_split_fractions,
+    blocks_per_patch,
+    patch_blocks,
+    splits_of_patches,
+)
 from reben_dask.patches.stratified import stratified_split
-from reben_dask.recipes.parts import Images
-from reben_dask.recipes.splits import StratifiedSplit
+from reben_dask.recipes.model import Images, StratifiedSplit
 from reben_dask.stores.patch_table import read_footprints, read_rows, rewrite_part
 
 _OF_CHOICE = ["patch_id", "grid", "x", "y", "status", "reason", "season", "sensing_time"]
@@ -65,7 +68,7 @@ def count_blocks(part: Path, rule: StratifiedSplit) -> BlockCounts:
     all_together = pd.DataFrame({BLOCK: home, "labels": ALL})
     touched = pd.DataFrame({BLOCK: np.unique(blocks), "labels": ALL})
     counted = [by_class.assign(patches=1), all_together.assign(patches=1), touched.assign(patches=0)]
-    return BlockCounts(_sum(counted), blocks_touched(blocks))
+    return BlockCounts(_sum(counted), blocks_per_patch(blocks))
 
 
 def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
@@ -78,7 +81,7 @@ def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
     table = counts.patches.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
     # A block in which no patch lies would fill its set with nothing, and another set with what that one lacks.
     filled = table[table[ALL] > 0] if len(table) else table
-    validation, test = shares_to_ask(counts.touched, validation=rule.validation, test=rule.test)
+    validation, test = adjusted_split_fractions(counts.touched, validation=rule.validation, test=rule.test)
     names = [str(block) for block in filled.index]
     sets = stratified_split(names, filled.to_numpy(int), validation=validation, test=test, seed=rule.seed)
     return {
@@ -94,7 +97,7 @@ def assign_patches(part: Path, set_of_block: dict[int, str], rule: StratifiedSpl
     """
     rows = read_footprints(part)
     blocks = patch_blocks(rows.geometry, rule.block_m)
-    rewrite_part(part, pd.DataFrame({"split": sets_of_patches(blocks, set_of_block)}))
+    rewrite_part(part, pd.DataFrame({"split": splits_of_patches(blocks, set_of_block)}))
 
 
 def tally_part(part: Path) -> pd.DataFrame:

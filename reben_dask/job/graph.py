@@ -34,12 +34,11 @@ from reben_dask.job.tasks import (
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.join import partitions_of_tiles
-from reben_dask.patches.reference_map import CONTESTED, BurntMap
-from reben_dask.patches.sky import SkyRule, sky_columns
-from reben_dask.sources.attributes import read_attribute
-from reben_dask.sources.countries import read_countries
+from reben_dask.patches.reference_map import OVERLAP_PX, RasterizedMap
+from reben_dask.patches.scl import scl_fractions
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
+from reben_dask.sources.vector_layers import read_attribute, read_countries
 from reben_dask.stores.patch_table import write_part
 
 STAGES = ("bands", "labels", "patches")
@@ -95,13 +94,13 @@ def batch_graph(
         observed.add(tile, [landcover.parts[number] for number in partitions])
     patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
     patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
-    patches = with_columns(patches, observed.sky, sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
+    patches = with_columns(patches, observed.sky, scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
     if observed.published:
         none_published = observe_published(plan.published, "", "", [_NO_PATCHES])
         patches = with_columns(patches, observed.published, none_published)
     if observed.partners:
         patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
-    no_map = BurntMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
+    no_map = RasterizedMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
     no_labels = map_columns(no_map, _NO_PATCHES, observed.label_rule)
     patches = with_columns(patches, observed.labels, no_labels)
     patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
@@ -118,8 +117,7 @@ class _Observations:
     """For each tile of a batch the tasks that observe its patches; a tile that failed its quality is not looked at."""
 
     def __init__(self, plan: Plan, landcover: SortedMap, cubes: Path, job: str) -> None:
-        sky = plan.recipe.sky
-        self.rule = SkyRule(sky.snow, sky.cloud, sky.shadow, sky.flag_from)
+        self.rule = plan.recipe.sky
         self.label_rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
         self.bands: list[Delayed] = []
         self.maps: list[Delayed] = []
@@ -174,11 +172,11 @@ class _Observations:
             self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, near))
 
     def _leave_out(self, tile: Tile) -> None:
-        sky = list(sky_columns(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
+        sky = list(scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
         for stage, where, columns in (
             ("validity", self.nodata, ["nodata"]),
             ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.recipe.extra_labels, CONTESTED]),
+            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.recipe.extra_labels, OVERLAP_PX]),
         ):
             where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
         if self._plan.partners:

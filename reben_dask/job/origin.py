@@ -10,7 +10,7 @@ from reben_dask import __version__
 from reben_dask.job.plan import Plan
 from reben_dask.output.origin import TILES, Origin, digest_of, file_identity
 from reben_dask.sources.sentinel2 import tile_identity
-from reben_dask.sources.vector_files import files_of
+from reben_dask.sources.vector_layers import files_of
 
 
 def origin_of(plan: Plan) -> Origin:

@@ -20,14 +20,13 @@ from reben_dask.job.plan import Plan
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Sentinel1Inputs, open_partners
 from reben_dask.nomenclature import load_nomenclature
+from reben_dask.patches.candidates import season_of
 from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
-from reben_dask.patches.seasons import season_of
 from reben_dask.recipes import Recipe
-from reben_dask.sources.attributes import require_attribute
-from reben_dask.sources.countries import missing_countries, read_countries
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
 from reben_dask.sources.sentinel2 import Tile, find_products, open_tile
+from reben_dask.sources.vector_layers import missing_countries, read_countries, require_attribute
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
 

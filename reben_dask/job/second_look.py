@@ -16,8 +16,7 @@ from reben_dask.job.submit import Tasks
 from reben_dask.job.tally import add_up
 from reben_dask.output.folder import Output
 from reben_dask.progress import StageProgress
-from reben_dask.recipes.parts import Images
-from reben_dask.recipes.splits import StratifiedSplit
+from reben_dask.recipes.model import Images, StratifiedSplit
 from reben_dask.stores.patch_table import part_files
 
 SUMS_AT_ONCE = 32

@@ -18,7 +18,7 @@ from reben_dask.formats.bands import POLARISATIONS, S1_RESOLUTION_M
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
-from reben_dask.sources.sentinel1 import PatchTree, RadarScene, find_scenes, open_patch_tree, warp_scene
+from reben_dask.sources.sentinel1 import PatchTree, S1Scene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cubes import radar_strips, write_radar_strip
 from reben_dask.wording import counted
@@ -176,13 +176,13 @@ class ScenePartners:
 
     Parameters
     ----------
-    scenes : tuple of RadarScene
+    scenes : tuple of S1Scene
         The scenes, in the order in which they are asked for patches.
     max_days : float
         Days that may lie between the two acquisitions.
     """
 
-    scenes: tuple[RadarScene, ...]
+    scenes: tuple[S1Scene, ...]
     max_days: float
 
     def describe(self) -> str:
@@ -203,7 +203,7 @@ class ScenePartners:
         """See :class:`Partners`; the closest in time come first."""
         area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
         days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
-        near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.meets(area)]
+        near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.intersects(area)]
         closest_first = sorted(near, key=lambda scene: (days[scene.name], scene.name))
         return ScenePartners(tuple(closest_first), self.max_days)
 

@@ -26,7 +26,7 @@ from reben_dask.patches.decision import (
     REASONS,
     SNOW_OR_CLOUD,
 )
-from reben_dask.patches.reference_map import CONTESTED
+from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.wording import counted
 
 _TILES_SHOWN = 12
@@ -99,8 +99,8 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
     else:
         reasons = f"the reasons are above, and for each candidate in {TABLE}"
         console.print(f"No patch was kept; {reasons}.", style="red", highlight=False)
-    if contested := sum(total(tallies, CONTESTED).values()):
-        tiles = tallies[tallies["measure"] == CONTESTED]["tile"].nunique()
+    if contested := sum(total(tallies, OVERLAP_PX).values()):
+        tiles = tallies[tallies["measure"] == OVERLAP_PX]["tile"].nunique()
         show_note(
             console,
             f"Several polygons of the map cover {counted(contested, 'pixel')} of {counted(tiles, 'tile')}; there, "

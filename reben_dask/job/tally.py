@@ -9,7 +9,7 @@ import pandas as pd
 
 from reben_dask.analysis.counts import TOTAL, class_table
 from reben_dask.formats.columns import KEPT
-from reben_dask.patches.reference_map import CONTESTED
+from reben_dask.patches.reference_map import OVERLAP_PX
 
 COLUMNS = ("tile", "measure", "key", "split", "patches")
 EMPTY_TALLY = pd.DataFrame({name: pd.Series(dtype="int64" if name == "patches" else "str") for name in COLUMNS})
@@ -76,8 +76,8 @@ def total(tallies: pd.DataFrame, measure: str) -> dict[str, int]:
 
 def _contested(patches: pd.DataFrame) -> list[tuple[str, str, str, int]]:
     """The part files do not keep the column."""
-    pixels = int(pd.to_numeric(patches[CONTESTED]).sum()) if CONTESTED in patches else 0
-    return [(CONTESTED, "", "", pixels)] if pixels else []
+    pixels = int(pd.to_numeric(patches[OVERLAP_PX]).sum()) if OVERLAP_PX in patches else 0
+    return [(OVERLAP_PX, "", "", pixels)] if pixels else []
 
 
 def _counts(measure: str, counts: pd.Series[Any]) -> list[tuple[str, str, str, int]]:

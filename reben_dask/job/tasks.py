@@ -25,12 +25,13 @@ from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
 from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
 from reben_dask.patches.attributes import largest_share
+from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import CONTESTED, BurntMap, burn_map, contested_column
-from reben_dask.patches.sky import SCL_RESOLUTION_M, SkyRule, sky_columns
-from reben_dask.patches.validity import nodata_pixels
+from reben_dask.patches.reference_map import OVERLAP_PX, RasterizedMap, overlap_column, rasterize_map
+from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
+from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
@@ -74,14 +75,14 @@ def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmoni
     return pd.Series(np.concatenate(nodata), dtype=np.int32, name=band)
 
 
-def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SkyRule) -> pd.DataFrame:
+def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
     """Snow, cloud and shadow of each patch; without a scene classification fractions are null, nothing is flagged."""
     if SCENE_CLASSIFICATION in tile.images:
         tile.require_intact(SCENE_CLASSIFICATION)
         scl = read_scene_classification(tile)
-        return over_grids(lambda grid: sky_columns(scl, grid, rule), grids)
+        return over_grids(lambda grid: scl_fractions(scl, grid, rule), grids)
     nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)
-    columns = over_grids(lambda grid: sky_columns(nothing, grid, rule), grids)
+    columns = over_grids(lambda grid: scl_fractions(nothing, grid, rule), grids)
     return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
 
 
@@ -148,15 +149,15 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     """
     grids = [layout.grid for layout in layouts]
     if parts:
-        burnt = burn_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
+        burnt = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
         shape = extent_px_yx(grids, MAP_RESOLUTION_M)
-        burnt = BurntMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+        burnt = RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
     for layout in layouts:
         write_reference_map(store, layout, burnt.codes)
     return over_grids(lambda grid: map_columns(burnt, grid, rule), grids)
 
 
-def map_columns(burnt: BurntMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
+def map_columns(burnt: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
     """What a map says of the patches of a grid: their labels, and how many pixels several polygons cover."""
-    return label_columns(burnt.codes, grid, *rule).assign(**{CONTESTED: contested_column(burnt.contested, grid)})
+    return label_columns(burnt.codes, grid, *rule).assign(**{OVERLAP_PX: overlap_column(burnt.overlap, grid)})

@@ -1,4 +1,4 @@
-"""Deciding: grid, validity, labels, splits, nomenclatures.
+"""Decisions about patches: candidates, NODATA, SCL, reference map, labels, splits, selection.
 
-Pure functions on arrays and (geo)pandas frames; nothing here opens a file of pixels or writes one.
+Pure functions on arrays and (geo)pandas frames; nothing here reads or writes a file.
 """

@@ -1,4 +1,4 @@
-"""Attributes of patches from another polygon layer: the value of the polygon that covers most of the patch."""
+"""Attributes of patches from another polygon layer: the value that covers most of the patch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def largest_share(grid: PatchGrid, polygons: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
-    """For each patch the value that covers the largest part of it.
+    """Value that covers the largest part of each patch.
 
     Polygons of one value count together. Of values with the same area, the first in alphabetical order is taken.
 

@@ -1,53 +1,49 @@
-"""The candidate patches of a tile, and everything that follows from where and when they are."""
+"""Candidate patches of a tile: names, places, splits and seasons; and their NODATA pixels."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from reben_dask.formats.columns import TABLE_CRS
+from reben_dask.formats import columns
+from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS
 from reben_dask.formats.names import NameTemplate, TileName
 from reben_dask.grid import PatchGrid
-from reben_dask.patches.seasons import season_of
 from reben_dask.patches.splits import split_of_tile
-from reben_dask.recipes.model import Recipe
+from reben_dask.recipes import Recipe
+
+NODATA_DN = 0
+"""Digital number that means "no data" in every Sentinel-2 L2A band (product specification, special values)."""
 
 
 class Scene(NamedTuple):
-    """What a patch inherits from its tile.
-
-    Parameters
-    ----------
-    tile : TileName
-        The tile.
-    sensing_time : datetime
-        Start of sensing, aware.
-    grids : tuple of PatchGrid
-        Patches of the tile, in one grid or several.
-    failed_quality : str or None
-        Quality indicators that the tile failed, if any.
-    """
+    """Properties that patches inherit from their tile."""
 
     tile: TileName
     sensing_time: datetime
+    """Start of sensing, aware."""
+
     grids: tuple[PatchGrid, ...]
     failed_quality: str | None
+    """Quality indicators that the tile failed, if any."""
 
 
 def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
-    """Every complete patch of a tile, before any pixel is looked at.
+    """List every complete patch of a tile, before any pixel is read.
 
     Parameters
     ----------
     scene : Scene
         The tile.
     recipe : Recipe
-        Gives names, splits and seasons.
+        Rules for names, splits and seasons.
 
     Returns
     -------
@@ -67,24 +63,66 @@ def footprints(grid: PatchGrid) -> gpd.GeoSeries:
     return gpd.GeoSeries(shapely.box(*grid.bounds().T), crs=grid.epsg).to_crs(TABLE_CRS)
 
 
+def season_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> str | None:
+    """Season that holds the month of a sensing time in UTC.
+
+    Parameters
+    ----------
+    sensing_time : datetime
+        Aware; it is converted to UTC first.
+    seasons : mapping of str to sequence of int
+        Months (1 to 12) of each season. A month may be in none: SeasoNet leaves gaps between seasons.
+
+    Returns
+    -------
+    str or None
+        ``None`` where the month is in no season.
+    """
+    month = sensing_time.astimezone(UTC).month
+    return next((name for name, months in seasons.items() if month in months), None)
+
+
+def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) -> npt.NDArray[np.int32]:
+    """Count the NODATA pixels of each patch in one band (reBEN, section II-B: one of them rejects the patch).
+
+    Parameters
+    ----------
+    dn : ndarray of uint16, shape (y, x)
+        One band of the tile, from its upper-left corner. Pixels outside complete patches do not count.
+    grid : PatchGrid
+        Patches of the tile.
+    resolution : int
+        Pixel size of the band in metres.
+
+    Returns
+    -------
+    ndarray of int32, shape (patch,)
+        In name order.
+    """
+    counts = np.zeros(grid.shape_yx, np.int32)
+    # Row by row of patches: a mask of a whole band is 120 MB, and costs more to allocate than to fill.
+    for row, blocks in enumerate(grid.blocks(dn, resolution)):
+        counts[row] = np.count_nonzero(blocks == NODATA_DN, axis=(1, 2))
+    return grid.in_name_order(counts)
+
+
 def _patches_of_grid(scene: Scene, recipe: Recipe, number: int) -> pd.DataFrame:
     grid = scene.grids[number - 1]
     ids = NameTemplate(recipe.patch_name).names(scene.tile, grid, number)
-    splits = {"split": recipe.split, **{f"split_{name}": rule for name, rule in recipe.more_splits.items()}}
+    splits = {columns.SPLIT: recipe.split, **{EXTRA_SPLITS + name: rule for name, rule in recipe.more_splits.items()}}
     x, y = grid.indices_xy()
-    bounds = grid.bounds()
-    columns = {
-        "patch_id": ids,
-        "tile": scene.tile.name,
-        "grid": np.int32(number),
-        "x": x,
-        "y": y,
+    values = {
+        columns.PATCH_ID: ids,
+        columns.TILE: scene.tile.name,
+        columns.GRID: np.int32(number),
+        columns.X: x,
+        columns.Y: y,
         **{name: split_of_tile(rule, grid, ids) for name, rule in splits.items()},
-        "season": season_of(scene.sensing_time, recipe.seasons),
-        "sensing_time": pd.Timestamp(scene.sensing_time).as_unit("us"),
-        "epsg": np.int32(grid.epsg),
-        **{name: bounds[:, column] for column, name in enumerate(("minx", "miny", "maxx", "maxy"))},
-        "failed_quality": scene.failed_quality,
+        columns.SEASON: season_of(scene.sensing_time, recipe.seasons),
+        columns.SENSING_TIME: pd.Timestamp(scene.sensing_time).as_unit("us"),
+        columns.EPSG: np.int32(grid.epsg),
+        **dict(zip(columns.BOUNDS, grid.bounds().T, strict=True)),
+        columns.FAILED_QUALITY: scene.failed_quality,
     }
-    texts = ("patch_id", "tile", *splits, "season", "failed_quality")
-    return pd.DataFrame(columns, index=range(grid.size)).astype(dict.fromkeys(texts, "str"))
+    texts = (columns.PATCH_ID, columns.TILE, *splits, columns.SEASON, columns.FAILED_QUALITY)
+    return pd.DataFrame(values, index=range(grid.size)).astype(dict.fromkeys(texts, "str"))

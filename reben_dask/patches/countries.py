@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
+from reben_dask.formats.columns import COUNTRY
 from reben_dask.grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def country_column(grid: PatchGrid, countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """The column ``country`` of a tile's patches, in name order; null without country polygons."""
+    """Column ``country`` of a tile's patches, in name order; null without country polygons."""
     names = np.full(grid.size, None, object) if countries is None else nearest_country(grid, countries)
-    return pd.DataFrame({"country": pd.Series(names, dtype="str")})
+    return pd.DataFrame({COUNTRY: pd.Series(names, dtype="str")})
 
 
 def nearest_country(grid: PatchGrid, countries: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
@@ -40,12 +41,11 @@ def nearest_country(grid: PatchGrid, countries: geopandas.GeoDataFrame) -> npt.N
         In name order.
     """
     placed = countries.sort_values("country").to_crs(epsg=grid.epsg)
+    # A country on the far side of the globe has no finite place in a UTM zone.
+    placed = placed[np.isfinite(placed.geometry.bounds).all(axis=1)]
     squares = shapely.box(*grid.bounds().T)
-    nearest = np.full(grid.size, np.inf)
+    patch, row = placed.sindex.nearest(squares, return_all=True)
+    first = pd.Series(row).groupby(patch).min()
     names = np.full(grid.size, None, object)
-    for name, geometry in zip(placed["country"], placed.geometry, strict=True):
-        # A country on the far side of the globe has no finite place in a UTM zone.
-        distance = shapely.distance(squares, geometry) if np.isfinite(geometry.bounds).all() else np.inf
-        closer = distance < nearest
-        nearest[closer], names[closer] = np.broadcast_to(distance, grid.size)[closer], name
+    names[first.index] = placed["country"].to_numpy(object)[first]
     return names

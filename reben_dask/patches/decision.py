@@ -1,4 +1,4 @@
-"""Kept or rejected, and why: the rules in their order, the first that fails gives the reason."""
+"""Rules that keep or reject a patch. If several apply, the first is recorded as the reason."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import operator
 import numpy as np
 import pandas as pd
 
+from reben_dask.formats import columns
 from reben_dask.formats.columns import KEPT, REJECTED
-from reben_dask.recipes.parts import Comparison
+from reben_dask.recipes.model import Comparison
 
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"
@@ -23,16 +24,15 @@ REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
     NO_SEASON: "its month is in no season",
-    NO_SCENE_CLASSIFICATION: "its tile does not tell snow and cloud",
+    NO_SCENE_CLASSIFICATION: "its tile has no scene classification (SCL)",
     SNOW_OR_CLOUD: "it has more snow or cloud than its season allows",
     NOT_PUBLISHED: "it is not in the published metadata",
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
     NO_SENTINEL1: "it has no Sentinel-1 partner",
     NOT_CHOSEN: "another image of that season is clearer",
 }
-"""Every reason for a rejection, in the order in which the rules are asked, with its meaning."""
+"""Reasons for a rejection in the order of the rules, with their meanings."""
 
-_SKY = ["snow_fraction", "cloud_fraction"]
 _COMPARE = {"at_least": operator.ge, "more_than": operator.gt}
 
 
@@ -60,22 +60,24 @@ def decide(
     DataFrame
         The same patches with ``status`` (``kept`` or ``rejected``) and ``reason`` (null where kept).
     """
-    enough = _COMPARE[comparison](patches["labeled_fraction"], labeled_fraction)
+    enough = _COMPARE[comparison](patches[columns.LABELED_FRACTION], labeled_fraction)
     never = pd.Series(data=False, index=patches.index)
     limited = "within_limits" in patches
+    unclassified = patches[[columns.SNOW_FRACTION, columns.CLOUD_FRACTION]].isna().any(axis=1) if limited else never
     failed = {  # in the order of REASONS
-        TILE_QUALITY: patches["failed_quality"].notna(),
-        NODATA: patches["nodata"],
-        NO_SEASON: patches["season"].isna() if limited else never,
-        NO_SCENE_CLASSIFICATION: patches[_SKY].isna().any(axis=1) if limited else never,
+        TILE_QUALITY: patches[columns.FAILED_QUALITY].notna(),
+        NODATA: patches[columns.NODATA],
+        NO_SEASON: patches[columns.SEASON].isna() if limited else never,
+        NO_SCENE_CLASSIFICATION: unclassified,
         SNOW_OR_CLOUD: ~patches["within_limits"] if limited else never,
         NOT_PUBLISHED: ~patches["is_published"] if "is_published" in patches else never,
         TOO_LITTLE_LABELED: ~enough,
-        NO_SENTINEL1: patches["s1_name"].isna() if pairs_only else never,
+        NO_SENTINEL1: patches[columns.S1_NAME].isna() if pairs_only else never,
     }
     reason = np.select([rule.to_numpy(bool) for rule in failed.values()], list(failed), "")
     kept = reason == ""
-    return patches.assign(
-        status=pd.Series(np.where(kept, KEPT, REJECTED), patches.index, dtype="str"),
-        reason=pd.Series(reason, patches.index, dtype="str").where(~kept),
-    )
+    decided = {
+        columns.STATUS: pd.Series(np.where(kept, KEPT, REJECTED), patches.index, dtype="str"),
+        columns.REASON: pd.Series(reason, patches.index, dtype="str").where(~kept),
+    }
+    return patches.assign(**decided)

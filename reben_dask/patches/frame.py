@@ -13,12 +13,13 @@ import geopandas as gpd
 import pandas as pd
 from dask.delayed import Delayed
 
+from reben_dask.formats.columns import NODATA
 from reben_dask.formats.names import TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import decide
-from reben_dask.patches.images import with_season_limits
-from reben_dask.recipes.model import Recipe
+from reben_dask.patches.selection import with_season_limits
+from reben_dask.recipes import Recipe
 
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
@@ -35,7 +36,7 @@ def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.G
 def with_columns(
     patches: dask_geopandas.GeoDataFrame, columns: Sequence[Delayed], meta: pd.DataFrame
 ) -> dask_geopandas.GeoDataFrame:
-    """Add columns that a task per tile observes.
+    """Add the columns that one task per tile returns.
 
     Parameters
     ----------
@@ -68,8 +69,8 @@ def with_decision(
 
 
 def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
-    """NODATA of patches from the NODATA pixel counts of each band: one such pixel in any band is enough."""
-    return (reduce(pd.Series.add, counts) > 0).to_frame("nodata")
+    """Column ``nodata`` from the NODATA pixel counts of each band: one such pixel in any band is enough."""
+    return (reduce(pd.Series.add, counts) > 0).to_frame(NODATA)
 
 
 def _side_by_side(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:

@@ -1,9 +1,9 @@
-"""The distributed spatial join of patches with the land-cover map.
+"""Distributed spatial join of patches with the land-cover map.
 
 Both sides are spatially partitioned frames: the patches by tile, the map by the compact areas of its parts. A tile is
-joined with those partitions of the map that it overlaps, and reads from them only what lies near. Unlike
-:func:`dask_geopandas.sjoin`, the result keeps its polygons together by tile, which is the unit in which they are burnt
-into pixels: a polygon that touches a thousand patches is read once, and none travels between workers.
+joined with the partitions of the map that it overlaps, and reads only the polygons near it. Unlike
+:func:`dask_geopandas.sjoin`, the result keeps its polygons together by tile, the unit of rasterization: a polygon that
+touches a thousand patches is read once, and none travels between workers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARGIN_M = 2_000
 
 
 def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
-    """For each tile, the partitions of the map that it overlaps.
+    """Find the partitions of the map that each tile overlaps.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[
 
 
 def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.object_]:
-    """For each tile, the box in the map's system outside which no polygon can reach its patches; shape ``(tile,)``."""
+    """Box of each tile in the map's system outside which no polygon can reach its patches; shape ``(tile,)``."""
     epsg = np.array([grid.epsg for grid in grids], int)
     bounds = np.empty((len(grids), 4))
     for zone in np.unique(epsg):
@@ -64,7 +64,7 @@ def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.obje
 
 
 def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
-    """As :func:`search_areas`, for one tile."""
+    """Search area of one tile; see :func:`search_areas`."""
     return search_areas([grid], crs)[0]
 
 

@@ -1,21 +1,20 @@
-"""Multi-labels and labelled fraction of each patch, read off the reference map."""
+"""Multi-labels, labelled fraction and connected regions of each patch, from the reference map."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import cc3d
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M
+from reben_dask.formats.columns import EXTRA_LABELS, LABELED_FRACTION, LABELS
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature
-from reben_dask.patches.regions import largest_regions
-
-EVERY_PIXEL: Mapping[str, int] = {"all": 0}
-"""A single threshold, which lets every pixel count."""
+from reben_dask.recipes.model import EVERY_PIXEL
 
 
 def class_counts(codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: Nomenclature) -> npt.NDArray[np.int64]:
@@ -47,6 +46,43 @@ def class_counts(codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: N
     return grid.in_name_order(counts)
 
 
+def largest_regions(
+    codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: Nomenclature
+) -> npt.NDArray[np.int64]:
+    """Count the pixels of the largest connected region of each class in each patch.
+
+    A region is made of pixels of one class that share sides, and ends at the border of its patch. Codes of the same
+    class make one region; pixels without a label belong to none.
+
+    Parameters
+    ----------
+    codes, grid, nomenclature
+        As of :func:`class_counts`.
+
+    Returns
+    -------
+    ndarray of int64, shape (patch, class)
+        In name order, and in the order of the nomenclature's classes; 0 where the class does not occur.
+    """
+    lookup = nomenclature.class_index()
+    rows, columns = grid.shape_yx
+    side, width = grid.patch_px(MAP_RESOLUTION_M), 1 + len(nomenclature.classes)
+    largest = np.zeros((rows, columns * width), np.int64)
+    dtype = np.uint16 if columns * width <= np.iinfo(np.uint16).max else np.uint32
+    # A class in a patch is one number, so that regions of neighbouring patches are not connected.
+    start_of_column: npt.NDArray[Any] = np.repeat(np.arange(columns) * width, side).astype(dtype)
+    # Row by row of patches: labels of a whole tile would fill 0.5 GB.
+    for row, strip in enumerate(grid.cut(codes, MAP_RESOLUTION_M).reshape(rows, side, columns * side)):
+        index = lookup[strip]
+        classes = np.where(index, index + start_of_column, 0).astype(dtype)
+        regions, number = cc3d.connected_components(classes, connectivity=4, return_N=True)
+        pixels = np.bincount(regions.ravel(), minlength=number + 1)
+        class_of_region = np.zeros(number + 1, np.int64)
+        class_of_region[regions] = classes
+        np.maximum.at(largest[row], class_of_region[1:], pixels[1:])
+    return grid.in_name_order(largest.reshape(rows, columns, width))[:, 1:]
+
+
 def label_columns(
     codes: npt.NDArray[np.uint16],
     grid: PatchGrid,
@@ -74,15 +110,13 @@ def label_columns(
         ``labeled_fraction`` (float64, share of pixels whose code carries a label) and the labels of further thresholds.
     """
     counts = class_counts(codes, grid, nomenclature)[:, 1:]
-    asked = [pixels for pixels in thresholds_px.values() if pixels > 1]
-    sizes = largest_regions(codes, grid, nomenclature, min(asked)) if asked else counts
-    sets = {name: _names_of(sizes >= max(1, pixels), nomenclature) for name, pixels in thresholds_px.items()}
-    first, *others = sets
+    sizes = largest_regions(codes, grid, nomenclature) if max(thresholds_px.values()) > 1 else counts
+    first, *others = thresholds_px
     return pd.DataFrame(
         {
-            "labels": sets[first],
-            "labeled_fraction": counts.sum(axis=1) / grid.patch_px(MAP_RESOLUTION_M) ** 2,
-            **{f"labels_{name}": sets[name] for name in others},
+            LABELS: _names_of(sizes >= max(1, thresholds_px[first]), nomenclature),
+            LABELED_FRACTION: counts.sum(axis=1) / grid.patch_px(MAP_RESOLUTION_M) ** 2,
+            **{EXTRA_LABELS + name: _names_of(sizes >= max(1, thresholds_px[name]), nomenclature) for name in others},
         }
     )
 

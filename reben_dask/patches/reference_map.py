@@ -1,4 +1,4 @@
-"""The reference map of a tile: land-cover polygons on the pixel grid."""
+"""Reference map of a tile: land-cover polygons on the pixel grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import geopandas
     from affine import Affine
 
-CONTESTED = "contested_px"
+OVERLAP_PX = "contested_px"
 """Column with the pixels of each patch that several polygons cover; the patch table does not keep it."""
 
 POLYGONS_AT_ONCE = 4_000
@@ -34,22 +34,18 @@ _STRIP_ROWS = 64
 _NEAR_PX = 1e-6
 
 
-class BurntMap(NamedTuple):
-    """A reference map, and where it depends on the order of the polygons.
-
-    Parameters
-    ----------
-    codes : ndarray of uint16, shape (y, x)
-        Codes; see :func:`reference_map`.
-    contested : ndarray of bool, shape (y, x)
-        Pixels that several polygons cover.
-    """
+class RasterizedMap(NamedTuple):
+    """A reference map, and the pixels that depend on the order of the polygons; both of shape ``(y, x)``."""
 
     codes: npt.NDArray[np.uint16]
-    contested: npt.NDArray[np.bool_]
+    """Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers the
+    pixel."""
+
+    overlap: npt.NDArray[np.bool_]
+    """Pixels that several polygons cover."""
 
 
-def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.NDArray[np.uint16]:
+def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> RasterizedMap:
     """Burn land-cover polygons into the 10 m pixels of a tile.
 
     A pixel takes the code of the polygon that covers its centre. Polygons are transformed vertex by vertex to the
@@ -64,20 +60,10 @@ def reference_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> npt.ND
     *grids : PatchGrid
         Patches of the tile, in one grid or several.
 
-    Returns
-    -------
-    ndarray of uint16, shape (y, x)
-        Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers the
-        pixel.
-    """
-    return burn_map(polygons, *grids).codes
-
-
-def burn_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> BurntMap:
-    """Burn land-cover polygons as :func:`reference_map` does, and find the pixels that several of them cover.
-
-    One pass tells both: pixels add up numbers of the classes of their polygons, which are so large that two of them are
-    more than any one. Where that does not settle a pixel, the polygons near it are burnt again, in their order.
+    Notes
+    -----
+    One pass finds codes and overlaps: pixels sum up numbers of the classes of their polygons, so large that two of them
+    exceed any one. Polygons near pixels that this leaves open are burnt again, in their order.
     """
     grid, shape = grids[0], extent_px_yx(grids, MAP_RESOLUTION_M)
     transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
@@ -86,16 +72,16 @@ def burn_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> BurntMap:
     numbered = in_order.assign(number=ranks + len(classes))
     # A sum that outgrows its type stays at the largest number of it.
     sums = np.zeros(shape, np.uint16 if 2 * len(classes) <= np.iinfo(np.uint16).max else np.uint32)
-    windows, are_delicate = [np.empty((0, 4), int)], [np.empty(0, bool)]
+    windows, on_centres = [np.empty((0, 4), int)], [np.empty(0, bool)]
     for portion in _portions(numbered, grid.epsg):
         _burn(portion.geometry, portion["number"], sums, transform, MergeAlg.add)
         windows.append(_windows(portion.geometry, transform, shape))
-        are_delicate.append(_have_edges_on_centres(portion.geometry, transform))
-    burnt = _read_off(sums, classes)
-    near = _near_unsettled(burnt.contested, np.concatenate(windows), np.concatenate(are_delicate))
+        on_centres.append(_has_edges_on_pixel_centres(portion.geometry, transform))
+    rasterized = _decode(sums, classes)
+    near = _candidates(rasterized.overlap, np.concatenate(windows), np.concatenate(on_centres))
     for portion in _portions(in_order[near], grid.epsg):
-        _burn(portion.geometry, portion["code"], burnt.codes, transform, MergeAlg.replace)
-    return burnt
+        _burn(portion.geometry, portion["code"], rasterized.codes, transform, MergeAlg.replace)
+    return rasterized
 
 
 def _portions(polygons: geopandas.GeoDataFrame, epsg: int) -> Iterator[geopandas.GeoDataFrame]:
@@ -112,18 +98,18 @@ def _burn(
         rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
 
 
-def _read_off(sums: npt.NDArray[Any], classes: npt.NDArray[Any]) -> BurntMap:
-    """What sums tell of each pixel, strip by strip: the map is then in memory once, and its strips in the cache."""
+def _decode(sums: npt.NDArray[Any], classes: npt.NDArray[Any]) -> RasterizedMap:
+    """Decode sums strip by strip: the map is then in memory once, and its strips in the cache."""
     count = max(1, len(classes))
     code_of = np.full(2 * count + 1, UNLABELED_CODE, np.uint16)
     code_of[count : count + len(classes)] = classes
-    contested = np.empty(sums.shape, bool)
+    overlap = np.empty(sums.shape, bool)
     codes = sums if sums.dtype == np.uint16 else np.empty(sums.shape, np.uint16)
     for start in range(0, len(sums), _STRIP_ROWS):
         strip = slice(start, start + _STRIP_ROWS)
-        np.greater_equal(sums[strip], 2 * count, out=contested[strip])
+        np.greater_equal(sums[strip], 2 * count, out=overlap[strip])
         codes[strip] = np.take(code_of, sums[strip], mode="clip")
-    return BurntMap(codes, contested)
+    return RasterizedMap(codes, overlap)
 
 
 def _windows(shapes: geopandas.GeoSeries, transform: Affine, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -136,8 +122,8 @@ def _windows(shapes: geopandas.GeoSeries, transform: Affine, shape: tuple[int, i
     return inside.astype(np.int64)
 
 
-def _have_edges_on_centres(shapes: geopandas.GeoSeries, transform: Affine) -> npt.NDArray[np.bool_]:
-    """Which polygons have an edge that runs along the centres of a row: GDAL burns those otherwise when it adds."""
+def _has_edges_on_pixel_centres(shapes: geopandas.GeoSeries, transform: Affine) -> npt.NDArray[np.bool_]:
+    """Mask of polygons with an edge along the pixel centres of a row: GDAL burns those otherwise when it adds."""
     points, owners = shapely.get_coordinates(shapes.to_numpy(), return_index=True)
     rows = (transform.f - points[:, 1]) / MAP_RESOLUTION_M
     on_centres = np.abs(rows - np.floor(rows) - 0.5) < _NEAR_PX
@@ -147,25 +133,25 @@ def _have_edges_on_centres(shapes: geopandas.GeoSeries, transform: Affine) -> np
     return found
 
 
-def _near_unsettled(
-    contested: npt.NDArray[np.bool_], windows: npt.NDArray[np.int64], are_delicate: npt.NDArray[np.bool_]
+def _candidates(
+    overlap: npt.NDArray[np.bool_], windows: npt.NDArray[np.int64], on_centres: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Which polygons may cover a contested pixel, or one of those that a delicate polygon may cover."""
-    unsettled = contested.copy() if are_delicate.any() else contested
-    for top, bottom, left, right in windows[are_delicate]:
-        unsettled[top:bottom, left:right] = True
-    if not unsettled.any():
+    """Mask of polygons that may cover an overlap, or a pixel near a polygon with edges on pixel centres."""
+    undecided = overlap.copy() if on_centres.any() else overlap
+    for top, bottom, left, right in windows[on_centres]:
+        undecided[top:bottom, left:right] = True
+    if not undecided.any():
         return np.zeros(len(windows), bool)
-    return np.array([unsettled[top:bottom, left:right].any() for top, bottom, left, right in windows])
+    return np.array([undecided[top:bottom, left:right].any() for top, bottom, left, right in windows])
 
 
-def contested_column(contested: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:
+def overlap_column(overlap: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:
     """Count the pixels of each patch that several polygons cover, so that their order decides.
 
     Parameters
     ----------
-    contested : ndarray of bool, shape (y, x)
-        Pixels that several polygons cover; see :class:`BurntMap`.
+    overlap : ndarray of bool, shape (y, x)
+        Pixels that several polygons cover; see :class:`RasterizedMap`.
     grid : PatchGrid
         Patches of the tile.
 
@@ -175,6 +161,6 @@ def contested_column(contested: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Se
         In name order.
     """
     counts = np.zeros(grid.shape_yx, np.int32)
-    for row, blocks in enumerate(grid.blocks(contested, MAP_RESOLUTION_M)):
+    for row, blocks in enumerate(grid.blocks(overlap, MAP_RESOLUTION_M)):
         counts[row] = np.count_nonzero(blocks, axis=(1, 2))
-    return pd.Series(grid.in_name_order(counts), dtype=np.int32, name=CONTESTED)
+    return pd.Series(grid.in_name_order(counts), dtype=np.int32, name=OVERLAP_PX)

@@ -1,4 +1,4 @@
-"""Which split a patch belongs to."""
+"""Splits that follow from a patch and its tile alone: geographic, random and grid."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.grid import PatchGrid
-from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
+from reben_dask.recipes.model import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
 _GROUP_OF_BLOCKS = np.array([["train", "validation"], ["test", "train"]])
-"""Sets of two by two blocks, shape ``(block_y, block_x)``; repeated, no block has the set of one beside it."""
+"""Splits of two by two blocks, shape ``(block_y, block_x)``; repeated, no block has the split of one beside it."""
 
 
 def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.NDArray[np.str_]:
-    """Concentric squares of a tile: train outside, validation between, test inside.
+    """Split a tile by concentric squares: train outside, validation between, test inside.
 
     With ``s`` the side of the whole tile and ``d`` the distance of a patch centre from the nearest border,
     a patch trains if ``d < s (1 - sqrt(test + validation)) / 2``, validates if ``d < s (1 - sqrt(test)) / 2``,
@@ -49,10 +49,10 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
 
 
 def random_split(patch_ids: Sequence[str], *, validation: float, test: float, seed: int) -> npt.NDArray[np.str_]:
-    """Each patch by its own draw, as BigEarthNet v1 was split.
+    """Split patches at random, as BigEarthNet v1 was split.
 
-    A patch's draw is made of its id and the seed alone. So its split does not depend on the order of patches, on
-    partitions, or on which other patches there are; the shares are met as closely as chance meets them.
+    A patch's split depends on its id and the seed alone, not on the order of patches, on partitions, or on other
+    patches; the fractions are those asked for up to chance.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def random_split(patch_ids: Sequence[str], *, validation: float, test: float, se
 
 
 def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
-    """Square blocks of patches in a fixed pattern 2:1:1 of train, validation and test.
+    """Split by square blocks of patches in a fixed pattern 2:1:1 of train, validation and test.
 
     Two by two blocks make a group of two for training, one for validation and one for test, and all groups are alike.
-    Blocks that share a side are in different sets; those for training touch at their corners.
+    Blocks that share a side are in different splits; those for training touch at their corners.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
     Notes
     -----
     For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the same groups
-    of two by two patches, but within each the places are drawn by lot, and patches beyond the last complete group
-    train; so they cannot be made again from a rule.
+    of two by two patches, but within each the order is random, and patches beyond the last complete group are for
+    training; no rule reproduces them.
     """
     if block < 1:
         raise ValueError(f"a block of {block} x {block} patches has no patch; a block's side is at least 1")
@@ -115,7 +115,7 @@ def seeded_hashes(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
     Parameters
     ----------
     names : sequence of str
-        Anything that has a name.
+        Names of patches or units.
     seed : int
         Another seed gives unrelated hashes.
 

@@ -1,4 +1,4 @@
-"""Finding and reading recipes."""
+"""Recipes from the package and from YAML files, with messages for their errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _shipped_text(name: str) -> str:
 
 
 class _TwiceError(Exception):
-    """A key that is given twice, of which YAML would take the second without a word."""
+    """A key that occurs twice; YAML would take the second silently."""
 
 
 class _DistinctKeys(yaml.SafeLoader):
@@ -115,7 +115,7 @@ def _explain(problem: Any) -> str:
 
 
 def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
-    """Keys on the way to a problem, without pydantic's tags of strategies, and the keys of the part that it is in."""
+    """Path of keys to a problem, without pydantic's tags of strategies, and the keys of the part around it."""
     part: Any = Recipe
     path: list[str] = []
     known: list[str] = list(Recipe.model_fields)
@@ -134,14 +134,14 @@ def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
 
 
 def _inside(part: Any, key: str) -> Any:
-    """What stands under a key: a part, strategies to choose from, or anything else."""
+    """Type under a key: a part, strategies to choose from, or anything else."""
     if isinstance(part, type) and issubclass(part, BaseModel):
         return part.model_fields[key].annotation if key in part.model_fields else None
     return get_args(part)[-1] if get_origin(part) is dict else None
 
 
 def _models(part: Any) -> list[type[BaseModel]]:
-    """Parts between which a key chooses."""
+    """Parts that a key can choose from."""
     if isinstance(part, type):
         return [part] if issubclass(part, BaseModel) else []
     return [model for choice in get_args(part) for model in _models(choice)]

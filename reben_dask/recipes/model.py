@@ -1,88 +1,242 @@
-"""The typed model of a recipe: what may be chosen, and within which limits."""
+"""Typed model of a recipe: its keys, and their limits."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from reben_dask.formats.bands import BAND_RESOLUTION_M, BANDS, MAP_RESOLUTION_M, QUALITY_INDICATORS
+from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS
 from reben_dask.formats.names import V2, NameTemplate
-from reben_dask.recipes.parts import Attribute, Images, LabeledFraction, Part, Sentinel1, Sky, plain_name
-from reben_dask.recipes.splits import Split, StratifiedSplit, TileSplit
+from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
 
-Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
-QualityIndicator = Literal["FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A"]
-Tree = Literal["bigearthnet-v2", "bigearthnet-v1", "seasonet"]
+if TYPE_CHECKING:
+    BandName: TypeAlias = str
+    QualityIndicator: TypeAlias = str
+    TreeName: TypeAlias = str
+else:
+    BandName = Literal[tuple(BANDS)]
+    QualityIndicator = Literal[QUALITY_INDICATORS]
+    TreeName = Literal[tuple(LAYOUTS)]
+
+PIXEL_M = math.lcm(*BAND_RESOLUTION_M.values())
+"""Metres that are a whole number of pixels in each band."""
+
+MIN_BLOCK_PATCHES = 4
+"""Least side of a spatial block in patches; in smaller ones few patches would lie in a single block."""
+
+MAX_BLOCK_M = 1_000_000
+
+EVERY_PIXEL = {"all": 0}
+"""A single region threshold, with which every pixel counts."""
+
+Comparison = Literal["at_least", "more_than"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SclValue = Annotated[int, Field(ge=0, le=11)]
 Month = Annotated[int, Field(ge=1, le=12)]
 Pixels = Annotated[int, Field(ge=0)]
-Offset = Annotated[int, Field(ge=0, multiple_of=60)]
+Offset = Annotated[int, Field(ge=0, multiple_of=PIXEL_M)]
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def _plain_name(name: str) -> str:
+    """Return a name that may be that of a column and of a folder."""
+    if not _WORD.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
+    return name
+
+
+def _first_twice(values: Sequence[Any]) -> Any:
+    """The smallest value that occurs more than once, or ``None``."""
+    return min((value for value in values if values.count(value) > 1), default=None)
+
+
+class Part(BaseModel):
+    """Part of a recipe: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabeledFraction(Part):
+    """Share of a patch that must carry a label, and whether exactly that much is enough."""
+
+    threshold: Fraction
+    comparison: Comparison
+
+
+class SclClasses(Part):
+    """SCL values of snow, cloud and shadow, and the share from which on a patch is flagged, if any."""
+
+    snow: tuple[SclValue, ...]
+    cloud: tuple[SclValue, ...]
+    shadow: tuple[SclValue, ...]
+    flag_from: float | None = Field(gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _counts_each_value_once(self) -> Self:
+        twice = _first_twice([*self.snow, *self.cloud, *self.shadow])
+        if twice is not None:
+            raise ValueError(f"the SCL value {twice} is named twice, and its pixels would count twice")
+        return self
+
+
+class SeasonLimits(Part):
+    """Shares of a patch below which snow and cloud must stay."""
+
+    snow: Fraction
+    cloud: Fraction
+
+
+class Snowy(Part):
+    """Season of its own for patches with at least a share of snow, whatever their month, and below one of cloud."""
+
+    season: str
+    snow_from: Share
+    cloud: Fraction
+
+    @field_validator("season")
+    @classmethod
+    def _is_a_plain_word(cls, season: str) -> str:
+        return _plain_name(season)
+
+
+class Images(Part):
+    """Selection of images of a place: in each season the clearest one within the limits."""
+
+    limits: dict[str, SeasonLimits]
+    snowy: Snowy | None = None
+
+
+class Sentinel1(Part):
+    """Rejection of patches without a Sentinel-1 partner, and the time between partners."""
+
+    required: bool
+    max_days: float = Field(gt=0)
+
+
+class Attribute(Part):
+    """Column of another polygon layer; each patch takes the value of the polygon that covers most of it."""
+
+    column: str = Field(min_length=1)
+
+
+class _Shares(Part):
+    """``validation`` and ``test`` as shares of the whole; the rest is for training."""
+
+    validation: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _leaves_room_for_training(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test is {self.validation + self.test:g}, which leaves nothing to train on")
+        return self
+
+
+class GeographicSplit(_Shares):
+    """Concentric squares of each tile; the shares are those of its area."""
+
+    strategy: Literal["geographic"]
+
+
+class RandomSplit(_Shares):
+    """Patches at random, by a hash of their names."""
+
+    strategy: Literal["random"]
+    seed: int
+
+
+class GridSplit(Part):
+    """Blocks of ``block`` x ``block`` patches in a fixed pattern, 2:1:1; neighbours are in different splits."""
+
+    strategy: Literal["grid"]
+    block: int = Field(gt=0)
+
+
+class StratifiedSplit(_Shares):
+    """Blocks of ground of ``block_m`` metres, all images of a place in one split, with equal shares of each class.
+
+    A patch that spans blocks of several splits is in no split.
+    """
+
+    strategy: Literal["stratified"]
+    block_m: float = Field(gt=0, le=MAX_BLOCK_M)
+    seed: int
+
+
+TileSplit = Annotated[GeographicSplit | RandomSplit | GridSplit, Field(discriminator="strategy")]
+"""Strategies that depend on nothing but the tile."""
+
+Split = Annotated[GeographicSplit | RandomSplit | GridSplit | StratifiedSplit, Field(discriminator="strategy")]
 
 
 class Recipe(Part):
-    """Everything that makes one dataset differ from another.
-
-    See ``README.md`` in this folder, which explains each key.
-    """
+    """All choices in which datasets differ. ``README.md`` in this folder explains each key."""
 
     name: str
     title: str
-    patch_size_m: int = Field(gt=0, multiple_of=60)
+    patch_size_m: int = Field(gt=0, multiple_of=PIXEL_M)
     grid_offsets_m: tuple[Offset, ...] = Field(default=(0,), min_length=1)
     patch_name: str = V2.template
-    bands: tuple[Band, ...] = Field(min_length=1)
+    bands: tuple[BandName, ...] = Field(min_length=1)
     harmonize: bool
     quality_indicators: tuple[QualityIndicator, ...]
     nomenclature: str
     labeled_fraction: LabeledFraction
-    region_thresholds_px: dict[str, Pixels] = Field(default={"all": 0}, min_length=1)
+    region_thresholds_px: dict[str, Pixels] = Field(default=EVERY_PIXEL, min_length=1)
     split: Split
     more_splits: dict[str, TileSplit] = Field(default={})
     seasons: dict[str, tuple[Month, ...]]
-    sky: Sky
+    sky: SclClasses
     images: Images | None = None
     sentinel1: Sentinel1
     countries: tuple[str, ...] | None = None
     attributes: dict[str, Attribute] = Field(default={})
-    tree: Tree = "bigearthnet-v2"
+    tree: TreeName = DEFAULT_LAYOUT
 
     @field_validator("name")
     @classmethod
     def _is_a_plain_word(cls, name: str) -> str:
-        return plain_name(name)
+        return _plain_name(name)
 
     @field_validator("more_splits", "attributes", "region_thresholds_px", "seasons")
     @classmethod
     def _has_plain_names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
-            plain_name(name)
+            _plain_name(name)
         return named
 
     @field_validator("bands")
     @classmethod
-    def _names_each_band_once(cls, bands: tuple[Band, ...]) -> tuple[Band, ...]:
-        if len(set(bands)) < len(bands):
+    def _names_each_band_once(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        if _first_twice(bands) is not None:
             raise ValueError(f"a band is named twice in {', '.join(bands)}")
         return bands
 
     @field_validator("grid_offsets_m")
     @classmethod
     def _shifts_each_grid_differently(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(offsets)) < len(offsets):
+        if _first_twice(offsets) is not None:
             raise ValueError("two grids have the same offset, and would be one")
         return offsets
 
     @field_validator("patch_name")
     @classmethod
     def _names_tile_and_place(cls, template: str) -> str:
-        NameTemplate(template)
-        return template
+        return NameTemplate(template).template
 
     @field_validator("seasons")
     @classmethod
     def _gives_each_month_to_one_season(cls, seasons: dict[str, tuple[Month, ...]]) -> dict[str, tuple[Month, ...]]:
-        months = [month for span in seasons.values() for month in span]
-        if twice := sorted({month for month in months if months.count(month) > 1}):
-            raise ValueError(f"month {twice[0]} belongs to more than one season")
+        twice = _first_twice([month for span in seasons.values() for month in span])
+        if twice is not None:
+            raise ValueError(f"month {twice} belongs to more than one season")
         return seasons
 
     @model_validator(mode="after")
@@ -100,7 +254,7 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _has_room_for_regions(self) -> Self:
-        pixels = (self.patch_size_m // 10) ** 2
+        pixels = (self.patch_size_m // MAP_RESOLUTION_M) ** 2
         for name, smallest in self.region_thresholds_px.items():
             if smallest > pixels:
                 raise ValueError(
@@ -120,10 +274,10 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _divides_ground_into_blocks(self) -> Self:
         rule = self.split_of_all_tiles
-        if rule and rule.block_m < 4 * self.patch_size_m:
+        if rule and rule.block_m < MIN_BLOCK_PATCHES * self.patch_size_m:
             raise ValueError(
                 f"split.block_m is {rule.block_m:g}, less than four patches of {self.patch_size_m} m; most "
-                "patches would touch several blocks"
+                "patches would span several blocks"
             )
         return self
 
@@ -135,18 +289,18 @@ class Recipe(Part):
 
     @property
     def split_of_all_tiles(self) -> StratifiedSplit | None:
-        """The split, if no tile can be split without knowing all others."""
+        """The split, if it depends on all tiles."""
         return self.split if isinstance(self.split, StratifiedSplit) else None
 
     @property
     def extra_labels(self) -> tuple[str, ...]:
         """Columns of labels besides the first, one for each further threshold of region size."""
-        return tuple(f"labels_{name}" for name in list(self.region_thresholds_px)[1:])
+        return tuple(EXTRA_LABELS + name for name in list(self.region_thresholds_px)[1:])
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns that the recipe adds to the patch table."""
-        return (*self.extra_labels, *(f"split_{name}" for name in self.more_splits), *self.attributes)
+        return (*self.extra_labels, *(EXTRA_SPLITS + name for name in self.more_splits), *self.attributes)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())

@@ -15,7 +15,7 @@ from reben_dask.formats.columns import EPSG, EXTRA_SPLITS, KEPT, MAXY, MINX, PAT
 from reben_dask.formats.dataset import RunRecord
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
-from reben_dask.recipes.splits import GeographicSplit, GridSplit, RandomSplit, Split
+from reben_dask.recipes.model import GeographicSplit, GridSplit, RandomSplit, Split
 
 USUAL: Mapping[str, Split] = {
     "geographic": GeographicSplit(strategy="geographic", validation=0.25, test=0.25),

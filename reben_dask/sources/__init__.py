@@ -1,4 +1,4 @@
-"""Reading what others made: Sentinel-2 products, land-cover maps, countries.
+"""Readers of inputs: Sentinel-2 products, Sentinel-1, land-cover maps, polygon layers, published trees and tables.
 
-Nothing here knows of patches or of what is written.
+Nothing here depends on the outputs of a job.
 """

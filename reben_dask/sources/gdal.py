@@ -1,14 +1,57 @@
-"""How GDAL reads images here."""
+"""Opening images with GDAL."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
+from typing import Any, TypeVar
 
-GDAL_OPTIONS = MappingProxyType(
+from reben_dask.errors import InputError
+
+T = TypeVar("T")
+
+GDAL_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {"GDAL_CACHEMAX": 64 * 2**20, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 )
-"""GDAL's own cache is 5 % of the machine's memory in every process, and it looks for side files in every folder.
+"""By default GDAL's cache is 5 % of the machine's memory in every process, and GDAL lists each folder for side files.
 
-rasterio sets the cache in bytes, and for all threads of the process: one that is too small makes those slow that
-rasterize meanwhile.
+rasterio sets the cache in bytes, for all threads of the process: too small a cache slows down rasterization in others.
 """
+
+
+def use_image(
+    source: str | os.PathLike[str] | bytes,
+    use: Callable[[Any], T],
+    explain: Callable[[str], str],
+    *,
+    driver: str | None = None,
+    options: Mapping[str, Any] = GDAL_OPTIONS,
+) -> T:
+    """Pass the dataset of an image, a path of GDAL or the bytes of a file, to a function, and close it.
+
+    Each call opens the file again: GDAL's datasets must not be shared between threads. Errors of GDAL become an
+    :class:`InputError` whose message ``explain`` makes from GDAL's reason. ``driver`` is the only one that may open it.
+    """
+    # Imported here: workers that read only plain files (tiff.py) need no GDAL, and its import takes as long as
+    # reading 10,000 of them.
+    import rasterio  # noqa: PLC0415
+    from rasterio.errors import RasterioError  # noqa: PLC0415
+
+    try:
+        with rasterio.Env(**options), ExitStack() as stack:
+            if isinstance(source, bytes):
+                memory = stack.enter_context(rasterio.MemoryFile(source))
+                return use(stack.enter_context(memory.open(driver=driver)))
+            return use(stack.enter_context(rasterio.open(source, driver=driver)))
+    except (RasterioError, OSError, ValueError, LookupError) as error:
+        cause = _cause(error)
+    # Raised outside the handler: GDAL's exceptions, even as a context, cannot be sent from a worker to the client.
+    raise InputError(explain(cause))
+
+
+def _cause(error: BaseException) -> str:
+    """Reason that GDAL gives, without the names of its functions and files."""
+    message = str(error.__cause__ or error).strip() or type(error).__name__
+    return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")

@@ -17,8 +17,8 @@ from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, SHARD_PATCHES, Node, 
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import Nomenclature
+from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.validity import nodata_pixels
 from reben_dask.stores.arrays import held_chunks, open_array
 from reben_dask.verify.cubes_group import (
     DOCUMENT,

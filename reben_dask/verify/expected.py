@@ -28,8 +28,8 @@ from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
 from reben_dask.formats.trees.layout import CLASS_NUMBERS
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
-from reben_dask.patches.labels import EVERY_PIXEL
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
+from reben_dask.recipes.model import EVERY_PIXEL
 from reben_dask.verify.findings import Check, collect
 from reben_dask.verify.names import NamePattern
 

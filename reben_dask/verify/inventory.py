@@ -17,8 +17,8 @@ from reben_dask.formats.names import PatchName, parse_patch_name
 from reben_dask.formats.trees.layout import CLASS_NUMBERS, class_numbers
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import UNLABELED_CODE
+from reben_dask.patches.candidates import NODATA_DN
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.validity import NODATA_DN
 from reben_dask.verify.context import Context
 from reben_dask.verify.cubes_compared import Place
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind

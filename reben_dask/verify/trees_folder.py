@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from reben_dask.formats.bands import REFERENCE_MAP
 from reben_dask.formats.trees import Tree
-from reben_dask.sources.published.image import Image, decode_image
-from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
+from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES, Image, decode_image
 from reben_dask.verify.expected import MAP_TENSOR, Expected, Kind, Layer
 from reben_dask.verify.findings import one_sentence
 

@@ -23,9 +23,13 @@ from reben_dask.formats.columns import SPLITS
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import footprints
-from reben_dask.patches.locations import home_blocks, patch_blocks, sets_of_patches
-from reben_dask.patches.regions import largest_regions
-from reben_dask.patches.shares import blocks_touched, shares_to_ask
+from reben_dask.patches.labels import largest_regions
+from reben_dask.patches.spatial_blocks import (
+    adjusted_split_fractions,
+    blocks_per_patch,
+    patch_blocks,
+    splits_of_patches,
+)
 from reben_dask.patches.splits import random_split
 from reben_dask.patches.stratified import stratified_split
 
@@ -100,11 +104,11 @@ def load_counts(counts: Path) -> None:
     _names(len(np.load(counts)["counts"]))
 
 
-def find_regions(codes: Path, smallest: int) -> None:
+def find_regions(codes: Path) -> None:
     """Find the regions of the map in a file."""
     pixels = np.load(codes)
     grid = PatchGrid(32633, 0, 0, ShapeYX(*(10 * length for length in pixels.shape)))
-    largest_regions(pixels, grid, load_nomenclature("bigearthnet19"), smallest)
+    largest_regions(pixels, grid, load_nomenclature("bigearthnet19"))
 
 
 def _names(number: int) -> list[str]:
@@ -157,19 +161,18 @@ def _points_off(splits: np.ndarray, population: Mapping[str, np.ndarray]) -> np.
 def _regions(scratch: Path, patches: int) -> dict[str, Any]:
     file = scratch / "codes.npy"
     measure(write_map, file, patches)
-    found = {str(smallest): measure(find_regions, file, smallest).as_json() for smallest in (1, 100, 300)}
-    for smallest, measured in found.items():
-        print(f"regions of {patches} x {patches} patches, from {smallest} px: {measured['cpu_s']:.2f} CPU s, ", end="")
-        print(f"{measured['peak_bytes'] / 2**20:,.0f} MiB")
-    return {"patches": patches**2, "from_px": found}
+    found = measure(find_regions, file)
+    print(f"regions of {patches} x {patches} patches: {found.cpu_s:.2f} CPU s, {found.peak_bytes / 2**20:,.0f} MiB")
+    return {"patches": patches**2, **found.as_json()}
 
 
 def _borders(tiles: int) -> Iterator[dict[str, Any]]:
     patches = np.concatenate([_patches_of(*tile) for tile in TILES[:tiles]])
     for block_m in BLOCKS_M:
-        touched, homes = patch_blocks(patches, block_m), home_blocks(patches, block_m)
-        asked = shares_to_ask(blocks_touched(touched), **ASKED)
+        touched = patch_blocks(patches, block_m)
+        asked = adjusted_split_fractions(blocks_per_patch(touched), **ASKED)
         alone = (touched == touched[:, :1]).all(axis=1)
+        homes = touched[alone, 0]
         print(f"blocks of {block_m:,} m: {len(patches):,} patches, {1 - alone.mean():.1%} touch several blocks")
         yield {
             "block_m": block_m,
@@ -186,7 +189,7 @@ def _in_sets(touched: np.ndarray, homes: np.ndarray, validation: float, test: fl
     at_home = np.zeros((len(blocks), 1), np.int64)
     np.add.at(at_home, np.searchsorted(blocks, homes), 1)
     splits = stratified_split([str(block) for block in blocks], at_home, validation=validation, test=test, seed=42)
-    sets = sets_of_patches(touched, dict(zip(blocks.tolist(), splits.tolist(), strict=True)))
+    sets = splits_of_patches(touched, dict(zip(blocks.tolist(), splits.tolist(), strict=True)))
     placed = sets[np.not_equal(sets, None)]
     left_out = 1 - len(placed) / len(sets)
     shares = {name: round(float(np.mean(placed == name)), 4) for name in SPLITS}

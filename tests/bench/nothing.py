@@ -12,8 +12,8 @@ import pandas as pd
 
 from reben_dask.job import graph
 from reben_dask.job.tasks import map_columns
-from reben_dask.patches.reference_map import BurntMap
-from reben_dask.patches.sky import sky_columns
+from reben_dask.patches.reference_map import RasterizedMap
+from reben_dask.patches.scl import scl_fractions
 
 
 def make_cube(_store: Any, layouts: Any) -> Any:
@@ -28,14 +28,14 @@ def ingest_band(_tile: Any, band: str, _store: Any, layouts: Any, **_: Any) -> p
 
 def observe_sky(_tile: Any, grids: Any, rule: Any) -> pd.DataFrame:
     """A clear sky."""
-    return sky_columns(np.full(grids[0].shape_px_yx(20), 4, np.uint8), grids[0], rule)
+    return scl_fractions(np.full(grids[0].shape_px_yx(20), 4, np.uint8), grids[0], rule)
 
 
 def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
     grid = layouts[0].grid
     shape = grid.shape_px_yx(10)
-    return map_columns(BurntMap(np.full(shape, 211, np.uint16), np.zeros(shape, bool)), grid, rule)
+    return map_columns(RasterizedMap(np.full(shape, 211, np.uint16), np.zeros(shape, bool)), grid, rule)
 
 
 @contextmanager

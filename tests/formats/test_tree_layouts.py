@@ -20,7 +20,7 @@ from reben_dask.errors import RecipeError
 from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
 from reben_dask.formats.trees.layout import class_numbers, number_of_code
 from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
-from reben_dask.recipes.model import Tree as TreeName
+from reben_dask.recipes.model import TreeName
 from reben_dask.stores.patch_table import write_part
 from reben_dask.stores.trees import write_tables
 

@@ -14,15 +14,15 @@ from reben_dask.formats.names import parse_patch_name
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.output.folder import Output
 from reben_dask.recipes import load_recipe
-from reben_dask.sources.countries import read_countries
 from reben_dask.sources.landcover import open_landcover, sort_landcover
-from reben_dask.sources.published.image import decode_image
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
 from reben_dask.sources.published.pairs import read_pairs
+from reben_dask.sources.published.tiff import decode_image
 from reben_dask.sources.sentinel1 import find_scenes
 from reben_dask.sources.sentinel2 import open_tile, read_band
 from reben_dask.sources.sentinel2.metadata import parse_geocoding, parse_manifest, parse_product_metadata
+from reben_dask.sources.vector_layers import read_countries
 
 Reader = Callable[[bytes, Path], object]
 """Reads a damaged file; the folder is empty, and for the reader alone."""

@@ -56,7 +56,7 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
         "patch-name": b"S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
         "names": b"S2A_MSIL2A_20170613T101031_26_57\nS2B_MSIL2A_20170613T101031_26_58,x\n",
         "recipe": (resources.files("reben_dask.recipes") / "seasonet.yaml").read_bytes(),
-        "nomenclature": (resources.files("reben_dask.patches") / "nomenclatures" / "bigearthnet19.csv").read_bytes(),
+        "nomenclature": (resources.files("reben_dask") / "nomenclatures" / "bigearthnet19.csv").read_bytes(),
         "record": json.dumps(_RECORD).encode(),
         "state": json.dumps({"origin": {"tiles": {"a": "b"}, "recipe": "c"}, "paths": {"a": "d"}}).encode(),
         "shapes": b"".join(shapely.to_wkb(shapely.box(x, 0, x + 1000, 900)) for x in range(12)),

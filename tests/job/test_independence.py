@@ -48,7 +48,7 @@ from reben_dask.output.folder import Output
 from reben_dask.patches import reference_map
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
-from reben_dask.sources.landcover import SortedMap, convert, open_landcover, polygons, sort_landcover
+from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover, sorting, vector_map
 from reben_dask.stores import cubes, lmdb_export, metadata
 
 BANDS = ("B01", "B05", "B09")
@@ -302,9 +302,9 @@ class _Sizes:
 
     def set(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(cube_layout, "SHARD_PATCHES", self.patches_of_shard)
-        patch.setattr(convert, "POLYGONS_PER_PART", self.polygons_of_part)
-        patch.setattr(convert, "POLYGONS_PER_ROW_GROUP", self.polygons_of_row_group)
-        patch.setattr(polygons, "ROWS_AT_ONCE", self.rows_at_once)
+        patch.setattr(sorting, "POLYGONS_PER_PART", self.polygons_of_part)
+        patch.setattr(sorting, "POLYGONS_PER_ROW_GROUP", self.polygons_of_row_group)
+        patch.setattr(vector_map, "ROWS_AT_ONCE", self.rows_at_once)
         patch.setattr(reference_map, "POLYGONS_AT_ONCE", self.polygons_at_once)
         patch.setattr(lmdb_export, "COMMIT_EVERY", self.commit_every)
         patch.setattr(tiles, "batch_size", lambda _: self.tiles_of_batch)

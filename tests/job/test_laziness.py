@@ -57,7 +57,7 @@ def test_planning_opens_no_image(data_dir: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("nothing_computes")
 def test_a_cube_opens_without_pixels(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reben_dask.sources.sentinel2.cube.read_window", _refuse)
+    monkeypatch.setattr("reben_dask.sources.sentinel2.pixels.read_window", _refuse)
     cube = open_cube(open_tile(find_products([data_dir / "mini"])[0]))
     assert cube["r10m"].dn.shape == (4, 1068, 1068)
 

@@ -23,7 +23,7 @@ from reben_dask.job.session import _layers
 from reben_dask.job.show import _funnel
 from reben_dask.job.tally import EMPTY_TALLY
 from reben_dask.recipes import Recipe, load_recipe
-from reben_dask.recipes.parts import Attribute
+from reben_dask.recipes.model import Attribute
 from reben_dask.sources.sentinel2 import open_tile
 
 SUMMER = datetime(2018, 7, 25, 10, 0, 31, tzinfo=UTC)

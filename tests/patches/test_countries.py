@@ -12,7 +12,7 @@ from oracle import TEN_COUNTRIES
 
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import country_column, nearest_country
-from reben_dask.sources.countries import missing_countries, read_countries
+from reben_dask.sources.vector_layers import missing_countries, read_countries
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 GRID = PatchGrid(32633, 500_000, 5_400_000, ShapeYX(2400, 2400))

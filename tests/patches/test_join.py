@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reben_dask.errors import InputError
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.join import MARGIN_M, partitions_of_tiles, search_area, search_areas
-from reben_dask.sources.landcover import SortedMap, convert, open_landcover, read_polygons, sort_landcover
+from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover, sorting
 
 POZNAN = "clc2018_poznan_3035.gpkg"
 
@@ -44,8 +44,8 @@ def sorted_map(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Sort
     """The same map, sorted, in parts of 50 polygons and row groups of 10."""
     source = open_landcover(str(data_dir / "landcover" / POZNAN))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert, "POLYGONS_PER_PART", 50)
-        patch.setattr(convert, "POLYGONS_PER_ROW_GROUP", 10)
+        patch.setattr(sorting, "POLYGONS_PER_PART", 50)
+        patch.setattr(sorting, "POLYGONS_PER_ROW_GROUP", 10)
         return sort_landcover(source, tmp_path_factory.mktemp("map") / "sorted")
 
 

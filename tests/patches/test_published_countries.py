@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import nearest_country
-from reben_dask.sources.countries import read_countries
+from reben_dask.sources.vector_layers import read_countries
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SIDE_M = 109_800

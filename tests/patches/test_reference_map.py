@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.reference_map import burn_map, contested_column, reference_map
+from reben_dask.patches.reference_map import overlap_column, rasterize_map
 
 EPSG, ULX, ULY = 32633, 634_380, 5_840_280
 SIDE_M = 600
@@ -27,6 +27,10 @@ NEAR_M = 1e-6
 
 def _map(polygons: list[shapely.Geometry], codes: list[int], crs: object = EPSG) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame({"code": codes, "order": range(len(codes))}, geometry=polygons, crs=crs)
+
+
+def reference_map(polygons: gpd.GeoDataFrame, *grids: PatchGrid) -> np.ndarray:
+    return rasterize_map(polygons, *grids).codes
 
 
 def _asked(polygons: gpd.GeoDataFrame, grid: PatchGrid) -> tuple[np.ndarray, np.ndarray]:
@@ -81,14 +85,14 @@ def test_pixels_under_several_polygons_are_counted(polygons: list[shapely.Geomet
     xs, ys = centres(SMALL.covered_bounds())
     _, unsure = _asked(table, SMALL)
     inside = sum(shapely.contains_xy(polygon, xs, ys).astype(int) for polygon in polygons)
-    burnt = burn_map(table, SMALL)
-    assert burnt.contested[~unsure].tolist() == (inside > 1)[~unsure].tolist()
+    burnt = rasterize_map(table, SMALL)
+    assert burnt.overlap[~unsure].tolist() == (inside > 1)[~unsure].tolist()
     # The grid is a single patch.
-    assert contested_column(burnt.contested, SMALL).tolist() == [burnt.contested.sum()]
+    assert overlap_column(burnt.overlap, SMALL).tolist() == [burnt.overlap.sum()]
 
 
 def test_an_edge_along_the_centres_of_a_row() -> None:
-    """GDAL leaves out four of its seven pixels when it adds, which tells of contested ones in the same pass."""
+    """GDAL leaves out four of its seven pixels when it adds, which finds overlaps in the same pass."""
     corners = [(85, 10), (89.375, -64.375), (130, -155), (94.70588235294117, -155), (95, -160), (94, -155), (60, -155)]
     polygon = shapely.Polygon([(ULX + x, ULY + y) for x, y in [*corners, (-20, 0)]])
     expected = rasterize([(polygon, 211)], (60, 60), 999, transform=from_origin(ULX, ULY, 10, 10), dtype="uint16")
@@ -120,10 +124,10 @@ def test_many_polygons_of_many_classes_on_one_another(classes: int, polygons: in
     # The last one leaves the last column to the one before.
     layers = [*[shapely.box(west, south, east, north)] * (polygons - 1), shapely.box(west, south, east - 10, north)]
     codes = 1 + np.arange(polygons) % classes
-    burnt = burn_map(_map(layers, codes.tolist()).iloc[::-1], SMALL)
+    burnt = rasterize_map(_map(layers, codes.tolist()).iloc[::-1], SMALL)
     assert (burnt.codes[:, :-1] == codes[-1]).all()
     assert (burnt.codes[:, -1] == codes[-2]).all()
-    assert burnt.contested.all()
+    assert burnt.overlap.all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from reben_dask.formats.names import TileName
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.candidates import Scene, candidate_patches
-from reben_dask.patches.seasons import season_of
+from reben_dask.patches.candidates import Scene, candidate_patches, season_of
 from reben_dask.recipes import load_recipe
 
 METEOROLOGICAL = {"spring": (3, 4, 5), "summer": (6, 7, 8), "fall": (9, 10, 11), "winter": (12, 1, 2)}

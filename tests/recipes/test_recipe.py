@@ -315,9 +315,9 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
         ),
         (
             _set("tree", "bigearthnet"),
-            "tree is 'bigearthnet': input should be 'bigearthnet-v2', 'bigearthnet-v1' or 'sea",
+            "tree is 'bigearthnet': input should be 'bigearthnet-v1', 'bigearthnet-v2' or 'sea",
         ),
-        (_set("tree", None), "tree is None: input should be 'bigearthnet-v2', "),
+        (_set("tree", None), "tree is None: input should be 'bigearthnet-v1', "),
     ],
 )
 def test_a_bad_recipe_with_grids_images_and_places(tmp_path: Path, change: Change, words: str) -> None:

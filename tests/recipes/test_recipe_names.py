@@ -12,7 +12,7 @@ import pytest
 
 import reben_dask
 from reben_dask.recipes import load_recipe, shipped_recipes
-from reben_dask.recipes.model import Tree
+from reben_dask.recipes.model import TreeName
 
 PACKAGE = Path(reben_dask.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -94,7 +94,7 @@ def test_recipe_names_are_literals_nowhere() -> None:
         (str(module.relative_to(PACKAGE)), name, line)
         for module in MODULES
         for name, line in _names_in(_parsed(module))
-        if name not in get_args(Tree)
+        if name not in get_args(TreeName)
     }
     assert {(module, name) for module, name, _ in found} <= ALLOWED.keys(), found
 

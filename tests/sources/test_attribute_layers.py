@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from reben_dask.errors import InputError
-from reben_dask.sources.attributes import read_attribute, require_attribute
+from reben_dask.sources.vector_layers import read_attribute, require_attribute
 
 SQUARES = [shapely.box(number, 50, number + 1, 51) for number in range(4)]
 SUFFIX = {"GPKG": "gpkg", "GeoJSON": "geojson", "ESRI Shapefile": "shp"}

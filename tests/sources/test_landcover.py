@@ -21,7 +21,7 @@ import shapely
 from oracle import CLASS_OF_CODE, UNLABELED_CODES
 
 from reben_dask.errors import InputError
-from reben_dask.sources.landcover import SortedMap, convert, is_sorted_landcover, open_landcover, sort_landcover
+from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_landcover, sort_landcover, sorting
 
 CODES = frozenset(CLASS_OF_CODE) | UNLABELED_CODES
 OFFICIAL = "U2018_CLC2018_V2020_20u1"
@@ -43,8 +43,8 @@ def poznan(folder: Path) -> gpd.GeoDataFrame:
 def sorted_map(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SortedMap:
     """The same map, sorted, in parts of 50 polygons and row groups of 20."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert, "POLYGONS_PER_PART", 50)
-        patch.setattr(convert, "POLYGONS_PER_ROW_GROUP", 20)
+        patch.setattr(sorting, "POLYGONS_PER_PART", 50)
+        patch.setattr(sorting, "POLYGONS_PER_ROW_GROUP", 20)
         return sort_landcover(open_landcover(str(folder / POZNAN)), tmp_path_factory.mktemp("map") / "sorted")
 
 
@@ -316,7 +316,7 @@ def test_codes_of_the_nomenclature_are_known(sorted_map: SortedMap) -> None:
 def test_a_code_that_the_nomenclature_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr("reben_dask.sources.landcover.polygons.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("reben_dask.sources.landcover.vector_map.ROWS_AT_ONCE", rows_at_once)
     path = _write(_squares(6, Code_18=["111", "211", "888", "777", "111", "888"]), tmp_path / "map.gpkg")
     made = sort_landcover(open_landcover(path), tmp_path / "sorted")
     assert _refused(lambda: made.require_known(CODES)) == (

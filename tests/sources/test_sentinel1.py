@@ -24,7 +24,7 @@ from reben_dask.formats import cube as cube_layout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import ScenePartners, Sentinel1Inputs, open_partners, pair_tile
-from reben_dask.sources.sentinel1 import RadarScene, find_scenes, open_patch_tree, warp_scene
+from reben_dask.sources.sentinel1 import S1Scene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.stores.cubes import CubeLayout, create_cube, create_store
 
 NAME = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"
@@ -114,7 +114,7 @@ def _write(path: Path, pixels: NDArray[np.float32], transform: Affine, epsg: int
     return path
 
 
-def _scene(folder: Path, images: dict[str, NDArray[np.float32]], transform: Affine, epsg: int) -> RadarScene:
+def _scene(folder: Path, images: dict[str, NDArray[np.float32]], transform: Affine, epsg: int) -> S1Scene:
     for polarisation, pixels in images.items():
         _write(folder / f"{SCENE}_{polarisation}.tif", pixels, transform, epsg, None)
     (scene,) = find_scenes(str(folder))
@@ -125,7 +125,7 @@ def _noise(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(-12, 3, shape).astype(np.float32)
 
 
-def _warped(scene: RadarScene) -> NDArray[np.float32]:
+def _warped(scene: S1Scene) -> NDArray[np.float32]:
     return warp_scene(scene, EPSG, ULX, ULY, SHAPE)
 
 
@@ -226,8 +226,8 @@ def test_scenes_are_found_at_any_depth(tmp_path: Path) -> None:
     assert (second.name, second.short_name) == (other, other)
     assert second.time == datetime(2018, 1, 1, 23, 59, 59, tzinfo=UTC)
     longitude, latitude = pyproj.Transformer.from_crs(EPSG, 4326, always_xy=True).transform(ULX + 20, ULY - 20)
-    assert first.meets((longitude, latitude, longitude, latitude))
-    assert not first.meets((longitude + 0.1, latitude, longitude + 0.2, latitude))
+    assert first.intersects((longitude, latitude, longitude, latitude))
+    assert not first.intersects((longitude + 0.1, latitude, longitude + 0.2, latitude))
 
 
 def test_the_case_of_an_ending_does_not_matter(tmp_path: Path) -> None:

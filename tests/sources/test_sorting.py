@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.sources.landcover import LandcoverMap, SortedMap, convert, open_landcover, polygons, sort_landcover
+from reben_dask.sources.landcover import LandcoverMap, SortedMap, open_landcover, sort_landcover, sorting, vector_map
 
 POZNAN, LANJARON = "clc2018_poznan_3035.gpkg", "clc2018_lanjaron_3035.gpkg"
 ROWS = 5000
@@ -65,9 +65,9 @@ def _write(table: gpd.GeoDataFrame, path: Path, **options: object) -> Path:
 
 def _sort(path: Path, destination: Path, cut: Cut = (16_384, 8_000, 1_000)) -> SortedMap:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(polygons, "ROWS_AT_ONCE", cut[0])
-        patch.setattr(convert, "POLYGONS_PER_PART", cut[1])
-        patch.setattr(convert, "POLYGONS_PER_ROW_GROUP", cut[2])
+        patch.setattr(vector_map, "ROWS_AT_ONCE", cut[0])
+        patch.setattr(sorting, "POLYGONS_PER_PART", cut[1])
+        patch.setattr(sorting, "POLYGONS_PER_ROW_GROUP", cut[2])
         return sort_landcover(open_landcover(str(path)), destination)
 
 
@@ -324,8 +324,8 @@ def test_what_is_not_this_map_is_not_replaced(folder: Path, tmp_path: Path, othe
 
 @pytest.mark.parametrize("rows_at_once", [7, 100])
 def test_each_row_is_reported_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
-    monkeypatch.setattr(polygons, "ROWS_AT_ONCE", rows_at_once)
-    monkeypatch.setattr(convert, "POLYGONS_PER_PART", 5)
+    monkeypatch.setattr(vector_map, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(sorting, "POLYGONS_PER_PART", 5)
     path = _write_wkt([*GOOD, *WITHOUT_AREA[:3], *GOOD] * 5, tmp_path / "map.gpkg")
     seen: list[int] = []
     made = sort_landcover(open_landcover(str(path)), tmp_path / "sorted", seen.append)
@@ -335,13 +335,13 @@ def test_each_row_is_reported_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def _sort_when_both_are_ready(source: LandcoverMap, destination: Path, ready: Barrier) -> None:
-    describe = convert.describe
+    describe = sorting.write_description
 
     def describe_and_wait(*arguments: object) -> None:
         describe(*arguments)
         ready.wait(60)
 
-    convert.describe = describe_and_wait
+    sorting.write_description = describe_and_wait
     assert sort_landcover(source, destination) == SortedMap(destination)
 
 
@@ -362,7 +362,7 @@ def test_two_processes_sort_the_same_map_at_once(folder: Path, tmp_path: Path) -
 def _growth_while_sorting(path: Path, destination: Path) -> int:
     process = psutil.Process()
     seen = [process.memory_info().rss]
-    polygons.ROWS_AT_ONCE = convert.POLYGONS_PER_PART = 1000
+    vector_map.ROWS_AT_ONCE = sorting.POLYGONS_PER_PART = 1000
     sort_landcover(open_landcover(str(path)), destination, lambda _: seen.append(process.memory_info().rss))
     return max(seen) - seen[0]
 

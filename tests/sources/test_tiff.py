@@ -1,4 +1,4 @@
-"""Reading small TIFF files: the pixels that rasterio gives, or an error that names the file, whatever the file."""
+"""Small TIFF files: pixels, place and NODATA as rasterio reads them, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,36 @@ import rasterio
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 
 from reben_dask.errors import InputError
 from reben_dask.sources.gdal import GDAL_OPTIONS
 from reben_dask.sources.published import tiff
-from reben_dask.sources.published.tiff import read_tiff
+from reben_dask.sources.published.tiff import Corner, decode_image, read_corner, read_tiff
 
-PLAIN_TYPES = ["uint8", "uint16", "uint32", "int16", "int32", "float32", "float64"]
-OTHER_TYPES = ["int8", "uint64", "complex64"]
+PLAIN_TYPES = ["uint8", "uint16", "float32"]
+OTHER_TYPES = ["uint32", "int16", "int32", "float64", "int8", "uint64", "complex64"]
 PLAIN: list[dict[str, Any]] = [
     {},
     {"blockysize": 7},
     {"blockysize": 1000},
     {"compress": "deflate"},
     {"compress": "deflate", "predictor": 2, "blockysize": 5},
-    {"tiled": True, "blockxsize": 16, "blockysize": 32},
-    {"tiled": True, "blockxsize": 32, "blockysize": 16, "compress": "deflate", "predictor": 2},
+    {"count": 2},
+    {"count": 3, "blockysize": 5, "photometric": "MINISBLACK"},
 ]
 OTHER: list[dict[str, Any]] = [
+    {"ENDIANNESS": "BIG"},
+    {"tiled": True, "blockxsize": 16, "blockysize": 32},
+    {"tiled": True, "blockxsize": 32, "blockysize": 16, "compress": "deflate", "predictor": 2},
     {"compress": "lzw", "predictor": 2},
     {"compress": "packbits"},
     {"compress": "zstd"},
     {"BIGTIFF": "YES"},
     {"photometric": "MINISWHITE"},
     {"photometric": "RGB", "count": 3},
-    {"count": 2},
     {"count": 2, "interleave": "band"},
+    {"count": 2, "alpha": "YES"},
     {"SPARSE_OK": True},
 ]
 
@@ -63,11 +66,11 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _without_gdal() -> Iterator[None]:
     """The file must be one that is read here."""
 
-    def refuse(path: object) -> None:
-        raise AssertionError(f"{path} was left to GDAL")
+    def refuse(source: object, *_: object, **__: object) -> None:
+        raise AssertionError(f"{source!r:.100} was left to GDAL")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiff, "_read_with_gdal", refuse)
+        patch.setattr(tiff, "_by_gdal", refuse)
         yield
 
 
@@ -116,20 +119,18 @@ def test_all_published_files_are_read_here_as_rasterio_does(data_dir: Path) -> N
     files = [path for tree in ("bigearthnet", "bigearthnet-v1") for path in (data_dir / tree).rglob("*.tif")]
     assert len(files) == 99
     for path in files:
-        with _without_gdal():
-            pixels = read_tiff(path)
-        with rasterio.open(path) as file:
-            assert _same(pixels, file.read(1)), path
+        with rasterio.open(path) as file, _without_gdal():
+            assert _same(read_tiff(path), file.read(1)), path
+            transform = file.transform
+            assert read_corner(path) == (file.crs.to_epsg(), transform.c, transform.f, transform.a)
+            _require_as_rasterio(path)
 
 
-@pytest.mark.parametrize("order", ["LITTLE", "BIG"])
 @pytest.mark.parametrize("dtype", PLAIN_TYPES)
 @pytest.mark.parametrize("options", PLAIN, ids=str)
-def test_plain_files(tmp_path: Path, options: dict[str, Any], dtype: str, order: str) -> None:
+def test_plain_files(tmp_path: Path, options: dict[str, Any], dtype: str) -> None:
     pixels = _numbers((41, 37), dtype)
-    if options.get("predictor") and dtype == "float64":
-        options = {name: value for name, value in options.items() if name != "predictor"}
-    path = _write(tmp_path / "plain.tif", pixels, {**options, "ENDIANNESS": order})
+    path = _write(tmp_path / "plain.tif", pixels, options)
     with _without_gdal():
         found = read_tiff(path)
     assert _same(found, pixels)
@@ -145,17 +146,16 @@ def test_plain_files(tmp_path: Path, options: dict[str, Any], dtype: str, order:
         st.sampled_from(PLAIN_TYPES + OTHER_TYPES),
         st.integers(0, 99),
     ),
-    order=st.sampled_from(["LITTLE", "BIG"]),
     options=st.sampled_from(PLAIN + OTHER),
     extras=st.fixed_dictionaries(
         {}, optional={"nodata": st.just(0), "transform": st.just(from_origin(3e5, 5e6, 10, 10)), "crs": st.just(32633)}
     ),
 )
 def test_any_file_that_rasterio_writes(
-    scratch: Path, pixels: np.ndarray, order: str, options: dict[str, Any], extras: dict[str, Any]
+    scratch: Path, pixels: np.ndarray, options: dict[str, Any], extras: dict[str, Any]
 ) -> None:
     try:
-        path = _write(scratch / "any.tif", pixels, {**options, **extras, "ENDIANNESS": order})
+        path = _write(scratch / "any.tif", pixels, {**options, **extras})
     except (RasterioError, ValueError):
         assume(False)
     expected = _rasterio(path)
@@ -199,18 +199,16 @@ def test_a_file_that_was_never_filled(tmp_path: Path) -> None:
 # By hand
 
 
-def _tiff(tags: dict[int, int | tuple[int, ...]], body: bytes, order: str = "<") -> bytes:
+def _tiff(tags: dict[int, int | tuple[int, ...]], body: bytes) -> bytes:
     """A file with one image, its pixels at byte 8; values that do not fit stand behind them."""
-    magic = b"II*\0" if order == "<" else b"MM\0*"
     tail, entries = body, b""
     for tag, value in sorted(tags.items()):
         values = value if isinstance(value, tuple) else (value,)
-        packed = struct.pack(f"{order}{len(values)}I", *values)
+        packed = struct.pack(f"<{len(values)}I", *values)
         if len(packed) > 4:
-            packed, tail = struct.pack(f"{order}I", 8 + len(tail)), tail + packed
-        entries += struct.pack(f"{order}HHI", tag, 4, len(values)) + packed
-    head = magic + struct.pack(f"{order}I", 8 + len(tail))
-    return head + tail + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+            packed, tail = struct.pack("<I", 8 + len(tail)), tail + packed
+        entries += struct.pack("<HHI", tag, 4, len(values)) + packed
+    return b"II*\0" + struct.pack("<I", 8 + len(tail)) + tail + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 def _tags(body: bytes, **changes: Any) -> dict[int, Any]:
@@ -222,20 +220,13 @@ def _tags(body: bytes, **changes: Any) -> dict[int, Any]:
 PIXELS = np.arange(24, dtype=np.uint8).reshape(6, 4)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compression", [8, 32946])
-def test_both_numbers_of_deflate(tmp_path: Path, order: str, compression: int) -> None:
-    body = zlib.compress(PIXELS.tobytes())
-    (tmp_path / "a.tif").write_bytes(_tiff(_tags(body, _259=compression), body, order))
-    with _without_gdal():
-        assert _same(read_tiff(tmp_path / "a.tif"), PIXELS)
-    assert _same(read_tiff(tmp_path / "a.tif"), _rasterio(tmp_path / "a.tif"))
+DIFFERENCES = np.diff(PIXELS, axis=1, prepend=np.uint8(0))
 
 
 def test_a_last_strip_with_all_the_rows_of_the_others(tmp_path: Path) -> None:
-    strips = [zlib.compress(PIXELS[:4].tobytes()), zlib.compress(PIXELS[4:].tobytes() + bytes(8))]
+    strips = [zlib.compress(DIFFERENCES[:4].tobytes()), zlib.compress(DIFFERENCES[4:].tobytes() + bytes(8))]
     body = b"".join(strips)
-    tags = _tags(body, _259=8, _278=4, _273=(8, 8 + len(strips[0])), _279=tuple(map(len, strips)))
+    tags = _tags(body, _259=8, _317=2, _278=4, _273=(8, 8 + len(strips[0])), _279=tuple(map(len, strips)))
     (tmp_path / "a.tif").write_bytes(_tiff(tags, body))
     with _without_gdal():
         assert _same(read_tiff(tmp_path / "a.tif"), PIXELS)
@@ -266,6 +257,14 @@ def test_a_last_strip_with_all_the_rows_of_the_others(tmp_path: Path) -> None:
         {"_322": 16},
         {"_258": 7},
         {"_259": 5},
+        {"_277": 2, "_256": 2},
+        {"_277": 2, "_256": 2, "_258": (8, 8)},
+        {"_277": 2, "_256": 2, "_258": (8, 8), "_338": 0},
+        {"_277": 2, "_256": 2, "_258": (8, 8), "_338": 2},
+        {"_277": 2, "_256": 2, "_258": (8, 8), "_338": (0, 0)},
+        {"_277": 2**32 - 1},
+        {"_338": 0},
+        {"_284": 2},
     ],
     ids=str,
 )
@@ -314,7 +313,7 @@ def _agree(path: Path) -> None:
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     with pytest.MonkeyPatch.context() as patch:
         # What GDAL makes of damaged pixels is not even the same twice.
-        patch.setattr(tiff, "_read_with_gdal", lambda _: None)
+        patch.setattr(tiff, "_by_gdal", lambda *_, **__: None)
         here = read_tiff(path)
     assert here is None or _same(here, expected)
 
@@ -350,10 +349,10 @@ def test_truncated_files(scratch: Path, intact: list[bytes], data: st.DataObject
 
 
 def test_a_damaged_stream_is_an_error_and_not_numbers(tmp_path: Path) -> None:
-    raw = PIXELS.tobytes()
+    raw = DIFFERENCES.tobytes()
     good = zlib.compress(raw)
     for body in (good[:-1] + b"x", good[:-6], zlib.compress(raw[:-1]), zlib.compress(raw + b"x"), b"no stream"):
-        (tmp_path / "a.tif").write_bytes(_tiff(_tags(body, _259=8), body))
+        (tmp_path / "a.tif").write_bytes(_tiff(_tags(body, _259=8, _317=2), body))
         with pytest.raises(InputError, match=r"a\.tif cannot be decoded \(.+\); the file is damaged"):
             read_tiff(tmp_path / "a.tif")
 
@@ -369,3 +368,110 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.tif"):
         with pytest.raises(InputError, match="cannot be read"):
             read_tiff(path)
+
+
+# Places
+
+
+def _place(epsg: int | None, *numbers: float) -> dict[str, Any]:
+    return {**({"crs": epsg} if epsg else {}), "transform": Affine(*numbers)}
+
+
+@pytest.mark.parametrize("crs", [32633, 32733, 3035, 4326])
+@pytest.mark.parametrize("kind", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}], ids=str)
+def test_corners(tmp_path: Path, crs: int, kind: dict[str, Any]) -> None:
+    place = {"crs": crs, "transform": from_origin(300_000.5, 5_000_020, 60, 60)}
+    path = _write(tmp_path / "a.tif", PIXELS, {**place, **kind})
+    assert read_corner(path) == Corner(crs, 300_000.5, 5_000_020, 60)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"crs": 32633},
+        _place(32633, 10, 1, 0, 1, -10, 0),
+        _place(32633, 10, 0, 0, 0, -20, 0),
+        _place(32633, 10, 0, 0, 0, 10, 0),
+        _place(None, 10, 0, 0, 0, -10, 0),
+    ],
+    ids=str,
+)
+def test_what_has_no_corner(tmp_path: Path, place: dict[str, Any]) -> None:
+    path = _write(tmp_path / "a.tif", PIXELS, place)
+    with pytest.raises(InputError, match=rf"{path} cannot be placed: .+\."):
+        read_corner(path)
+
+
+def test_a_corner_of_a_file_that_is_damaged_or_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    with pytest.raises(InputError, match=r"a\.tif cannot be placed"):
+        read_corner(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"b\.tif cannot be read"):
+        read_corner(tmp_path / "b.tif")
+
+
+# Images with their places
+
+PLACED = {"crs": 32633, "transform": from_origin(300_000, 5_400_000, 20, 20)}
+PLAIN_IMAGES: dict[str, dict[str, Any]] = {
+    "Sentinel-2": {"nodata": 0},
+    "Sentinel-1": {"dtype": "float32"},
+    "reference map": {"nodata": 0, "compress": "deflate", "predictor": 2},
+    "southern zone": {"crs": 32733, "nodata": 0},
+    "another value": {"nodata": 65535},
+    "two bands": {"count": 2, "nodata": 0},
+}
+OTHER_IMAGES: dict[str, dict[str, Any]] = {
+    "no system": {"crs": None, "nodata": 0},
+    "degrees": {"crs": 4326},
+    "rotated": {"transform": Affine.translation(300_000, 5_400_000) * Affine.rotation(10) * Affine.scale(10, -10)},
+    "oblong pixels": {"transform": from_origin(300_000, 5_400_000, 10, 20)},
+    "another compression": {"compress": "lzw", "nodata": 0},
+}
+
+
+def _write_image(path: Path, name: str) -> Path:
+    options = {**PLACED, **{**PLAIN_IMAGES, **OTHER_IMAGES}[name]}
+    return _write(path, _numbers((121, 60), options.pop("dtype", "uint16")), options)
+
+
+def _require_as_rasterio(path: Path) -> None:
+    image = decode_image(path.read_bytes())
+    with rasterio.open(path) as file:
+        assert _same(image.bands, file.read())
+        assert _same(image.pixels, file.read(1))
+        assert (image.count, image.nodata) == (file.count, file.nodata)
+        assert image.epsg == (file.crs and file.crs.to_epsg())
+        assert image.transform == tuple(file.transform)[:6]
+        if file.transform.is_rectilinear:
+            assert image.bounds == tuple(file.bounds)
+
+
+@pytest.mark.parametrize("name", [*PLAIN_IMAGES, *OTHER_IMAGES])
+def test_images(tmp_path: Path, name: str) -> None:
+    path = _write_image(tmp_path / "image.tif", name)
+    with _without_gdal() if name in PLAIN_IMAGES else nullcontext():
+        _require_as_rasterio(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"GIF89a", b"<VRTDataset/>"], ids=repr)
+def test_what_is_no_image(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"is empty|cannot be decoded"):
+        decode_image(content)
+
+
+@pytest.mark.parametrize("name", ["Sentinel-2", "reference map", "another compression"])
+def test_an_image_that_is_cut_short(tmp_path: Path, name: str) -> None:
+    content = _write_image(tmp_path / "image.tif", name).read_bytes()
+    with pytest.raises(InputError, match="cannot be decoded"):
+        decode_image(content[: len(content) // 2])
+
+
+def test_a_huge_image_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    options = {**PLACED, "count": 1, "dtype": "uint16", "SPARSE_OK": True}
+    with rasterio.open(path, "w", driver="GTiff", height=40_000, width=40_000, **options):
+        pass
+    with pytest.raises(InputError, match="40,000 x 40,000 pixels"):
+        decode_image(path.read_bytes())

@@ -1,7 +1,7 @@
-"""Land cover: vector maps as they are published, and sorted copies from which a tile reads only what it overlaps."""
+"""Land cover: published vector maps, and spatially sorted copies from which a tile reads only what it overlaps."""
 
-from reben_dask.sources.landcover.convert import sort_landcover
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, read_polygons
+from reben_dask.sources.landcover.sorting import sort_landcover
 from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A sorted map: GeoParquet parts, each of which covers a compact area, and a description beside them."""
+"""Sorted maps: GeoParquet parts, each of which covers a compact area, and a description beside them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,7 @@ COLUMNS = ("code", "order", "geometry")
 
 @dataclass(frozen=True)
 class SortedMap:
-    """A sorted map in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        What :func:`~reben_dask.sources.landcover.sort_landcover` wrote.
-    """
+    """A sorted map in a folder, as :func:`~reben_dask.sources.landcover.sort_landcover` writes it."""
 
     folder: Path
 
@@ -66,7 +60,7 @@ class SortedMap:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run record keeps of the map."""
+        """Entry of the map in a run record."""
         copied = {"about": self.description.get("about", ""), "source": self.description["source"]}
         return {"path": self.path, "crs": self.crs, "polygons": self.polygons, **copied}
 
@@ -139,7 +133,7 @@ def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, floa
 
 
 def is_sorted_landcover(path: str | Path) -> bool:
-    """Whether a path is a sorted map."""
+    """Return whether a path is a sorted map."""
     return (Path(path) / DESCRIPTION_FILE).is_file()
 
 
@@ -148,28 +142,14 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def describe(
+def write_description(
     folder: Path,
     source: LandcoverMap,
     codes: Mapping[int, Mapping[str, int]],
     extent: tuple[float, ...],
     left_out: int,
 ) -> None:
-    """Write the description of a sorted map.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the parts are.
-    source : LandcoverMap
-        What it was made from.
-    codes : mapping of int to mapping
-        For each code the number of its ``rows`` and its ``first_row`` in the source.
-    extent : tuple of float
-        ``(minx, miny, maxx, maxy)`` of all polygons; of anything without polygons.
-    left_out : int
-        Rows of the source that are no polygons.
-    """
+    """Describe the parts in a folder; ``codes`` has the number of ``rows`` and the ``first_row`` of each code."""
     polygons = sum(count["rows"] for count in codes.values()) - left_out
     description = {
         "version": 1,

@@ -1,79 +1,108 @@
-"""Reading the small images of the published trees, most of them without GDAL.
+"""Reader of the published GeoTIFF files: pixels, place and NODATA, mostly without GDAL.
 
-To open and read one band of one patch costs GDAL many times what the bytes themselves cost, and a dataset has seven
-million of them, all of a very plain kind. Such files are decoded here, strictly by their tags; any other is left to
-rasterio, which gives the same pixels or the reason why there are none.
-
-Compressed pixels that are damaged are an error here. GDAL (3.10) gives numbers for some of them, and other numbers when
-it is asked again.
+A dataset has seven million of them, and GDAL needs 10 to 20 times the CPU seconds for one. Only files as they are
+published are decoded here: little-endian, one image in strips, not compressed or (reference maps) deflated, in a UTM
+zone. Any other file is read with GDAL. Damaged deflated pixels are an error here; GDAL 3.10 returns numbers for some,
+which differ between calls.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.sources.gdal import GDAL_OPTIONS
-from reben_dask.sources.published.tiff_directory import Directory, Unusual, read_directory
+from reben_dask.sources.gdal import use_image
+
+T = TypeVar("T")
 
 PLAIN_FILE_BYTES = 2**20
 """Larger files are left to GDAL: the published ones have at most 58 kB."""
 
 IMAGE_BYTES = 2**26
-"""Larger images, and images with larger blocks, are refused: a few damaged bytes may well declare terabytes."""
+"""Larger images, and images with larger blocks, are refused: a few damaged bytes may declare terabytes."""
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _PREDICTOR, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 317, 339
-_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES = 273, 278, 279
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES = 322, 323, 324, 325
+_HEAD_BYTES = 4_096  # the tags of published files are in the first 400 bytes
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
+_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES, _PLANES, _PREDICTOR = 273, 278, 279, 284, 317
+_EXTRA_SAMPLES, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIEPOINT, _GEO_KEYS, _NODATA = 338, 339, 33550, 33922, 34735, 42113
+_KNOWN_TAGS = frozenset(
+    {
+        *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES),
+        *(_PLANES, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIEPOINT, _GEO_KEYS, _NODATA),
+        *(34736, 34737, 42112),  # parameters and names of the coordinate system, metadata
+    }
+)
+_ASCII, _INTEGERS, _DOUBLE = "s", "HI", "d"
+_TYPE_OF_FIELD = {2: (_ASCII, 1), 3: ("H", 2), 4: ("I", 4), 12: (_DOUBLE, 8)}  # letter in struct, bytes
+_TYPE_OF_PIXELS = {(1, 8): "u1", (1, 16): "<u2", (3, 32): "<f4"}  # by sample format and bits
+_BLACK_IS_ZERO, _UNCOMPRESSED, _DEFLATE, _NO_PREDICTOR, _HORIZONTAL = 1, 1, 8, 1, 2
+_METHODS = {(_UNCOMPRESSED, _NO_PREDICTOR), (_DEFLATE, _NO_PREDICTOR), (_DEFLATE, _HORIZONTAL)}
 
-_USUAL = {254: 0, 266: 1, 274: 1, 277: 1, 284: 1}
-"""Tags with one usual value, which they also have by default: a full image, bits from the highest, rows from the upper
-left corner, one sample a pixel, and no planes."""
+_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS = 1024, 1025, 3072
+_HARMLESS_KEYS = {1026, 2049, 2054, 3073, 3076}  # names, and the units of UTM: degrees and metres
+_UTM = frozenset({*range(32601, 32661), *range(32701, 32761)})  # EPSG codes on WGS 84, north and south
 
-_DESCRIPTIVE = (270, 282, 283, 296, 305, 306, 33550, 33922, 34735, 34736, 34737, 42112, 42113)
-"""Tags that change no pixel: description, resolution, software, date, place, GDAL's metadata and NODATA."""
-
-_STRIPPED = frozenset({_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_SIZES})
-_TILED = frozenset({_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES})
-_PIXELS = frozenset({_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _PREDICTOR, _SAMPLE_FORMAT})
-KNOWN_TAGS = frozenset({*_PIXELS, *_STRIPPED, *_TILED, *_USUAL, *_DESCRIPTIVE})
-
-_TYPES = {(1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (2, 16): "i2", (2, 32): "i4", (3, 32): "f4", (3, 64): "f8"}
-"""Type of numbers by sample format and bits."""
-
-_BLACK_IS_ZERO = 1
-_NO_COMPRESSION, _DEFLATE = 1, (8, 32946)
-_NO_PREDICTOR, _HORIZONTAL = 1, 2
-_TILE_STEP = 16
-
-
-class DamagedError(Exception):
-    """Compressed pixels that are not what was compressed."""
+Transform = tuple[float, ...]
+"""``(pixel width, rotation, left, rotation, pixel height, top)``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the pixels are: in blocks of one size, row by row. The last strip may be shorter, a tile never is."""
+class Corner(NamedTuple):
+    """Upper-left corner and pixel size of an image, in metres of the system ``epsg``."""
 
-    height: int
-    width: int
-    dtype: np.dtype[Any]
-    block_height: int
-    block_width: int
-    offsets: Sequence[int]
-    sizes: Sequence[int]
-    is_tiled: bool
+    epsg: int
+    left: float
+    top: float
+    pixel_m: float
 
-    def block_rows(self, top: int) -> int:
-        return self.block_height if self.is_tiled else min(self.block_height, self.height - top)
+
+@dataclass(frozen=True)
+class Image:
+    """A georeferenced image."""
+
+    bands: npt.NDArray[Any]
+    """Pixels, shape ``(band, y, x)``."""
+
+    nodata: float | None
+    epsg: int | None
+    """``None`` where its coordinate reference system has no EPSG code."""
+
+    transform: Transform
+
+    @property
+    def pixels(self) -> npt.NDArray[Any]:
+        """The first band, shape ``(y, x)``."""
+        first: npt.NDArray[Any] = self.bands[0]
+        return first
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right and top of an image without rotation."""
+        width, _, left, _, height, top = self.transform
+        rows, columns = self.pixels.shape
+        return (left, top + height * rows, left + width * columns, top)
+
+
+class _Unusual(Exception):  # noqa: N818 - not an error: GDAL may read the file
+    """Something that the published files do not have."""
+
+
+class _DamagedError(Exception):
+    """Deflated pixels that are not what was compressed."""
 
 
 def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -94,103 +123,159 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     InputError
         If the file cannot be read, is damaged, too large, or no TIFF file; the message names it.
     """
-    content = read_plain_file(path)
     try:
-        return decode_pixels(read_directory(content, KNOWN_TAGS))
-    except Unusual:
-        return _read_with_gdal(path)
-    except DamagedError as error:
-        raise _cannot_be_decoded(path, str(error)) from None
+        pixels: npt.NDArray[Any] = _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
+    except _Unusual:
+        return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
+    except _DamagedError as error:
+        raise InputError(_undecodable(path, str(error))) from None
+    return pixels
 
 
-def read_plain_file(path: str | os.PathLike[str]) -> bytes:
-    """Read the bytes of a small file; of a large one nothing, as it is not for us to decode.
+def read_corner(path: str | os.PathLike[str]) -> Corner:
+    """Read the place of a small TIFF file.
 
     Raises
     ------
     InputError
-        If the file cannot be read.
+        If the file cannot be read, or is not georeferenced north up, with square pixels, in a system with an EPSG code.
     """
     try:
+        epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
+    except _Unusual:
+        epsg, transform = _by_gdal(path, _gdal_place, lambda cause: f"{os.fspath(path)} cannot be placed: {cause}.")
+    width, column_rotation, left, row_rotation, height, top = transform
+    if not epsg or column_rotation or row_rotation or not width == -height > 0:
+        raise InputError(
+            f"{os.fspath(path)} cannot be placed: it needs square pixels, north up, and a coordinate system with an "
+            "EPSG code."
+        )
+    return Corner(epsg, left, top, width)
+
+
+def decode_image(content: bytes) -> Image:
+    """Decode the bytes of a TIFF file.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file, of at most 64 MiB of pixels.
+
+    Raises
+    ------
+    InputError
+        If it is no TIFF file, cut short, damaged or too large; the message is a phrase.
+    """
+    if not content:
+        raise InputError("is empty")
+    try:
+        tags = _tags(content)
+        epsg, transform = _place(tags)
+        return Image(_decode(tags), _nodata(tags), epsg, transform)
+    except _Unusual:
+        return _by_gdal(content, _gdal_image, lambda cause: f"cannot be decoded ({cause})")
+    except _DamagedError as error:
+        raise InputError(f"cannot be decoded ({error})") from None
+
+
+def _read(path: str | os.PathLike[str], most: int) -> bytes:
+    try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - making a Path costs as much as reading the file
-            size = os.fstat(file.fileno()).st_size
-            return (file.read(size) or b"") if size <= PLAIN_FILE_BYTES else b""
+            return file.read(min(most, os.fstat(file.fileno()).st_size)) or b""
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read ({error.strerror}).") from None
 
 
-def decode_pixels(directory: Directory) -> npt.NDArray[Any]:
-    """Pixels of a file whose tags were read, or :class:`Unusual`, or :class:`DamagedError`."""
-    for tag, usual in _USUAL.items():
-        if directory.integer(tag, usual) != usual:
-            raise Unusual
-    if directory.integer(_PHOTOMETRIC) != _BLACK_IS_ZERO:
-        raise Unusual
-    layout = _layout(directory)
-    _check(layout, len(directory.content))
-    compression = directory.integer(_COMPRESSION, _NO_COMPRESSION)
-    predictor = directory.integer(_PREDICTOR, _NO_PREDICTOR)
-    if compression == _NO_COMPRESSION and predictor == _NO_PREDICTOR:
-        return _assemble(directory.content, layout, is_deflated=False, is_predicted=False)
-    if compression in _DEFLATE and predictor in {_NO_PREDICTOR, _HORIZONTAL}:
-        return _assemble(directory.content, layout, is_deflated=True, is_predicted=predictor == _HORIZONTAL)
-    raise Unusual
+class _Tags(NamedTuple):
+    """Tags of the only image of a file: type, count and position of the values, all of them within ``content``."""
+
+    content: bytes
+    entries: dict[int, tuple[str, int, int]]
+
+    def values(self, tag: int, types: str, default: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
+        """Values of a tag that has one of some types; ``default`` where it is missing."""
+        if tag not in self.entries:
+            if default is None:
+                raise _Unusual
+            return default
+        letter, count, where = self.entries[tag]
+        if letter not in types:
+            raise _Unusual
+        return struct.unpack_from(f"<{count}{letter}", self.content, where)
+
+    def integer(self, tag: int, default: int | None = None) -> int:
+        """The one value of a tag."""
+        values = self.values(tag, _INTEGERS, None if default is None else (default,))
+        if len(values) != 1:
+            raise _Unusual
+        return int(values[0])
 
 
-def _layout(directory: Directory) -> _Layout:
-    height, width = directory.integer(_HEIGHT), directory.integer(_WIDTH)
-    kind = _TYPES.get((directory.integer(_SAMPLE_FORMAT, 1), directory.integer(_BITS)))
-    if kind is None:
-        raise Unusual
-    dtype = np.dtype(f"{directory.order}{kind}")
-    strips, tiles = directory.entries.keys() & _STRIPPED, directory.entries.keys() & _TILED
-    if strips and tiles:
-        raise Unusual
-    if tiles:
-        sides = directory.integer(_TILE_HEIGHT), directory.integer(_TILE_WIDTH)
-        offsets, sizes = directory.integers(_TILE_OFFSETS), directory.integers(_TILE_SIZES)
-        return _Layout(height, width, dtype, *sides, offsets, sizes, is_tiled=True)
-    rows = min(directory.integer(_ROWS_PER_STRIP, height), height)
-    offsets, sizes = directory.integers(_STRIP_OFFSETS), directory.integers(_STRIP_SIZES)
-    return _Layout(height, width, dtype, rows, width, offsets, sizes, is_tiled=False)
+def _tags(content: bytes) -> _Tags:
+    """Tags of a classic little-endian TIFF file with one image and no unknown tag."""
+    if content[:4] != b"II*\0" or len(content) < 8:
+        raise _Unusual
+    (start,) = struct.unpack_from("<I", content, 4)
+    if not 8 <= start <= len(content) - 2:
+        raise _Unusual
+    (count,) = struct.unpack_from("<H", content, start)
+    end = start + 2 + 12 * count
+    if content[end : end + 4] != bytes(4):
+        raise _Unusual
+    entries: dict[int, tuple[str, int, int]] = {}
+    last, inline = 0, start + 10
+    for tag, kind, number, pointer in struct.iter_unpack("<HHII", content[start + 2 : end]):
+        letter, size = _TYPE_OF_FIELD.get(kind, ("", 0))
+        where = pointer if number * size > 4 else inline
+        if not number * size or tag <= last or tag not in _KNOWN_TAGS or not 8 <= where <= len(content) - number * size:
+            raise _Unusual
+        entries[tag] = letter, number, where
+        last, inline = tag, inline + 12
+    return _Tags(content, entries)
 
 
-def _check(layout: _Layout, end: int) -> None:
-    """Blocks are of a sensible size, cover the image, and lie in the file."""
-    rows, columns = layout.block_height, layout.block_width
-    if not (layout.height and layout.width and rows and columns):
-        raise Unusual
-    if layout.is_tiled and (rows % _TILE_STEP or columns % _TILE_STEP):
-        raise Unusual
-    if max(layout.height, rows) * max(layout.width, columns) * layout.dtype.itemsize > IMAGE_BYTES:
-        raise Unusual
-    if not len(layout.offsets) == len(layout.sizes) == -(-layout.height // rows) * -(-layout.width // columns):
-        raise Unusual
-    for offset, size in zip(layout.offsets, layout.sizes, strict=True):
-        # A block of no bytes, or at 0, was never written; GDAL knows what stands for it.
-        if not (offset and size) or offset + size > end:
-            raise Unusual
+def _decode(tags: _Tags) -> npt.NDArray[Any]:
+    """Pixels, shape ``(band, y, x)``."""
+    height, width, samples = tags.integer(_HEIGHT), tags.integer(_WIDTH), tags.integer(_SAMPLES, 1)
+    bits = tags.values(_BITS, _INTEGERS)
+    formats = tags.values(_SAMPLE_FORMAT, _INTEGERS, (1,) * len(bits))
+    dtype: np.dtype[Any] = np.dtype(_TYPE_OF_PIXELS.get((formats[0], bits[0]), "V"))  # other types: of no bytes
+    compression, predictor = tags.integer(_COMPRESSION, _UNCOMPRESSED), tags.integer(_PREDICTOR, _NO_PREDICTOR)
+    if (
+        not len(bits) == len(formats) == samples
+        or len({*bits}) > 1
+        or len({*formats}) > 1
+        or (compression, predictor) not in _METHODS
+        or tags.integer(_PHOTOMETRIC) != _BLACK_IS_ZERO
+        or tags.integer(_PLANES, 1) != 1
+        or tags.values(_EXTRA_SAMPLES, _INTEGERS, ()) != (0,) * (samples - 1)
+        or not 0 < height * width * samples * dtype.itemsize <= IMAGE_BYTES
+    ):
+        raise _Unusual
+    row_bytes = width * samples * dtype.itemsize
+    strips = _strips(tags, height, row_bytes, is_deflated=compression == _DEFLATE)
+    pixels = np.frombuffer(bytearray().join(strips), dtype).reshape(height, width, samples)
+    if predictor == _HORIZONTAL:
+        # Differences of the bits as unsigned numbers, whatever they stand for.
+        words = pixels.view(f"<u{dtype.itemsize}")
+        pixels = np.add.accumulate(words, axis=1, dtype=words.dtype).view(dtype)
+    bands: npt.NDArray[Any] = np.moveaxis(pixels, -1, 0).astype(dtype.newbyteorder("="), order="C", copy=False)
+    return bands
 
 
-def _assemble(content: bytes, layout: _Layout, *, is_deflated: bool, is_predicted: bool) -> npt.NDArray[Any]:
-    native = layout.dtype.newbyteorder("=")
-    pixels = np.empty((layout.height, layout.width), native)
-    across = -(-layout.width // layout.block_width)
-    row_bytes = layout.block_width * native.itemsize
-    for number, (offset, size) in enumerate(zip(layout.offsets, layout.sizes, strict=True)):
-        top, left = number // across * layout.block_height, number % across * layout.block_width
-        rows = layout.block_rows(top)
-        raw = content[offset : offset + size]
-        if is_deflated:
-            raw = _inflate(raw, rows * row_bytes, layout.block_height * row_bytes)
-        elif size != rows * row_bytes:
-            raise Unusual
-        block = np.frombuffer(raw, layout.dtype).reshape(rows, layout.block_width)
-        target = pixels[top : top + rows, left : left + layout.block_width]
-        if is_predicted:
-            block = _accumulate(block.astype(native))
-        target[...] = block[: target.shape[0], : target.shape[1]]
-    return pixels
+def _strips(tags: _Tags, height: int, row_bytes: int, *, is_deflated: bool) -> list[bytes]:
+    rows = min(tags.integer(_ROWS_PER_STRIP, height), height)
+    offsets, sizes = tags.values(_STRIP_OFFSETS, _INTEGERS), tags.values(_STRIP_SIZES, _INTEGERS)
+    if not rows or not len(offsets) == len(sizes) == -(-height // rows):
+        raise _Unusual
+    strips, whole = [], rows * row_bytes
+    for top, offset, size in zip(range(0, height, rows), offsets, sizes, strict=True):
+        strip, expected = tags.content[offset : offset + size], min(rows, height - top) * row_bytes
+        # A strip of no bytes, or at 0, was never written: GDAL knows what stands for it.
+        if not offset or not size == len(strip) > 0 or not (is_deflated or size == expected):
+            raise _Unusual
+        strips.append(_inflate(strip, expected, whole) if is_deflated else strip)
+    return strips
 
 
 def _inflate(deflated: bytes, expected: int, whole: int) -> bytes:
@@ -200,55 +285,76 @@ def _inflate(deflated: bytes, expected: int, whole: int) -> bytes:
         # One byte more than there may be, so that the end of the stream is seen.
         raw = stream.decompress(deflated, whole + 1)
     except zlib.error as error:
-        raise DamagedError(str(error).rpartition(": ")[2]) from None
+        raise _DamagedError(str(error).rpartition(": ")[2]) from None
     if not stream.eof or len(raw) not in {expected, whole}:
-        raise DamagedError(f"{expected:,} bytes of pixels expected, {len(raw):,} found")
+        raise _DamagedError(f"{expected:,} bytes of pixels expected, {len(raw):,} found")
     return raw[:expected]
 
 
-def _accumulate(differences: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Undo horizontal differencing: sums along each row, of the bits as unsigned numbers whatever they stand for."""
-    words = differences.view(f"u{differences.itemsize}")
-    summed: npt.NDArray[Any] = np.add.accumulate(words, axis=1, dtype=words.dtype).view(differences.dtype)
-    return summed
+def _place(tags: _Tags) -> tuple[int | None, Transform]:
+    scale, tiepoint = tags.values(_PIXEL_SCALE, _DOUBLE), tags.values(_TIEPOINT, _DOUBLE)
+    if len(scale) != 3 or len(tiepoint) != 6 or any(tiepoint[:3]):
+        raise _Unusual
+    (across, down, _), (left, top) = scale, tiepoint[3:5]
+    if not (across == down > 0 and math.isfinite(left + top + across)):
+        raise _Unusual
+    return _epsg(tags.values(_GEO_KEYS, _INTEGERS)), (across, 0, left, 0, -down, top)
 
 
-def _read_with_gdal(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    # Workers that meet only plain files do without it: importing it takes as long as reading 10,000 of them.
-    import rasterio  # noqa: PLC0415
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
+def _epsg(numbers: tuple[int, ...]) -> int:
+    """UTM zone in the directory of geographic keys: 4 numbers, then 4 for each key."""
+    if len(numbers) < 4 or numbers[:2] != (1, 1) or len(numbers) != 4 + 4 * numbers[3]:
+        raise _Unusual
+    keys = [numbers[start : start + 4] for start in range(4, len(numbers), 4)]
+    values = {key: value for key, location, count, value in keys if (location, count) == (0, 1)}
+    model, raster, epsg = (values.get(key, 0) for key in (_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS))
+    others = {key for key, *_ in keys} - {_MODEL_TYPE, _RASTER_TYPE, _PROJECTED_CRS}
+    if (model, raster) != (1, 1) or epsg not in _UTM or others - _HARMLESS_KEYS:  # projected, pixel is area
+        raise _Unusual
+    return epsg
 
+
+def _nodata(tags: _Tags) -> float | None:
+    (text,) = tags.values(_NODATA, _ASCII, (None,))
     try:
-        with warnings.catch_warnings(), rasterio.Env(**GDAL_OPTIONS):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            # By this driver alone: others would follow what a file says to files elsewhere.
-            with rasterio.open(path, driver="GTiff") as dataset:
-                require_small(dataset, path)
-                pixels: npt.NDArray[Any] = dataset.read(1)
-                return pixels
-    except (RasterioError, OSError, ValueError, LookupError) as error:
-        cause = gdal_cause(error)
-    # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from one process to another.
-    raise _cannot_be_decoded(path, cause)
+        return None if text is None else float(text.rstrip(b"\0 "))
+    except ValueError:
+        raise _Unusual from None
 
 
-def _cannot_be_decoded(path: str | os.PathLike[str], cause: str) -> InputError:
-    return InputError(
-        f"{os.fspath(path)} cannot be decoded ({cause}); the file is damaged or cut short, download it again."
-    )
+def _undecodable(path: str | os.PathLike[str], cause: str) -> str:
+    return f"{os.fspath(path)} cannot be decoded ({cause}); the file is damaged or cut short, download it again."
 
 
-def require_small(dataset: Any, path: str | os.PathLike[str]) -> None:
-    """Raise :class:`InputError` if a file that rasterio has opened says that its image or its blocks are large."""
+def _by_gdal(source: str | os.PathLike[str] | bytes, use: Callable[[Any], T], explain: Callable[[str], str]) -> T:
+    from rasterio.errors import NotGeoreferencedWarning  # noqa: PLC0415 - see use_image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # By this driver alone: others would follow paths in a file to files elsewhere.
+        return use_image(source, use, explain, driver="GTiff")
+
+
+def _require_small(dataset: Any) -> None:
     (rows, columns), (height, width) = dataset.block_shapes[0], dataset.shape
-    if max(rows, height) * max(columns, width) * np.dtype(dataset.dtypes[0]).itemsize > IMAGE_BYTES:
-        raise InputError(
-            f"{os.fspath(path)} says that it has {height:,} x {width:,} pixels in blocks of {rows:,} x {columns:,}; "
-            f"images of more than {IMAGE_BYTES / 2**20:.0f} MiB are not read."
+    item = np.dtype(dataset.dtypes[0]).itemsize
+    if max(max(rows, height) * max(columns, width), dataset.count * height * width) * item > IMAGE_BYTES:
+        raise ValueError(
+            f"{dataset.count:,} x {height:,} x {width:,} pixels in blocks of {rows:,} x {columns:,}; images of more "
+            f"than {IMAGE_BYTES / 2**20:.0f} MiB are not read"
         )
 
 
-def gdal_cause(error: BaseException) -> str:
-    """The reason that GDAL gives, without the names of its functions and files."""
-    message = str(error.__cause__ or error).strip() or type(error).__name__
-    return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")
+def _first_band(dataset: Any) -> npt.NDArray[Any]:
+    _require_small(dataset)
+    pixels: npt.NDArray[Any] = dataset.read(1)
+    return pixels
+
+
+def _gdal_place(dataset: Any) -> tuple[int | None, Transform]:
+    return None if dataset.crs is None else dataset.crs.to_epsg(), tuple(dataset.transform)[:6]
+
+
+def _gdal_image(dataset: Any) -> Image:
+    _require_small(dataset)
+    return Image(np.asarray(dataset.read()), dataset.nodata, *_gdal_place(dataset))

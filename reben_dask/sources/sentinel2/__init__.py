@@ -1,10 +1,8 @@
-"""Sentinel-2 L2A products: finding them, their metadata, their pixels."""
+"""Sentinel-2 L2A products: search, metadata, pixels."""
 
-from reben_dask.sources.sentinel2.cube import open_cube
 from reben_dask.sources.sentinel2.discovery import find_products
-from reben_dask.sources.sentinel2.identity import tile_identity
-from reben_dask.sources.sentinel2.pixels import harmonize, read_band, read_scene_classification
-from reben_dask.sources.sentinel2.product import Tile, open_tile
+from reben_dask.sources.sentinel2.pixels import harmonize, open_cube, read_band, read_scene_classification
+from reben_dask.sources.sentinel2.product import Tile, open_tile, tile_identity
 
 __all__ = [
     "Tile",

@@ -1,4 +1,4 @@
-"""Finding products: what stands on the command line after ``--s2``."""
+"""Search for products."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from reben_dask.errors import InputError, missing
+from reben_dask.sources.sentinel2.archive import METADATA_FILE
 
-METADATA_FILE = "MTD_MSIL2A.xml"
 _ZIP_NAME = re.compile(r"S2[A-D]_MSIL2A_.*\.zip", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""What the XML files of a product say: ``MTD_MSIL2A.xml`` of the product, ``MTD_TL.xml`` of its granule.
+"""XML files of a product: ``MTD_MSIL2A.xml``, ``MTD_TL.xml`` of its granule, and ``manifest.safe``.
 
 Elements are found by their local name, as namespaces change with the processing baseline.
 """
@@ -15,79 +15,51 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import PHYSICAL_BANDS
-from reben_dask.sources.sentinel2.checksums import Checksum, known
+from reben_dask.formats.bands import BAND_RESOLUTION_M, PHYSICAL_BANDS, QUALITY_INDICATORS
+from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
 
 PASSED = "PASSED"
-QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
 
 
 @dataclass(frozen=True)
 class ProductMetadata:
-    """The parts of ``MTD_MSIL2A.xml`` that building a dataset needs.
-
-    Parameters
-    ----------
-    product : str
-        Name of the product, without ``.SAFE``.
-    sensing_time : datetime
-        Start of sensing, in UTC.
-    baseline : str
-        Processing baseline, such as ``05.09``.
-    images : tuple of str
-        Paths of the granule's images inside the product, without suffix.
-    image_format : str
-        ``JPEG2000`` in products of the ground segment.
-    offsets : dict of str to int
-        ``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00.
-    quality : dict of str to str
-        Outcome (``PASSED``, ``FAILED``) of each quality indicator that the file has.
-    """
+    """The parts of ``MTD_MSIL2A.xml`` that building a dataset needs."""
 
     product: str
+    """Name of the product, without ``.SAFE``."""
+
     sensing_time: datetime
+    """Start of sensing, in UTC."""
+
     baseline: str
+    """Processing baseline, such as ``05.09``."""
+
     images: tuple[str, ...]
+    """Paths of the granule's images inside the product, without suffix."""
+
     image_format: str
+    """``JPEG2000`` in products of the ground segment."""
+
     offsets: dict[str, int]
+    """``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00."""
+
     quality: dict[str, str]
+    """Outcome (``PASSED``, ``FAILED``) of each quality indicator that the file has."""
 
 
 @dataclass(frozen=True)
 class Geocoding:
-    """Place and size of a granule, from ``MTD_TL.xml``.
-
-    Parameters
-    ----------
-    epsg : int
-        Coordinate reference system, a UTM zone.
-    ulx, uly : int
-        Upper-left corner in metres.
-    shape_yx : dict of int to (int, int)
-        Rows and columns of the images of each resolution.
-    """
+    """Place and size of a granule, from ``MTD_TL.xml``; the upper-left corner is in metres of a UTM zone."""
 
     epsg: int
     ulx: int
     uly: int
     shape_yx: dict[int, tuple[int, int]]
+    """Rows and columns of the images, by resolution in metres."""
 
 
 def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
-    """Read ``MTD_MSIL2A.xml``.
-
-    Parameters
-    ----------
-    xml : bytes
-        The file's content.
-    source : str
-        What to call the file in an error.
-
-    Raises
-    ------
-    InputError
-        If it is not well-formed XML without entities, or lacks an element that every L2A product has.
-    """
+    """Read ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
     root = _parse(xml, source)
     granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
     if len(granules) != 1:
@@ -106,13 +78,7 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
 
 
 def parse_geocoding(xml: bytes, source: str) -> Geocoding:
-    """Read the place and size of a granule from ``MTD_TL.xml``.
-
-    Raises
-    ------
-    InputError
-        If the file is not well-formed XML without entities, or has no complete ``Tile_Geocoding``.
-    """
+    """Read the place and size of a granule from ``MTD_TL.xml``."""
     root = _parse(xml, source, until="Tile_Geocoding")
     epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
     shapes = {
@@ -123,7 +89,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
         for size in root.iterfind(".//{*}Size")
     }
     corner = next(root.iterfind(".//{*}Geoposition"), None)
-    if corner is None or not {10, 20, 60} <= shapes.keys():
+    if corner is None or not {*BAND_RESOLUTION_M.values()} <= shapes.keys():
         raise InputError(f"{source} does not say where its tile lies (Tile_Geocoding); download the product again.")
     return Geocoding(
         epsg=_integer(epsg, source),
@@ -134,24 +100,18 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
 
 
 def parse_manifest(xml: bytes, source: str) -> dict[str, Checksum]:
-    """Read the checksums of the files of a product from its ``manifest.safe``, by their paths in the product.
-
-    Raises
-    ------
-    InputError
-        If the file is not well-formed XML without entities.
-    """
+    """Read the checksums in ``manifest.safe``, by the path of the file in the product."""
     root = _parse(xml, source)
     streams = ((stream.find("{*}fileLocation"), stream.find("{*}checksum")) for stream in root.iter("byteStream"))
-    return known(
-        (location.get("href", ""), checksum.get("checksumName", ""), (checksum.text or "").strip())
+    return {
+        location.get("href", "").removeprefix("./"): Checksum(name, (checksum.text or "").strip().lower())
         for location, checksum in streams
-        if location is not None and checksum is not None
-    )
+        if location is not None and checksum is not None and (name := checksum.get("checksumName", "")) in ALGORITHMS
+    }
 
 
 def _parse(xml: bytes, source: str, until: str | None = None) -> Element:
-    """Root of a document, or its first element ``until``: the rest, often nine tenths of it, is then not read."""
+    """Root of a document, or its first element ``until``: the rest, up to nine tenths of it, is then not read."""
     try:
         for _, element in iterparse(BytesIO(xml), forbid_dtd=True):
             if until and str(element.tag).rpartition("}")[2] == until:

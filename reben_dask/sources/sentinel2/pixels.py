@@ -1,19 +1,23 @@
-"""Reading the pixels of a tile's images, on the blocks of the files themselves."""
+"""Pixels of a product: whole bands on the blocks of their files, and lazy cubes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.errors import RasterioError
+import rioxarray  # noqa: F401 - gives datasets their .rio accessor
+import xarray as xr
+from dask.tokenize import tokenize
 from rasterio.windows import Window
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
-from reben_dask.sources.gdal import GDAL_OPTIONS
+from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION, by_resolution
+from reben_dask.sources.gdal import use_image
 from reben_dask.sources.sentinel2.product import Tile
 
 
@@ -51,18 +55,9 @@ def read_scene_classification(tile: Tile) -> npt.NDArray[np.uint8]:
 
 
 def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[Any]:
-    """Decode a window of an image, shape ``(y, x)``; ``None`` stands for the whole.
-
-    Each call opens the file anew, as GDAL's datasets must not be shared between threads.
-    """
+    """Decode a window of an image, shape ``(y, x)``; ``None`` stands for the whole. Raises as :func:`read_band`."""
     pixels: npt.NDArray[Any] = _with_image(tile, image, lambda dataset: dataset.read(1, window=window))
     return pixels
-
-
-def block_rows(tile: Tile, image: str) -> int:
-    """Height in pixels of the blocks in which an image is stored; reads the file's header."""
-    height: int = _with_image(tile, image, lambda dataset: dataset.block_shapes[0][0])
-    return height
 
 
 def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]:
@@ -87,18 +82,55 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     return table[dn]
 
 
+def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: bool = False) -> xr.DataTree:
+    """Open a tile as a lazy cube. Headers are read, no pixels.
+
+    Parameters
+    ----------
+    tile : Tile
+        The product.
+    bands : tuple of str, optional
+        Bands to open; all twelve by default.
+    harmonized : bool
+        Shift digital numbers to the scale before baseline 04.00.
+
+    Returns
+    -------
+    DataTree
+        Nodes ``r10m``, ``r20m``, ``r60m`` (the names of ESA's EOPF Zarr), each with the variable ``dn``, uint16,
+        dims ``(band, y, x)``, chunks of one band and whole rows of the file's blocks, pixel centres as coordinates and
+        a CF ``spatial_ref``. The attributes of the root hold the metadata of the product.
+
+    Raises
+    ------
+    InputError
+        If the product lacks one of the bands.
+    """
+    chosen = tuple(BANDS) if bands is None else bands
+    tile.require(chosen)
+    nodes = {
+        f"r{resolution}m": _node(tile, [band for band in chosen if band in names], resolution, harmonized=harmonized)
+        for resolution, names in by_resolution(chosen).items()
+    }
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=_attributes(tile, harmonized=harmonized)), **nodes}, name=tile.name
+    )
+
+
 def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], Any]) -> Any:
     path = tile.images[image]
-    try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
-            _check_place(tile, image, dataset)
-            return use(dataset)
-    except (RasterioError, OSError) as error:
-        cause = _cause(error)
-    # Raised outside the handler: GDAL's own exceptions, even as a context, cannot be sent from a worker to the client.
-    raise InputError(
-        f"The image {image} of {tile.name} cannot be decoded ({cause}); "
-        f"the file is damaged or cut short, download it again: {path}"
+
+    def check_and_use(dataset: rasterio.DatasetReader) -> Any:
+        _check_place(tile, image, dataset)
+        return use(dataset)
+
+    return use_image(
+        path,
+        check_and_use,
+        lambda cause: (
+            f"The image {image} of {tile.name} cannot be decoded ({cause}); "
+            f"the file is damaged or cut short, download it again: {path}"
+        ),
     )
 
 
@@ -114,6 +146,54 @@ def _check_place(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> Non
         )
 
 
-def _cause(error: BaseException) -> str:
-    message = str(error.__cause__ or error).strip() or type(error).__name__
-    return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")
+@dataclass(frozen=True)
+class _LazyImage:
+    """An array-like image for :func:`dask.array.from_array` that decodes windows on demand."""
+
+    tile: Tile
+    band: str
+    harmonized: bool
+    dtype: np.dtype[np.uint16] = np.dtype(np.uint16)  # noqa: RUF009 - a dtype is immutable
+    ndim: int = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.tile.shape_yx[IMAGE_RESOLUTION_M[self.band]]
+
+    def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[np.uint16]:
+        rows, columns = (piece.indices(size) for piece, size in zip(key, self.shape, strict=True))
+        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+        dn: npt.NDArray[np.uint16] = read_window(self.tile, self.band, window)[:: rows[2], :: columns[2]]
+        return harmonize(dn, self.tile.offsets.get(self.band, 0)) if self.harmonized else dn
+
+
+def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) -> xr.Dataset:
+    rows, columns = tile.shape_yx[resolution]
+    height = _with_image(tile, bands[0], lambda dataset: dataset.block_shapes[0][0])
+    images = [_LazyImage(tile, band, harmonized) for band in bands]
+    layers = [
+        da.from_array(image, chunks=(height, columns), name=f"{image.band}-{tile.name}-{tokenize(image)}")
+        for image in images
+    ]
+    dataset = xr.Dataset(
+        {"dn": (("band", "y", "x"), da.stack(layers), {"long_name": "digital number", "nodata": 0})},
+        coords={
+            "band": bands,
+            "y": tile.uly - resolution * (np.arange(rows) + 0.5),
+            "x": tile.ulx + resolution * (np.arange(columns) + 0.5),
+        },
+    )
+    placed: xr.Dataset = dataset.rio.write_crs(tile.epsg).rio.write_transform()
+    return placed
+
+
+def _attributes(tile: Tile, *, harmonized: bool) -> dict[str, object]:
+    return {
+        "tile": tile.name,
+        "mgrs": tile.mgrs,
+        "sensing_time": tile.sensing_time.isoformat(),
+        "processing_baseline": tile.baseline,
+        "boa_add_offset": tile.offsets,
+        "quality_indicators": tile.quality,
+        "harmonized": harmonized,
+    }

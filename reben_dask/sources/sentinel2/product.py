@@ -1,8 +1,9 @@
-"""A tile: one Sentinel-2 L2A product as the rest of the job sees it."""
+"""Sentinel-2 L2A products: metadata, and paths of their images."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import IMAGE_RESOLUTION_M
-from reben_dask.sources.sentinel2.archive import ProductFiles, checked_name, open_product
-from reben_dask.sources.sentinel2.checksums import MANIFEST_FILE, Checksum
-from reben_dask.sources.sentinel2.discovery import METADATA_FILE
+from reben_dask.sources.sentinel2.archive import (
+    MANIFEST_FILE,
+    METADATA_FILE,
+    Checksum,
+    ProductFiles,
+    checked_name,
+)
 from reben_dask.sources.sentinel2.metadata import (
     PASSED,
     ProductMetadata,
@@ -28,70 +33,64 @@ _SUFFIX = {"JPEG2000": ".jp2", "GeoTIFF": ".tif"}
 
 @dataclass(frozen=True)
 class Tile:
-    """One product: where it lies, what it holds, and where its pixels are. Opening it reads metadata only.
-
-    Parameters
-    ----------
-    name : str
-        Product name without its last ``_<timestamp>.SAFE``; the first part of every patch name.
-    product : str
-        Product name without ``.SAFE``.
-    path : Path
-        The ``.SAFE`` folder or the zip file.
-    mgrs : str
-        MGRS tile without the leading ``T``, such as ``33UUP``.
-    sensing_time : datetime
-        Start of sensing, in UTC.
-    baseline : str
-        Processing baseline, such as ``05.09``.
-    epsg : int
-        UTM zone.
-    ulx, uly : int
-        Upper-left corner in metres.
-    shape_yx : dict of int to (int, int)
-        Rows and columns of the images of each resolution.
-    images : dict of str to str
-        Path under which GDAL opens each band at its native resolution, and ``SCL`` at 20 m.
-    offsets : dict of str to int
-        ``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00.
-    quality : dict of str to str
-        Outcome of each quality indicator.
-    files : dict of str to (str, Checksum or None)
-        Path of each image inside the product, and what ``manifest.safe`` says of it.
-    metadata_sha256 : str
-        Digest of the product's ``MTD_MSIL2A.xml``.
-    """
+    """Metadata of one product of one tile."""
 
     name: str
+    """Product name without its last ``_<timestamp>.SAFE``; the first part of every patch name."""
+
     product: str
+    """Product name without ``.SAFE``."""
+
     path: Path
+    """The ``.SAFE`` folder or the zip file."""
+
     mgrs: str
+    """MGRS tile without the leading ``T``, such as ``33UUP``."""
+
     sensing_time: datetime
+    """Start of sensing, in UTC."""
+
     baseline: str
+    """Processing baseline, such as ``05.09``."""
+
     epsg: int
+    """UTM zone; ``ulx`` and ``uly`` are the upper-left corner in its metres."""
+
     ulx: int
     uly: int
+
     shape_yx: dict[int, tuple[int, int]]
+    """Rows and columns of the images, by resolution in metres."""
+
     images: dict[str, str]
+    """Path under which GDAL opens each band at its native resolution, and ``SCL`` at 20 m."""
+
     offsets: dict[str, int]
+    """``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00."""
+
     quality: dict[str, str]
+    """Outcome of each quality indicator."""
+
     files: dict[str, tuple[str, Checksum | None]] = field(default_factory=dict)
+    """Path of each image inside the product, and its checksum in ``manifest.safe``."""
+
     metadata_sha256: str = ""
+    """Digest of the product's ``MTD_MSIL2A.xml``."""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
-        """Indicators among those asked for that are present and did not pass."""
+        """Names of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
     def require_intact(self, image: str) -> None:
-        """Read a band or ``SCL`` as it was delivered, without decoding it, and compare it with its checksum.
+        """Compare the file of a band or of ``SCL`` with ``manifest.safe`` and the zip file, if there are any.
 
         Raises
         ------
         InputError
-            If it is not what ``manifest.safe`` or the zip file says; a product without either is not looked at.
+            If it differs.
         """
         if image in self.files:
-            open_product(self.path).require_intact(*self.files[image])
+            ProductFiles(self.path).require_intact(*self.files[image])
 
     def require(self, bands: tuple[str, ...]) -> None:
         """Make sure that the product holds each of ``bands`` at its native resolution.
@@ -121,7 +120,7 @@ def open_tile(path: Path) -> Tile:
     InputError
         If it is not a complete L2A product of one tile.
     """
-    files = open_product(path)
+    files = ProductFiles(path)
     xml = files.read_xml(METADATA_FILE)
     metadata = parse_product_metadata(xml, f"{path}/{METADATA_FILE}")
     name = _PRODUCT.fullmatch(metadata.product)
@@ -151,6 +150,17 @@ def open_tile(path: Path) -> Tile:
         files={image: (name, checksums.get(name)) for image, name in images.items()},
         metadata_sha256=hashlib.sha256(xml).hexdigest(),
     )
+
+
+def tile_identity(tile: Tile) -> str:
+    """Digest of a product's metadata and of the sizes of its images, or of its zip file.
+
+    Pixels are not read: images are compressed, and those with other pixels have another size. The place of a product
+    and the time of its files make no difference.
+    """
+    paths = [tile.path / image for image in tile.images.values()] if tile.path.is_dir() else [tile.path]
+    sizes = {path.name: path.stat().st_size for path in paths}
+    return hashlib.sha256(f"{tile.metadata_sha256} {json.dumps(sizes, sort_keys=True)}".encode()).hexdigest()
 
 
 def _granule(metadata: ProductMetadata, path: Path) -> str:

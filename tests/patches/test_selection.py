@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.patches.decision import decide
-from reben_dask.patches.images import choose_images, with_choice, with_season_limits
+from reben_dask.patches.selection import choose_images, with_choice, with_season_limits
 from reben_dask.recipes import load_recipe
-from reben_dask.recipes.parts import Images, SkyLimits, Snowy
+from reben_dask.recipes.model import Images, SeasonLimits, Snowy
 
 PIXELS = 3600
 """SCL pixels of a patch."""
@@ -87,7 +87,7 @@ def test_snow_without_known_cloud_is_within_no_limit() -> None:
 @pytest.mark.parametrize("percent", range(1, 101))
 def test_every_whole_per_cent_is_met_exactly(percent: int) -> None:
     """A share is a quotient of pixels, a limit is a decimal: where they are equal, the limit is not kept."""
-    limit = SkyLimits(snow=percent / 100, cloud=percent / 100)
+    limit = SeasonLimits(snow=percent / 100, cloud=percent / 100)
     rule = Images(limits={"winter": limit}, snowy=None)
     exactly, below = 36 * percent / PIXELS, (36 * percent - 1) / PIXELS
     assert [

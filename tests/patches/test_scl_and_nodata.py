@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.sky import SkyRule, sky_columns
-from reben_dask.patches.validity import nodata_pixels
+from reben_dask.patches.candidates import nodata_pixels
+from reben_dask.patches.scl import scl_fractions
+from reben_dask.recipes.model import SclClasses
 
-REBEN = SkyRule(snow=(11,), cloud=(8, 9, 10), shadow=(3,), flag_from=1.0)
+REBEN = SclClasses(snow=(11,), cloud=(8, 9, 10), shadow=(3,), flag_from=1.0)
 ONE_PATCH = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(1200, 1200))
 
 
@@ -44,8 +45,8 @@ def _patches(image: np.ndarray, side: int) -> list[list[int]]:
     st.sampled_from([1 / 9, 2 / 9, 5 / 9, 1.0]),
 )
 def test_sky_is_that_of_a_loop(scl: np.ndarray, flag_from: float) -> None:
-    rule = SkyRule(REBEN.snow, REBEN.cloud, REBEN.shadow, flag_from)
-    columns = sky_columns(scl, _grid(scl, 20, 60), rule)
+    rule = REBEN.model_copy(update={"flag_from": flag_from})
+    columns = scl_fractions(scl, _grid(scl, 20, 60), rule)
     needed = round(9 * flag_from)
     expected = []
     for pixels in _patches(scl, 3):
@@ -77,7 +78,7 @@ def test_sky_is_that_of_a_loop(scl: np.ndarray, flag_from: float) -> None:
 )
 def test_a_patch_is_flagged_when_it_is_covered(values: list[int], snow: bool, cloud_or_shadow: bool) -> None:  # noqa: FBT001
     scl = np.resize(np.array(values, np.uint8), (60, 60))
-    columns = sky_columns(scl, ONE_PATCH, REBEN)
+    columns = scl_fractions(scl, ONE_PATCH, REBEN)
     assert columns["contains_seasonal_snow"].tolist() == [snow]
     assert columns["contains_cloud_or_shadow"].tolist() == [cloud_or_shadow]
 
@@ -86,7 +87,7 @@ def test_a_patch_is_flagged_when_it_is_covered(values: list[int], snow: bool, cl
 def test_one_clear_pixel_is_enough_not_to_be_flagged(values: list[int]) -> None:
     scl = np.resize(np.array(values, np.uint8), (60, 60))
     scl[59, 0] = 4
-    columns = sky_columns(scl, ONE_PATCH, REBEN)
+    columns = scl_fractions(scl, ONE_PATCH, REBEN)
     assert not columns[["contains_seasonal_snow", "contains_cloud_or_shadow"]].to_numpy().any()
     assert columns[["snow_fraction", "cloud_fraction", "shadow_fraction"]].to_numpy().sum() == 3599 / 3600
 
@@ -102,8 +103,8 @@ def test_a_patch_is_flagged_when_its_share_reaches_the_threshold(flag: str, cove
         scl = np.zeros((2, 3600), np.uint8)
         for patch, pixels in enumerate((36 * percent - 1, 36 * percent)):
             scl[patch, :pixels] = np.resize(covered, pixels)
-        rule = SkyRule(REBEN.snow, REBEN.cloud, REBEN.shadow, percent / 100)
-        if sky_columns(scl.reshape(120, 60), two_patches, rule)[flag].tolist() != [False, True]:
+        rule = REBEN.model_copy(update={"flag_from": percent / 100})
+        if scl_fractions(scl.reshape(120, 60), two_patches, rule)[flag].tolist() != [False, True]:
             wrong.append(percent)
     assert wrong == []
 
@@ -111,12 +112,12 @@ def test_a_patch_is_flagged_when_its_share_reaches_the_threshold(flag: str, cove
 def test_sky_of_the_left_over_strip_does_not_count() -> None:
     scl = np.full((70, 63), 9, np.uint8)
     scl[:60, :60] = 4
-    columns = sky_columns(scl, PatchGrid(32633, 0, 0, ShapeYX(1400, 1260)), REBEN)
+    columns = scl_fractions(scl, PatchGrid(32633, 0, 0, ShapeYX(1400, 1260)), REBEN)
     assert columns.to_numpy().tolist() == [[0, 0, 0, False, False]]
 
 
 def test_sky_of_no_patches() -> None:
-    columns = sky_columns(np.zeros((0, 0), np.uint8), PatchGrid(32633, 0, 0, ShapeYX(0, 0)), REBEN)
+    columns = scl_fractions(np.zeros((0, 0), np.uint8), PatchGrid(32633, 0, 0, ShapeYX(0, 0)), REBEN)
     assert columns.empty
     assert [str(kind) for kind in columns.dtypes] == ["float64"] * 3 + ["bool"] * 2
 

@@ -1,4 +1,4 @@
-"""The same patches in two datasets, whatever their names: matched by place and image."""
+"""Patches that two datasets have in common, whatever their names: matched by place and sensing time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.formats.columns import KEPT, SPLITS
+from reben_dask.formats.columns import EPSG, KEPT, MAXY, MINX, REASON, SENSING_TIME, SPLITS, STATUS
 
-PLACE = ("epsg", "minx", "maxy", "side")
-KEY = (*PLACE, "sensing_time")
-"""What makes a patch the same patch: the system and corner of its square, its side, and the start of sensing."""
+PLACE = (EPSG, MINX, MAXY, "side")
+KEY = (*PLACE, SENSING_TIME)
+"""Identity of a patch: the system and corner of its square, its side, and the start of sensing."""
 
 NO_CANDIDATE = "no_candidate"
-"""Why a patch is not kept, where it is not even a candidate."""
+"""Reason of patches that are not even candidates."""
 
 UNASSIGNED = "none"
 TOTAL = "all"
@@ -54,13 +54,13 @@ def match_patches(a: pd.DataFrame, b: pd.DataFrame) -> Matches:
 
 
 def at_places_of(a: pd.DataFrame, b: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which patches of ``a`` lie at a place (:data:`PLACE`) where ``b`` has a patch too, at whatever time."""
+    """Mask of the patches of ``a`` at a place (:data:`PLACE`) where ``b`` has a patch too, at any time."""
     places = b[list(PLACE)].drop_duplicates()
     return a[list(PLACE)].merge(places, how="left", on=list(PLACE), indicator="found")["found"].eq("both").to_numpy()
 
 
 def overlap_table(a: pd.DataFrame, b: pd.DataFrame, matches: Matches) -> pd.DataFrame:
-    """Count what is in both tables, and only in one.
+    """Count the patches in both tables, and in only one.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def overlap_table(a: pd.DataFrame, b: pd.DataFrame, matches: Matches) -> pd.Data
     DataFrame
         Index ``candidates`` and ``kept``; integer columns ``A``, ``B``, ``both``, ``only A``, ``only B``.
     """
-    kept_a, kept_b = (table["status"].eq(KEPT).to_numpy() for table in (a, b))
+    kept_a, kept_b = (table[STATUS].eq(KEPT).to_numpy() for table in (a, b))
     rows = {
         "candidates": (len(a), len(b), len(matches.a)),
         "kept": (kept_a.sum(), kept_b.sum(), (kept_a[matches.a] & kept_b[matches.b]).sum()),
@@ -84,7 +84,7 @@ def overlap_table(a: pd.DataFrame, b: pd.DataFrame, matches: Matches) -> pd.Data
 
 
 def reasons_elsewhere(kept_in: pd.DataFrame, other: pd.DataFrame, rows: npt.NDArray[np.integer]) -> pd.Series[int]:
-    """Of patches that one dataset keeps and the other does not, why the other does not.
+    """Count patches that one dataset keeps and another does not, by the reason of the other.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def reasons_elsewhere(kept_in: pd.DataFrame, other: pd.DataFrame, rows: npt.NDAr
     Series
         Number of patches by reason, the most frequent first; :data:`NO_CANDIDATE` is one of them.
     """
-    asked = rows[kept_in["status"].eq(KEPT).to_numpy()]
-    reasons = pd.Series(other["reason"].astype(object).to_numpy()[asked[asked >= 0]], dtype=object).dropna()
+    asked = rows[kept_in[STATUS].eq(KEPT).to_numpy()]
+    reasons = pd.Series(other[REASON].astype(object).to_numpy()[asked[asked >= 0]], dtype=object).dropna()
     absent = pd.Series({NO_CANDIDATE: np.count_nonzero(asked < 0)})
     counts: pd.Series[int] = pd.concat([absent, reasons.value_counts()]).astype("int64").rename_axis("reason")
     return counts[counts > 0].sort_values(ascending=False, kind="stable")

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reben_dask.formats import columns
+from reben_dask.formats.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.grid import PatchGrid
+from reben_dask.recipes.model import SclClasses
 
-SCL_RESOLUTION_M = 20
-
-
-@dataclass(frozen=True, slots=True)
-class SkyRule:
-    """Which SCL values count as what, and from which share on a patch is flagged (``None``: never).
-
-    The values are those of the Sentinel-2 product specification: 3 cloud shadow; 8, 9 cloud of medium and high
-    probability; 10 thin cirrus; 11 snow or ice.
-    """
-
-    snow: Sequence[int]
-    cloud: Sequence[int]
-    shadow: Sequence[int]
-    flag_from: float | None
+SCL_RESOLUTION_M = IMAGE_RESOLUTION_M[SCENE_CLASSIFICATION]
 
 
-def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> pd.DataFrame:
+def scl_fractions(scl: npt.NDArray[np.uint8], grid: PatchGrid, classes: SclClasses) -> pd.DataFrame:
     """Fractions of snow, cloud and cloud shadow, and the two flags of the published metadata.
 
     Cloud and cloud shadow count together for their flag, as one patch may be covered by both.
@@ -39,8 +27,9 @@ def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> p
         Scene classification of the tile at 20 m, from its upper-left corner.
     grid : PatchGrid
         Patches of the tile.
-    rule : SkyRule
-        Values and threshold of the recipe.
+    classes : SclClasses
+        Values and threshold of the recipe. Those of the product specification: 3 cloud shadow; 8, 9 cloud of medium
+        and high probability; 10 thin cirrus; 11 snow or ice.
 
     Returns
     -------
@@ -56,15 +45,15 @@ def sky_columns(scl: npt.NDArray[np.uint8], grid: PatchGrid, rule: SkyRule) -> p
         counted: npt.NDArray[np.int64] = grid.in_name_order(np.count_nonzero(chosen[blocks], axis=(2, 3)))
         return counted
 
-    snow, cloud, shadow = count(rule.snow), count(rule.cloud), count(rule.shadow)
+    snow, cloud, shadow = count(classes.snow), count(classes.cloud), count(classes.shadow)
     pixels = grid.patch_px(SCL_RESOLUTION_M) ** 2
-    flag_from = np.inf if rule.flag_from is None else rule.flag_from
+    flag_from = np.inf if classes.flag_from is None else classes.flag_from
     return pd.DataFrame(
         {
-            "snow_fraction": snow / pixels,
-            "cloud_fraction": cloud / pixels,
-            "shadow_fraction": shadow / pixels,
-            "contains_seasonal_snow": snow / pixels >= flag_from,
-            "contains_cloud_or_shadow": (cloud + shadow) / pixels >= flag_from,
+            columns.SNOW_FRACTION: snow / pixels,
+            columns.CLOUD_FRACTION: cloud / pixels,
+            columns.SHADOW_FRACTION: shadow / pixels,
+            columns.SNOW: snow / pixels >= flag_from,
+            columns.CLOUD: (cloud + shadow) / pixels >= flag_from,
         }
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reben_dask.patches.matching import (
+from reben_dask.analysis.matching import (
     at_places_of,
     match_patches,
     overlap_table,

@@ -17,8 +17,13 @@ from hypothesis import strategies as st
 from reben_dask.errors import InputError, RebenError, RecipeError
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import footprints
-from reben_dask.patches.locations import blocks_of, home_blocks, patch_blocks, sets_of_patches
-from reben_dask.patches.shares import blocks_touched, shares_to_ask
+from reben_dask.patches.spatial_blocks import (
+    adjusted_split_fractions,
+    blocks_of,
+    blocks_per_patch,
+    patch_blocks,
+    splits_of_patches,
+)
 from reben_dask.patches.splits import random_split
 
 RADIUS = 6_371_008.8
@@ -131,7 +136,6 @@ def test_a_patch_lies_in_the_blocks_that_it_touches(place: Place) -> None:
     corners = outline[None, :, 0]
     touched = set(patch_blocks(corners, block_m)[0].tolist())
     assert set(blocks_of(outline.reshape(-1, 2), block_m).tolist()) <= touched
-    assert home_blocks(corners, block_m)[0] in touched
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_the_blocks_of_the_corners_alone_would_not_do(place: Place) -> None:
     assert lies_in <= set(patch_blocks(outline[None, :, 0], block_m)[0].tolist())
 
 
-def test_no_ground_is_in_two_sets_where_zones_grids_and_tiles_overlap() -> None:
+def test_no_ground_is_in_two_splits_where_zones_grids_and_tiles_overlap() -> None:
     side, block_m, cells = 1200, 6000, 16
     patches, outlines = [], []
     for epsg in (32632, 32633):
@@ -163,7 +167,7 @@ def test_no_ground_is_in_two_sets_where_zones_grids_and_tiles_overlap() -> None:
                     patches.append(outlines[-1][:, 0])
     blocks = patch_blocks(np.array(patches), block_m)
     sets_of_blocks = {block: str(NAMES[block * 7 % 3]) for block in np.unique(blocks).tolist()}
-    sets = sets_of_patches(blocks, sets_of_blocks)
+    sets = splits_of_patches(blocks, sets_of_blocks)
     assert all(np.count_nonzero(sets == name) > 50 for name in NAMES)
     assert np.count_nonzero(sets == None) > 50  # noqa: E711 - elementwise
     polygons = shapely.polygons([outline[:, :-1].reshape(-1, 2) for outline in outlines])
@@ -177,11 +181,8 @@ def test_footprints_of_a_tile_are_understood() -> None:
     grid = PatchGrid(32633, 300_000, 5_800_020, ShapeYX(12_000, 24_000))
     series = footprints(grid)
     corners = shapely.get_coordinates(series.to_numpy()).reshape(-1, 5, 2)[:, :4]
-    for function in (patch_blocks, home_blocks):
-        assert function(series, 6000).tolist() == function(corners, 6000).tolist()
-        assert len(function(series[:0], 6000)) == 0
-    centres = shapely.get_coordinates(shapely.centroid(series.to_numpy()))
-    assert home_blocks(series, 6000).tolist() == blocks_of(centres, 6000).tolist()
+    assert patch_blocks(series, 6000).tolist() == patch_blocks(corners, 6000).tolist()
+    assert len(patch_blocks(series[:0], 6000)) == 0
 
 
 def test_patches_on_the_date_line() -> None:
@@ -193,7 +194,6 @@ def test_patches_on_the_date_line() -> None:
     columns = _columns(12_000)
     assert len(set(touched.tolist())) == 2
     assert touched.max() - touched.min() == columns[round(150 / 180 * len(columns))] - 1
-    assert home_blocks(outline[None, :, 0], 12_000)[0] in touched
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_patches_on_the_date_line() -> None:
 )
 def test_sets_of_patches(touched: list[int], expected: str | None) -> None:
     set_of_block = {1: "train", 2: "train", 3: "test", 4: "test", 5: "validation"}
-    assert sets_of_patches(np.array([touched]), set_of_block).tolist() == [expected]
+    assert splits_of_patches(np.array([touched]), set_of_block).tolist() == [expected]
 
 
 def test_sets_of_no_patches_and_of_no_blocks() -> None:
-    assert sets_of_patches(np.empty((0, 4), np.int64), {1: "train"}).tolist() == []
-    assert sets_of_patches(np.array([[1, 1, 1, 1]]), {}).tolist() == [None]
+    assert splits_of_patches(np.empty((0, 4), np.int64), {1: "train"}).tolist() == []
+    assert splits_of_patches(np.array([[1, 1, 1, 1]]), {}).tolist() == [None]
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +230,11 @@ def test_patches_that_remain_have_the_shares_wanted(
     numbers = np.unique(blocks_of_many_patches).tolist()
     off = []
     for validation, test in (
-        shares_to_ask(blocks_touched(blocks_of_many_patches), validation=wanted[0], test=wanted[1]),
+        adjusted_split_fractions(blocks_per_patch(blocks_of_many_patches), validation=wanted[0], test=wanted[1]),
         wanted,
     ):
         splits = random_split([str(number) for number in numbers], validation=validation, test=test, seed=1)
-        sets = sets_of_patches(blocks_of_many_patches, dict(zip(numbers, splits.tolist(), strict=True)))
+        sets = splits_of_patches(blocks_of_many_patches, dict(zip(numbers, splits.tolist(), strict=True)))
         left = [np.count_nonzero(sets == name) for name in NAMES]
         found = np.array(left) / sum(left)
         off.append(np.abs(found - (1 - sum(wanted), *wanted)).max())
@@ -244,7 +244,7 @@ def test_patches_that_remain_have_the_shares_wanted(
 
 @pytest.mark.parametrize("blocks", [np.empty((0, 4), np.int64), np.repeat(np.arange(9), 4).reshape(9, 4)])
 def test_without_patches_between_blocks_the_shares_wanted_are_those_to_ask_for(blocks: np.ndarray) -> None:
-    assert shares_to_ask(blocks_touched(blocks), validation=0.1, test=0.2) == (0.1, 0.2)
+    assert adjusted_split_fractions(blocks_per_patch(blocks), validation=0.1, test=0.2) == (0.1, 0.2)
 
 
 SQUARE = np.array([[[15, 52], [15.0175, 52], [15.0175, 52.0108], [15, 52.0108]]])
@@ -258,7 +258,7 @@ SQUARE = np.array([[[15, 52], [15.0175, 52], [15.0175, 52.0108], [15, 52.0108]]]
             RecipeError,
             "4,000 m are too small for patches of 1,20. m; .* least 4,8",
         ),
-        (lambda: home_blocks(SQUARE, 0), RecipeError, "too small"),
+        (lambda: patch_blocks(SQUARE, 0), RecipeError, "too small"),
         (lambda: blocks_of(SQUARE[0], 0), RecipeError, "Blocks of 0 m are not possible"),
         (lambda: blocks_of(SQUARE[0], math.nan), RecipeError, "not possible"),
         (lambda: patch_blocks(SQUARE, 2_000_000), RecipeError, "up to 1,000,000 m"),

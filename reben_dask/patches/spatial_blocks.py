@@ -1,9 +1,9 @@
-"""The ground in blocks, to which sets are given: so no ground is in two sets, whatever covers it and how often.
+"""Global grid of spatial blocks for leakage-free splits: a split is given to blocks of ground, not to patches.
 
 SeasoNet sees a place in several seasons, in two grids that are shifted by half a patch, and in tiles that overlap, even
-in different UTM zones. What all of these share is the place on the globe. There it is divided once for all into nearly
-square blocks: bands of equal height in latitude, from pole to pole, and each band into equal columns in longitude, from
-180° W to 180° E. The date line is therefore a border like any other, and at a pole a band still has some three blocks.
+in different UTM zones. What all of these share is the place on the globe. The globe is therefore divided into
+nearly square blocks: bands of equal height in latitude, from pole to pole, and each band into equal columns in
+longitude, from 180° W to 180° E. The date line is a border like any other, and at a pole a band still has three blocks.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ import numpy.typing as npt
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
+from reben_dask.recipes.model import MAX_BLOCK_M, MIN_BLOCK_PATCHES
 
 if TYPE_CHECKING:
     import geopandas
 
 EARTH_RADIUS_M = 6_371_008.8
-"""Mean radius of the Earth (IUGG): blocks need not be exact, but the same for everybody."""
+"""Mean radius of the Earth (IUGG)."""
 
-SIDES_OF_A_BLOCK = 4
-"""A block has at least this many patch sides; otherwise few patches would lie in a single block."""
-
-LARGEST_BLOCK_M = 1_000_000
 FARTHEST_LATITUDE = 85.0
 """UTM ends at 84° N and 80° S. Nearer to a pole, blocks become narrower than they are high."""
 
 _FULL_CIRCLE = 360.0
+_STEPS = 100
+"""Of the search for :func:`adjusted_split_fractions`."""
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -47,7 +46,7 @@ class _Boxes(NamedTuple):
 
 
 def blocks_of(lonlat: Floats, block_m: float) -> Integers:
-    """Number of the block in which points lie.
+    """Number of the block of each point.
 
     A block owns its western and its southern border.
 
@@ -112,59 +111,40 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
 
     Notes
     -----
-    Two patches of different sets share no ground, because
+    Two patches of different splits share no ground, because
 
     - a patch lies in its box. An edge of ``e`` metres bulges across the parallel through its ends by
       ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and is bent otherwise by far less; the box is widened by
       more than twice that;
     - the four corners of a box lie in all blocks that the box touches, as it is smaller than any block there: at most
       √2 patch sides, with blocks of at least four, which are as narrow as half of that only near the poles;
-    - sets are given to whole blocks, and blocks do not overlap.
+    - a split is given to whole blocks, and blocks do not overlap.
     """
     boxes = _boxes(_corners(footprints), block_m)
     corners = [(x, y) for y in (boxes.south, boxes.north) for x in (boxes.west, boxes.east)]
     return np.column_stack([blocks_of(np.column_stack(corner), block_m) for corner in corners])
 
 
-def home_blocks(footprints: Footprints, block_m: float) -> Integers:
-    """Number of the block in which the centre of each patch lies, one of :func:`patch_blocks`.
-
-    The class counts of a block are the sums over the patches that are at home there, so that each counts once.
-
-    Parameters
-    ----------
-    footprints, block_m
-        As of :func:`patch_blocks`.
-
-    Returns
-    -------
-    ndarray of int64, shape (patch,)
-        One block of each patch.
-    """
-    boxes = _boxes(_corners(footprints), block_m)
-    return blocks_of(np.column_stack([(boxes.west + boxes.east) / 2, (boxes.south + boxes.north) / 2]), block_m)
-
-
-def sets_of_patches(blocks: Integers, set_of_block: Mapping[int, str]) -> npt.NDArray[np.object_]:
-    """Set of each patch: that of the blocks it touches, if they all have the same.
+def splits_of_patches(blocks: Integers, split_of_block: Mapping[int, str]) -> npt.NDArray[np.object_]:
+    """Split of each patch: that of the blocks it touches, if they all have the same.
 
     Parameters
     ----------
     blocks : ndarray of int64, shape (patch, 4)
         From :func:`patch_blocks`.
-    set_of_block : mapping of int to str
-        Set of each block. Give one to all that are touched, ``numpy.unique(blocks)``, even where no patch is at home.
+    split_of_block : mapping of int to str
+        Split of each block. Include all that are touched, ``numpy.unique(blocks)``, even where no patch is at home.
 
     Returns
     -------
     ndarray of object, shape (patch,)
-        Names of sets; None for a patch between blocks of different sets, or in a block without a set. It belongs to
-        no set, so that no ground belongs to two.
+        Names of splits; None for a patch that spans blocks of several splits, or in a block without a split, so that
+        no ground is in two splits.
     """
     touched, place = np.unique(blocks, return_inverse=True)
-    names = sorted(set(set_of_block.values()))
+    names = sorted(set(split_of_block.values()))
     number = {name: position for position, name in enumerate(names)}
-    codes = np.array([number.get(set_of_block.get(block, ""), -1) for block in touched.tolist()], np.int64)
+    codes = np.array([number.get(split_of_block.get(block, ""), -1) for block in touched.tolist()], np.int64)
     of_patch = codes[place.reshape(blocks.shape)] if len(touched) else np.empty(blocks.shape, np.int64)
     agreed = (of_patch == of_patch[:, :1]).all(axis=1)
     # The last name is that of the code -1.
@@ -172,10 +152,57 @@ def sets_of_patches(blocks: Integers, set_of_block: Mapping[int, str]) -> npt.ND
     return named
 
 
+def blocks_per_patch(blocks: Integers) -> Integers:
+    """Count the patches that touch one block, two, three and four.
+
+    Parameters
+    ----------
+    blocks : ndarray of int64, shape (patch, 4)
+        From :func:`patch_blocks`.
+
+    Returns
+    -------
+    ndarray of int64, shape (4,)
+        To be summed over all tiles, for :func:`adjusted_split_fractions`.
+    """
+    distinct = 1 + np.count_nonzero(np.diff(np.sort(blocks, axis=1), axis=1), axis=1)
+    return np.bincount(distinct, minlength=5)[1:]
+
+
+def adjusted_split_fractions(touched: Integers, *, validation: float, test: float) -> tuple[float, float]:
+    """Fractions of blocks that leave patches with the fractions wanted.
+
+    A patch that spans two blocks is kept if both have the same split, which is likely for a large split and not for a
+    small one. So blocks that are divided 70:10:20 leave patches 75:8:17 if every third patch spans two of them.
+
+    Parameters
+    ----------
+    touched : ndarray of int64, shape (4,)
+        From :func:`blocks_per_patch`.
+    validation, test : float
+        Wanted fractions of the patches that are in a split; the rest is for training.
+
+    Returns
+    -------
+    validation, test : float
+        Fractions to split the blocks by, to four decimals. They hold where neighbours have independent splits.
+    """
+    touching = touched / max(touched.sum(), 1)
+    wanted = np.array([1 - validation - test, validation, test])
+    asked = wanted
+    for _ in range(_STEPS):
+        # A block of a split keeps those of its patches whose other blocks happen to have that split, too.
+        kept = np.polynomial.polynomial.polyval(asked, touching) if touched.any() else np.ones(3)
+        # Halfway only: a full step overshoots where most patches touch several blocks.
+        asked = np.sqrt(asked * wanted / kept)
+        asked /= asked.sum()
+    return round(float(asked[1]), 4), round(float(asked[2]), 4)
+
+
 def _columns(block_m: float) -> Integers:
     """Blocks in each band, from south to north."""
-    if not 0 < block_m <= LARGEST_BLOCK_M:
-        raise RecipeError(f"Blocks of {block_m:,.0f} m are not possible; a side is up to {LARGEST_BLOCK_M:,} m.")
+    if not 0 < block_m <= MAX_BLOCK_M:
+        raise RecipeError(f"Blocks of {block_m:,.0f} m are not possible; a side is up to {MAX_BLOCK_M:,} m.")
     bands = round(np.pi * EARTH_RADIUS_M / block_m)
     middle = (np.arange(bands) + 0.5) / bands * np.pi - np.pi / 2
     around = 2 * np.pi * EARTH_RADIUS_M * np.cos(middle)
@@ -195,7 +222,7 @@ def _corners(footprints: Footprints) -> Floats:
 
 
 def _boxes(corners: Floats, block_m: float) -> _Boxes:
-    """Boxes in longitude and latitude in which patches lie for certain."""
+    """Boxes in longitude and latitude that certainly cover the patches."""
     first, latitude = corners[:, :1, 0], corners[..., 1]
     # From the first corner at most half around the globe: then a patch on the date line is no different.
     longitude = first + (corners[..., 0] - first + 180) % _FULL_CIRCLE - 180
@@ -203,10 +230,10 @@ def _boxes(corners: Floats, block_m: float) -> _Boxes:
     if (farthest > FARTHEST_LATITUDE).any():
         raise InputError(f"A patch at latitude {farthest.max():.3f} lies outside UTM, which ends at 84° N and 80° S.")
     side = _longest_side(longitude, latitude)
-    if (side * SIDES_OF_A_BLOCK > block_m * 1.01).any():
+    if (side * MIN_BLOCK_PATCHES > block_m * 1.01).any():
         raise RecipeError(
             f"Blocks of {block_m:,.0f} m are too small for patches of {side.max():,.0f} m; "
-            f"make them at least {SIDES_OF_A_BLOCK * side.max():,.0f} m."
+            f"make them at least {MIN_BLOCK_PATCHES * side.max():,.0f} m."
         )
     margin_m = side**2 * (1 + np.tan(np.radians(farthest))) / (4 * EARTH_RADIUS_M)
     up = np.degrees(margin_m / EARTH_RADIUS_M)

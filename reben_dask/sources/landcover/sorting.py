@@ -1,0 +1,188 @@
+"""Spatial sort of a vector map, in two passes and bounded memory.
+
+A GeoPackage can be read only from its beginning to its end, its polygons have no useful order, and the map of Europe
+does not fit into memory. The first pass reads it in batches and writes each polygon to an on-disk bucket, one for each
+stretch of a Hilbert curve; the second reads the buckets in their order, sorts each, and writes full parts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import shapely
+
+from reben_dask.atomic import atomic_path
+from reben_dask.errors import InputError, OutputError
+from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, part_name, write_description
+from reben_dask.sources.landcover.vector_map import LandcoverMap, PolygonBatch, read_batches, whole_bounds
+
+POLYGONS_PER_PART = 8_000
+"""A part of the official map is then about 16 MB in memory, and a tile overlaps a handful of parts."""
+
+POLYGONS_PER_ROW_GROUP = 1_000
+"""Within a part, a tile decodes only the row groups it overlaps."""
+
+STRETCH_BITS = 10
+"""The curve has 1,024 stretches: one of them is a small share of any map that is larger than a city."""
+
+_CURVE_BITS = 32
+_SPILLED = pa.schema([("code", pa.uint16()), ("order", pa.int64()), ("curve", pa.uint32()), ("geometry", pa.binary())])
+"""``order`` is the row in the source, ``curve`` the position on the curve, ``geometry`` is WKB."""
+
+
+def sort_landcover(
+    source: LandcoverMap, destination: Path, advance: Callable[[int], None] = lambda _: None
+) -> SortedMap:
+    """Write a map as spatially sorted GeoParquet parts with a bbox covering.
+
+    Parameters
+    ----------
+    source : LandcoverMap
+        The map as published. It is streamed: memory does not grow with its size.
+    destination : Path
+        Folder for the parts. It appears when it is complete; if the same map is there already, nothing is done.
+    advance : callable
+        Called with a number of rows as they pass; each passes twice.
+
+    Returns
+    -------
+    SortedMap
+        The map at ``destination``.
+
+    Raises
+    ------
+    InputError
+        If a row has no code, or one that is not a whole number from 1 to 65535, or if the map cannot be read.
+    OutputError
+        If something else is at ``destination``.
+    """
+    if destination.exists():
+        return _require_same(source, destination)
+    # Another job may sort the same map, and be faster: its copy stays.
+    with atomic_path(destination, keep_existing=True) as draft:
+        draft.mkdir()
+        spill = _Spill(draft.parent / "spill.arrow")
+        codes: dict[int, dict[str, int]] = {}
+        left_out = 0
+        extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
+        bounds = whole_bounds(source)
+        for batch in read_batches(source):
+            has_area = ~shapely.is_missing(batch.geometry)
+            table = _spilled(batch, has_area, source, bounds)
+            _count(codes, table["code"].to_numpy(), batch.first_row)
+            spill.add(table.filter(has_area))
+            extent = _united(extent, batch.geometry[has_area])
+            left_out += int(np.count_nonzero(~has_area))
+            advance(len(has_area))
+        advance(left_out)
+        for number, part in enumerate(_parts(spill.stretches())):
+            _write_part(part, draft / part_name(number), source.crs)
+            advance(part.num_rows)
+        write_description(draft, source, codes, tuple(extent.tolist()), left_out)
+    return _require_same(source, destination)
+
+
+class _Spill:
+    """On-disk buckets for an external sort along the Hilbert curve; one file, written once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = pa.ipc.new_file(str(path), _SPILLED)
+        self._batches: dict[int, list[int]] = defaultdict(list)
+        self._written = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Write rows of the schema ``_SPILLED`` to their buckets."""
+        if not len(table):
+            return
+        in_order = table.sort_by("curve").combine_chunks()
+        stretch = in_order["curve"].to_numpy() >> np.uint32(_CURVE_BITS - STRETCH_BITS)
+        numbers, starts = np.unique(stretch, return_index=True)
+        stops = [*starts[1:].tolist(), len(stretch)]
+        for number, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True):
+            for batch in in_order.slice(start, stop - start).to_batches():
+                self._writer.write_batch(batch)
+                self._batches[number].append(self._written)
+                self._written += 1
+
+    def stretches(self) -> Iterator[pa.Table]:
+        """Rows of each bucket that has any, along the curve; nothing can be added afterwards."""
+        self._writer.close()
+        # Not memory-mapped: Dask counts mapped pages against a worker's memory.
+        with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as reader:
+            for number in sorted(self._batches):
+                yield pa.Table.from_batches([reader.get_batch(batch) for batch in self._batches[number]], _SPILLED)
+
+
+def _spilled(
+    batch: PolygonBatch, has_area: npt.NDArray[np.bool_], source: LandcoverMap, bounds: tuple[float, ...]
+) -> pa.Table:
+    curve = np.zeros(len(has_area), np.uint32)
+    if has_area.any():
+        curve[has_area] = gpd.GeoSeries(batch.geometry[has_area]).hilbert_distance(bounds)
+    columns = {
+        "code": _checked_codes(batch, source),
+        "order": batch.first_row + np.arange(len(has_area)),
+        "curve": curve,
+        "geometry": shapely.to_wkb(batch.geometry),
+    }
+    return pa.table(columns, schema=_SPILLED)
+
+
+def _checked_codes(batch: PolygonBatch, source: LandcoverMap) -> npt.NDArray[np.uint16]:
+    codes: pd.Series[Any] = pd.to_numeric(batch.codes.to_pandas(), errors="coerce")
+    wrong = ~(codes.between(1, np.iinfo(np.uint16).max) & (codes % 1 == 0)).to_numpy(bool)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        code, row = batch.codes[first].as_py(), batch.first_row + first
+        raise InputError(
+            f"The land-cover map {source.path} has the code {code!r} (column {source.code_column}, row {row}), "
+            "which is not a number of a class; repair or remove such rows."
+        )
+    return codes.to_numpy(np.uint16)
+
+
+def _count(codes: dict[int, dict[str, int]], found: npt.NDArray[np.uint16], first_row: int) -> None:
+    values, first, counts = np.unique(found, return_index=True, return_counts=True)
+    for code, position, count in zip(values.tolist(), first.tolist(), counts.tolist(), strict=True):
+        codes.setdefault(code, {"rows": 0, "first_row": first_row + position})["rows"] += count
+
+
+def _united(extent: npt.NDArray[np.float64], areas: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    bounds = np.vstack([extent, shapely.bounds(areas)])
+    return np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
+
+
+def _parts(stretches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Full parts, whatever the lengths of the stretches; at least one, which may be empty."""
+    rest, number = _SPILLED.empty_table(), 0
+    for stretch in stretches:
+        rest = pa.concat_tables([rest, stretch.sort_by([("curve", "ascending"), ("order", "ascending")])])
+        while len(rest) >= POLYGONS_PER_PART:
+            yield rest.slice(0, POLYGONS_PER_PART)
+            rest = rest.slice(POLYGONS_PER_PART)
+            number += 1
+    if len(rest) or not number:
+        yield rest
+
+
+def _write_part(part: pa.Table, path: Path, crs: str) -> None:
+    columns = {name: part[name].to_numpy() for name in ("code", "order")}
+    frame = gpd.GeoDataFrame(columns, geometry=gpd.GeoSeries.from_wkb(part["geometry"].to_numpy(), crs=crs))
+    frame.to_parquet(
+        path, index=False, write_covering_bbox=True, compression="zstd", row_group_size=POLYGONS_PER_ROW_GROUP
+    )
+
+
+def _require_same(source: LandcoverMap, destination: Path) -> SortedMap:
+    if is_sorted_landcover(destination) and SortedMap(destination).description["source"] == source.identity:
+        return SortedMap(destination)
+    raise OutputError(f"{destination} exists, and is not a sorted copy of {source.path}; give another name.")
