@@ -76,7 +76,7 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2
         figure.legend(
             loc="outside lower center",
             handles=lines,
-            ncols=min(len(lines), _COLUMNS if across > 1 else 1),
+            ncols=1 if across == 1 else len(found) if len(found) > 1 else min(len(lines), _COLUMNS),
             title=fill("Split, and the share of its test patches that touch or overlap a training patch", 45 * across),
         )
     return figure
@@ -164,7 +164,12 @@ def _finish_similarity(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> N
         label = "test patch and nearest training patch\n(colour of the split, at the median distance)"
         handles.append(Line2D([], [], linestyle="none", marker="o", markersize=10, color="#bbbbbb", label=label))
     if handles:
-        axes.legend(handles=handles, loc="upper right")
+        # Room for the legend above the data, which reaches up to 1.
+        lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
+        axes.set_yticks(np.linspace(0, 1, 6))
+        axes.set_ylim(0, 1.04 + 0.09 * lines)
+        axes.spines["left"].set_bounds(0, 1)
+        axes.legend(handles=handles, loc="upper right", borderaxespad=0)
 
 
 def _distance_axis(axes: Axes, farthest_km: float) -> None:

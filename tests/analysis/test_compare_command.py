@@ -328,7 +328,12 @@ def test_the_plot_shows_what_the_tables_say(demo_run: Path, other: Path, *, toge
     drawn = [line for line in left.lines if line.get_label() in {text.get_text() for text in figure.legends[0].texts}]
     looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
     assert len(drawn) == len(looks) == sum(len(one.splits) for one in found.values())
-    assert all(axes.get_ylim() == (0, 1) and axes.get_xlabel().endswith("(km)") for axes in (left, right))
+    assert all(axes.get_ylim()[0] == 0 and axes.get_xlabel().endswith("(km)") for axes in (left, right))
+    assert (left.get_ylim()[1], right.get_yticks().max()) == (1, 1)
+    figure.draw_without_rendering()
+    legend = right.get_legend().get_window_extent()
+    assert legend.y0 > max(right.transData.transform(line.get_xydata())[:, 1].max() for line in right.lines)
+    assert all(0 <= edge <= figure.bbox.width for edge in figure.legends[0].get_window_extent().intervalx)
 
 
 def test_names_that_matplotlib_would_take_for_its_own(other: Path) -> None:
