@@ -32,7 +32,7 @@ REASONS = {
     "nodata": ("nodata", "a pixel of the patch is NODATA in at least one band"),
     "label": ("too_little_labeled", "too few of its pixels carry a label"),
     "no_season": ("no_season", "its month is in no season"),
-    "no_scl": ("no_scene_classification", "its tile does not tell snow and cloud"),
+    "no_scl": ("no_scene_classification", "its tile has no scene classification (SCL)"),
     "snow_or_cloud": ("snow_or_cloud", "it has more snow or cloud than its season allows"),
     "not_chosen": ("not_chosen", "another image of that season is clearer"),
     "tile_quality": ("tile_quality", "the tile failed one of its quality indicators"),
