@@ -1,4 +1,4 @@
-"""A Dask client: from an address, a scheduler file, Dask's own configuration, or an embedded cluster."""
+"""Connection to a Dask cluster: by address, scheduler file or Dask's own configuration, or an embedded one."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
-from reben_dask.interrupts import deaf_to_interrupts, interrupts_ignored
+from reben_dask.signals import block_sigint, sigint_ignored
 from reben_dask.wording import counted
 
 CONNECT_TIMEOUT_S = 10
-_LAST_PORT = 65_535
 WORKERS_TIMEOUT_S = 60
-"""How long a job waits for workers, at its beginning and after it has lost the last one."""
-COMFORTABLE_WORKER_BYTES = 3 * 2**30
-"""A full tile's largest task needs about 1 GiB; below three, an embedded cluster takes fewer workers instead."""
+"""Time that a job waits for workers, at its start and after it has lost the last one."""
 
+COMFORTABLE_WORKER_BYTES = 3 * 2**30
+"""A full tile's largest task needs about 1 GiB; with less than this, an embedded cluster has fewer workers."""
 
 CONNECTED = "running"
 """Status of a client that has a scheduler."""
 
+_LAST_PORT = 65_535
 _WORKER_SETTINGS = {
-    # Tasks last seconds: a look at the stack every 10 ms shows no more, and costs 5 % of a full tile's CPU time.
+    # Tasks last seconds: profiling every 10 ms shows no more, and costs 5 % of a full tile's CPU time.
     "distributed.worker.profile.interval": "100ms",
-    # Dask has workers give memory back at once, whereupon each buffer of a decoder is mapped and cleared anew: another
-    # 5 %. What a worker may hold back is bounded all the same.
+    # Dask's default returns memory at once, and each buffer of a decoder is mapped and cleared again: another 5 %.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 256 * 2**20,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
 }
@@ -45,31 +44,22 @@ _WORKER_SETTINGS = {
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """How to get a cluster; ``None`` means "decide for me".
-
-    Parameters
-    ----------
-    scheduler : str or None
-        Address of a running scheduler, such as ``tcp://host:8786`` or ``tls://host:8786``.
-    scheduler_file : Path or None
-        File that a running scheduler wrote.
-    workers, threads : int or None
-        Processes of an embedded cluster, and threads of each.
-    memory_limit : str or None
-        Memory of each worker of an embedded cluster, such as ``4GiB``.
-    dashboard_address : str or None
-        Where the dashboard of an embedded cluster listens; without a host, on loopback only.
-    quiet : bool
-        Keep Dask's own log lines out of the terminal.
-    """
+    """Options of the cluster; ``None`` takes the default."""
 
     scheduler: str | None = None
+    """Address of a running scheduler, such as ``tcp://host:8786`` or ``tls://host:8786``."""
     scheduler_file: Path | None = None
+    """File that a running scheduler wrote."""
     workers: int | None = None
+    """Processes of an embedded cluster."""
     threads: int | None = None
+    """Threads of each of its workers."""
     memory_limit: str | None = None
+    """Memory of each of its workers, such as ``4GiB``."""
     dashboard_address: str | None = None
+    """Address of its dashboard; without a host, on loopback only."""
     quiet: bool = True
+    """Keep Dask's own log lines out of the terminal."""
 
     @property
     def address(self) -> str | None:
@@ -88,11 +78,11 @@ class ClusterOptions:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether a cluster is started for this job alone."""
+        """True if a cluster is started for this job alone."""
         return self.address is None and self.scheduler_file is None
 
     def describe(self) -> str:
-        """One line about the workers, for the plan."""
+        """Describe the workers in one line."""
         if not self.is_embedded:
             return f"those of the scheduler at {self.address or self.scheduler_file}"
         workers, threads, memory = embedded_size(self)
@@ -101,12 +91,12 @@ class ClusterOptions:
 
 @contextmanager
 def connect(options: ClusterOptions) -> Iterator[Client]:
-    """Connect to the cluster that ``options`` ask for, and leave it as it was at the end.
+    """Connect to a running cluster, or start an embedded one and close it at the end.
 
     Raises
     ------
     ClusterError
-        If no scheduler answers, it has no workers, or it ends meanwhile.
+        If no scheduler answers, it has no workers, or it is lost.
     """
     if options.quiet:
         # Dask gives the second a level of its own.
@@ -116,20 +106,14 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
         try:
             yield client
         except (OSError, CancelledError) as error:
-            # A client that has lost its scheduler does not know it at once.
+            # A client may not know yet that it has lost its scheduler.
             if client.status == CONNECTED and not isinstance(error, (ConnectionError, CommClosedError)):
                 raise
             raise lost_scheduler() from None
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
-    """Workers, threads of each, and bytes of memory of each, of the embedded cluster that ``options`` ask for.
-
-    Raises
-    ------
-    ClusterError
-        If the memory limit is not an amount of memory.
-    """
+    """Return workers, threads of each, and bytes of memory of each of an embedded cluster."""
     cores = dask.system.CPU_COUNT
     roomy = max(1, int(MEMORY_LIMIT // COMFORTABLE_WORKER_BYTES))
     workers = options.workers or max(1, min(cores // (options.threads or 1), roomy))
@@ -138,7 +122,7 @@ def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
 
 
 def loopback_unless_asked(address: str) -> str:
-    """A dashboard address whose missing host is loopback; Dask itself would listen on every interface."""
+    """Add the loopback host to a dashboard address without one; Dask itself would listen on every interface."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) > _LAST_PORT:
         raise ClusterError(f"{address!r} has no port from 0 to {_LAST_PORT}; write it as :8787, or :0 for any.")
@@ -150,7 +134,7 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
-        with dask.config.set(_WORKER_SETTINGS), deaf_to_interrupts(), warnings.catch_warnings():
+        with dask.config.set(_WORKER_SETTINGS), block_sigint(), warnings.catch_warnings():
             # The job prints where the dashboard is.
             warnings.filterwarnings("ignore", message=r"\s*Port \S+ is already in use")
             cluster = LocalCluster(
@@ -175,7 +159,7 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
         with Client(cluster) as client:
             yield client
     finally:
-        with interrupts_ignored():
+        with sigint_ignored():
             cluster.close()
 
 
@@ -221,10 +205,10 @@ def _memory(text: str | None) -> int | None:
 
 
 def lost_scheduler() -> ClusterError:
-    """What to say when the scheduler does not answer any more."""
-    return ClusterError("The scheduler does not answer any more; see its log, and start it again.")
+    """Return the error of a scheduler that does not answer."""
+    return ClusterError("Lost connection to the scheduler. Check its log and restart it.")
 
 
 def thread_count(client: Client) -> int:
-    """Threads of all workers together."""
+    """Return the number of threads of all workers."""
     return sum(client.nthreads().values()) or os.cpu_count() or 1

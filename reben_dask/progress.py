@@ -16,7 +16,7 @@ TITLES = {
     "bands": "Bands to Zarr",
     "labels": "Reference maps and labels",
     "patches": "Patch table",
-    "choice": "Images and sets",
+    "choice": "Images and splits",
     "metadata": "Metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
@@ -29,36 +29,36 @@ TITLES = {
     "verify-digest": "Digests",
 }
 TILE_STATES = ("working", "again", "done", "failed")
-"""States of a tile that is not waiting any more: in work, failed but to be tried again, finished, given up."""
+"""States of a tile that is not waiting: in progress, to be tried again, finished, failed."""
 
 _WIDTH = 30
 """Characters of a bar in a notebook."""
 
 _LINES = 10
-"""Lines of each stage where there is no terminal."""
+"""Lines of each stage without a terminal."""
 
 
 def console() -> Console:
-    """The terminal; paths and names are printed as they are, on one line, and in a notebook as one piece of text."""
-    # Notebooks ask for colours in the environment, which rich takes for a terminal, here and in every command below.
+    """Return the terminal; paths and names are printed as they are, and in a notebook as plain text."""
+    # Notebooks ask for colours in the environment, which rich takes for a terminal.
     return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False, force_terminal=sys.stdout.isatty())
 
 
 class View(Protocol):
-    """Something that shows how far a job is, besides the terminal."""
+    """Further display of progress."""
 
     def show(self, done: Mapping[str, int], totals: Mapping[str, int]) -> None:
-        """Steps of each stage have been done, of so many."""
+        """Show the steps of each stage that are done, and their totals."""
 
     def tile(self, name: str, state: str, remark: str) -> None:
-        """A tile is in another state."""
+        """Show the state of a tile."""
 
 
 class Cell:
-    """Bars below the cell of a notebook, drawn anew in their place when one of them has grown."""
+    """Bars below the cell of a notebook, redrawn when one of them has grown."""
 
     def __init__(self) -> None:
-        from IPython.display import display  # noqa: PLC0415 - is there in a notebook, and only there
+        from IPython.display import display  # noqa: PLC0415 - only in a notebook
 
         self._full: dict[str, int] = {}
         self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
@@ -75,25 +75,25 @@ class Cell:
             self._handle.update({"text/plain": "\n".join(lines)}, raw=True)
 
     def tile(self, name: str, state: str, remark: str) -> None:
-        """Bars have no tiles."""
+        """Ignore tiles."""
 
 
 def cells_of_notebook() -> list[Cell]:
-    """Where to draw bars: one place in a notebook, none elsewhere."""
+    """Return a view in a notebook, none elsewhere."""
     return [Cell()] if Console().is_jupyter else []
 
 
 class StageProgress:
-    """Shows how far each stage is; used as a context manager.
+    """Display of the progress of each stage; a context manager.
 
     Parameters
     ----------
     console : Console
-        Where to show it.
+        The terminal.
     totals : mapping of str to int
-        Tasks of each stage, in the order in which stages are shown.
+        Steps of each stage, in the order of their display.
     *views : View
-        What shows it too. Where one is the cell of a notebook, nothing is printed.
+        Further displays. If one is the cell of a notebook, nothing is printed.
     """
 
     def __init__(self, console: Console, totals: Mapping[str, int], *views: View) -> None:
@@ -123,20 +123,19 @@ class StageProgress:
         self._bars.stop()
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage that was not known before; gives what is told of steps that are done."""
+        """Add a stage and start it; return the function that advances it."""
         self._totals[name], self._done[name] = total, 0
         self._ids[name] = self._bars.add_task(TITLES[name], total=total)
         return partial(self.advance, name)
 
-    def begin(self, stage: str, total: int | None = None) -> None:
-        """Start the clock of a stage, and say how much it is if that was not known before."""
-        if total is not None:
-            self._totals[stage] = total
-            self._bars.update(self._ids[stage], total=total)
+    def start(self, stage: str, total: int) -> None:
+        """Start the clock of a stage, and set its number of steps."""
+        self._totals[stage] = total
+        self._bars.update(self._ids[stage], total=total)
         self._bars.start_task(self._ids[stage])
 
     def advance(self, stage: str, steps: int = 1) -> None:
-        """Some more of a stage is done."""
+        """Add steps that are done."""
         with self._lock:
             before, total = self._done[stage], self._totals[stage]
             self._done[stage] = done = min(before + steps, total)
@@ -148,13 +147,13 @@ class StageProgress:
             self._console.print(f"{TITLES[stage]}: {done:,} of {total:,}", highlight=False)
 
     def tile(self, name: str, state: str, remark: str = "") -> None:
-        """A tile is in another state, one of :data:`TILE_STATES`; ``remark`` says why it failed."""
+        """Set the state of a tile, one of :data:`TILE_STATES`; ``remark`` is its error."""
         for view in self._views:
             view.tile(name, state, remark)
         if state == "again":
             self._console.print(f"{name} failed, and is tried again: {remark}", highlight=False)
 
     def finish(self, stage: str) -> None:
-        """All of a stage is done, whether or not each step was heard of."""
+        """Complete a stage, whether or not each step was reported."""
         if self._totals[stage]:
             self.advance(stage, self._totals[stage] - self._done[stage])

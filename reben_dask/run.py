@@ -16,7 +16,7 @@ from reben_dask.cli.base import Command
 from reben_dask.errors import InputError
 
 OPTION_OF_MANY = "--s2"
-LACKS_SOMETHING = 3
+EXIT_PARTIAL = 3
 """Exit status of a job that ended with a dataset, but without all tiles, or without any patch."""
 
 _EXISTING = ("scheduler", "scheduler_file")
@@ -89,7 +89,7 @@ def spread(args: list[str]) -> list[str]:
 )
 @click.option("--s1", metavar="DIR", help="Published Sentinel-1 patches; needs --published or --s1-pairs.")
 @click.option(
-    "--s1-pairs", metavar="FILE.csv", type=_FILE, help="Which Sentinel-1 patch goes with which Sentinel-2 one."
+    "--s1-pairs", metavar="FILE.csv", type=_FILE, help="CSV of matching Sentinel-1 and Sentinel-2 patch names."
 )
 @click.option("--s1-scenes", metavar="DIR", help="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions.")
 @click.option(
@@ -133,7 +133,7 @@ def spread(args: list[str]) -> list[str]:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
-@click.option("--restart", is_flag=True, help="Throw away what an unfinished job in OUT has done, and begin anew.")
+@click.option("--restart", is_flag=True, help="Discard the unfinished job in OUT and start over.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of the cluster.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
@@ -142,10 +142,9 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
     a split, a season, a country, and snow and cloud fractions. Every candidate is on record with its reason.
 
-    A job that was interrupted goes on where it was when the same command is given again; one that is complete has
-    nothing to do. A tile that cannot be built is set aside, and tried again by the next run. The exit status is 0 if
-    all tiles are in the dataset, 3 if some were set aside or no patch was kept, 1 if there is no dataset, and 2 for
-    wrong options.
+    Rerunning the same command resumes an interrupted job and is a no-op for a finished one. The next run retries tiles
+    that could not be built. The exit status is 0 if all tiles are in the dataset, 3 if some failed or no patch was
+    kept, 1 if there is no dataset, and 2 for wrong options.
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
@@ -154,15 +153,15 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
     _require_one_cluster(ctx, cluster)
     # What the job needs takes seconds to import, and --help should not wait for it.
-    from reben_dask.job.session import run_job  # noqa: PLC0415
+    from reben_dask.job.run import run_job  # noqa: PLC0415
 
-    ended = run_job(options, {**cluster, "quiet": not debug}, **how)
-    if with_report and ended.lacks_report:
+    result = run_job(options, {**cluster, "quiet": not debug}, **how)
+    if with_report and result.needs_report:
         from reben_dask.cli.report import report_on  # noqa: PLC0415
 
         report_on(out)
-    if not ended.is_whole:
-        ctx.exit(LACKS_SOMETHING)
+    if not result.is_complete:
+        ctx.exit(EXIT_PARTIAL)
 
 
 def _require_one_cluster(ctx: click.Context, cluster: dict[str, Any]) -> None:

@@ -332,7 +332,7 @@ def test_a_stage_whose_size_is_known_later() -> None:
     file = io.StringIO()
     with StageProgress(Console(file=file, width=120), {"landcover": 0, "merge": 2}) as progress:
         progress.finish("landcover")
-        progress.begin("landcover", 4)
+        progress.start("landcover", 4)
         progress.advance("landcover", 4)
         progress.advance("merge")
     assert _lines(file) == [f"{TITLES['landcover']}: 4 of 4", f"{TITLES['merge']}: 1 of 2"]

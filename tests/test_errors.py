@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from reben_dask.cli import main
 from reben_dask.errors import missing
-from reben_dask.output.folder import Output
+from reben_dask.workspace import Output
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_every_command_suggests(folder: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize("command", ["report", "verify", "compare", "table"])
 def test_a_dataset_whose_job_is_unfinished(tmp_path: Path, command: str) -> None:
     output = Output(tmp_path / "out")
-    output.begin({"tiles": {"A": "1"}}, {"A": "/tiles/A"})
+    output.start({"tiles": {"A": "1"}}, {"A": "/tiles/A"})
     result = CliRunner().invoke(main, [command, str(output.root)])
     assert result.exit_code == (2 if command == "verify" else 1)
     said = f"{output.root} holds no dataset yet, but an unfinished job; `reben status {output.root}` says how far it is"

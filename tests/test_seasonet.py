@@ -43,7 +43,7 @@ from processes import Cluster
 from reben_dask.cli.table import table as table_command
 from reben_dask.cli.verify import verify as verify_command
 from reben_dask.demo import DemoRegion
-from reben_dask.job.finish import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks
+from reben_dask.job.global_steps import add_blocks, assign_blocks, assign_patches, choose_among, count_blocks
 from reben_dask.recipes import load_recipe
 from reben_dask.recipes.model import StratifiedSplit
 

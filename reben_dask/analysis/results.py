@@ -20,8 +20,8 @@ from reben_dask.atomic import atomic_path
 from reben_dask.errors import OutputError
 from reben_dask.formats import columns
 from reben_dask.patches.decision import REASONS
-from reben_dask.stores.building import require_new
 from reben_dask.tables import COUNT, TEXT, Table
+from reben_dask.workspace import require_new
 
 _PAIRS_SHOWN = 12
 _MEANINGS = {**REASONS, NO_CANDIDATE: "it is no candidate there"}

@@ -1,4 +1,4 @@
-"""What all commands have in common: an error that the user can mend is one sentence, not a traceback."""
+"""Common parts of the commands: an error that the user can fix is one sentence, not a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from reben_dask.errors import InputError, RebenError
-from reben_dask.interrupts import ignore_interrupts
+from reben_dask.signals import ignore_sigint
 
 
 class Command(click.Command):
@@ -28,9 +28,9 @@ class Command(click.Command):
                 raise
             raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
-            # What libraries do at the end of a process, another one would break off with a traceback.
-            ignore_interrupts()
-            raise Failure("Interrupted; nothing that was finished is lost.") from None
+            # Another one would break off the cleaning up of libraries with a traceback.
+            ignore_sigint()
+            raise Failure("Interrupted. Finished tiles are kept.") from None
 
 
 class Failure(click.ClickException):
@@ -53,13 +53,13 @@ def of_finished_jobs(*outs: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        from reben_dask.output.folder import Output  # noqa: PLC0415 - takes long to import, for --help
+        from reben_dask.workspace import Output  # noqa: PLC0415 - takes long to import, for --help
 
         for out in outs:
             if Output(out.absolute()).is_unfinished:
                 raise InputError(
                     f"{out} holds no dataset yet, but an unfinished job; `reben status {quote(str(out))}` says how far "
-                    "it is, and the command that began it goes on with it."
+                    "it is. Run the same command again to resume."
                 ) from None
         raise
 

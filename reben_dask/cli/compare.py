@@ -65,7 +65,7 @@ def compare(
     from reben_dask.progress import console  # noqa: PLC0415
     from reben_dask.report.comparison import Comparison, comparison_page, read_with_strategies  # noqa: PLC0415
     from reben_dask.report.page import publish_page, require_place  # noqa: PLC0415
-    from reben_dask.stores.building import require_new  # noqa: PLC0415
+    from reben_dask.workspace import require_new  # noqa: PLC0415
 
     output = console()
     if out is not None:

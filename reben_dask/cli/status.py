@@ -13,7 +13,7 @@ from reben_dask.cli.base import Command
 from reben_dask.wording import counted
 
 if TYPE_CHECKING:
-    from reben_dask.output.status import Status
+    from reben_dask.workspace import Status
 
 EPILOG = """
 \b
@@ -37,18 +37,18 @@ def status(
     as_json: bool,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Say what is done, failed or stale in the output folder of a job.
+    """Show which tiles are done, failed or stale.
 
-    Tells of the dataset in OUT and of the unfinished job there, if there is one: how many tiles are done, which failed
-    and why, and which are stale: products that have changed since, or are not where they were. Nothing is written, and
-    a job that is running is not disturbed.
+    Covers the dataset in OUT and its unfinished job, if there is one: the number of tiles that are done, errors of
+    those that failed, and stale ones, whose products have changed since or are gone. Nothing is written, and a running
+    job is not disturbed.
 
     The exit status is 0 if the dataset is complete and up to date, 3 if anything failed, is stale, or is unfinished,
     and 1 if there is nothing at OUT.
     """
     from reben_dask.errors import InputError  # noqa: PLC0415 - takes long to import, for --help
-    from reben_dask.output.status import read_status  # noqa: PLC0415
     from reben_dask.sources.sentinel2 import open_tile, tile_identity  # noqa: PLC0415
+    from reben_dask.workspace import read_status  # noqa: PLC0415
 
     def identify(path: Path) -> str | None:
         try:
@@ -80,11 +80,13 @@ def _show(found: Status) -> None:
     for name in stale[:_SHOWN]:
         output.print(f"  stale   {name}: its product has changed since, or is gone", style="yellow", highlight=False)
     if found.is_publishing:
-        output.print("An earlier job ended while it published; the next `reben run` finishes that.", style="yellow")
+        output.print(
+            "An earlier job was interrupted while it published; the next `reben run` finishes that.", style="yellow"
+        )
     if found.owner is not None:
-        output.print(f"A job is writing here (host, process and job: {found.owner}).")
+        output.print(f"A job is writing here (host, process and job: {found.owner}; heartbeat {found.heartbeat}).")
     elif found.unfinished:
-        output.print("No job is running; the command that began it goes on with it.")
+        output.print("No job is running. Run the same command again to resume.")
 
 
 def _tiles(states: dict[str, str]) -> str:

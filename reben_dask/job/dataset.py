@@ -1,8 +1,8 @@
-"""A job from Python, with the options of the command line as arguments."""
+"""Jobs from Python, with the options of the command line as arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from os import PathLike, fspath
@@ -11,7 +11,7 @@ from typing import Any
 
 from reben_dask.cluster import ClusterOptions
 from reben_dask.errors import InputError
-from reben_dask.job.session import run_job
+from reben_dask.job.run import run_job
 
 _Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 EMBEDDED = ClusterOptions()
@@ -22,20 +22,16 @@ def _several(paths: _Paths) -> Sequence[str | PathLike[str]]:
     return [paths] if isinstance(paths, (str, PathLike)) else paths
 
 
-def _layers(files: Mapping[str, str | PathLike[str]]) -> list[str]:
-    return [f"{name}={fspath(path)}" for name, path in files.items()]
-
-
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("recipe", "countries", "s1", "s1_scenes"), fspath),
     **dict.fromkeys(("s1_pairs", "snow_list", "cloud_list"), Path),
     "published": lambda paths: [Path(path) for path in _several(paths)],
-    "layers": _layers,
+    "layers": lambda files: [f"{name}={fspath(path)}" for name, path in files.items()],
     "code_column": str,
     "lmdb_shards": int,
     "exports": list,
 }
-"""Further options, and how they become what the command line gives."""
+"""Further options, and their conversion to values of the command line."""
 
 
 def plan_dataset(
@@ -46,12 +42,12 @@ def plan_dataset(
     cluster: ClusterOptions = EMBEDDED,
     **options: Any,
 ) -> None:
-    """Print what :func:`make_dataset` would do with the same arguments; nothing is computed or written.
+    """Print the plan of :func:`make_dataset` with the same arguments; nothing is computed or written.
 
     Raises
     ------
     RebenError
-        If an option, or an input, is missing or cannot be used, or something is in the way of the output.
+        If an option or an input is missing or cannot be used, or something is in the way of the output.
     """
     run_job(_inputs(out, s2, landcover, options), asdict(cluster), dry_run=True)
 
@@ -64,9 +60,9 @@ def make_dataset(
     cluster: ClusterOptions = EMBEDDED,
     **options: Any,
 ) -> Path:
-    """Build a dataset as ``reben run`` does: plan, show progress, write, and tell what became of the candidates.
+    """Build a dataset as ``reben run`` does, and print its plan, progress and counts.
 
-    A job that was interrupted goes on where it was when it is called again; one that is complete has nothing to do.
+    A second call resumes an interrupted job, and does nothing for a complete one.
 
     Parameters
     ----------
@@ -77,22 +73,22 @@ def make_dataset(
     landcover : path
         Vector map with CORINE codes.
     cluster : ClusterOptions
-        Where to compute; by default on an embedded cluster as large as this machine.
+        The cluster; by default an embedded one as large as this machine.
     **options
         Further options of ``reben run``, under their names with underscores: ``recipe`` (``"reben"`` by default),
         ``countries``, ``s1``, ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``,
-        ``code_column``, ``lmdb_shards``; also ``layers``, a mapping of what ``--join`` takes, and ``exports``, a list
-        of what ``--export`` takes. Settings in Dask's configuration are those of the command line, and are not asked.
+        ``code_column``, ``lmdb_shards``; also ``layers``, a mapping of ``--join``, and ``exports``, a list of
+        ``--export``. Settings in Dask's configuration are those of the command line, and are not read.
 
     Returns
     -------
     Path
-        The dataset. Tiles that could not be built are not in it; what is printed names them.
+        The dataset. Tiles that could not be built are not in it; they are printed.
 
     Raises
     ------
     RebenError
-        If something is wrong that the user can mend; nothing is published then, and what is finished is kept.
+        If the user has to fix something; nothing is published then, and finished tiles are kept.
 
     Examples
     --------
@@ -105,7 +101,7 @@ def make_dataset(
 def _inputs(
     out: str | PathLike[str], s2: _Paths, landcover: str | PathLike[str], options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Arguments as the command line gives them."""
+    """Convert arguments to values of the command line."""
     if unknown := [name for name in options if name not in _OPTIONS]:
         near = get_close_matches(unknown[0], _OPTIONS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_OPTIONS)}."

@@ -1,4 +1,4 @@
-"""The graph of a batch of tiles: the patch frame, one partition per tile, and the tasks that feed it."""
+"""Graph of a batch of tiles: the patch frame, one partition per tile, and the tasks that feed it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from dask import delayed
 from dask.delayed import Delayed
 
 from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.columns import S1_NAME
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.job.carrying import Carrying
 from reben_dask.job.plan import Plan
+from reben_dask.job.record import NO_COUNTS, count_patches
 from reben_dask.job.sentinel1 import pair_tile
-from reben_dask.job.tally import EMPTY_TALLY, tally
 from reben_dask.job.tasks import (
     LabelRule,
+    PicklableErrors,
     attribute_column,
     ingest_band,
     label_tile,
@@ -34,7 +35,7 @@ from reben_dask.job.tasks import (
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.join import partitions_of_tiles
-from reben_dask.patches.reference_map import OVERLAP_PX, RasterizedMap
+from reben_dask.patches.reference_map import RasterizedMap
 from reben_dask.patches.scl import scl_fractions
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
@@ -45,26 +46,19 @@ STAGES = ("bands", "labels", "patches")
 """Stages of a tile in the order in which they finish."""
 
 PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
-"""The longest tasks begin first, so that the last tile does not end with one worker at a band of 10 m."""
+"""The longest tasks start first, so that the last tile does not end with one worker at a band of 10 m."""
 
 _NO_PATCHES = PatchGrid(32633, 0, 0, ShapeYX(0, 0))
 
 
 @dataclass(frozen=True)
 class BatchGraph:
-    """Lazy tasks of a batch of tiles.
-
-    Parameters
-    ----------
-    patches : dask_geopandas.GeoDataFrame
-        The finished patch frame, one partition per tile.
-    stages : dict of str to list of Delayed
-        Tasks whose completion is the progress of each stage. Those of ``patches`` write the part files and return the
-        tally of their tile.
-    """
+    """Lazy tasks of a batch of tiles."""
 
     patches: dask_geopandas.GeoDataFrame
+    """The finished patch frame, one partition per tile."""
     stages: dict[str, list[Delayed]]
+    """Tasks of each stage. Those of ``patches`` write the part files and return the counts of their tile."""
 
 
 def batch_graph(
@@ -85,111 +79,101 @@ def batch_graph(
     table : Path
         Folder of the patch table.
     job : str
-        Unique to this job. A scheduler takes tasks of one name for one task, so jobs that share a cluster must not
-        share names.
+        Suffix of all keys, unique to this attempt: a scheduler takes tasks of one key for one task.
     """
-    observed = _Observations(plan, landcover, cubes, job)
+    tasks = _TileTasks(plan, landcover.crs, cubes, job)
     overlaps = partitions_of_tiles(landcover.frame, [plan.grids(tile)[0] for tile in tiles])
-    for tile, partitions in zip(tiles, overlaps, strict=True):
-        observed.add(tile, [landcover.parts[number] for number in partitions])
+    observed = [
+        tasks.observe(tile, [landcover.parts[number] for number in partitions])
+        for tile, partitions in zip(tiles, overlaps, strict=True)
+    ]
     patches = candidate_frame([plan.scene(tile) for tile in tiles], plan.recipe)
-    patches = with_columns(patches, observed.nodata, combine_nodata([pd.Series(dtype=np.int32)]))
-    patches = with_columns(patches, observed.sky, scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, observed.rule))
-    if observed.published:
-        none_published = observe_published(plan.published, "", "", [_NO_PATCHES])
-        patches = with_columns(patches, observed.published, none_published)
-    if observed.partners:
-        patches = with_columns(patches, observed.partners, pd.DataFrame({"s1_name": pd.Series(dtype="str")}))
-    no_map = RasterizedMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
-    no_labels = map_columns(no_map, _NO_PATCHES, observed.label_rule)
-    patches = with_columns(patches, observed.labels, no_labels)
-    patches = with_columns(patches, observed.countries, country_column(_NO_PATCHES, None))
-    for name, columns in observed.attributes.items():
-        patches = with_columns(patches, columns, attribute_column(name, [_NO_PATCHES], None))
+    for step, meta in tasks.metas.items():
+        patches = with_columns(patches, [of_tile[step] for of_tile in observed], meta)
     patches = with_decision(patches, plan.recipe, pairs_only=plan.pairs_only)
     shape = TableShape(table, plan.nomenclature.classes, plan.recipe.extra_columns)
-    written = patches.map_partitions(Carrying(_write_and_tally), shape, meta=EMPTY_TALLY)
-    stages = {"bands": observed.bands, "labels": observed.maps, "patches": list(written.to_delayed())}
-    return BatchGraph(patches, stages)
+    written = patches.map_partitions(PicklableErrors(_write_and_count), shape, meta=NO_COUNTS)
+    return BatchGraph(patches, dict(zip(STAGES, (tasks.bands, tasks.labels, list(written.to_delayed())), strict=True)))
 
 
-class _Observations:
-    """For each tile of a batch the tasks that observe its patches; a tile that failed its quality is not looked at."""
+class _TileTasks:
+    """Tasks that observe the patches of tiles, by step; a tile that failed its quality is not read."""
 
-    def __init__(self, plan: Plan, landcover: SortedMap, cubes: Path, job: str) -> None:
-        self.rule = plan.recipe.sky
-        self.label_rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
+    def __init__(self, plan: Plan, crs: str, cubes: Path, job: str) -> None:
+        recipe = plan.recipe
+        self._plan, self._crs, self._cubes, self._job = plan, crs, cubes, job
+        self._label_rule = LabelRule(plan.nomenclature, recipe.region_thresholds_px)
         self.bands: list[Delayed] = []
-        self.maps: list[Delayed] = []
-        self.nodata: list[Delayed] = []
-        self.sky: list[Delayed] = []
         self.labels: list[Delayed] = []
-        self.countries: list[Delayed] = []
-        self.published: list[Delayed] = []
-        self.partners: list[Delayed] = []
-        self._plan, self._crs, self._cubes, self._job = plan, landcover.crs, cubes, job
-        self.attributes: dict[str, list[Delayed]] = {name: [] for name in plan.recipe.attributes}
-        self._layers = {
-            name: self._task(read_attribute, f"layer-{name}", path, plan.recipe.attributes[name].column)
-            for name, path in plan.layers.items()
-        }
         self._polygons = None
         if plan.countries:
-            self._polygons = self._task(read_countries, "countries", plan.countries, plan.recipe.countries)
+            self._polygons = self._task(read_countries, "countries", plan.countries, recipe.countries)
+        self._layers = {
+            name: self._task(read_attribute, f"layer-{name}", path, recipe.attributes[name].column)
+            for name, path in plan.layers.items()
+        }
+        no_map = RasterizedMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
+        metas: dict[str, pd.DataFrame | None] = {
+            "validity": combine_nodata([pd.Series(dtype=np.int32)]),
+            "sky": scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, recipe.sky),
+            "published": observe_published(plan.published, "", "", [_NO_PATCHES]) if plan.published else None,
+            "sentinel1": pd.DataFrame({S1_NAME: pd.Series(dtype="str")}) if plan.partners else None,
+            "labels": map_columns(no_map, _NO_PATCHES, self._label_rule),
+            "country": country_column(_NO_PATCHES, None),
+            **{name: attribute_column(name, [_NO_PATCHES], None) for name in recipe.attributes},
+        }
+        self.metas = {step: meta for step, meta in metas.items() if meta is not None}
+        """Empty columns of each step."""
 
-    def add(self, tile: Tile, parts: list[Path]) -> None:
-        """Add the tasks of a tile; ``parts`` are those of the map that it overlaps."""
-        if self._plan.is_usable(tile):
-            self._observe(tile, parts)
-        else:
-            self._leave_out(tile)
-        grids, published = self._plan.grids(tile), self._plan.published
-        self.countries.append(self._task(observe_countries, f"country-{tile.name}", grids, self._polygons))
-        for name, columns in self.attributes.items():
-            of_layer = (name, grids, self._layers.get(name))
-            columns.append(self._task(attribute_column, f"{name}-{tile.name}", *of_layer))
-        if published:
-            place = (published, tile.name, tile.mgrs, grids)
-            self.published.append(self._task(observe_published, f"published-{tile.name}", *place))
+    def observe(self, tile: Tile, parts: list[Path]) -> dict[str, Delayed]:
+        """Return the tasks of a tile by step; ``parts`` are those of the map that it overlaps."""
+        plan, name, grids = self._plan, tile.name, self._plan.grids(tile)
+        found = self._read(tile, parts) if plan.is_usable(tile) else self._leave_out(tile)
+        found["country"] = self._task(observe_countries, f"country-{name}", grids, self._polygons)
+        for attribute in plan.recipe.attributes:
+            layer = self._layers.get(attribute)
+            found[attribute] = self._task(attribute_column, f"{attribute}-{name}", attribute, grids, layer)
+        if plan.published:
+            place = (plan.published, name, tile.mgrs, grids)
+            found["published"] = self._task(observe_published, f"published-{name}", *place)
+        return found
 
-    def _observe(self, tile: Tile, parts: list[Path]) -> None:
+    def _read(self, tile: Tile, parts: list[Path]) -> dict[str, Delayed]:
         plan, name = self._plan, tile.name
         cube = self._task(make_cube, f"cube-{name}", self._cubes, plan.layouts(tile))
-        harmonized = plan.recipe.harmonize
         counts = []
         for band in plan.recipe.bands:
-            arguments = (tile, band, self._cubes, cube)
             with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
-                counts.append(self._task(ingest_band, f"band-{band}-{name}", *arguments, harmonized=harmonized))
-        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, self.label_rule, parts, self._crs)
+                key, arguments = f"band-{band}-{name}", (tile, band, self._cubes, cube)
+                counts.append(self._task(ingest_band, key, *arguments, harmonized=plan.recipe.harmonize))
+        labels = self._task(label_tile, f"labels-{name}", self._cubes, cube, self._label_rule, parts, self._crs)
         self.bands += counts
-        self.maps.append(labels)
         self.labels.append(labels)
-        self.nodata.append(self._task(combine_nodata, f"validity-{name}", counts))
-        self.sky.append(self._task(observe_sky, f"sky-{name}", tile, plan.grids(tile), self.rule))
+        found = {
+            "validity": self._task(combine_nodata, f"validity-{name}", counts),
+            "sky": self._task(observe_sky, f"sky-{name}", tile, plan.grids(tile), plan.recipe.sky),
+            "labels": labels,
+        }
         if plan.partners:
             near = plan.partners_near[name]
-            self.partners.append(self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, near))
+            found["sentinel1"] = self._task(pair_tile, f"sentinel1-{name}", tile, self._cubes, cube, near)
+        return found
 
-    def _leave_out(self, tile: Tile) -> None:
-        sky = list(scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, self.rule))
-        for stage, where, columns in (
-            ("validity", self.nodata, ["nodata"]),
-            ("sky", self.sky, sky),
-            ("labels", self.labels, ["labels", "labeled_fraction", *self._plan.recipe.extra_labels, OVERLAP_PX]),
-        ):
-            where.append(self._task(unobserved, f"{stage}-{tile.name}", self._plan.size(tile), columns))
-        if self._plan.partners:
-            nobody = self._task(unobserved, f"sentinel1-{tile.name}", self._plan.size(tile), ["s1_name"])
-            self.partners.append(nobody)
+    def _leave_out(self, tile: Tile) -> dict[str, Delayed]:
+        size = self._plan.size(tile)
+        return {
+            step: self._task(unobserved, f"{step}-{tile.name}", size, list(self.metas[step]))
+            for step in ("validity", "sky", "labels", "sentinel1")
+            if step in self.metas
+        }
 
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
-        """A task with a name that can be read on the dashboard."""
-        return delayed(Carrying(function), pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
+        """Return a task with a key that reads well on the dashboard."""
+        return delayed(PicklableErrors(function), pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
 
 
 def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
-    """Null columns for patches whose pixels were not looked at."""
+    """Return null columns for patches whose pixels were not read."""
     return pd.DataFrame({name: [None] * patches for name in columns}, dtype=object)
 
 
@@ -201,6 +185,6 @@ class TableShape(NamedTuple):
     extra: tuple[str, ...]
 
 
-def _write_and_tally(patches: Any, table: TableShape) -> pd.DataFrame:
+def _write_and_count(patches: Any, table: TableShape) -> pd.DataFrame:
     write_part(patches, *table)
-    return tally(patches)
+    return count_patches(patches)

@@ -1,112 +1,111 @@
-"""What the job is going to do, worked out before anything is computed or written."""
+"""Plan of a job: its inputs, checked, and what it is going to do, before anything is computed or written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from reben_dask.formats.bands import BAND_RESOLUTION_M, POLARISATIONS, ImageKind, by_resolution
+import geopandas as gpd
+import shapely
+
+from reben_dask import __version__
+from reben_dask.errors import InputError, RecipeError
+from reben_dask.formats.bands import BAND_RESOLUTION_M, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
+from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, PATCH_TABLE_SCHEMA
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
-from reben_dask.formats.names import TileName, tile_names
+from reben_dask.formats.names import V2, TileName, tile_names
 from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.job.published import Published
-from reben_dask.job.sentinel1 import Partners
-from reben_dask.nomenclature import Nomenclature
-from reben_dask.patches.candidates import Scene
+from reben_dask.job.published import Published, require_published
+from reben_dask.job.sentinel1 import Partners, Sentinel1Inputs, open_partners
+from reben_dask.nomenclature import Nomenclature, load_nomenclature
+from reben_dask.patches.candidates import Scene, season_of
+from reben_dask.patches.countries import nearest_country
+from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
-from reben_dask.sources.landcover import LandcoverMap, SortedMap
-from reben_dask.sources.sentinel2 import Tile
+from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
+from reben_dask.sources.sentinel2 import Tile, find_products, open_tile, tile_identity
+from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
+from reben_dask.workspace import TILES, Origin, digest_of, file_identity
+
+NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
 
 CUBE_RATIO = 0.67
 """Size of compressed DN relative to raw ones: measured on real Sentinel-2 pixels with the codec of the cubes."""
 
 TIFF_BYTES_PER_PATCH = 20_000
-"""Headers, the map, documents and folders of a patch: 8,000 measured where the map is compressed, 18,000 where not."""
+"""Headers, map, documents and folders of a patch: measured 8,000 with a compressed map, 18,000 without."""
 
 ARCHIVE_RATIO = 0.8
 """Size of the archives relative to loose files, measured."""
 
 TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
-"""What a worker process holds before its first task: the libraries and GDAL's block cache, measured."""
+"""Memory of a worker process before its first task, measured: the libraries and GDAL's block cache."""
 
 TASK_COPIES = 4
-"""Copies of the largest array that fit a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array,
-its masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
+"""Copies of the largest array in a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array, its
+masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
 
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
 
+_INTERMEDIATE_COLUMNS = ("is_published", "within_limits")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Inputs, resolved and checked, and what follows from them.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What to build.
-    nomenclature : Nomenclature
-        Classes of the recipe.
-    tiles : tuple of Tile
-        Products, in the order of their names.
-    landcover : LandcoverMap or SortedMap
-        The map, as published or sorted already.
-    countries : str or None
-        File of country polygons.
-    layers : mapping of str to str
-        Files of polygons by attribute.
-    lmdb_shards : int or None
-        Number of LMDB environments; ``None`` for a single one.
-    published : Published
-        What was published about the patches.
-    partners : Partners or None
-        Where Sentinel-1 patches come from.
-    exports : tuple of str
-        Further formats: ``geotiff``, ``geotiff-archives``.
-    warnings : tuple of str
-        What the user should know, but need not change.
-    """
+    """Checked inputs of a job, and what follows from them."""
 
     recipe: Recipe
     nomenclature: Nomenclature
     tiles: tuple[Tile, ...]
+    """Products, in the order of their names."""
     landcover: LandcoverMap | SortedMap
+    """The map, as published or sorted already."""
     countries: str | None
+    """File of country polygons."""
     layers: Mapping[str, str]
+    """Files of polygons by attribute."""
     lmdb_shards: int | None
-    published: Published = field(default_factory=Published)
+    """Number of LMDB environments; ``None`` for a single one."""
+    published: Published = NOTHING_PUBLISHED
     partners: Partners | None = None
+    """Source of Sentinel-1 patches."""
     exports: tuple[str, ...] = ()
+    """Further formats: ``geotiff``, ``geotiff-archives``."""
     warnings: tuple[str, ...] = ()
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
-        """Patch grids of a tile."""
+        """Return the patch grids of a tile."""
         height, width = (pixels * 10 for pixels in tile.shape_yx[10])
         place = (tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
         return tuple(PatchGrid(*place, offset) for offset in self.recipe.grid_offsets_m)
 
     def size(self, tile: Tile) -> int:
-        """Patches of a tile."""
+        """Return the number of patches of a tile."""
         return sum(grid.size for grid in self.grids(tile))
 
     @cached_property
     def tile_names(self) -> dict[str, TileName]:
-        """What each tile gives to the names of its patches."""
+        """Parts of patch names by tile."""
         return tile_names([tile.name for tile in self.tiles])
 
     def scene(self, tile: Tile) -> Scene:
-        """What the patches of a tile inherit from it."""
+        """Return what the patches of a tile inherit from it."""
         failed = tile.failed_quality(self.recipe.quality_indicators)
         return Scene(self.tile_names[tile.name], tile.sensing_time, self.grids(tile), ", ".join(failed) or None)
 
     def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
-        """What the tile's group of the Zarr store holds, and those of its further grids."""
+        """Return the layout of a tile's groups in the Zarr store, one for each grid."""
         attributes: dict[str, Any] = {
             "product": tile.product,
             "mgrs": tile.mgrs,
@@ -126,19 +125,13 @@ class Plan:
         )
 
     @property
-    def looks_again(self) -> bool:
-        """Whether something is decided about the patches that no tile can decide alone."""
+    def needs_global_steps(self) -> bool:
+        """True if the recipe has steps that need all tiles; see :mod:`~reben_dask.job.global_steps`."""
         return self.recipe.images is not None or self.recipe.split_of_all_tiles is not None
 
     @cached_property
     def layout(self) -> TreeLayout:
-        """Folders and files of an export to GeoTIFF.
-
-        Raises
-        ------
-        RecipeError
-            If the recipe's dataset cannot be laid out so.
-        """
+        """Layout of an export to GeoTIFF; raises :class:`RecipeError` if the recipe's dataset does not fit it."""
         recipe = self.recipe
         contents = Contents(
             nomenclature=self.nomenclature,
@@ -152,21 +145,21 @@ class Plan:
 
     @property
     def export_names(self) -> tuple[str, ...]:
-        """Names of the exported files and folders in the dataset's folder."""
+        """Names of the exported files and folders in the output folder."""
         suffixes = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
         trees = [f"{tree.name}{suffixes[form]}" for form in self.exports for tree in self.layout.trees]
         return (*trees, *self.layout.tables) if self.exports else ()
 
     @cached_property
     def partners_near(self) -> dict[str, Partners]:
-        """Where the partners of each usable tile come from, by its name; empty without Sentinel-1."""
+        """Sources of the partners of each usable tile, by its name; empty without Sentinel-1."""
         if self.partners is None:
             return {}
         return {tile.name: self.partners.near(tile, self.grids(tile)[0]) for tile in self.usable}
 
     @property
     def pairs_only(self) -> bool:
-        """Whether a patch without a Sentinel-1 partner is rejected; not asked where there is no Sentinel-1 at all."""
+        """True if a patch without a Sentinel-1 partner is rejected; never without Sentinel-1 inputs."""
         return self.partners is not None and self.recipe.sentinel1.required
 
     @cached_property
@@ -175,17 +168,17 @@ class Plan:
         return tuple(tile for tile in self.tiles if self.is_usable(tile))
 
     def is_usable(self, tile: Tile) -> bool:
-        """Whether a tile passed the quality indicators that the recipe looks at."""
+        """Check whether a tile passed the quality indicators of the recipe."""
         return not tile.failed_quality(self.recipe.quality_indicators)
 
     @cached_property
     def candidates(self) -> int:
-        """Patches of all tiles."""
+        """Number of patches of all tiles."""
         return sum(self.size(tile) for tile in self.tiles)
 
     @property
     def tasks(self) -> int:
-        """Tasks of the whole job, give or take a few; they grow with tiles and bands, never with patches."""
+        """Approximate number of tasks; it grows with tiles and bands, never with patches."""
         each = len(self.recipe.bands) + TASKS_PER_TILE + len(self.exports) + bool(self.partners) + bool(self.published)
         return len(self.usable) * each + 2 + (self.lmdb_shards or 1)
 
@@ -223,7 +216,7 @@ class Plan:
         return TASK_COPIES * pixels * 2
 
     def worker_bytes(self, threads: int) -> int:
-        """Memory that a worker needs, with a task on each of its threads."""
+        """Return the memory that a worker needs, with a task on each of its threads."""
         return BASE_WORKER_BYTES + threads * self.task_bytes
 
     @property
@@ -240,3 +233,251 @@ class Plan:
     @property
     def _map_pixels(self) -> int:
         return (self.recipe.patch_size_m // 10) ** 2
+
+
+def make_plan(  # noqa: PLR0913 - these are the inputs of a job
+    *,
+    s2: Sequence[str],
+    landcover: str,
+    recipe: Recipe,
+    countries: str | None = None,
+    layers: Mapping[str, str] = MappingProxyType({}),
+    code_column: str | None = None,
+    lmdb_shards: int | None = None,
+    sentinel1: Sentinel1Inputs = NO_SENTINEL1,
+    published: Published = NOTHING_PUBLISHED,
+    exports: Sequence[str] = (),
+) -> Plan:
+    """Check all inputs, reading metadata only.
+
+    Parameters
+    ----------
+    s2 : sequence of str
+        Products, or folders of products.
+    landcover : str
+        Vector map with class codes, or a sorted copy of it.
+    recipe : Recipe
+        The recipe.
+    countries : str, optional
+        Vector file of country polygons.
+    layers : mapping of str to str, optional
+        Files of polygons for the attributes of the recipe.
+    code_column : str, optional
+        Column of the map with the class codes.
+    lmdb_shards : int, optional
+        Number of LMDB environments.
+    sentinel1 : Sentinel1Inputs
+        Sentinel-1 inputs.
+    published : Published
+        Published metadata, pairs and lists of names.
+    exports : sequence of str
+        Further formats: ``geotiff``, ``geotiff-archives``.
+
+    Raises
+    ------
+    RebenError
+        If an input is missing or cannot be used.
+    """
+    tiles = tuple(sorted((open_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
+    _require_distinct(tiles)
+    plan = Plan(
+        recipe=recipe,
+        nomenclature=load_nomenclature(recipe.nomenclature),
+        tiles=tiles,
+        landcover=_open_landcover(_absolute(landcover), code_column),
+        countries=_absolute(countries) if countries else None,
+        layers={name: _absolute(path) for name, path in layers.items()},
+        lmdb_shards=lmdb_shards,
+        published=require_published(published),
+        exports=tuple(dict.fromkeys(exports)),
+        partners=open_partners(sentinel1, published, recipe.sentinel1.max_days),
+    )
+    _require_layers(plan)
+    _require_own_columns(recipe)
+    _require_distinct_names(plan)
+    if published.metadata:
+        _require_published_patches(recipe)
+    if isinstance(plan.landcover, SortedMap):
+        plan.landcover.require_known(plan.nomenclature.codes)
+    for tile in plan.tiles:
+        for grid in plan.grids(tile):
+            if not grid.size:
+                shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
+                raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
+    for tile in plan.usable:
+        tile.require(recipe.bands)
+    exported = _export_warnings(plan) if plan.exports else []
+    return replace(plan, warnings=(*_warnings(plan), *exported))
+
+
+def _require_layers(plan: Plan) -> None:
+    known = plan.recipe.attributes
+    for name, path in plan.layers.items():
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise InputError(f"The recipe {plan.recipe.name} has no attribute {name!r} for the layer {path}; {has}.")
+        require_attribute(path, known[name].column)
+
+
+def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | SortedMap:
+    return SortedMap(Path(path)) if is_sorted_landcover(path) else open_landcover(path, code_column=code_column)
+
+
+def _absolute(path: str) -> str:
+    """Return the path for workers with another working directory; links stay as they are."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _require_distinct(tiles: Sequence[Tile]) -> None:
+    twice = [name for name, count in Counter(tile.name for tile in tiles).items() if count > 1]
+    if twice:
+        paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
+        raise InputError(f"The tile {twice[0]} is given more than once, which would name patches twice: {paths}.")
+
+
+def _require_distinct_names(plan: Plan) -> None:
+    """Refuse an acquisition that was processed twice if the template of patch names does not distinguish its tiles."""
+    template = plan.recipe.patch_name
+    fields = [field for field in ("product", "mgrs", "time") if f"{{{field}}}" in template]
+    if "{tile}" in template:
+        return
+    tiles: dict[tuple[str, ...], str] = {}
+    for tile, name in plan.tile_names.items():
+        other = tiles.setdefault(tuple(getattr(name, field) for field in fields), tile)
+        if other != tile:
+            raise InputError(
+                f"The tiles {other} and {tile} are of the same place and time, and would name patches twice; leave one "
+                f"of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
+            )
+
+
+def _require_published_patches(recipe: Recipe) -> None:
+    """Refuse recipes whose patches cannot be found in published metadata by name."""
+    if recipe.patch_name != V2.template:
+        raise InputError(
+            f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2.template!r}; "
+            "leave --published out, or change patch_name."
+        )
+    if offset := recipe.grid_offsets_m[0]:
+        raise InputError(
+            f"The recipe {recipe.name} shifts its grid by {offset} m, and that of published metadata is not shifted; "
+            "leave --published out, or change grid_offsets_m."
+        )
+
+
+def _require_own_columns(recipe: Recipe) -> None:
+    taken = {*PATCH_TABLE_SCHEMA.names, *_INTERMEDIATE_COLUMNS}
+    for name in recipe.attributes:
+        if name in taken or name.startswith((EXTRA_LABELS, EXTRA_SPLITS)):
+            raise RecipeError(
+                f"The recipe {recipe.name} has an attribute {name!r}, which is a column of the patch table already; "
+                "choose another name."
+            )
+
+
+def _warnings(plan: Plan) -> list[str]:
+    found = [
+        f"{tile.name} is left out: {', '.join(failed)} quality did not pass."
+        for tile in plan.tiles
+        if (failed := tile.failed_quality(plan.recipe.quality_indicators))
+    ]
+    unknown_sky = "its patches are rejected" if plan.recipe.images else "its snow and cloud fractions stay empty"
+    found += [
+        f"{tile.name} has no scene classification (SCL); {unknown_sky}."
+        for tile in plan.usable
+        if SCENE_CLASSIFICATION not in tile.images
+    ]
+    found += [
+        f"{tile.name} lies outside the land-cover map; its patches will have no labels." for tile in _beyond_map(plan)
+    ]
+    found += [
+        f"Patches of {name.name} are named {name.product}…: another tile has its product's name and time."
+        for name in plan.tile_names.values()
+        if "{product}" in plan.recipe.patch_name and name.product.endswith(f"_T{name.mgrs}")
+    ]
+    found += [
+        f"The attribute {name} stays empty: no layer is given (--join {name}=FILE)."
+        for name in plan.recipe.attributes
+        if name not in plan.layers
+    ]
+    return found + _country_warnings(plan)
+
+
+def _country_warnings(plan: Plan) -> list[str]:
+    if not plan.countries:
+        return []
+    file, names, found = Path(plan.countries).name, plan.recipe.countries, []
+    countries = read_countries(plan.countries, names)
+    if missing := missing_countries(countries, names):
+        found.append(f"{file} has no {', '.join(missing)}; no patch can be given to them.")
+    if abroad := _abroad(plan, countries):
+        nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
+        which = ", which are those of the recipe" if names else ""
+        found.append(
+            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are given the "
+            f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
+        )
+    return found
+
+
+def _abroad(plan: Plan, countries: gpd.GeoDataFrame) -> list[Tile]:
+    """Return the tiles that no country intersects."""
+    if not plan.usable:
+        return []
+    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], countries.crs)
+    reached, _ = countries.sindex.query(areas, predicate="intersects")
+    return [plan.usable[number] for number in sorted({*range(len(areas))} - {*reached.tolist()})]
+
+
+def _named(tiles: Sequence[Tile]) -> str:
+    return tiles[0].name if len(tiles) == 1 else f"{len(tiles):,} tiles, such as {tiles[0].name}"
+
+
+def _export_warnings(plan: Plan) -> list[str]:
+    tree, layout = plan.recipe.tree, plan.layout
+    found = []
+    if plan.partners and not layout.has_sentinel1:
+        found.append(f"The tree {tree} has no place for Sentinel-1, which is in the cubes and in the LMDB only.")
+    if layout.is_by_season and plan.recipe.images is None:
+        found += [
+            f"Patches of {tile.name} are in no folder of the tree {tree}: their month is in no season."
+            for tile in plan.usable
+            if season_of(tile.sensing_time, plan.recipe.seasons) is None
+        ]
+    return found
+
+
+def _beyond_map(plan: Plan) -> list[Tile]:
+    """Return the tiles outside the bounds of the map."""
+    if plan.landcover.bounds is None or not plan.usable:
+        return []
+    areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], plan.landcover.crs)
+    beyond = ~shapely.intersects(areas, shapely.box(*plan.landcover.bounds))
+    return [tile for tile, is_beyond in zip(plan.usable, beyond, strict=True) if is_beyond]
+
+
+def origin_of(plan: Plan) -> Origin:
+    """Collect everything of a plan that decides the content of the dataset; files are read, but no pixels."""
+    published = plan.published
+    names = {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())}
+    return {
+        "version of reben_dask": __version__,
+        "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
+        TILES: {tile.name: tile_identity(tile) for tile in plan.tiles},
+        "land-cover map": digest_of(plan.landcover.record["source"]),
+        "country layer": _layer_identity(plan.countries),
+        "choice of layers": {name: _layer_identity(path) for name, path in plan.layers.items()},
+        "Sentinel-1": digest_of(plan.partners.identity()) if plan.partners else None,
+        "published metadata": digest_of([file_identity(path) for path in published.metadata]),
+        "lists of names": _identity(filter(None, (published.pairs, published.snow_list, published.cloud_list))),
+        "number of LMDB environments": plan.lmdb_shards,
+        "choice of exports": sorted(plan.exports),
+    }
+
+
+def _layer_identity(path: str | None) -> str | None:
+    return None if path is None else _identity(file for file in files_of(Path(path)) if file.is_file())
+
+
+def _identity(paths: Iterable[Path]) -> Any:
+    return digest_of([file_identity(path) for path in sorted(paths)])

@@ -1,10 +1,10 @@
-"""Looking at the workers before the first task: whether they run the same software, and see the same files."""
+"""Checks of the workers before the first task: memory, versions, and access to the same files."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -18,35 +18,28 @@ from reben_dask.errors import ClusterError
 from reben_dask.job.plan import Plan
 
 SAME = ("reben_dask", "python")
-"""What must be the same: other versions of it are another job."""
+"""Software whose version must agree: another version of it is another job."""
 
-ALIKE = ("dask", "distributed", "numpy", "pandas", "pyarrow", "geopandas", "rasterio", "shapely", "xarray", "zarr")
-"""What ought to be the same: other versions of it usually work together."""
+SIMILAR = ("dask", "distributed", "numpy", "pandas", "pyarrow", "geopandas", "rasterio", "shapely", "xarray", "zarr")
+"""Software whose version should agree: other versions of it usually work together."""
 
 MISSING = "missing"
-_PARENTS_SHOWN = 64
+_FOLDERS_CHECKED = 64
 
 
-class Sight(NamedTuple):
-    """What one process has and sees.
-
-    Parameters
-    ----------
-    versions : dict of str to str
-        Versions of :data:`SAME` and :data:`ALIKE`.
-    unseen : list of str
-        Those paths that it was asked for and does not see.
-    is_writable : bool
-        Whether it sees what the client has written to the output folder, and can write there.
-    """
+class WorkerEnvironment(NamedTuple):
+    """Environment of one process."""
 
     versions: dict[str, str]
-    unseen: list[str]
+    """Versions of :data:`SAME` and :data:`SIMILAR`."""
+    missing_paths: list[str]
+    """Inputs that it does not see."""
     is_writable: bool
+    """True if it sees the output folder of the client, and can write there."""
 
 
 def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
-    """Make sure that all workers can do the job.
+    """Check that all workers can do the job.
 
     Parameters
     ----------
@@ -60,7 +53,7 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
     Returns
     -------
     list of str
-        What the user should know, but need not change.
+        Notes for the user.
 
     Raises
     ------
@@ -69,26 +62,22 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
     """
     probe = folder / "probe"
     probe.write_text(folder.name, encoding="utf-8")
-    paths = inputs_of(plan)
-    seen = client.run(look, paths, str(probe), on_error="return")
-    here = look(paths, str(probe))
+    paths = _paths_of(plan)
+    found = client.run(inspect_worker, paths, str(probe), on_error="return")
+    here = inspect_worker(paths, str(probe))
     notes: dict[str, None] = {}
-    for worker, sight in sorted(seen.items()):
-        if isinstance(sight, BaseException):
+    for worker, environment in sorted(found.items()):
+        if isinstance(environment, BaseException):
             raise ClusterError(
-                f"Worker {worker} cannot run this job ({type(sight).__name__}: {sight}); install the same version of "
-                "reben_dask there, in the environment that starts the worker."
+                f"Worker {worker} cannot run this job ({type(environment).__name__}: {environment}); install the same "
+                "version of reben_dask there, in the environment that starts the worker."
             )
-        require_same(worker, sight, here)
-        notes |= dict.fromkeys(unlike(worker, sight.versions, here.versions))
+        notes |= dict.fromkeys(check_environment(worker, environment, here))
     return list(notes)
 
 
 def require_memory(client: Client, needed: Callable[[int], int]) -> None:
-    """Refuse before running what cannot fit.
-
-    Dask gives a worker no more tasks while it uses most of its memory: one that needs as much for itself would wait for
-    ever.
+    """Refuse a job that does not fit its workers, which would wait for ever: Dask pauses workers that are nearly full.
 
     Parameters
     ----------
@@ -113,53 +102,51 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
             )
 
 
-def inputs_of(plan: Plan) -> list[str]:
-    """Paths that every worker must see: single files, and folders of products rather than all products."""
+def _paths_of(plan: Plan) -> list[str]:
+    """Return paths that every worker must see: single files, and folders of products rather than all products."""
     folders = dict.fromkeys(str(tile.path.parent) for tile in plan.tiles)
     published = plan.published
     files = (plan.landcover.path, plan.countries, *plan.layers.values(), *published.metadata)
     lists = (published.pairs, published.snow_list, published.cloud_list)
-    some = [str(plan.tiles[0].path), *list(folders)[:_PARENTS_SHOWN]]
+    some = [str(plan.tiles[0].path), *list(folders)[:_FOLDERS_CHECKED]]
     return some + [str(path) for path in (*files, *lists) if path is not None]
 
 
-def look(paths: Sequence[str], probe: str) -> Sight:
-    """What this process has and sees; ``probe`` is a file that the client has written."""
-    return Sight(_versions(), [path for path in paths if not os.path.exists(path)], _is_writable(Path(probe)))  # noqa: PTH110
+def inspect_worker(paths: Sequence[str], probe: str) -> WorkerEnvironment:
+    """Inspect this process; ``probe`` is a file that the client has written."""
+    missing_paths = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
+    return WorkerEnvironment(_versions(), missing_paths, _is_writable(Path(probe)))
 
 
-def require_same(worker: str, sight: Sight, here: Sight) -> None:
-    """Raise :class:`ClusterError` if a worker has another version of what must be the same, or sees other files."""
+def check_environment(worker: str, environment: WorkerEnvironment, here: WorkerEnvironment) -> list[str]:
+    """Compare a worker with this process: raise :class:`ClusterError` if it cannot do the job, else return notes."""
+    versions, expected = environment.versions, here.versions
     for name in SAME:
-        if sight.versions[name] != here.versions[name]:
+        if versions[name] != expected[name]:
             raise ClusterError(
-                f"Worker {worker} has {name} {sight.versions[name]}, and this process {here.versions[name]}; "
-                "start the workers in the same environment, or one with the same versions."
+                f"Worker {worker} has {name} {versions[name]}, and this process {expected[name]}; start the workers in "
+                "the same environment, or one with the same versions."
             )
-    if sight.unseen:
+    if environment.missing_paths:
         raise ClusterError(
-            f"Worker {worker} does not see the input {sight.unseen[0]}; all workers must see the inputs and the output "
-            "under the same paths, such as on a network disk that is mounted everywhere."
+            f"Worker {worker} does not see the input {environment.missing_paths[0]}; all workers must see the inputs "
+            "and the output under the same paths, such as on a network disk that is mounted everywhere."
         )
-    if not sight.is_writable:
+    if not environment.is_writable:
         raise ClusterError(
             f"Worker {worker} does not see the output folder, or cannot write to it; all workers must see it under the "
             "same path as this process, and be allowed to write there."
         )
-
-
-def unlike(worker: str, versions: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Sentences about versions that ought to be the same and are not."""
     return [
-        f"Worker {worker} has {name} {versions[name]}, and this process {here[name]}; that usually works."
-        for name in ALIKE
-        if versions[name] != here[name]
+        f"Worker {worker} has {name} {versions[name]}, and this process {expected[name]}; that usually works."
+        for name in SIMILAR
+        if versions[name] != expected[name]
     ]
 
 
 def _versions() -> dict[str, str]:
     found = {"reben_dask": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    for name in ALIKE:
+    for name in SIMILAR:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

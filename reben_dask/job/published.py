@@ -1,4 +1,4 @@
-"""What was published about the patches of a tile: which exist, what they are called, which are apart."""
+"""Published names and flags of the patches of a tile."""
 
 from __future__ import annotations
 
@@ -9,46 +9,33 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import CLOUD, FLAGS, PATCH_ID, S1_NAME, S2V1_NAME, SNOW
 from reben_dask.formats.names import V2, TileName
 from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.lists import read_names
 from reben_dask.sources.published.metadata import read_metadata, require_metadata
 from reben_dask.sources.published.pairs import has_v1_names, pairs_of_tile, require_pairs
 
-SNOW, CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
-
 
 @dataclass(frozen=True)
 class Published:
-    """Files that say something about patches.
-
-    Parameters
-    ----------
-    metadata : tuple of Path
-        Published metadata; if given, only the patches in it are kept.
-    pairs : Path or None
-        Table of Sentinel-1 and Sentinel-2 patches.
-    snow_list, cloud_list : Path or None
-        Names (version 1) of patches with seasonal snow, and with cloud or shadow.
-    """
+    """Published files about patches."""
 
     metadata: tuple[Path, ...] = ()
+    """Published metadata; if given, only the patches in it are kept."""
     pairs: Path | None = None
+    """Table of Sentinel-1 and Sentinel-2 patches."""
     snow_list: Path | None = None
+    """Names (version 1) of patches with seasonal snow."""
     cloud_list: Path | None = None
+    """Names (version 1) of patches with cloud or shadow."""
 
     def __bool__(self) -> bool:
         return any((self.metadata, self.pairs, self.snow_list, self.cloud_list))
 
 
 def require_published(published: Published) -> Published:
-    """Make sure that the files can be used; gives them back.
-
-    Raises
-    ------
-    InputError
-        If one of them cannot be read, or a list of names cannot be matched.
-    """
+    """Return the files; raise :class:`InputError` if one cannot be read, or a list of names cannot be matched."""
     require_metadata(published.metadata)
     if published.pairs is not None:
         require_pairs(published.pairs)
@@ -64,18 +51,16 @@ def require_published(published: Published) -> Published:
 
 
 def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGrid) -> pd.DataFrame:
-    """Columns of a tile's patches that were published.
+    """Look up the published columns of a tile's patches.
 
     Parameters
     ----------
     published : Published
         The files.
-    tile : str
-        Name of the tile.
-    mgrs : str
-        Its MGRS tile.
+    tile, mgrs : str
+        Names of the tile and of its MGRS tile.
     grid : PatchGrid
-        Its patches; of a grid that is shifted, none were published.
+        Its patches; none were published of a shifted grid.
 
     Returns
     -------
@@ -86,23 +71,25 @@ def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGri
     columns = _from_metadata(published, tile, grid) if published.metadata else _from_pairs(published, tile, mgrs, grid)
     for flag, names in ((SNOW, published.snow_list), (CLOUD, published.cloud_list)):
         if names is not None:
-            columns[flag] = columns["s2v1_name"].isin(read_names(names))
+            columns[flag] = columns[S2V1_NAME].isin(read_names(names))
     return columns
 
 
 def _from_metadata(published: Published, tile: str, grid: PatchGrid) -> pd.DataFrame:
-    names = ["patch_id", "s1_name", "s2v1_name", SNOW, CLOUD]
-    rows = read_metadata(published.metadata, names, tile).drop_duplicates("patch_id").set_index("patch_id")
+    names = [PATCH_ID, S1_NAME, S2V1_NAME, *FLAGS]
+    rows = read_metadata(published.metadata, names, tile).drop_duplicates(PATCH_ID).set_index(PATCH_ID)
     names_here = V2.names(TileName(tile, ""), grid)
     found = rows.reindex(names_here if not grid.offset_m else [None] * grid.size)
-    columns = {name: found[name].astype("str") for name in ("s1_name", "s2v1_name")}
-    flags = {flag: found[flag].eq(True) for flag in (SNOW, CLOUD)}
-    return pd.DataFrame({**columns, "is_published": found.index.isin(rows.index), **flags}).reset_index(drop=True)
+    columns = pd.DataFrame({name: found[name].astype("str") for name in (S1_NAME, S2V1_NAME)})
+    columns["is_published"] = found.index.isin(rows.index)
+    for flag in FLAGS:
+        columns[flag] = found[flag].eq(True)
+    return columns.reset_index(drop=True)
 
 
 def _from_pairs(published: Published, tile: str, mgrs: str, grid: PatchGrid) -> pd.DataFrame:
     if published.pairs is None or not grid.size or grid.offset_m:
         nothing = pd.Series(np.full(grid.size, None, object), dtype="str")
-        return pd.DataFrame({"s1_name": nothing, "s2v1_name": nothing})
+        return pd.DataFrame({S1_NAME: nothing, S2V1_NAME: nothing})
     pairs = pairs_of_tile(published.pairs, tile, mgrs)
     return pairs.reindex(pd.MultiIndex.from_arrays(grid.indices_xy())).reset_index(drop=True).astype("str")

@@ -1,11 +1,9 @@
-"""The run record: enough to know later what was made, from what, with what, and how long it took."""
+"""Counts of patches, and the documents of a finished dataset: run record, recipe, card and Croissant metadata."""
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,97 +14,171 @@ import rasterio
 import yaml
 
 from reben_dask import __version__
-from reben_dask.formats.dataset import FAILURES, ORIGIN, RECORD_FILE
+from reben_dask.analysis.counts import TOTAL, class_table
+from reben_dask.atomic import write_text
+from reben_dask.formats.columns import CLOUD, KEPT, REASON, SNOW, SPLIT, STATUS, TILE
+from reben_dask.formats.dataset import (
+    COUNTS_FILE,
+    FORMAT,
+    RECIPE_FILE,
+    FailedTile,
+    RecordedInputs,
+    RecordedMap,
+    RecordedTile,
+    RunRecord,
+)
 from reben_dask.job.plan import Plan
-from reben_dask.job.tally import total
-from reben_dask.output.origin import Origin
+from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.sources.sentinel2 import Tile
-
-RECIPE_FILE = "recipe.yaml"
-COUNTS_FILE = "counts.csv"
-REPORT_FILE = "performance.html"
+from reben_dask.stores.cards import write_card, write_croissant
+from reben_dask.workspace import Origin, Output
 
 _LIBRARIES = ("dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "numpy", "pandas", "pyarrow")
 _LIBRARIES_OF_PIXELS = ("rasterio", "safetensors", "shapely", "xarray", "zarr")
 
+COLUMNS = ("tile", "measure", "key", "split", "patches")
+NO_COUNTS = pd.DataFrame({name: pd.Series(dtype="int64" if name == "patches" else "str") for name in COLUMNS})
+"""Counts of no tiles."""
 
-@dataclass(frozen=True)
-class Run:
-    """What a record says of how a dataset was made.
+
+def count_patches(patches: pd.DataFrame) -> pd.DataFrame:
+    """Count the patches of one tile.
 
     Parameters
     ----------
+    patches : DataFrame
+        Finished patches of a tile.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``tile``, ``measure``, ``key``, ``split`` (empty where it does not matter) and ``patches``. Measures:
+        ``status``, ``reason`` (of rejection), ``split`` and ``class`` of kept patches (``key`` is the class name), and
+        ``apart`` (kept, but flagged ``snow`` or ``cloud_or_shadow``); and ``contested_px``, which counts not patches
+        but pixels, those that several polygons of the map cover.
+    """
+    kept = patches[patches[STATUS] == KEPT]
+    snow, cloud = (kept[flag].eq(True) for flag in (SNOW, CLOUD))
+    table = class_table(kept)
+    classes = table.drop(columns=TOTAL)
+    # Patches in no split are counted, too.
+    classes[""] = table[TOTAL] - classes.sum(axis=1)
+    # The part files do not keep this column.
+    overlap_px = int(pd.to_numeric(patches[OVERLAP_PX]).sum()) if OVERLAP_PX in patches else 0
+    rows = [
+        *((name, str(key), "", count) for name in (STATUS, REASON) for key, count in _values(patches[name])),
+        *((SPLIT, str(key), "", count) for key, count in _values(kept[SPLIT])),
+        ("apart", "snow", "", int(snow.sum())),
+        ("apart", "cloud_or_shadow", "", int(cloud.sum())),
+        ("apart", "any", "", int((snow | cloud).sum())),
+        *([(OVERLAP_PX, "", "", overlap_px)] if overlap_px else []),
+        *(("class", name, split, count) for split in classes for name, count in classes[split].items() if count),
+    ]
+    counts = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
+    counts.insert(0, TILE, patches[TILE].iloc[0])
+    return counts.astype(NO_COUNTS.dtypes.to_dict())
+
+
+def concat_counts(counts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate the counts of several tiles."""
+    return pd.concat([NO_COUNTS, *counts], ignore_index=True)
+
+
+def sum_counts(counts: pd.DataFrame, measure: str) -> dict[str, int]:
+    """Add up one measure over all tiles, by key."""
+    chosen = counts[counts["measure"] == measure]
+    return {str(key): int(count) for key, count in chosen.groupby("key")["patches"].sum().items()}
+
+
+def counts_to_json(counts: pd.DataFrame) -> list[list[Any]]:
+    """Convert counts to rows of JSON; see :func:`counts_from_json`."""
+    rows: list[list[Any]] = counts.to_numpy(object).tolist()
+    return rows
+
+
+def counts_from_json(rows: Iterable[Iterable[Any]]) -> pd.DataFrame:
+    """Read counts from the rows of :func:`counts_to_json`."""
+    return pd.DataFrame([list(row) for row in rows], columns=list(COLUMNS)).astype(NO_COUNTS.dtypes.to_dict())
+
+
+def _values(column: pd.Series[Any]) -> list[tuple[Any, int]]:
+    return [(key, int(count)) for key, count in column.value_counts().items()]
+
+
+def describe_dataset(
+    output: Output, plan: Plan, origin: Origin, counts: pd.DataFrame, seconds: Mapping[str, float], workers: str
+) -> RunRecord:
+    """Write the documents of a finished dataset below ``output.building``; return its run record.
+
+    Parameters
+    ----------
+    output : Output
+        Workspace in which everything else has been built.
+    plan : Plan
+        The job.
     origin : Origin
-        What it is made from, in a form that tells it from other jobs.
-    failures : sequence of dict
-        Tiles that were set aside: ``tile``, ``error`` and ``tries``.
-    seconds : dict of str to float
+        Its origin.
+    counts : DataFrame
+        Counts of all tiles, see :func:`count_patches`.
+    seconds : mapping of str to float
         Wall time of each step of the last attempt.
     workers : str
         One line about the cluster.
     """
-
-    origin: Origin
-    failures: Sequence[Mapping[str, Any]]
-    seconds: Mapping[str, float]
-    workers: str
-
-
-def write_record(folder: Path, plan: Plan, tallies: pd.DataFrame, run: Run) -> dict[str, Any]:
-    """Write the record of a finished job into ``folder``: ``record.json``, ``recipe.yaml`` and ``counts.csv``."""
-    failed = {str(failure["tile"]) for failure in run.failures}
-    record = {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "classes": list(plan.nomenclature.classes),
-        "class_of_code": {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())},
-        "inputs": {
-            "tiles": [_tile_record(tile) for tile in plan.tiles if tile.name not in failed],
-            "landcover": plan.landcover.record,
-            "countries": plan.countries,
-            "layers": dict(plan.layers),
-            "sentinel1": plan.partners.describe() if plan.partners else None,
-            "published": [str(path) for path in plan.published.metadata],
-            **{name: _path(getattr(plan.published, name)) for name in ("pairs", "snow_list", "cloud_list")},
-        },
-        FAILURES: [{name: failure[name] for name in ("tile", "error", "tries")} for failure in run.failures],
-        "exports": list(plan.export_names),
-        "warnings": list(plan.warnings),
-        "counts": _counts(tallies),
-        "seconds": {stage: round(value, 3) for stage, value in run.seconds.items()},
-        "workers": run.workers,
-        "versions": _versions(),
-        ORIGIN: run.origin,
-    }
-    _write(folder / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False))
-    _write(folder / RECIPE_FILE, yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True))
-    ordered = tallies.sort_values(["tile", "measure", "key", "split"])
-    _write(folder / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
+    failures = tuple(FailedTile(**_without_details(failure)) for failure in output.state.failures())
+    failed = {failure.tile for failure in failures}
+    published = plan.published
+    record = RunRecord(
+        format=FORMAT,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=plan.recipe.model_dump(mode="json"),
+        classes=plan.nomenclature.classes,
+        class_of_code=dict(sorted(plan.nomenclature.class_of.items())),
+        inputs=RecordedInputs(
+            tiles=tuple(_tile_record(tile) for tile in plan.tiles if tile.name not in failed),
+            landcover=RecordedMap(**plan.landcover.record),
+            countries=plan.countries,
+            layers=dict(plan.layers),
+            sentinel1=plan.partners.describe() if plan.partners else None,
+            published=tuple(map(str, published.metadata)),
+            pairs=_path(published.pairs),
+            snow_list=_path(published.snow_list),
+            cloud_list=_path(published.cloud_list),
+        ),
+        failures=failures,
+        exports=plan.export_names,
+        warnings=plan.warnings,
+        counts={str(measure): sum_counts(counts, measure) for measure in sorted(set(counts["measure"]))},
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        workers=workers,
+        versions=_versions(),
+        origin=origin,
+    )
+    record.write(output.run)
+    write_text(output.run / RECIPE_FILE, yaml.safe_dump(record.recipe, sort_keys=False, allow_unicode=True))
+    ordered = counts.sort_values(["tile", "measure", "key", "split"])
+    write_text(output.run / COUNTS_FILE, ordered.to_csv(index=False, lineterminator="\n"))
+    write_card(output.building, record)
+    write_croissant(output.building, record)
     return record
 
 
-def _tile_record(tile: Tile) -> dict[str, Any]:
-    size = [pixels * 10 for pixels in tile.shape_yx[10]]
-    return {"tile": tile.name, "path": str(tile.path), "metadata_sha256": tile.metadata_sha256, "size_m_yx": size}
+def _without_details(failure: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in failure.items() if name != "details"}
+
+
+def _tile_record(tile: Tile) -> RecordedTile:
+    height, width = (pixels * 10 for pixels in tile.shape_yx[10])
+    return RecordedTile(
+        tile=tile.name, path=str(tile.path), metadata_sha256=tile.metadata_sha256, size_m_yx=(height, width)
+    )
 
 
 def _path(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _counts(tallies: pd.DataFrame) -> dict[str, dict[str, int]]:
-    return {str(measure): total(tallies, str(measure)) for measure in sorted(set(tallies["measure"]))}
-
-
 def _versions() -> dict[str, str]:
     libraries = {name: version(name) for name in (*_LIBRARIES, *_LIBRARIES_OF_PIXELS)}
-    return {
-        "reben_dask": __version__,
-        "python": platform.python_version(),
-        "gdal": rasterio.__gdal_version__,
-        **libraries,
-    }
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    own = {"reben_dask": __version__, "python": platform.python_version(), "gdal": rasterio.__gdal_version__}
+    return {**own, **libraries}

@@ -1,4 +1,4 @@
-"""Finding the Sentinel-1 partners of a tile's patches, strip by strip, and writing them to its cube."""
+"""Sentinel-1 partners of a tile's patches: found strip by strip, and written to its cube."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from rasterio.warp import transform_bounds
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import POLARISATIONS, S1_RESOLUTION_M
+from reben_dask.formats.columns import S1_NAME
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
@@ -30,40 +30,110 @@ Strip = tuple[npt.NDArray[np.float32], Names]
 
 @dataclass(frozen=True)
 class Sentinel1Inputs:
-    """Where Sentinel-1 comes from: a folder of published patches, or one of scenes.
-
-    Parameters
-    ----------
-    patches, scenes : str or None
-        The folders; at most one of them.
-    """
+    """Folder of published Sentinel-1 patches, or of scenes; at most one of them."""
 
     patches: str | None = None
     scenes: str | None = None
 
 
-class Partners(Protocol):
-    """Where the partners of patches come from."""
+@dataclass(frozen=True)
+class PublishedPartners:
+    """Published Sentinel-1 patches."""
+
+    tree: PatchTree
+    published: Published
+    """Table or metadata that names the partners."""
 
     def describe(self) -> str:
-        """What the user is told of it."""
+        """Describe the source in a phrase."""
+        return f"published patches in {self.tree.root}"
 
     def identity(self) -> str:
-        """What tells these partners from others."""
+        """Return a text that distinguishes them from others; the pairs are identified by the published files."""
+        return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
 
     @property
     def scene_names(self) -> list[str]:
-        """Full names of the scenes that partners may be cut from, as far as they are known."""
+        """Names of the scenes that patches are cut from: not known, as their names hold a part of it only."""
+        return []
 
-    def near(self, tile: Tile, grid: PatchGrid) -> Partners:
-        """Those of them that may serve a tile, for any of its grids."""
+    def near(self, tile: Tile, grid: PatchGrid) -> PublishedPartners:  # noqa: ARG002 - see ScenePartners
+        """Return all of them: the tree is searched by name."""
+        return self
+
+    def names(self, tile: Tile, grid: PatchGrid) -> Names:
+        """Return the name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` without one."""
+        column = published_columns(self.published, tile.name, tile.mgrs, grid)[S1_NAME]
+        names = column.astype(object).where(column.notna(), None).to_numpy()
+        return names.reshape(grid.shape_yx.x, grid.shape_yx.y).T.copy()
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """For each run of patch rows the backscatter and the names; NaN and ``None`` where there is no partner."""
+        """Yield backscatter and names of each run of patch rows; NaN and ``None`` where there is no partner."""
+        names, side = self.names(tile, grid), grid.patch_px(S1_RESOLUTION_M)
+        for run in rows:
+            db = _empty(len(run) * side, grid.shape_yx.x * side)
+            here = names[run.start : run.stop]
+            for row, column in np.argwhere(here != None).tolist():  # noqa: E711 - asked of each element
+                patch = self.tree.read(here[row, column], side)
+                if patch is None:
+                    here[row, column] = None
+                else:
+                    db[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
+            yield db, here
+
+
+@dataclass(frozen=True)
+class ScenePartners:
+    """Terrain-corrected scenes; each patch takes the one that covers all of it and is closest in time."""
+
+    scenes: tuple[S1Scene, ...]
+    """The scenes, in order of preference."""
+    max_days: float
+    """Maximum of days between the two acquisitions."""
+
+    def describe(self) -> str:
+        """Describe the source in a phrase."""
+        return f"{counted(len(self.scenes), 'scene')}, at most {self.max_days:g} days apart"
+
+    def identity(self) -> str:
+        """Return a text that distinguishes the scenes from others."""
+        images = sorted((Path(image) for scene in self.scenes for image in scene.images.values()), key=str)
+        return ", ".join(f"{image.name} ({image.stat().st_size})" for image in images)
+
+    @property
+    def scene_names(self) -> list[str]:
+        """Full names of the scenes."""
+        return [scene.name for scene in self.scenes]
+
+    def near(self, tile: Tile, grid: PatchGrid) -> ScenePartners:
+        """Restrict them to those that a tile may take, on any of its grids; the closest in time come first."""
+        area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
+        days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
+        near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.intersects(area)]
+        closest_first = sorted(near, key=lambda scene: (days[scene.name], scene.name))
+        return ScenePartners(tuple(closest_first), self.max_days)
+
+    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
+        """Yield backscatter and names of each run of patch rows; NaN and ``None`` where there is no partner."""
+        side = grid.patch_px(S1_RESOLUTION_M)
+        left, _, _, top = grid.covered_bounds()
+        for run in rows:
+            shape = len(run) * side, grid.shape_yx.x * side
+            db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
+            for scene in self.scenes:
+                if (names != None).all():  # noqa: E711 - asked of each element
+                    break
+                warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
+                _fill(db, names, warped, side, f"{scene.short_name}_{_place(tile, grid)}", run.start)
+            yield db, names
+
+
+Partners = PublishedPartners | ScenePartners
+"""Source of the partners of patches."""
 
 
 def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float) -> Partners | None:
-    """Look at the Sentinel-1 inputs, reading headers only; ``None`` without any.
+    """Check the Sentinel-1 inputs, reading headers only; ``None`` without any.
 
     Raises
     ------
@@ -81,7 +151,7 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
             f"Nothing says which Sentinel-1 patches of {inputs.patches} go with which Sentinel-2 patches; "
             "add --published or --s1-pairs."
         )
-    # Where there are both, the table is the one that the user wrote.
+    # Of both, the table is the one that the user wrote.
     names = Published(published.metadata) if published.pairs is None else Published(pairs=published.pairs)
     return PublishedPartners(open_patch_tree(inputs.patches), names)
 
@@ -98,7 +168,7 @@ def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: 
     layouts : sequence of CubeLayout
         Its cubes, one for each grid.
     partners : Partners
-        Where they come from, as :meth:`Partners.near` gives it for this tile.
+        Their source, restricted by ``near``.
 
     Returns
     -------
@@ -114,123 +184,18 @@ def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) 
     for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
         write_radar_strip(store, layout, run, db)
         found.append(names)
-    return pd.DataFrame({"s1_name": pd.Series(grid.in_name_order(np.concatenate(found)), dtype="str")})
-
-
-@dataclass(frozen=True)
-class PublishedPartners:
-    """Published Sentinel-1 patches, with the table or the metadata that says which goes where.
-
-    Parameters
-    ----------
-    tree : PatchTree
-        The patches.
-    published : Published
-        The table or the metadata.
-    """
-
-    tree: PatchTree
-    published: Published
-
-    def describe(self) -> str:
-        """See :class:`Partners`."""
-        return f"published patches in {self.tree.root}"
-
-    def identity(self) -> str:
-        """See :class:`Partners`; which patch is whose partner is in the published files."""
-        return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
-
-    @property
-    def scene_names(self) -> list[str]:
-        """See :class:`Partners`; published patches are known by what their names have of them."""
-        return []
-
-    def near(self, tile: Tile, grid: PatchGrid) -> PublishedPartners:  # noqa: ARG002 - see Partners
-        """See :class:`Partners`; the tree is searched by name."""
-        return self
-
-    def names(self, tile: Tile, grid: PatchGrid) -> Names:
-        """Name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` where none is named."""
-        column = published_columns(self.published, tile.name, tile.mgrs, grid)["s1_name"]
-        names = column.astype(object).where(column.notna(), None).to_numpy()
-        return names.reshape(grid.shape_yx.x, grid.shape_yx.y).T.copy()
-
-    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """See :class:`Partners`."""
-        names, side = self.names(tile, grid), grid.patch_px(S1_RESOLUTION_M)
-        for run in rows:
-            db = _empty(len(run) * side, grid.shape_yx.x * side)
-            here = names[run.start : run.stop]
-            for row, column in np.argwhere(here != None).tolist():  # noqa: E711 - asked of each element
-                patch = self.tree.read(here[row, column], side)
-                if patch is None:
-                    here[row, column] = None
-                else:
-                    db[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
-            yield db, here
-
-
-@dataclass(frozen=True)
-class ScenePartners:
-    """Terrain-corrected scenes; for each patch the one that covers all of it and is closest in time.
-
-    Parameters
-    ----------
-    scenes : tuple of S1Scene
-        The scenes, in the order in which they are asked for patches.
-    max_days : float
-        Days that may lie between the two acquisitions.
-    """
-
-    scenes: tuple[S1Scene, ...]
-    max_days: float
-
-    def describe(self) -> str:
-        """See :class:`Partners`."""
-        return f"{counted(len(self.scenes), 'scene')}, at most {self.max_days:g} days apart"
-
-    def identity(self) -> str:
-        """See :class:`Partners`."""
-        images = sorted((Path(image) for scene in self.scenes for image in scene.images.values()), key=str)
-        return ", ".join(f"{image.name} ({image.stat().st_size})" for image in images)
-
-    @property
-    def scene_names(self) -> list[str]:
-        """See :class:`Partners`."""
-        return [scene.name for scene in self.scenes]
-
-    def near(self, tile: Tile, grid: PatchGrid) -> ScenePartners:
-        """See :class:`Partners`; the closest in time come first."""
-        area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
-        days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
-        near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.intersects(area)]
-        closest_first = sorted(near, key=lambda scene: (days[scene.name], scene.name))
-        return ScenePartners(tuple(closest_first), self.max_days)
-
-    def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """See :class:`Partners`."""
-        side = grid.patch_px(S1_RESOLUTION_M)
-        left, _, _, top = grid.covered_bounds()
-        for run in rows:
-            shape = len(run) * side, grid.shape_yx.x * side
-            db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
-            for scene in self.scenes:
-                if (names != None).all():  # noqa: E711 - asked of each element
-                    break
-                warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
-                _fill(db, names, warped, side, f"{scene.short_name}_{_place(tile, grid)}", run.start)
-            yield db, names
+    return pd.DataFrame({S1_NAME: pd.Series(grid.in_name_order(np.concatenate(found)), dtype="str")})
 
 
 def _place(tile: Tile, grid: PatchGrid) -> str:
-    """What names of patches have between scene and indices; patches of a shifted grid need names of their own."""
+    """Return the part of a patch name between scene and indices; it is unique to a shifted grid."""
     return f"{grid.offset_m}M_{tile.mgrs}" if grid.offset_m else tile.mgrs
 
 
 def _fill(
     db: npt.NDArray[np.float32], names: Names, warped: npt.NDArray[np.float32], side: int, prefix: str, first_row: int
 ) -> None:
-    """Take over the patches of a scene that are complete and have no partner yet."""
+    """Copy the patches of a scene that are complete and have no partner yet."""
     blocks = warped.reshape(len(POLARISATIONS), names.shape[0], side, names.shape[1], side)
     complete = np.isfinite(blocks).all(axis=(0, 2, 4)) & (names == None)  # noqa: E711 - asked of each element
     for row, column in np.argwhere(complete).tolist():

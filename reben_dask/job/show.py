@@ -1,10 +1,9 @@
-"""What the user reads: the plan before the job, the result after it."""
+"""Output on the terminal: the plan before the job, the result after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from dask.utils import format_bytes
@@ -13,10 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from reben_dask.formats.columns import KEPT, SPLITS
-from reben_dask.formats.dataset import CARD, CROISSANT, FLAGGED_METADATA_FILE, METADATA_FILE, TABLE
+from reben_dask.formats.dataset import (
+    CARD,
+    CROISSANT,
+    CUBES,
+    FLAGGED_METADATA_FILE,
+    LMDB,
+    METADATA_FILE,
+    RUN,
+    TABLE,
+    FailedTile,
+)
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
-from reben_dask.job.tally import total
-from reben_dask.output.folder import Output
+from reben_dask.job.record import sum_counts
 from reben_dask.patches.decision import (
     NO_SCENE_CLASSIFICATION,
     NO_SEASON,
@@ -28,22 +36,23 @@ from reben_dask.patches.decision import (
 )
 from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.wording import counted
+from reben_dask.workspace import Output
 
 _TILES_SHOWN = 12
 _MADE = {
-    "cubes.zarr": "pixels and reference maps, one group per tile",
+    CUBES: "pixels and reference maps, one group per tile",
     TABLE: "every candidate patch with its status and reason",
     METADATA_FILE: "the dataset: labels and split of every clear patch",
-    FLAGGED_METADATA_FILE: "the same for patches listed apart",
-    "lmdb": "bands and reference maps of both, for training",
+    FLAGGED_METADATA_FILE: "the same for flagged patches (snow, cloud or shadow)",
+    LMDB: "bands and reference maps of both, for training",
     CARD: "what is in the dataset, how it was made, and its terms",
     CROISSANT: "the same for search engines and loaders",
-    "run": "record of this run, with Dask's performance report",
+    RUN: "record of this run, with Dask's performance report",
 }
 
 
 def show_plan(console: Console, plan: Plan, output: Output, workers: str) -> None:
-    """Print what is going to be made, from what, and what it will take."""
+    """Print the inputs, the size and the resources of a job."""
     console.print(f"Plan: {plan.recipe.title}", style="bold")
     for label, value in _plan_lines(plan, output, workers):
         console.print(f"  {label:<12}{value}", highlight=False, soft_wrap=True)
@@ -52,7 +61,7 @@ def show_plan(console: Console, plan: Plan, output: Output, workers: str) -> Non
 
 
 def show_note(console: Console, text: str) -> None:
-    """Print one sentence that the user should know, but need not act on."""
+    """Print a note."""
     console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
@@ -88,22 +97,22 @@ def _sentinel1(plan: Plan) -> str:
     return f"{plan.partners.describe()}; patches without a partner are {'rejected' if plan.pairs_only else 'kept'}"
 
 
-def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFrame, seconds: float) -> None:
-    """Print what became of the candidates, and where everything is."""
-    console.print(_funnel(plan, tallies))
-    if total(tallies, "status").get(KEPT):
-        console.print(_classes(tallies))
+def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFrame, seconds: float) -> None:
+    """Print the counts of patches, and the artefacts."""
+    console.print(_funnel(plan, counts))
+    if sum_counts(counts, "status").get(KEPT):
+        console.print(_classes(counts))
         for split in SPLITS:
-            if not total(tallies, "split").get(split):
+            if not sum_counts(counts, "split").get(split):
                 show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
         reasons = f"the reasons are above, and for each candidate in {TABLE}"
         console.print(f"No patch was kept; {reasons}.", style="red", highlight=False)
-    if contested := sum(total(tallies, OVERLAP_PX).values()):
-        tiles = tallies[tallies["measure"] == OVERLAP_PX]["tile"].nunique()
+    if overlap_px := sum(sum_counts(counts, OVERLAP_PX).values()):
+        tiles = counts[counts["measure"] == OVERLAP_PX]["tile"].nunique()
         show_note(
             console,
-            f"Several polygons of the map cover {counted(contested, 'pixel')} of {counted(tiles, 'tile')}; there, "
+            f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; there, "
             "the one that comes last in the map counts.",
         )
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
@@ -113,18 +122,18 @@ def show_result(console: Console, plan: Plan, output: Output, tallies: pd.DataFr
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 
 
-def show_failures(console: Console, failures: Sequence[Mapping[str, Any]], tiles: int) -> None:
-    """Print which tiles are not in the dataset, and why."""
+def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) -> None:
+    """Print the tiles that are not in the dataset, and their errors."""
     for failure in failures[:_TILES_SHOWN]:
-        console.print(f"Failed: {failure['tile']}: {failure['error']}", style="red", highlight=False)
+        console.print(f"Failed: {failure.tile}: {failure.error}", style="red", highlight=False)
     if failures:
         text = f"{len(failures):,} of {tiles:,} tiles could not be built, and are not in the dataset (run/record.json)."
-        advice = "The others are kept: mend these tiles, and the same command tries them again."
+        advice = "The other tiles are complete. Fix these and rerun the same command to retry them."
         console.print(f"{text} {advice}", style="red", highlight=False)
 
 
 def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataFrame, file: Path) -> None:
-    """Print what differs from the published metadata, by tile and by class."""
+    """Print the differences from the published metadata, by tile and by class."""
     kinds = [str(name) for name in by_tile.columns if name != "tile"]
     table = _table("Compared with the published metadata", "tile", *kinds)
     for _, row in by_tile.head(_TILES_SHOWN).iterrows():
@@ -134,8 +143,8 @@ def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataF
     console.print(table)
     if len(by_class):
         classes = _table("Labels that differ", "class", *map(str, by_class.columns))
-        for name, counts in by_class.iterrows():
-            classes.add_row(Text(str(name)), *(f"{int(count):,}" for count in counts))
+        for name, row in by_class.iterrows():
+            classes.add_row(Text(str(name)), *(f"{int(count):,}" for count in row))
         console.print(classes)
     console.print(f"Each difference is a row of {file}.", highlight=False)
 
@@ -146,9 +155,9 @@ def _remedy(plan: Plan) -> str:
     return "the area is small, or choose another split in the recipe"
 
 
-def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
-    status, reasons, apart = (total(tallies, measure) for measure in ("status", "reason", "apart"))
-    splits = total(tallies, "split")
+def _funnel(plan: Plan, counts: pd.DataFrame) -> Table:
+    status, reasons, flagged = (sum_counts(counts, measure) for measure in ("status", "reason", "apart"))
+    splits = sum_counts(counts, "split")
     table = _table("Patches", "", "patches")
     table.add_row("Candidates", f"{plan.candidates:,}")
     of_images = (NO_SEASON, NO_SCENE_CLASSIFICATION, SNOW_OR_CLOUD, NOT_CHOSEN)
@@ -161,25 +170,26 @@ def _funnel(plan: Plan, tallies: pd.DataFrame) -> Table:
         if not asked.get(reason, True):
             continue
         table.add_row(f"  rejected: {meaning}", f"{reasons.get(reason, 0):,}")
-    table.add_row("Kept", f"{status.get('kept', 0):,}", style="bold")
+    table.add_row("Kept", f"{status.get(KEPT, 0):,}", style="bold")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
     if plan.recipe.split_of_all_tiles:
-        table.add_row("  in none of them: on ground of several", f"{status.get(KEPT, 0) - sum(splits.values()):,}")
+        without = status.get(KEPT, 0) - sum(splits.values())
+        table.add_row("  in no split: the patch spans blocks of several splits", f"{without:,}")
     published = plan.published
     if plan.recipe.sky.flag_from is None and not (published.metadata or published.snow_list or published.cloud_list):
         return table
-    table.add_row("  of these listed apart: all snow", f"{apart.get('snow', 0):,}")
-    table.add_row("  of these listed apart: all cloud or shadow", f"{apart.get('cloud_or_shadow', 0):,}")
+    table.add_row("  flagged (listed separately): all snow", f"{flagged.get('snow', 0):,}")
+    table.add_row("  flagged (listed separately): all cloud or shadow", f"{flagged.get('cloud_or_shadow', 0):,}")
     return table
 
 
-def _classes(tallies: pd.DataFrame) -> Table:
-    chosen = tallies[tallies["measure"] == "class"]
-    counts = chosen.pivot_table(index="key", columns="split", values="patches", aggfunc="sum", fill_value=0)
-    counts = counts.reindex(columns=list(SPLITS), fill_value=0).assign(all=counts.sum(axis=1))
-    table = _table("Classes of kept patches", "class", *map(str, counts.columns))
-    for name, row in counts.iterrows():
+def _classes(counts: pd.DataFrame) -> Table:
+    chosen = counts[counts["measure"] == "class"]
+    by_split = chosen.pivot_table(index="key", columns="split", values="patches", aggfunc="sum", fill_value=0)
+    by_split = by_split.reindex(columns=list(SPLITS), fill_value=0).assign(all=by_split.sum(axis=1))
+    table = _table("Classes of kept patches", "class", *map(str, by_split.columns))
+    for name, row in by_split.iterrows():
         table.add_row(Text(str(name)), *(f"{int(count):,}" for count in row))
     return table
 

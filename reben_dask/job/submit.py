@@ -1,49 +1,158 @@
-"""Single tasks of a job, besides those of the graph of its tiles."""
+"""Tasks on a cluster: a bounded window of batches, single tasks, retries, and lost workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from dask.delayed import Delayed
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from reben_dask.job.carrying import Carrying
-from reben_dask.job.waiting import as_they_end, explained
-from reben_dask.job.window import RETRIES
+from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
+from reben_dask.errors import ClusterError
+from reben_dask.job.tasks import PicklableErrors
 from reben_dask.progress import StageProgress
 
-ATTEMPTS = 3
-"""How often a task is sent that ends its workers; each time, the scheduler tries several."""
+BATCHES_IN_FLIGHT = 3
+BANDS_PER_TILE = 12
+RETRIES = 2
+"""Retries of a task that fails: a network file system may stumble once."""
+
+SUBMISSIONS = 3
+"""Submissions of a single task that ends its workers; each time, the scheduler tries several."""
+
+_POLL_S, _LOOK_S = 0.02, 5.0
+"""Periods at which the client looks for completed tasks and, while there are none, for running workers."""
+
+Build = Callable[[Sequence[Any]], dict[str, list[Delayed]]]
+
+
+def batch_size(threads: int) -> int:
+    """Return the tiles of a batch: with all batches in flight, about four tasks wait for each thread."""
+    return min(64, max(1, 4 * threads // (BATCHES_IN_FLIGHT * BANDS_PER_TILE)))
+
+
+class Outcome(NamedTuple):
+    """Result of a tile's task of the last stage, or the error that it ended with."""
+
+    tile: Any
+    result: Any = None
+    error: BaseException | None = None
+
+
+class _Place(NamedTuple):
+    """Batch and stage of a task in flight, and the tile of one of the last stage."""
+
+    future: Future
+    batch: int
+    stage: str
+    tile: Any
+
+
+def run_batches(
+    client: Client, tiles: Sequence[Any], build: Build, size: int, advance: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """Run the tasks of all tiles, a few batches at a time, so that graph and memory do not grow with the archive.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster.
+    tiles : sequence
+        Items to divide into batches.
+    build : callable
+        Returns the tasks of a batch by stage. The last stage has one task for each tile, in their order, which needs
+        all others of that tile.
+    size : int
+        Tiles of a batch.
+    advance : callable
+        Called with the stage of each task that is done.
+
+    Yields
+    ------
+    Outcome
+        One of each tile, as they complete. If the caller stops, running tasks are dropped.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler or all workers are lost.
+    """
+    waiting = deque(enumerate(tiles[start : start + size] for start in range(0, len(tiles), size)))
+    completed = as_completed()
+    running: dict[Any, _Place] = {}
+    left: Counter[int] = Counter()
+
+    def fill() -> None:
+        while waiting and len(left) < BATCHES_IN_FLIGHT:
+            number, batch = waiting.popleft()
+            stages = build(batch)
+            last = list(stages)[-1]
+            futures = client.compute([task for tasks in stages.values() for task in tasks], retries=RETRIES)
+            places = [
+                (number, stage, batch[position] if stage == last else None)
+                for stage, tasks in stages.items()
+                for position in range(len(tasks))
+            ]
+            running.update({future.key: _Place(future, *place) for future, place in zip(futures, places, strict=True)})
+            left[number] = len(futures)
+            completed.update(futures)
+
+    try:
+        fill()
+        for future in iter_completed(client, completed):
+            place = running.pop(future.key)
+            left[place.batch] -= 1
+            if not left[place.batch]:
+                del left[place.batch]
+            advance(place.stage)
+            if place.tile is not None:
+                yield _outcome(place.tile, future)
+            # Results that are not needed any more are not held while others are awaited.
+            del future, place
+            fill()
+    except BaseException:
+        for place in running.values():
+            place.future.release()
+        raise
+
+
+def _outcome(tile: Any, future: Future) -> Outcome:
+    if future.status == "error":
+        return Outcome(tile, error=future.exception())
+    return Outcome(tile, future.result())
 
 
 class _Sent(NamedTuple):
-    """A task as it was sent, to send it again."""
+    """A single task as it was submitted."""
 
     name: str
     function: Any
     args: tuple[Any, ...]
-    attempt: int
+    submission: int
 
 
 class Tasks:
-    """Single tasks of one job; its id keeps their names apart from those of other jobs on the cluster."""
+    """Single tasks of one job; its id keeps their keys apart from those of other jobs on the cluster."""
 
     def __init__(self, client: Client, job: str) -> None:
         self.client, self.job = client, job
         self._sent: dict[str, _Sent] = {}
 
     def submit(self, name: str, function: Any, *args: Any) -> Future:
-        """Send a task to the cluster."""
+        """Submit a task."""
         return self._submit(_Sent(name, function, args, 1))
 
     def run(self, name: str, function: Any, *args: Any) -> Any:
-        """Send a task to the cluster and wait for its result."""
+        """Submit a task and wait for its result."""
         return next(self.results([self.submit(name, function, *args)]))[1]
 
     def results(self, futures: list[Future]) -> Iterator[tuple[str, Any]]:
-        """Name and result of each task, as they come; the error of the first that fails is raised at once.
+        """Yield name and result of each task as they complete; the first error is raised at once.
 
         Raises
         ------
@@ -51,25 +160,25 @@ class Tasks:
             If the scheduler or all workers are lost, or a task has ended all workers that tried it.
         """
         waiting = as_completed(futures)
-        for future in as_they_end(self.client, waiting):
+        for future in iter_completed(self.client, waiting):
             sent = self._sent.pop(future.key)
             try:
                 result = future.result()
             except KilledWorker as error:
-                if sent.attempt == ATTEMPTS:
-                    raise explained(error) from None
-                waiting.add(self._submit(sent._replace(attempt=sent.attempt + 1)))
+                if sent.submission == SUBMISSIONS:
+                    raise explain(error) from None
+                waiting.add(self._submit(sent._replace(submission=sent.submission + 1)))
             else:
                 yield sent.name, result
 
     def wait(self, futures: list[Future]) -> None:
-        """Wait for all of them; errors are those of :meth:`results`."""
+        """Wait for all tasks; see :meth:`results`."""
         for _ in self.results(futures):
             pass
 
     @contextmanager
-    def heard(self, stage: str, progress: StageProgress) -> Iterator[str]:
-        """A topic on which tasks tell how much of a stage they have done."""
+    def progress_topic(self, stage: str, progress: StageProgress) -> Iterator[str]:
+        """Provide a topic on which tasks report their steps of a stage."""
         topic = f"{stage}-{self.job}"
         self.client.subscribe_topic(topic, lambda event: progress.advance(stage, event[1]))
         try:
@@ -78,6 +187,62 @@ class Tasks:
             self.client.unsubscribe_topic(topic)
 
     def _submit(self, sent: _Sent) -> Future:
-        key = f"{sent.name}-{self.job}" + f"-{sent.attempt}" * (sent.attempt > 1)
+        key = f"{sent.name}-{self.job}" + f"-{sent.submission}" * (sent.submission > 1)
         self._sent[key] = sent
-        return self.client.submit(Carrying(sent.function), *sent.args, key=key, retries=RETRIES)
+        return self.client.submit(PicklableErrors(sent.function), *sent.args, key=key, retries=RETRIES)
+
+
+def iter_completed(client: Client, futures: as_completed) -> Iterator[Future]:
+    """Yield futures as they complete, with results or errors; more may be added in between.
+
+    Raises
+    ------
+    ClusterError
+        If for a minute there have been no workers, or only paused ones, or if the scheduler is lost.
+    """
+    look = seen = monotonic()
+    while not futures.is_empty():
+        if futures.has_ready():
+            future = next(futures)
+            if future.status == "cancelled":  # all are when the scheduler is lost
+                raise lost_scheduler()
+            yield future
+            look = seen = monotonic()
+            continue
+        sleep(_POLL_S)
+        if monotonic() - look > _LOOK_S:
+            states = _worker_states(client)
+            look = monotonic()
+            seen = look if "running" in states else seen
+            if look - seen > WORKERS_TIMEOUT_S:
+                raise _no_running_workers(client, states)
+
+
+def _worker_states(client: Client) -> list[str]:
+    try:
+        return [worker["status"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    except OSError:
+        raise lost_scheduler() from None
+
+
+def _no_running_workers(client: Client, states: list[str]) -> ClusterError:
+    where = client.scheduler.address
+    if states:
+        return ClusterError(
+            f"All {len(states)} workers of the scheduler at {where} have been paused for {WORKERS_TIMEOUT_S} s because "
+            "they are out of memory; give them more (--memory-limit), or fewer threads (--threads)."
+        )
+    return ClusterError(
+        f"The scheduler at {where} has had no workers for {WORKERS_TIMEOUT_S} s; see in their logs why they ended, and "
+        "start others. For an embedded cluster, run the same command again to resume."
+    )
+
+
+def explain(error: BaseException) -> BaseException:
+    """Return the error of a task; one that ended several workers says what to change, which is nearly always memory."""
+    if not isinstance(error, KilledWorker):
+        return error
+    return ClusterError(
+        f"The task {error.task} ended every worker that tried it, most likely because it ran out of memory; "
+        "give workers more (--memory-limit), or fewer threads (--threads)."
+    )

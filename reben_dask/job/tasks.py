@@ -1,16 +1,19 @@
-"""What a worker does: each function is one task, keyed by tile and band or by tile and stage.
+"""Tasks of the workers: plain functions, one per tile and band or tile and stage, that may be repeated without harm.
 
 Pixels never leave the task that reads them: it writes whole shards and returns a small frame, one row per patch.
-Each task may be repeated without harm.
 """
 
 from __future__ import annotations
 
+import errno
+import pickle
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import geopandas
@@ -19,8 +22,11 @@ import pandas as pd
 from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
+from reben_dask.errors import RebenError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.columns import CLOUD_FRACTION, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
 from reben_dask.formats.lmdb import Shard
+from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
 from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
@@ -38,26 +44,79 @@ from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import is_on_network_disk
 from reben_dask.stores.lmdb_export import TileRange, write_environment
+from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
+from reben_dask.workspace import is_full_disk
 
 Layouts = tuple[CubeLayout, ...]
-"""Those of a tile, one for each grid."""
+"""Cube layouts of a tile, one for each grid."""
+
+_NOTE_LINES = 40
+
+
+@dataclass(frozen=True)
+class PicklableErrors:
+    """Wrapper of a task whose errors survive pickling.
+
+    A client that cannot unpickle an error waits for its task for ever: those of GDAL, one with a traceback of a
+    thousand frames, or whatever an error was raised from.
+    """
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        try:
+            return self.function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            plain = picklable_error(error)
+        # Outside the handler, or the error would become the context of the plain one.
+        raise plain
+
+
+def picklable_error(error: Exception) -> Exception:
+    """Copy an error without cause and context, its traceback as a note; :class:`RuntimeError` if it has no copy.
+
+    An error that a full disk has caused becomes an :class:`OSError` that says so.
+    """
+    if is_full_disk(error):
+        return OSError(errno.ENOSPC, "No space left on device")
+    plain = type(error)(str(error)) if isinstance(error, RebenError) else _copied(error)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    plain.add_note("\n".join(lines[-_NOTE_LINES:]))
+    return plain
+
+
+def _copied(error: Exception) -> Exception:
+    try:
+        copy = type(error)(*error.args)
+        unpickled = pickle.loads(pickle.dumps(copy))  # noqa: S301 - bytes of this process
+    except Exception:  # noqa: BLE001 - errors of libraries may do anything when they are copied
+        unpickled = None
+    if type(unpickled) is type(error) and str(unpickled) == str(error):
+        return copy
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _advance(topic: str) -> Callable[[int], None]:
+    """Return a function that reports steps to the client."""
+    worker = get_worker()
+    return lambda steps: worker.log_event(topic, steps)
 
 
 class LabelRule(NamedTuple):
-    """How labels are read off a map; see :func:`~reben_dask.patches.labels.label_columns`."""
+    """Arguments of :func:`~reben_dask.patches.labels.label_columns`."""
 
     nomenclature: Nomenclature
     thresholds_px: Mapping[str, int]
 
 
 def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
-    """Write a sorted copy of the land-cover map, telling the client through ``topic`` how many rows have passed."""
-    worker = get_worker()
-    sort_landcover(source, destination, lambda rows: worker.log_event(topic, rows))
+    """Write a sorted copy of the land-cover map; the rows that have passed are reported on ``topic``."""
+    sort_landcover(source, destination, _advance(topic))
 
 
 def make_cube(store: Path, layouts: Layouts) -> Layouts:
-    """Begin the tile's group in the Zarr store; whoever writes to it waits for this."""
+    """Create the tile's groups in the Zarr store; tasks that write to them depend on this one."""
     create_cube(store, *layouts)
     return layouts
 
@@ -76,23 +135,23 @@ def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmoni
 
 
 def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
-    """Snow, cloud and shadow of each patch; without a scene classification fractions are null, nothing is flagged."""
+    """Compute snow, cloud and shadow of each patch; without a scene classification they are null and not flagged."""
     if SCENE_CLASSIFICATION in tile.images:
         tile.require_intact(SCENE_CLASSIFICATION)
         scl = read_scene_classification(tile)
         return over_grids(lambda grid: scl_fractions(scl, grid, rule), grids)
     nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)
     columns = over_grids(lambda grid: scl_fractions(nothing, grid, rule), grids)
-    return columns.assign(snow_fraction=np.nan, cloud_fraction=np.nan, shadow_fraction=np.nan)
+    return columns.assign(**dict.fromkeys((SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION), np.nan))
 
 
 def observe_countries(grids: Sequence[PatchGrid], countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """Country of each patch; null without country polygons."""
+    """Find the country of each patch; null without country polygons."""
     return over_grids(lambda grid: country_column(grid, countries), grids)
 
 
 def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """An attribute of each patch; null without polygons of its layer."""
+    """Find an attribute of each patch; null without polygons of its layer."""
 
     def observe(grid: PatchGrid) -> pd.DataFrame:
         values = np.full(grid.size, None, object) if polygons is None else largest_share(grid, polygons)
@@ -102,26 +161,22 @@ def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.
 
 
 def observe_published(published: Published, tile: str, mgrs: str, grids: Sequence[PatchGrid]) -> pd.DataFrame:
-    """What was published about each patch."""
+    """Look up the published names and flags of each patch."""
     return over_grids(lambda grid: published_columns(published, tile, mgrs, grid), grids)
 
 
 def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
-    """What is observed of the patches of a tile, grid after grid, as the rows of its partition are."""
+    """Concatenate the columns of all grids of a tile, in the order of its rows."""
     return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
 
 def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> Shard:
-    """Write one LMDB environment, telling the client through ``topic`` how many patches are done.
+    """Write one LMDB environment; its patches are reported on ``topic``.
 
     LMDB must not be written on a network disk. Where Dask's ``temporary-directory`` is set, or the destination lies on
     such a disk, the environment is written to a temporary folder and moved when it is complete.
     """
-    worker = get_worker()
-
-    def advance(patches: int) -> None:
-        worker.log_event(topic, patches)
-
+    advance = _advance(topic)
     scratch = dask.config.get("temporary-directory", None)
     if scratch is None and not is_on_network_disk(destination):
         return write_environment(destination, ranges, store, name, advance)
@@ -137,7 +192,7 @@ def compare_with_published(
     """Write the comparison with published metadata; see :func:`~reben_dask.analysis.published.write_comparison`."""
 
     def published(tile: str) -> pd.DataFrame:
-        return read_metadata(metadata, tile=tile).drop_duplicates("patch_id")
+        return read_metadata(metadata, tile=tile).drop_duplicates(PATCH_ID)
 
     return write_comparison(parts, published, destination)
 
@@ -149,15 +204,58 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     """
     grids = [layout.grid for layout in layouts]
     if parts:
-        burnt = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
+        rasterized = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
         shape = extent_px_yx(grids, MAP_RESOLUTION_M)
-        burnt = RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+        rasterized = RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
     for layout in layouts:
-        write_reference_map(store, layout, burnt.codes)
-    return over_grids(lambda grid: map_columns(burnt, grid, rule), grids)
+        write_reference_map(store, layout, rasterized.codes)
+    return over_grids(lambda grid: map_columns(rasterized, grid, rule), grids)
 
 
-def map_columns(burnt: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
-    """What a map says of the patches of a grid: their labels, and how many pixels several polygons cover."""
-    return label_columns(burnt.codes, grid, *rule).assign(**{OVERLAP_PX: overlap_column(burnt.overlap, grid)})
+def map_columns(rasterized: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
+    """Read the labels of the patches of a grid off a map, and the number of pixels that several polygons cover."""
+    return label_columns(rasterized.codes, grid, *rule).assign(**{OVERLAP_PX: overlap_column(rasterized.overlap, grid)})
+
+
+def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
+    """Write the loose GeoTIFFs of one tile.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the trees.
+    drafts : Path
+        Folder on the same disk, for folders of patches that are not complete.
+    trees : sequence of Tree
+        The trees to write; each has its folder, even if the tile has no patch in it.
+    part : Path
+        The tile's part file of the patch table.
+    store : Path
+        The Zarr store.
+    topic : str
+        Topic on which written patches are reported.
+    """
+    advance = _advance(topic)
+    for tree in trees:
+        (root / tree.name).mkdir(parents=True, exist_ok=True)
+        write_tree(patch_folders(store, part, tree), root, advance, drafts=drafts)
+
+
+def export_tile_archive(parts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
+    """Write one tile's parts of the archives to the folder ``parts``; see :func:`export_tile_tree`."""
+    advance = _advance(topic)
+    for tree in trees:
+        write_parts(patch_folders(store, part, tree), parts, part.stem, advance)
+
+
+def join_archives(root: Path, trees: Sequence[Tree], parts: Path) -> list[Path]:
+    """Join the parts of all tiles to the archives ``root/<tree>.tar.zst``, one after the other, and delete them."""
+    archives = []
+    for tree in trees:
+        archives.append(root / f"{tree.name}{ARCHIVE_SUFFIX}")
+        # An interrupted attempt may have deleted some parts of a finished archive.
+        if not archives[-1].exists():
+            join_parts(parts, tree.name, archives[-1])
+        shutil.rmtree(parts / tree.name, ignore_errors=True)
+    return archives

@@ -29,10 +29,9 @@ from measure import machine
 from nothing import in_place_of_work
 
 from reben_dask.job.graph import batch_graph
-from reben_dask.job.plan import Plan
-from reben_dask.job.planning import make_plan
-from reben_dask.job.tally import add_up, total
-from reben_dask.job.window import run_batches
+from reben_dask.job.plan import Plan, make_plan
+from reben_dask.job.record import concat_counts, sum_counts
+from reben_dask.job.submit import run_batches
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
 
@@ -103,10 +102,10 @@ class _Run:
     def run(self) -> dict[str, Any]:
         before, start = self._cpu(), time.perf_counter()
         results = run_batches(self.client, self.plan.tiles, self._build, self.batch, lambda _: None)
-        tallies = add_up(self._watched(results))
+        tallies = concat_counts(self._watched(results))
         wall, cpu = time.perf_counter() - start, self._cpu() - before
-        if total(tallies, "status") != {"kept": len(self.plan.tiles)}:
-            raise RuntimeError(f"not every patch came back: {total(tallies, 'status')}")
+        if sum_counts(tallies, "status") != {"kept": len(self.plan.tiles)}:
+            raise RuntimeError(f"not every patch came back: {sum_counts(tallies, 'status')}")
         tasks = self.client.run_on_scheduler(_tasks_seen)
         return {
             "graph_ms_per_tile": 1e3 * self.building_s / len(self.plan.tiles),

@@ -42,9 +42,9 @@ def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
 def in_place_of_work() -> Iterator[None]:
     """Build graphs of these tasks."""
     tasks = {function.__name__: function for function in (make_cube, ingest_band, observe_sky, label_tile)}
-    with mock.patch.multiple(graph, _write_and_tally=_tally, **tasks):
+    with mock.patch.multiple(graph, _write_and_count=_count, **tasks):
         yield
 
 
-def _tally(patches: Any, _table: Any) -> pd.DataFrame:
-    return graph.tally(patches)
+def _count(patches: Any, _table: Any) -> pd.DataFrame:
+    return graph.count_patches(patches)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from reben_dask.formats.columns import KEPT
 from reben_dask.formats.lmdb import shard_name
-from reben_dask.job.plan import Plan
-from reben_dask.job.planning import make_plan
+from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.tasks import LabelRule, ingest_band, label_tile, make_cube
 from reben_dask.patches.join import partitions_of_tiles, search_area
 from reben_dask.recipes import load_recipe

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reben_dask.demo import DemoRegion
-from reben_dask.job.window import BATCHES_IN_FLIGHT
+from reben_dask.job.submit import BATCHES_IN_FLIGHT
 
 HERE = Path(__file__).parent
 BATCH = 8

@@ -15,8 +15,7 @@ from distributed import Client, LocalCluster
 from processes import loopback_cluster, wait_for
 from selenium import webdriver
 
-from reben_dask.dashboard.boards import GONE
-from reben_dask.job.announcing import Announcer, add_page
+from reben_dask.dashboard.jobs import GONE, DashboardReporter, add_page
 from reben_dask.progress import TILE_STATES
 
 TILES = {"T33UVP": "done", "T33UWP": "working", "T33UXP": "again", "<b>T33UYP</b>": "failed"}
@@ -42,12 +41,12 @@ def page(client: Client) -> str:
 @pytest.fixture
 def job(client: Client, page: str, request: pytest.FixtureRequest) -> Iterator[str]:  # noqa: ARG001 - the page is there
     """A job that has told of some tiles, and runs."""
-    with Announcer(client, request.node.name, FACTS) as announcer:
-        announcer.show({"bands": 12, "labels": 0, "choice": 0}, {"bands": 48, "labels": 4, "choice": 0})
+    with DashboardReporter(client, request.node.name, FACTS) as reporter:
+        reporter.show({"bands": 12, "labels": 0, "choice": 0}, {"bands": 48, "labels": 4, "choice": 0})
         for name, state in TILES.items():
-            announcer.tile(name, "working", "")
-            announcer.tile(name, state, ERROR if state in {"again", "failed"} else "")
-        announcer.tell()
+            reporter.tile(name, "working", "")
+            reporter.tile(name, state, ERROR if state in {"again", "failed"} else "")
+        reporter.send()
         yield request.node.name
 
 
@@ -92,24 +91,24 @@ def test_what_is_shown(browser: webdriver.Chrome, page: str, job: str) -> None: 
     assert facts.endswith(": running")
     assert _texts(browser, f"{article} .stages th") == ["Bands to Zarr", "Reference maps and labels"]
     assert _texts(browser, f"{article} .stages td:last-child") == ["12 of 48", "0 of 4"]
-    legend = ["1 done", "1 in work", "1 failed, is tried again", "1 cannot be built", "2 waiting"]
+    legend = ["1 done", "1 in progress", "1 failed, to be tried again", "1 failed", "2 waiting"]
     assert _texts(browser, f"{article} .legend li") == legend
     squares = "return [...document.querySelectorAll('article:first-of-type .tiles i')].map(i => i.className)"
     assert browser.execute_script(squares) == [*TILES.values(), "waiting", "waiting"]
-    assert _texts(browser, f"{article} dt") == ["T33UXP is tried again", "<b>T33UYP</b> is set aside"]
+    assert _texts(browser, f"{article} dt") == ["T33UXP is tried again", "<b>T33UYP</b> failed"]
     assert _texts(browser, f"{article} dd") == [ERROR, ERROR]
 
 
 def test_it_follows_the_job(browser: webdriver.Chrome, client: Client, page: str) -> None:
     first = "article:first-of-type"
-    with Announcer(client, "followed", FACTS | {"tiles": 1}) as announcer:
+    with DashboardReporter(client, "followed", FACTS | {"tiles": 1}) as reporter:
         _open(browser, page)
         wait_for(lambda: _texts(browser, f"{first} .legend") == ["1 waiting"])
         # Sent without being asked to.
-        announcer.tile("T33UVP", "done", "")
+        reporter.tile("T33UVP", "done", "")
         wait_for(lambda: _texts(browser, f"{first} .legend") == ["1 done"])
     wait_for(lambda: _texts(browser, f"{first} .facts")[0].endswith(": finished"))
-    with pytest.raises(KeyboardInterrupt), Announcer(client, "stopped", FACTS):
+    with pytest.raises(KeyboardInterrupt), DashboardReporter(client, "stopped", FACTS):
         raise KeyboardInterrupt
     wait_for(lambda: _texts(browser, f"{first} .facts")[0].endswith(": interrupted"))
 
@@ -117,7 +116,7 @@ def test_it_follows_the_job(browser: webdriver.Chrome, client: Client, page: str
 def test_a_job_whose_client_is_gone(client: Client, page: str) -> None:
     with Client(client.scheduler.address) as other:
         add_page(other)
-        left = Announcer(other, "left alone", FACTS)
+        left = DashboardReporter(other, "left alone", FACTS)
         left.__enter__()
     wait_for(lambda: _jobs(page)[0]["ended"] == GONE)
 

@@ -147,7 +147,7 @@ def test_a_job_that_meets_its_limit_goes_on_when_it_is_queued_again(
         wait_until(lambda: reached.exists() or job.poll() is not None, "the last stage began")
         assert job.poll() is None, log.read_text()
         job.send_signal(signal.SIGUSR1)
-        wait_until(lambda: "Interrupted; nothing that was finished is lost." in log.read_text(), "the job was told")
+        wait_until(lambda: "Interrupted. Finished tiles are kept." in log.read_text(), "the job was told")
         release.touch()
     assert job.returncode == 1
     assert "Interrupted by the time limit; what is finished is kept" in log.read_text()

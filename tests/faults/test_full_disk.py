@@ -45,7 +45,7 @@ def test_a_job_goes_on_when_there_is_room(
         assert ended.code == 1
         assert ended.sentence.startswith(f"There is no space left on the disk of {out}")
         require_unfinished(out)
-        assert (f"{done} of 5 tiles are finished and kept" in ended.said) == (done == 5)
+        assert (f"{done} of 5 tiles done" in ended.said) == (done == 5)
         assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0
     ended = Job(*arguments).end()
     assert ended.code == 0, ended.complained

@@ -52,7 +52,7 @@ def interrupted(demo_inputs: list[object], cluster: Cluster, tmp_path_factory: p
     require_unfinished(out)
     os.killpg(job.process.pid, signal.SIGINT)
     # An impatient user.
-    job.until("finished and kept")
+    job.until("tiles done.")
     os.killpg(job.process.pid, signal.SIGINT)
     return Interrupted(out, inputs, second, owner, job.end())
 
@@ -65,9 +65,9 @@ def test_a_second_job_is_refused(interrupted: Interrupted) -> None:
 
 def test_an_interrupted_job_says_one_sentence(interrupted: Interrupted) -> None:
     assert interrupted.ended.code == 1
-    assert interrupted.ended.sentence == "Interrupted; nothing that was finished is lost."
+    assert interrupted.ended.sentence == "Interrupted. Finished tiles are kept."
     assert "Traceback" not in interrupted.ended.complained
-    assert "tiles are finished and kept; the same command goes on." in interrupted.ended.said
+    assert "tiles done. Run the same command again to resume." in interrupted.ended.said
     require_unfinished(interrupted.out)
 
 
@@ -82,7 +82,7 @@ def test_another_recipe_is_refused(interrupted: Interrupted) -> None:
     said = _refusal(*interrupted.inputs, "--recipe", "bigearthnet-v1")
     assert said.startswith(f"Error: {interrupted.out} holds an unfinished job that was made from something else (")
     assert "another recipe" in said
-    assert "--restart to throw away what it has done, or another folder." in said
+    assert "--restart to discard it, or another folder." in said
 
 
 def test_more_tiles_and_changed_ones_are_refused(

@@ -97,7 +97,7 @@ def test_each_attempt_was_killed_at_its_moment(attempts: Attempts, moment: Momen
 
 def test_a_job_that_loses_its_scheduler_says_so(attempts: Attempts) -> None:
     assert attempts.scheduler.code == 1
-    assert attempts.scheduler.sentence.startswith("The scheduler does not answer any more")
+    assert attempts.scheduler.sentence.startswith("Lost connection to the scheduler")
 
 
 def test_what_was_finished_is_not_done_again(attempts: Attempts) -> None:
@@ -131,11 +131,11 @@ def looks_again(
     return folder / "out", arguments
 
 
-def test_the_second_look_is_taken_anew(looks_again: tuple[Path, list[object]], tmp_path: Path) -> None:
+def test_steps_of_all_tiles_start_over(looks_again: tuple[Path, list[object]], tmp_path: Path) -> None:
     undisturbed, inputs = looks_again
     out = tmp_path / "out"
     arguments = [*inputs, "--out", out]
-    for at in ("^say Images and sets: 1 of", "/state/choice/"):
+    for at in ("^say Images and splits: 1 of", "/state/choice/"):
         ended = Job(*arguments, dying=(at, 1)).end()
         assert ended.code == -signal.SIGKILL, ended
         require_unfinished(out)

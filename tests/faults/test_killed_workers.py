@@ -14,8 +14,8 @@ from distributed import Client, as_completed
 from processes import Ended, Job, loopback_cluster, require_unfinished, wait_for
 
 from reben_dask.errors import ClusterError
-from reben_dask.job import waiting
-from reben_dask.job.waiting import as_they_end
+from reben_dask.job import submit
+from reben_dask.job.submit import iter_completed
 
 KILLS = 20
 
@@ -82,15 +82,15 @@ def test_nobody_has_to_know(survived: Survived) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_job_does_not_wait_for_workers_that_never_work(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     """They are gone, or each is paused because its memory is nearly full."""
-    monkeypatch.setattr(waiting, "_LOOK_S", 0.05)
-    monkeypatch.setattr(waiting, "WORKERS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(submit, "_LOOK_S", 0.05)
+    monkeypatch.setattr(submit, "WORKERS_TIMEOUT_S", 0.2)
     memory = "1MB" if workers else "auto"
     cluster = {"processes": False, "n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with Client(**cluster, memory_limit=memory) as client:
         wait_for(lambda: set(_states(client)) <= {"paused"})
         futures = as_completed([client.submit(abs, 1)])
         with pytest.raises(ClusterError, match=r"paused .+--memory-limit" if workers else "has had no workers"):
-            list(as_they_end(client, futures))
+            list(iter_completed(client, futures))
 
 
 def _states(client: Client) -> list[str]:

@@ -40,7 +40,10 @@ def test_the_user_is_told_which_setting_to_change(
     ended = Job(*demo_inputs, "--out", out, *embedded, **environment).end()
     assert ended.code == 1
     assert ended.sentence.startswith("The task lmdb-")
-    assert "most likely for want of memory; give workers more (--memory-limit), or fewer threads" in ended.sentence
+    assert (
+        "most likely because it ran out of memory; give workers more (--memory-limit), or fewer threads"
+        in ended.sentence
+    )
     require_unfinished(out)
     again = Job(*demo_inputs, "--out", out, *cluster.options).end()
     assert again.code == 0, again.complained

@@ -12,7 +12,6 @@ import shapely
 
 from reben_dask.formats.names import parse_patch_name
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.output.folder import Output
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import open_landcover, sort_landcover
 from reben_dask.sources.published.lists import read_names
@@ -23,6 +22,7 @@ from reben_dask.sources.sentinel1 import find_scenes
 from reben_dask.sources.sentinel2 import open_tile, read_band
 from reben_dask.sources.sentinel2.metadata import parse_geocoding, parse_manifest, parse_product_metadata
 from reben_dask.sources.vector_layers import read_countries
+from reben_dask.workspace import Output
 
 Reader = Callable[[bytes, Path], object]
 """Reads a damaged file; the folder is empty, and for the reader alone."""
@@ -78,7 +78,7 @@ def _record(content: bytes, folder: Path) -> object:
     _written(content, folder / "run" / "record.json")
     output = Output(folder)
     output.check({"tiles": {}}, overwrite=True)
-    output.is_finished({"tiles": {}})
+    output.finished({"tiles": {}})
     return output.check({"tiles": {"a": "d"}, "recipe": "c"}, overwrite=False)
 
 

@@ -12,7 +12,7 @@ from reben_dask.cli import main
 from reben_dask.cluster import ClusterOptions
 from reben_dask.errors import InputError
 from reben_dask.job.dataset import make_dataset, plan_dataset
-from reben_dask.job.session import Ended
+from reben_dask.job.run import JobResult
 
 Call = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
@@ -46,11 +46,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """What reaches the job, which does nothing."""
     found: list[Call] = []
 
-    def note(inputs: dict[str, Any], cluster: dict[str, Any], **how: bool) -> Ended:
+    def note(inputs: dict[str, Any], cluster: dict[str, Any], **how: bool) -> JobResult:
         found.append((dict(inputs), dict(cluster), how))
-        return Ended(lacks_report=False, is_whole=True)
+        return JobResult(needs_report=False, is_complete=True)
 
-    monkeypatch.setattr("reben_dask.job.session.run_job", note)
+    monkeypatch.setattr("reben_dask.job.run.run_job", note)
     monkeypatch.setattr("reben_dask.job.dataset.run_job", note)
     return found
 

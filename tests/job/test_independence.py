@@ -37,19 +37,17 @@ from rich.console import Console
 
 from reben_dask.demo import DemoRegion
 from reben_dask.formats import cube as cube_layout
-from reben_dask.job import tiles, window
-from reben_dask.job.build import build_dataset, stage_totals
+from reben_dask.job import run, submit
 from reben_dask.job.graph import BatchGraph, batch_graph
-from reben_dask.job.origin import origin_of
-from reben_dask.job.plan import Plan
-from reben_dask.job.planning import make_plan
-from reben_dask.job.tally import add_up
-from reben_dask.output.folder import Output
+from reben_dask.job.plan import Plan, make_plan, origin_of
+from reben_dask.job.record import concat_counts
+from reben_dask.job.run import build_dataset, stage_totals
 from reben_dask.patches import reference_map
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover, sorting, vector_map
 from reben_dask.stores import cubes, lmdb_export, metadata
+from reben_dask.workspace import Output
 
 BANDS = ("B01", "B05", "B09")
 """Bands of two resolutions that decode quickly."""
@@ -118,9 +116,9 @@ def client() -> Iterator[Client]:
 def _build(client: Client, plan: Plan, folder: Path) -> _Made:
     """The whole job, but for its command line and its record."""
     output = Output(folder / "out")
-    output.begin(origin_of(plan), {})
+    output.start(origin_of(plan), {})
     with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
-        tallies = build_dataset(client, plan, output, progress).tallies
+        tallies = build_dataset(client, plan, output, progress).counts
     return _Made(digest_of(output.building), _counts(tallies))
 
 
@@ -236,7 +234,7 @@ def _run(plan: Plan, landcover: SortedMap, folder: Path, scheduler: Any, **optio
     (stages,) = dask.compute(_graph(plan, landcover, folder).stages, scheduler=scheduler, **options)
     cubes.consolidate(folder / digest.CUBES)
     digests = {**cube_digests(folder / digest.CUBES), **table_digests(folder / digest.TABLE)}
-    return _Made(digests, _counts(add_up(stages["patches"])))
+    return _Made(digests, _counts(concat_counts(stages["patches"])))
 
 
 def _assert_same_tiles(found: _Made, expected: _Made) -> None:
@@ -307,8 +305,8 @@ class _Sizes:
         patch.setattr(vector_map, "ROWS_AT_ONCE", self.rows_at_once)
         patch.setattr(reference_map, "POLYGONS_AT_ONCE", self.polygons_at_once)
         patch.setattr(lmdb_export, "COMMIT_EVERY", self.commit_every)
-        patch.setattr(tiles, "batch_size", lambda _: self.tiles_of_batch)
-        patch.setattr(window, "BATCHES_IN_FLIGHT", self.batches_in_flight)
+        patch.setattr(run, "batch_size", lambda _: self.tiles_of_batch)
+        patch.setattr(submit, "BATCHES_IN_FLIGHT", self.batches_in_flight)
 
 
 SIZES = st.builds(

@@ -9,8 +9,7 @@ import pytest
 import rasterio
 
 from reben_dask.job.graph import BatchGraph, batch_graph
-from reben_dask.job.plan import Plan
-from reben_dask.job.planning import make_plan
+from reben_dask.job.plan import Plan, make_plan
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import sort_landcover
 from reben_dask.sources.sentinel2 import find_products, open_cube, open_tile

@@ -18,10 +18,10 @@ from conftest import run_job
 
 import reben_dask
 from reben_dask.errors import ClusterError
-from reben_dask.job.preflight import ALIKE, Sight, look, require_same, unlike
+from reben_dask.job.preflight import SIMILAR, WorkerEnvironment, check_environment, inspect_worker
 
 STARTUP_S = 60
-HERE = Sight({"reben_dask": "1.0", "python": "3.11", **dict.fromkeys(ALIKE, "1")}, [], is_writable=True)
+HERE = WorkerEnvironment({"reben_dask": "1.0", "python": "3.11", **dict.fromkeys(SIMILAR, "1")}, [], is_writable=True)
 
 
 # One worker
@@ -30,8 +30,8 @@ HERE = Sight({"reben_dask": "1.0", "python": "3.11", **dict.fromkeys(ALIKE, "1")
 def test_a_process_sees_what_there_is(tmp_path: Path) -> None:
     probe = tmp_path / "probe"
     probe.write_text(tmp_path.name)
-    found = look([str(tmp_path), str(tmp_path / "no such file")], str(probe))
-    assert (found.unseen, found.is_writable) == ([str(tmp_path / "no such file")], True)
+    found = inspect_worker([str(tmp_path), str(tmp_path / "no such file")], str(probe))
+    assert (found.missing_paths, found.is_writable) == ([str(tmp_path / "no such file")], True)
     assert found.versions["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert [path.name for path in tmp_path.iterdir()] == ["probe"]
 
@@ -40,7 +40,7 @@ def test_a_process_sees_what_there_is(tmp_path: Path) -> None:
 def test_a_probe_that_is_not_ours(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "probe").write_text(content)
-    assert not look([], str(tmp_path / "probe")).is_writable
+    assert not inspect_worker([], str(tmp_path / "probe")).is_writable
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,19 @@ def test_a_probe_that_is_not_ours(tmp_path: Path, content: str | None) -> None:
     [
         (HERE._replace(versions=HERE.versions | {"reben_dask": "0.9"}), "has reben_dask 0.9, and this process 1.0"),
         (HERE._replace(versions=HERE.versions | {"python": "3.13"}), "has python 3.13, and this process 3.11"),
-        (HERE._replace(unseen=["/data/a", "/data/b"]), "does not see the input /data/a; all workers must"),
+        (HERE._replace(missing_paths=["/data/a", "/data/b"]), "does not see the input /data/a; all workers must"),
         (HERE._replace(is_writable=False), "does not see the output folder, or cannot write to it"),
     ],
 )
-def test_what_a_worker_lacks_is_named_with_the_worker(sight: Sight, said: str) -> None:
-    require_same("w", HERE, HERE)
+def test_what_a_worker_lacks_is_named_with_the_worker(sight: WorkerEnvironment, said: str) -> None:
+    assert check_environment("w", HERE, HERE) == []
     with pytest.raises(ClusterError, match=f"^Worker w {said}"):
-        require_same("w", sight, HERE)
+        check_environment("w", sight, HERE)
 
 
 def test_other_versions_of_libraries_are_only_told() -> None:
-    assert unlike("w", HERE.versions | {"zarr": "2", "python": "3"}, HERE.versions) == [
-        "Worker w has zarr 2, and this process 1; that usually works."
-    ]
+    other = HERE._replace(versions=HERE.versions | {"zarr": "2"})
+    assert check_environment("w", other, HERE) == ["Worker w has zarr 2, and this process 1; that usually works."]
 
 
 # Real clusters

@@ -16,12 +16,11 @@ from rich.console import Console
 
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import InputError, RebenError, RecipeError
-from reben_dask.job.plan import Plan
-from reben_dask.job.planning import make_plan
+from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.published import Published
-from reben_dask.job.session import _layers
+from reben_dask.job.record import NO_COUNTS
+from reben_dask.job.run import _layers
 from reben_dask.job.show import _funnel
-from reben_dask.job.tally import EMPTY_TALLY
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.model import Attribute
 from reben_dask.sources.sentinel2 import open_tile
@@ -66,7 +65,7 @@ def test_names_that_would_occur_twice(processed_twice: list[str], demo_region: D
     for folder in processed_twice:
         assert open_tile(Path(folder)).name in message
     assert repr(load_recipe(name).patch_name) in message
-    assert "leave one of them out, or begin the recipe's patch_name" in message
+    assert "leave one of them out, or start the recipe's patch_name" in message
 
 
 @pytest.mark.parametrize("patch_name", ["{tile}_{lat}_{lon}", "{mgrs}_{time}_{tile}_{grid}_{x}_{y}"])
@@ -210,8 +209,8 @@ def test_patches_of_a_list_are_told_of_where_no_share_lists_any_apart(
     published = Published(pairs=tmp_path / "pairs.csv", snow_list=tmp_path / "snow.csv" if is_given else None)
     plan = _plan(folders, demo_region, load_recipe("seasonet"), published=published)
     console = Console(file=io.StringIO(), width=120)
-    console.print(_funnel(plan, EMPTY_TALLY))
-    assert ("of these listed apart: all snow" in console.file.getvalue()) == is_given
+    console.print(_funnel(plan, NO_COUNTS))
+    assert ("flagged (listed separately): all snow" in console.file.getvalue()) == is_given
 
 
 def test_countries_that_are_far_away(data_dir: Path, demo_region: DemoRegion) -> None:

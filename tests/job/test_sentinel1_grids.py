@@ -26,7 +26,7 @@ from safetensors.numpy import load
 
 from reben_dask.cli.verify import verify
 from reben_dask.demo import DemoRegion
-from reben_dask.job.planning import make_plan
+from reben_dask.job.plan import make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.recipes import Recipe, load_recipe

@@ -21,7 +21,7 @@ from distributed import Client
 
 from reben_dask.cli.verify import verify
 from reben_dask.demo import DemoRegion
-from reben_dask.job.planning import make_plan
+from reben_dask.job.plan import make_plan
 from reben_dask.recipes import Recipe, load_recipe
 
 BANDS = ("B01", "B05")

@@ -14,8 +14,8 @@ from dask import delayed
 from dask.delayed import Delayed
 from distributed import Client, Event
 
-from reben_dask.job import window
-from reben_dask.job.window import BATCHES_IN_FLIGHT, RETRIES, Outcome, batch_size, run_batches
+from reben_dask.job import submit
+from reben_dask.job.submit import BATCHES_IN_FLIGHT, RETRIES, Outcome, batch_size, run_batches
 
 WAIT_S = 60
 """Nothing waits as long unless a test fails."""
@@ -320,7 +320,7 @@ def test_an_error_of_the_builder_is_raised(client: Client) -> None:
 
 
 def test_another_window(client: Client, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "BATCHES_IN_FLIGHT", 1)
+    monkeypatch.setattr(submit, "BATCHES_IN_FLIGHT", 1)
     counter = _Running()
 
     def build(tiles: Sequence[int]) -> dict[str, list[Delayed]]:

@@ -11,9 +11,8 @@ from click.testing import CliRunner
 from reben_dask.cli.report import report_on
 from reben_dask.errors import OutputError
 from reben_dask.formats.dataset import ARTEFACTS
-from reben_dask.output.folder import Output
-from reben_dask.output.origin import Origin
 from reben_dask.run import run
+from reben_dask.workspace import Origin, Output
 
 
 def test_a_report_that_was_interrupted_is_made_by_the_same_command(
@@ -54,7 +53,7 @@ ORIGIN: Origin = {"tiles": {}}
 
 def _finished(root: Path, name: str) -> Output:
     output = Output(root, name)
-    output.begin(ORIGIN, {})
+    output.start(ORIGIN, {})
     for artefact in ARTEFACTS:
         (output.building / artefact).mkdir(exist_ok=True)
     (output.run / "record.json").write_text("{}")

@@ -31,7 +31,7 @@ from reben_dask.formats.names import TileName
 from reben_dask.formats.trees import LAYOUTS, Contents
 from reben_dask.formats.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.job.export import export_tile_archive, export_tile_tree, join_archives
+from reben_dask.job.tasks import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.recipes import load_recipe

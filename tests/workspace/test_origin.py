@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reben_dask.output import origin
-from reben_dask.output.origin import Origin, differences, digest_of, file_identity
+from reben_dask import workspace
+from reben_dask.workspace import Origin, differences, digest_of, file_identity
 
 EARLIER: Origin = {"recipe": "r", "land-cover map": "m", "tiles": {"A": "1", "B": "2", "C": "3"}}
 
@@ -65,5 +65,5 @@ def test_a_small_file_is_known_by_its_content_and_a_large_one_by_its_time(
     assert file_identity(file) == file_identity(copy)
     copy.write_text("polygonz")
     assert file_identity(file) != file_identity(copy)
-    monkeypatch.setattr(origin, "HASHED_BYTES", 4)
+    monkeypatch.setattr(workspace, "HASHED_BYTES", 4)
     assert file_identity(file) == {"name": "map", "bytes": 8, "modified_ns": file.stat().st_mtime_ns}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reben_dask.job.tally import EMPTY_TALLY, add_up, tally, total
+from reben_dask.job.record import NO_COUNTS, concat_counts, count_patches, sum_counts
 
 CLASSES = ["Arable land", "Broad-leaved forest", "Pastures"]
 SPLITS = ["train", "validation", "test"]
@@ -69,16 +69,16 @@ def test_counts_are_those_of_a_loop(rows: list[tuple[object, ...]]) -> None:
         expected["apart", "snow", ""] += snow
         expected["apart", "cloud_or_shadow", ""] += cloud
         expected["apart", "any", ""] += snow or cloud
-    counts = {key[1:]: count for key, count in _counts(tally(_frame(rows))).items() if count}
+    counts = {key[1:]: count for key, count in _counts(count_patches(_frame(rows))).items() if count}
     assert counts == {key: count for key, count in expected.items() if count}
 
 
 @settings(deadline=None)
 @given(PATCHES)
 def test_a_tally_has_one_shape(rows: list[tuple[object, ...]]) -> None:
-    table = tally(_frame(rows))
+    table = count_patches(_frame(rows))
     assert list(table.columns) == ["tile", "measure", "key", "split", "patches"]
-    assert table.dtypes.to_dict() == EMPTY_TALLY.dtypes.to_dict()
+    assert table.dtypes.to_dict() == NO_COUNTS.dtypes.to_dict()
     assert set(table["tile"]) == {"T1"}
 
 
@@ -86,15 +86,15 @@ def test_a_tally_has_one_shape(rows: list[tuple[object, ...]]) -> None:
 @given(st.lists(PATCHES, max_size=4))
 def test_tallies_add_up(tiles: list[list[tuple[object, ...]]]) -> None:
     frames = [_frame(rows, f"T{number}") for number, rows in enumerate(tiles)]
-    together = add_up(map(tally, frames))
-    assert together.dtypes.to_dict() == EMPTY_TALLY.dtypes.to_dict()
+    together = concat_counts(map(count_patches, frames))
+    assert together.dtypes.to_dict() == NO_COUNTS.dtypes.to_dict()
     everything = pd.concat(frames) if frames else _frame([(None, [], "train", False, False)]).iloc[:0]
-    assert sum(total(together, "status").values()) == len(everything)
+    assert sum(sum_counts(together, "status").values()) == len(everything)
     for measure in ("status", "reason"):
-        assert total(together, measure) == everything[measure].dropna().value_counts().to_dict()
+        assert sum_counts(together, measure) == everything[measure].dropna().value_counts().to_dict()
     kept = everything[everything["status"] == "kept"]
-    assert total(together, "split") == kept["split"].value_counts().to_dict()
-    assert total(together, "class") == kept["labels"].explode().dropna().value_counts().to_dict()
+    assert sum_counts(together, "split") == kept["split"].value_counts().to_dict()
+    assert sum_counts(together, "class") == kept["labels"].explode().dropna().value_counts().to_dict()
 
 
 def test_counts_are_those_of_another_program() -> None:
@@ -114,7 +114,7 @@ def test_counts_are_those_of_another_program() -> None:
         "SELECT label, split, count(*) FROM (SELECT unnest(labels) AS label, split FROM patches WHERE status = 'kept') "
         "GROUP BY label, split"
     ).fetchall()
-    counts = _counts(tally(patches))
+    counts = _counts(count_patches(patches))
     assert {key[2:]: count for key, count in counts.items() if key[1] == "class"} == {
         (label, split): count for label, split, count in counted
     }
@@ -125,19 +125,19 @@ def test_counts_are_those_of_another_program() -> None:
 def test_flags_that_are_not_known_are_not_counted(flag: object) -> None:
     patches = _frame([(None, ["Pastures"], "train", True, True)] * 3)
     unknown = pd.Series([flag] * 3, dtype=object)
-    table = tally(patches.assign(contains_seasonal_snow=unknown, contains_cloud_or_shadow=unknown))
-    assert total(table, "apart") == {"snow": 0, "cloud_or_shadow": 0, "any": 0}
+    table = count_patches(patches.assign(contains_seasonal_snow=unknown, contains_cloud_or_shadow=unknown))
+    assert sum_counts(table, "apart") == {"snow": 0, "cloud_or_shadow": 0, "any": 0}
 
 
 def test_a_tile_that_was_not_looked_at() -> None:
     patches = _frame([("tile_quality", [], "train", False, False)] * 4)
     nulls = pd.Series([None] * 4, dtype=object)
-    table = tally(patches.assign(labels=nulls, contains_seasonal_snow=nulls, contains_cloud_or_shadow=nulls))
-    assert total(table, "status") == {"rejected": 4}
-    assert total(table, "reason") == {"tile_quality": 4}
-    assert total(table, "class") == total(table, "split") == {}
+    table = count_patches(patches.assign(labels=nulls, contains_seasonal_snow=nulls, contains_cloud_or_shadow=nulls))
+    assert sum_counts(table, "status") == {"rejected": 4}
+    assert sum_counts(table, "reason") == {"tile_quality": 4}
+    assert sum_counts(table, "class") == sum_counts(table, "split") == {}
 
 
 def test_nothing_adds_up_to_an_empty_table() -> None:
-    pd.testing.assert_frame_equal(add_up([]), EMPTY_TALLY)
-    assert total(add_up([]), "status") == {}
+    pd.testing.assert_frame_equal(concat_counts([]), NO_COUNTS)
+    assert sum_counts(concat_counts([]), "status") == {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from records import write_record
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.output.folder import Output
-from reben_dask.output.origin import Origin
-from reben_dask.output.status import Status, read_status
+from reben_dask.formats.dataset import RecordedTile
+from reben_dask.workspace import Origin, Output, Status, read_status
 
 ORIGIN: Origin = {"tiles": {"A": "1", "B": "2", "C": "3"}}
 PATHS = {name: f"/tiles/{name}" for name in "ABC"}
@@ -25,15 +24,8 @@ def _identities(**changes: str | None) -> Any:
 
 
 def _record(output: Output, **changes: Any) -> None:
-    record = {
-        "finished": "2026-01-01T00:00:00+00:00",
-        "recipe": {"name": "reben"},
-        "inputs": {"tiles": [{"tile": name, "path": path} for name, path in PATHS.items()]},
-        "origin": ORIGIN,
-        "failures": [],
-    }
-    (output.root / "run").mkdir(parents=True)
-    (output.root / "run" / "record.json").write_text(json.dumps(record | changes))
+    tiles = tuple(RecordedTile(tile=name, path=path, metadata_sha256="") for name, path in PATHS.items())
+    write_record(output.root / "run", **({"tiles": tiles, "origin": ORIGIN} | changes))
 
 
 @pytest.fixture
@@ -62,7 +54,7 @@ def test_there_is_nothing(output: Output, make: bool) -> None:  # noqa: FBT001
         ({"C": None}, {}, "done done stale", False),
         ({}, {"failures": [FAILURE]}, "done failed done", False),
         ({"B": None}, {"failures": [FAILURE]}, "done failed done", False),
-        ({}, {"inputs": {"tiles": []}}, "stale stale stale", False),
+        ({}, {"tiles": ()}, "stale stale stale", False),
     ],
 )
 def test_of_a_dataset(
@@ -94,11 +86,11 @@ def test_of_an_unfinished_job(
     output: Output, changes: dict[str, str | None], done: str, failed: str, states: str
 ) -> None:
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         for name in done:
-            output.state.mark("tiles", name)
+            output.state.mark_done("tiles", name)
         for name in failed:
-            output.state.set_aside(name, InputError("no"), 3)
+            output.state.record_failure(name, InputError("no"), 3)
         during = _status(output, **changes)
     found = _status(output, **changes)
     assert list(found.unfinished.values()) == states.split()
@@ -113,8 +105,8 @@ def test_of_an_unfinished_job(
 def test_of_a_dataset_and_an_unfinished_job(output: Output) -> None:
     _record(output, failures=[FAILURE])
     with output.owned():
-        output.begin(ORIGIN, PATHS)
-        output.state.mark("tiles", "A")
+        output.start(ORIGIN, PATHS)
+        output.state.mark_done("tiles", "A")
     found = _status(output)
     assert list(found.dataset.values()) == ["done", "failed", "done"]
     assert list(found.unfinished.values()) == ["done", "waiting", "waiting"]
@@ -123,7 +115,7 @@ def test_of_a_dataset_and_an_unfinished_job(output: Output) -> None:
 
 def test_looking_changes_nothing(output: Output) -> None:
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
     before = sorted(output.root.rglob("*"))
     _status(output)
     assert sorted(output.root.rglob("*")) == before

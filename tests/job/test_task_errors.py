@@ -13,8 +13,8 @@ import rasterio
 from distributed import Client
 
 from reben_dask.errors import InputError, OutputError, RebenError
-from reben_dask.job.carrying import Carrying, plain_error
 from reben_dask.job.submit import Tasks
+from reben_dask.job.tasks import PicklableErrors, picklable_error
 
 WAIT_S = 60
 
@@ -63,7 +63,7 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_plain_errors_say_the_same(function: Callable[[], Any], kind: type[Exception], said: str) -> None:
     with pytest.raises(Exception) as caught:
         function()
-    plain = plain_error(caught.value)
+    plain = picklable_error(caught.value)
     assert isinstance(plain, kind)
     assert said in str(plain)
     assert plain.__cause__ is plain.__context__ is plain.__traceback__ is None
@@ -76,13 +76,13 @@ def test_the_traceback_is_kept_as_a_note(kind: type[RebenError]) -> None:
         raise kind("a sentence")
 
     with pytest.raises(kind) as caught:
-        Carrying(fail)()
+        PicklableErrors(fail)()
     assert str(caught.value) == "a sentence"
     assert "in fail" in "".join(traceback.format_exception(caught.value))
 
 
 def test_results_are_those_of_the_function() -> None:
-    assert Carrying(divmod)(7, 2) == (3, 1)
+    assert PicklableErrors(divmod)(7, 2) == (3, 1)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from records import write_record
 
 from reben_dask.errors import OutputError, RecipeError
 from reben_dask.formats.dataset import ARTEFACTS
-from reben_dask.output.folder import Output
-from reben_dask.output.origin import Origin
+from reben_dask.workspace import Origin, Output
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
@@ -42,7 +41,7 @@ def _build(output: Output, mark: str) -> None:
 def _publish(output: Output, mark: str) -> None:
     """Build and publish, as one job does."""
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         _build(output, mark)
         output.publish()
 
@@ -58,7 +57,7 @@ def test_the_names_that_a_job_makes() -> None:
 
 
 def test_artefacts_are_built_under_their_own_names(output: Output) -> None:
-    places = [output.cubes, output.patches, output.lmdb, output.run]
+    places = [output.cubes, output.patches, output.run]
     assert {place.name for place in places} <= set(ARTEFACTS)
     assert all(place.parent == output.building for place in places)
     assert output.building.parent == output.root
@@ -137,22 +136,22 @@ def test_begin_removes_remains_that_nothing_is_noted_of_and_nothing_else(output:
     _build(output, "unfinished")
     (output.root / "thesis.txt").write_text("mine")
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
     assert {path.name for path in output.building.rglob("*")} == {"run", "state", "origin.json", output.work.name}
     assert (output.root / "thesis.txt").read_text() == "mine"
 
 
-def test_begin_goes_on_with_what_is_finished(output: Output) -> None:
+def test_start_resumes_what_is_finished(output: Output) -> None:
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         _build(output, "unfinished")
-        output.state.mark("tiles", "A", [1])
-        output.state.set_aside("B", OutputError("no"), 3)
+        output.state.mark_done("tiles", "A", [1])
+        output.state.record_failure("B", OutputError("no"), 3)
         (output.work / "half").write_text("of the first attempt")
         (output.run / "comparison.parquet").write_text("of the first attempt")
     again = Output(output.root)
     with again.owned():
-        again.begin(ORIGIN, PATHS)
+        again.start(ORIGIN, PATHS)
     assert (again.cubes / "content").read_text() == "unfinished"
     assert again.state.done("tiles") == {"A": [1]}
     assert again.state.failures() == []
@@ -162,10 +161,10 @@ def test_begin_goes_on_with_what_is_finished(output: Output) -> None:
 
 def test_a_restart_begins_anew(output: Output) -> None:
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         _build(output, "unfinished")
-        output.state.mark("tiles", "A", [1])
-        output.begin(ORIGIN, PATHS, restart=True)
+        output.state.mark_done("tiles", "A", [1])
+        output.start(ORIGIN, PATHS, restart=True)
     assert output.state.done("tiles") == {}
     assert not output.cubes.exists()
 
@@ -173,7 +172,7 @@ def test_a_restart_begins_anew(output: Output) -> None:
 def test_begin_keeps_the_finished_dataset(output: Output) -> None:
     _publish(output, "old")
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
     assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "old")
 
 
@@ -232,7 +231,7 @@ def test_a_link_is_replaced_and_what_it_leads_to_is_not(output: Output, tmp_path
 def test_nothing_is_published_while_an_artefact_is_missing(output: Output, missing: str) -> None:
     _publish(output, "old")
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         _build(output, "new")
         lost = output.building / missing
         shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
@@ -249,9 +248,12 @@ def _exported(root: Path, names: Sequence[str], mark: str, record: str | None = 
     """Publish a dataset with exported files."""
     output = Output(root).with_exports(names)
     with output.owned():
-        output.begin(ORIGIN, PATHS)
+        output.start(ORIGIN, PATHS)
         _build(output, mark)
-        (output.run / "record.json").write_text(json.dumps({"exports": list(names)}) if record is None else record)
+        if record is None:
+            write_record(output.run, exports=names)
+        else:
+            (output.run / "record.json").write_text(record)
         for name in names:
             (output.building / name).write_text(mark)
         output.publish()
@@ -266,12 +268,12 @@ def test_what_an_earlier_job_exported_goes_with_its_dataset(tmp_path: Path) -> N
     assert found == {"winter": "mine", "BigEarthNet-S2": "new", "meta.csv": "new"}
 
 
-@pytest.mark.parametrize(
-    "record", ["", "[]", "{}", '{"exports": null}', '{"exports": [1, "..", "../mine", ".", ".lock", "/mine", ""]}']
-)
-def test_a_record_cannot_name_anything_but_files_of_the_folder(tmp_path: Path, record: str) -> None:
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"exports": null}', None])
+def test_a_record_cannot_name_anything_but_files_of_the_folder(tmp_path: Path, record: str | None) -> None:
     (tmp_path / "mine").write_text("mine")
     _exported(tmp_path / "out", [], "old", record)
+    if record is None:
+        write_record(tmp_path / "out" / "run", exports=["..", "../mine", ".", ".lock", "/mine", ""])
     _exported(tmp_path / "out", [], "new", record)
     assert (tmp_path / "mine").read_text() == "mine"
     assert _marks(tmp_path / "out").items() >= dict.fromkeys({*ARTEFACTS} - {"run"}, "new").items()
@@ -286,5 +288,5 @@ def test_what_is_not_ours_is_in_the_way_of_an_export(tmp_path: Path) -> None:
 
 
 def test_an_export_cannot_take_the_place_of_the_dataset(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="'lmdb' would take the place"):
+    with pytest.raises(RecipeError, match="'lmdb' would replace a part"):
         Output(tmp_path / "out").with_exports(["spring", "lmdb"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reben_dask.job.finish import ALL, BLOCK, BlockCounts, add_blocks, assign_blocks
+from reben_dask.job.global_steps import ALL, BLOCK, BlockCounts, add_blocks, assign_blocks
 from reben_dask.recipes.model import StratifiedSplit
 
 RULE = StratifiedSplit(strategy="stratified", validation=0.1, test=0.2, block_m=12_000, seed=42)

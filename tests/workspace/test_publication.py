@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import write_record
 
-from reben_dask.formats.dataset import ARTEFACTS, BUILDING
-from reben_dask.output import files
-from reben_dask.output.folder import Output
-from reben_dask.output.publication import finish_publication, is_interrupted, publish
-from reben_dask.output.state import State
+from reben_dask import workspace
+from reben_dask.formats.dataset import ARTEFACTS, BUILDING, RunRecord
+from reben_dask.workspace import Output
 
 NAMES = ("spring", "meta.csv", *ARTEFACTS)
 EARLIER_EXPORTS = ("winter", "meta.csv")
@@ -43,7 +42,7 @@ def _killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[Callable[
 
     with monkeypatch.context() as patch:
         # Where copies are made in C, no step is taken that could be counted.
-        patch.setattr(files, "COPIED_BYTES", 0)
+        patch.setattr(workspace, "COPIED_BYTES", 0)
         for name in STEPS:
             patch.setattr(os, name, counted(getattr(os, name)))
         yield lambda: taken
@@ -57,25 +56,34 @@ def _fill(folder: Path, names: Sequence[str], mark: str) -> None:
             (folder / name).mkdir()
             (folder / name / "content").write_text(mark)
     if "run" in names:
-        (folder / "run" / "record.json").write_text(mark)
+        write_record(folder / "run", exports=EARLIER_EXPORTS, workers=mark)
 
 
-def _prepare(root: Path) -> None:
-    """A dataset, and another that is complete in the hidden folder."""
-    (root / BUILDING).mkdir(parents=True)
+def _prepare(root: Path, *, keep: bool) -> Output:
+    """A dataset, and another that is complete in the hidden folder, but for a tile that failed if it is to be kept."""
+    output = Output(root, exports=NAMES[:2])
+    output.building.mkdir(parents=True)
     _fill(root, ("winter", *NAMES[1:]), "old")
     (root / "thesis.txt").write_text("mine")
-    _fill(root / BUILDING, NAMES, "new")
-    state = State(root / BUILDING / "state")
-    state.begin({"tiles": {}}, {})
-    state.mark("tiles", "A")
+    _fill(output.building, NAMES, "new")
+    output.state.start({"tiles": {}})
+    output.state.mark_done("tiles", "A")
+    if keep:
+        output.state.record_failure("B", ValueError(), 3)
+    return output
+
+
+def _recover(output: Output) -> None:
+    """Finish an interrupted publication, as the next job does."""
+    with output.owned():
+        pass
 
 
 def _marks(root: Path) -> dict[str, str]:
     """Content of every artefact that is there, and of what is the user's."""
     found = {}
     for path in root.iterdir():
-        if path.name != BUILDING:
+        if path.name != BUILDING and not path.name.startswith(".lock"):
             found[path.name] = (path / "content" if path.is_dir() else path).read_text()
     return found
 
@@ -89,28 +97,24 @@ def _require_no_mixture(root: Path) -> None:
     if (root / "run" / "record.json").exists():
         found = _marks(root)
         assert found in (OLD, NEW)
-        assert {found[name] for name in ARTEFACTS} == {(root / "run" / "record.json").read_text()}
+        assert {found[name] for name in ARTEFACTS} == {RunRecord.read(root).workers}
 
 
-def _publish(root: Path, *, keep: bool) -> None:
-    publish(root, NAMES, EARLIER_EXPORTS, keep=keep)
-
-
-def _require_published(root: Path, *, keep: bool) -> None:
-    assert _marks(root) == NEW
-    assert not is_interrupted(root)
-    assert (root / BUILDING).exists() == keep
+def _require_published(output: Output, *, keep: bool) -> None:
+    assert _marks(output.root) == NEW
+    assert not output.needs_recovery
+    assert output.building.exists() == keep
     if keep:
-        kept = {path.name: path for path in (root / BUILDING).iterdir() if path.name != "state"}
+        kept = {path.name: path for path in output.building.iterdir() if path.name != "state"}
         assert set(kept) == set(NAMES)
         assert {(path / "content" if path.is_dir() else path).read_text() for path in kept.values()} == {"new"}
-        assert State(root / BUILDING / "state").done("tiles") == {"A": None}
+        assert output.state.done("tiles") == {"A": None}
 
 
 def _steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool) -> int:
-    _prepare(tmp_path / "whole")
+    output = _prepare(tmp_path / "whole", keep=keep)
     with _killed_at(monkeypatch, 0) as taken:
-        _publish(tmp_path / "whole", keep=keep)
+        output.publish()
         return taken()
 
 
@@ -125,20 +129,20 @@ def test_an_interruption_at_any_step_is_made_good(
     finished = 0
     for step in range(1, steps + 1):
         root = tmp_path / f"{step}"
-        _prepare(root)
+        output = _prepare(root, keep=keep)
         with _killed_at(monkeypatch, step), pytest.raises(_KilledError):
-            _publish(root, keep=keep)
+            output.publish()
         _require_no_mixture(root)
-        if is_interrupted(root):
-            finish_publication(root)
+        if output.needs_recovery:
+            _recover(output)
             finished += 1
         else:
             # Before the journal, or after it: nothing has changed, or everything.
             assert _marks(root) in (OLD, NEW)
             if _marks(root) == NEW:
                 continue
-            _publish(root, keep=keep)
-        _require_published(root, keep=keep)
+            output.publish()
+        _require_published(output, keep=keep)
     assert finished > 2 * len(ARTEFACTS)
 
 
@@ -152,37 +156,37 @@ def test_so_is_one_of_the_repair(
 ) -> None:
     """Interrupted again and again, some steps later each time, until nothing is left to do."""
     root = tmp_path / "out"
-    _prepare(root)
+    output = _prepare(root, keep=keep)
     steps = _steps(tmp_path, monkeypatch, keep=keep)
     with _killed_at(monkeypatch, steps // 2), pytest.raises(_KilledError):
-        _publish(root, keep=keep)
+        output.publish()
     for later in range(step, steps + step, step):
         _require_no_mixture(root)
-        if not is_interrupted(root):
+        if not output.needs_recovery:
             break
         try:
             with _killed_at(monkeypatch, later):
-                finish_publication(root)
+                _recover(output)
         except _KilledError:
             continue
     _require_no_mixture(root)
-    finish_publication(root)
+    _recover(output)
     assert _marks(root) == NEW
-    assert not is_interrupted(root)
+    assert not output.needs_recovery
 
 
 def test_there_is_nothing_to_finish(tmp_path: Path) -> None:
     _fill(tmp_path, ARTEFACTS, "old")
-    finish_publication(tmp_path)
+    _recover(Output(tmp_path))
     assert set(_marks(tmp_path).values()) == {"old"}
 
 
 def test_a_second_publication_takes_nothing_of_the_first(tmp_path: Path) -> None:
     """Copies of a publication that never began are not those of the next."""
-    _prepare(tmp_path)
-    (tmp_path / BUILDING / "ready" / "lmdb").mkdir(parents=True)
-    (tmp_path / BUILDING / "ready" / "lmdb" / "of before").write_text("x")
-    _publish(tmp_path, keep=True)
+    output = _prepare(tmp_path, keep=True)
+    (output.building / "ready" / "lmdb").mkdir(parents=True)
+    (output.building / "ready" / "lmdb" / "of before").write_text("x")
+    output.publish()
     assert [path.name for path in (tmp_path / "lmdb").iterdir()] == ["content"]
 
 
@@ -190,12 +194,12 @@ def test_a_second_publication_takes_nothing_of_the_first(tmp_path: Path) -> None
 
 
 def test_large_files_are_on_disk_once_and_metadata_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "COPIED_BYTES", 4)
-    _prepare(tmp_path)
-    cubes = tmp_path / BUILDING / "cubes.zarr"
+    monkeypatch.setattr(workspace, "COPIED_BYTES", 4)
+    output = _prepare(tmp_path, keep=True)
+    cubes = output.building / "cubes.zarr"
     for name, text in {"shard": "pixels", "zarr.json": "metadata", "tiny": "x"}.items():
         (cubes / name).write_text(text)
-    _publish(tmp_path, keep=True)
+    output.publish()
     links = {path.name: path.stat().st_nlink for path in (tmp_path / "cubes.zarr").iterdir()}
     assert links == {"shard": 2, "zarr.json": 1, "tiny": 1, "content": 1}
 
@@ -204,39 +208,39 @@ def test_a_disk_without_links_has_copies(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(*_: object) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr(files, "COPIED_BYTES", 0)
+    monkeypatch.setattr(workspace, "COPIED_BYTES", 0)
     monkeypatch.setattr(os, "link", refuse)
-    _prepare(tmp_path)
-    _publish(tmp_path, keep=True)
-    _require_published(tmp_path, keep=True)
+    output = _prepare(tmp_path, keep=True)
+    output.publish()
+    _require_published(output, keep=True)
 
 
 def test_what_is_built_on_later_does_not_change_what_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the next job does it: files are moved to their places, metadata and the record are written anew there."""
-    monkeypatch.setattr(files, "COPIED_BYTES", 4)
+    monkeypatch.setattr(workspace, "COPIED_BYTES", 4)
     output = Output(tmp_path)
     with output.owned():
-        output.begin({"tiles": {}}, {})
+        output.start({"tiles": {}}, {})
         _fill(output.building, [name for name in NAMES if name != "run"], "the first")
         (output.run / "content").write_text("the first")
         (output.cubes / "zarr.json").write_text("the first")
         (output.run / "record.json").write_text("{}")
         (output.run / "performance.html").write_text("the first")
-        output.state.mark("tiles", "A")
-        output.state.set_aside("B", ValueError(), 3)
+        output.state.mark_done("tiles", "A")
+        output.state.record_failure("B", ValueError(), 3)
         output.with_exports(NAMES[:2]).publish()
     before = _contents(tmp_path)
     again = Output(tmp_path)
     with again.owned():
-        again.begin({"tiles": {}}, {})
+        again.start({"tiles": {}}, {})
         (again.run / "performance.html").write_text("the second")
         (again.cubes / "zarr.json").write_text("the second")
         for name in ("metadata.parquet", "cubes.zarr/content", "lmdb/content"):
             (again.work / name).parent.mkdir(exist_ok=True)
             (again.work / name).write_text("the second")
-            again.keep(name)
+            again.accept(name)
     assert _contents(tmp_path) == before
 
 

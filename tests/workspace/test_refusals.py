@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from records import write_record
 
 from reben_dask.errors import OutputError
-from reben_dask.output.folder import Output
-from reben_dask.output.origin import Origin
-from reben_dask.output.space import explaining_full_disk
+from reben_dask.workspace import Origin, Output, explaining_full_disk
 
 ORIGIN: Origin = {"recipe": "r", "tiles": {"A": "1", "B": "2"}}
 MORE: Origin = {"recipe": "r", "tiles": {"A": "1", "B": "2", "C": "3"}}
@@ -20,7 +18,7 @@ CHANGED_A: Origin = {"recipe": "r", "tiles": {"A": "9", "B": "2"}}
 CHANGED_B: Origin = {"recipe": "r", "tiles": {"A": "1", "B": "9"}}
 OTHER: Origin = {"recipe": "s", "tiles": {"A": "1", "B": "2"}}
 
-_CHOICES = "give the same inputs again to go on with it, --restart to throw away what it has done, or another folder."
+_CHOICES = "give the same inputs again to resume it, --restart to discard it, or another folder."
 _REPLACE = "give a new folder, or --overwrite to replace it once the new one is complete."
 
 
@@ -32,13 +30,12 @@ def output(tmp_path: Path) -> Output:
 def _begin(output: Output) -> None:
     """An unfinished job: A is done."""
     with output.owned():
-        output.begin(ORIGIN, {})
-        output.state.mark("tiles", "A")
+        output.start(ORIGIN, {})
+        output.state.mark_done("tiles", "A")
 
 
 def _record(output: Output, **content: Any) -> None:
-    (output.root / "run").mkdir(parents=True)
-    (output.root / "run" / "record.json").write_text(json.dumps(content))
+    write_record(output.root / "run", **content)
 
 
 def _refusal(output: Output, origin: Origin, **options: bool) -> str:
@@ -94,20 +91,23 @@ def test_a_dataset_of_something_else(output: Output, origin: Origin, other: str)
 def test_a_dataset_that_is_to_be_made_again(output: Output) -> None:
     _record(output, origin=ORIGIN)
     output.check(ORIGIN, overwrite=False)
-    assert output.is_finished(ORIGIN)
-    assert not output.is_finished(OTHER)
+    assert output.finished(ORIGIN)
+    assert not output.finished(OTHER)
 
 
 def test_tiles_that_failed_may_have_been_mended(output: Output) -> None:
     _record(output, origin=ORIGIN, failures=[{"tile": "B", "error": "no", "tries": 3}])
     output.check(CHANGED_B, overwrite=False)
-    assert not output.is_finished(ORIGIN)
+    assert not output.finished(ORIGIN)
     assert "1 changed (A)" in _refusal(output, CHANGED_A)
 
 
-def test_a_dataset_that_does_not_say_what_it_is_made_from(output: Output) -> None:
-    """An earlier version of the program has made it."""
-    _record(output, recipe={})
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"format": 1, "origin": {"tiles": {}}}'])
+def test_a_dataset_of_another_version(output: Output, record: str) -> None:
+    """It may be replaced, but nothing of it is read."""
+    (output.root / "run").mkdir(parents=True)
+    (output.root / "run" / "record.json").write_text(record)
+    assert not output.finished({"tiles": {}})
     assert _refusal(output, ORIGIN).endswith(
         "is not empty (it holds run); give a new folder, or --overwrite to replace the dataset, once the new one is "
         "complete."

@@ -1,0 +1,509 @@
+"""One job from its options to its result: plan, build stage after stage, resume, publish."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import pandas as pd
+from dask.utils import format_bytes
+from distributed import Client, performance_report
+from rich.console import Console
+
+from reben_dask.atomic import remove
+from reben_dask.cluster import ClusterOptions, connect, thread_count
+from reben_dask.dashboard.jobs import DashboardReporter, add_page
+from reben_dask.errors import ClusterError, InputError
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.dataset import (
+    COMPARISON_FILE,
+    CUBES,
+    FLAGGED_METADATA_FILE,
+    LMDB,
+    METADATA_FILE,
+    PERFORMANCE_FILE,
+    REPORT,
+    RUN,
+    TABLE,
+    RunRecord,
+)
+from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
+from reben_dask.job.global_steps import run_global_steps
+from reben_dask.job.graph import STAGES, batch_graph
+from reben_dask.job.plan import Plan, make_plan, origin_of
+from reben_dask.job.preflight import require_memory, require_workers
+from reben_dask.job.published import Published
+from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, describe_dataset, sum_counts
+from reben_dask.job.sentinel1 import Sentinel1Inputs
+from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
+from reben_dask.job.submit import Tasks, batch_size, explain, run_batches
+from reben_dask.job.tasks import (
+    compare_with_published,
+    export_lmdb,
+    export_tile_archive,
+    export_tile_tree,
+    join_archives,
+    sort_for_job,
+)
+from reben_dask.patches.reference_map import OVERLAP_PX
+from reben_dask.progress import StageProgress, cells_of_notebook, console
+from reben_dask.recipes import load_recipe
+from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
+from reben_dask.sources.published.metadata import metadata_files
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.cubes import consolidate_store, create_store
+from reben_dask.stores.lmdb_export import plan_shards
+from reben_dask.stores.metadata import write_metadata
+from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.trees import write_tables
+from reben_dask.workspace import TILES, Output, explaining_full_disk, first_line, free_bytes, require_space
+
+ATTEMPTS = 3
+"""Attempts at a tile, with the others in between: faults of a network disk or a full worker pass."""
+
+MAX_INITIAL_FAILURES = 5
+"""Tiles that may fail before any succeeds; then the job ends, as something is wrong with all of them."""
+
+
+# The job
+
+
+class JobResult(NamedTuple):
+    """Result of a job that did not fail."""
+
+    needs_report: bool
+    """True if the dataset has no report: it is new, or its report was interrupted."""
+    is_complete: bool
+    """True if no tile failed, and any patch is kept."""
+
+
+def run_job(
+    inputs: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    *,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> JobResult:
+    """Carry out one job, and print its plan, progress and result.
+
+    Parameters
+    ----------
+    inputs : mapping
+        ``out`` (Path), ``recipe`` (name or path), and the arguments of :func:`~reben_dask.job.plan.make_plan`.
+    cluster : mapping
+        Fields of :class:`~reben_dask.cluster.ClusterOptions`.
+    dry_run : bool
+        Stop after the plan; nothing is computed or written.
+    overwrite : bool
+        Replace the dataset in ``out``, once the new one is complete.
+    restart : bool
+        Discard an unfinished job in ``out``.
+
+    Raises
+    ------
+    RebenError
+        If the user has to fix something; nothing is published then, and finished tiles are kept.
+    """
+    start = perf_counter()
+    terminal = console()
+    options = ClusterOptions(**cluster)
+    chosen = dict(inputs)
+    output = Output(Path(chosen.pop("out")).absolute())
+    output.require_folder()
+    plan = make_plan(**_plan_inputs(chosen))
+    output = output.with_exports(plan.export_names)
+    origin = origin_of(plan)
+    if output.needs_recovery and not dry_run:
+        with output.owned():
+            show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
+    if (finished := output.finished(origin)) and not overwrite:
+        terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
+        return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
+    output.check(origin, overwrite=overwrite, restart=restart)
+    show_plan(terminal, plan, output, options.describe())
+    if not restart and (done := len(output.state.done(TILES))):
+        show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
+    if shortage := disk_shortage(plan, output):
+        show_note(terminal, shortage)
+    if dry_run:
+        return JobResult(needs_report=False, is_complete=True)
+    with connect(options) as client:
+        require_memory(client, plan.worker_bytes)
+        terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
+        if page := add_page(client):
+            terminal.print(f"Tiles:     {page}", highlight=False, soft_wrap=True)
+        with output.owned(), explaining_full_disk(output.root):
+            # Another job may have been here since.
+            output.check(origin, overwrite=overwrite, restart=restart)
+            output.start(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+            for note in require_workers(client, plan, output.work):
+                show_note(terminal, note)
+            facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
+            with (
+                _noting_finished_tiles(terminal, plan, output),
+                DashboardReporter(client, output.job, facts) as reporter,
+            ):
+                built = _build_with_progress(client, plan, output, terminal, reporter)
+                record = describe_dataset(output, plan, origin, built.counts, built.seconds, options.describe())
+                output.publish()
+    show_result(terminal, plan, output, built.counts, perf_counter() - start)
+    if built.differences is not None:
+        show_differences(terminal, *built.differences, output.root / RUN / COMPARISON_FILE)
+    show_failures(terminal, record.failures, len(plan.tiles))
+    return JobResult(needs_report=True, is_complete=not record.failures and _has_patches(record))
+
+
+def _build_with_progress(
+    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter
+) -> Built:
+    with StageProgress(terminal, stage_totals(plan), reporter, *cells_of_notebook()) as progress:
+        report = performance_report(output.run / PERFORMANCE_FILE)
+        report.__enter__()
+        built = build_dataset(client, plan, output, progress)
+        # Not after an error, when there may be no scheduler to ask.
+        report.__exit__(None, None, None)
+    return built
+
+
+def disk_shortage(plan: Plan, output: Output) -> str | None:
+    """Return one sentence if the disk has less room than the plan may need."""
+    free = free_bytes(output.root)
+    needed = plan.cube_bytes + plan.lmdb_bytes + plan.table_bytes + plan.export_bytes
+    if free >= needed:
+        return None
+    return f"The disk of {output.root} has {format_bytes(free)} free, and this job may need {format_bytes(needed)}."
+
+
+def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
+    """Convert options of the command line to arguments of :func:`~reben_dask.job.plan.make_plan`."""
+    given = [file.absolute() for path in options.pop("published", ()) for file in metadata_files(path)]
+    metadata = {file.resolve(): file for file in given}.values()
+    names = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
+    files = {name: options.pop(option, None) for name, option in names.items()}
+    converted = {
+        "recipe": load_recipe(options.pop("recipe")),
+        "layers": _layers(options.pop("layers", ())),
+        "sentinel1": Sentinel1Inputs(patches=options.pop("s1", None), scenes=options.pop("s1_scenes", None)),
+        "published": Published(tuple(metadata), **{name: file and file.absolute() for name, file in files.items()}),
+    }
+    return options | converted
+
+
+def _layers(given: Sequence[str]) -> dict[str, str]:
+    """Parse NAME=FILE of several attributes."""
+    layers: dict[str, str] = {}
+    for name, _, file in (layer.partition("=") for layer in given):
+        if not (name and file):
+            raise InputError(f"--join {name!r} is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
+        if name in layers:
+            raise InputError(f"--join gives {name} two layers, {layers[name]} and {file}; leave one of them out.")
+        layers[name] = file
+    return layers
+
+
+def _has_patches(record: RunRecord) -> bool:
+    return bool(record.counts.get("status", {}).get(KEPT))
+
+
+@contextmanager
+def _noting_finished_tiles(terminal: Console, plan: Plan, output: Output) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        done = len(output.state.done(TILES))
+        show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles done. Run the same command again to resume.")
+        raise
+
+
+# Its stages
+
+
+def stage_totals(plan: Plan) -> dict[str, int]:
+    """Return the steps of each stage; each polygon of the map passes twice when it is sorted."""
+    tiles = len(plan.usable)
+    counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
+    return {
+        "landcover": 2 * plan.landcover.polygons or 1,
+        **{stage: counts[stage] for stage in STAGES},
+        **({"choice": len(plan.tiles)} if plan.needs_global_steps else {}),
+        "metadata": 1,
+        "lmdb": plan.candidates,
+        **({"geotiff": plan.candidates} if plan.exports else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Built:
+    """Results of a job besides its artefacts."""
+
+    counts: pd.DataFrame
+    """Counts of patches by tile; see :func:`~reben_dask.job.record.count_patches`."""
+    seconds: dict[str, float]
+    """Wall time of each step."""
+    differences: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    """With published metadata: differences by tile and by class."""
+
+
+def build_dataset(client: Client, plan: Plan, output: Output, progress: StageProgress) -> Built:
+    """Build everything that the plan asks for, below ``output.building``.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster; its workers see the paths of the plan and of the output.
+    plan : Plan
+        The job.
+    output : Output
+        Its workspace, started and not yet published.
+    progress : StageProgress
+        Receives the steps of each stage.
+
+    Raises
+    ------
+    Exception
+        The error of the first task that fails, as it was raised on the worker.
+    """
+    return _Builder(Tasks(client, output.job), plan, output, progress).build()
+
+
+@dataclass
+class _Builder:
+    """Stages of a job; each resumes where an earlier attempt has ended."""
+
+    tasks: Tasks
+    plan: Plan
+    output: Output
+    progress: StageProgress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def build(self) -> Built:
+        with self._clock("landcover"):
+            landcover = self._sort_landcover()
+        with self._clock("tiles"):
+            counts = TileBuilder(self.tasks, self.plan, landcover, self.output, self.progress).run()
+        if self.plan.needs_global_steps:
+            with self._clock("choice"):
+                counts = self._run_global_steps(counts)
+        with self._clock("metadata"):
+            differences = self._write_tables()
+        with self._clock("lmdb"):
+            self._export_lmdb(counts)
+        if self.plan.exports:
+            with self._clock("geotiff"):
+                self._export_geotiff(counts)
+        return Built(counts, self.seconds, differences)
+
+    @contextmanager
+    def _clock(self, step: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[step] = perf_counter() - start
+
+    def _sort_landcover(self) -> SortedMap:
+        """Return the map if it is sorted, else its sorted copy, which is made unless an earlier job has."""
+        given = self.plan.landcover
+        if isinstance(given, SortedMap):
+            landcover = given
+        else:
+            landcover = SortedMap(self.output.landcover(given.cache_name))
+            if not is_sorted_landcover(landcover.folder):
+                with self.tasks.progress_topic("landcover", self.progress) as topic:
+                    self.tasks.run("sort-landcover", sort_for_job, given, landcover.folder, topic)
+            landcover.require_known(self.plan.nomenclature.codes)
+        self.progress.finish("landcover")
+        return landcover
+
+    def _run_global_steps(self, counts: pd.DataFrame) -> pd.DataFrame:
+        """Run these steps from their beginning unless they are finished: they read the table that they write."""
+        output = self.output
+        if done := output.state.done("choice"):
+            self.progress.finish("choice")
+            return counts_from_json(done["all"])
+        remove(output.patches)
+        shutil.copytree(output.building / table_folder(self.plan), output.patches)
+        # The part files do not keep what this was counted from.
+        overlaps = counts[counts["measure"] == OVERLAP_PX]
+        counts = concat_counts([run_global_steps(self.tasks, self.plan, output.patches, self.progress), overlaps])
+        output.state.mark_done("choice", "all", counts_to_json(counts))
+        return counts
+
+    def _write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+        """Write the metadata files, consolidate the metadata of the cubes, and compare with published metadata."""
+        plan, output, run = self.plan, self.output, self.tasks.run
+        parts = part_files(output.patches)
+        run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
+        for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
+            output.accept(name)
+        run("consolidate", consolidate_store, output.cubes, len(plan.usable))
+        differences = None
+        if published := plan.published.metadata:
+            differences = run("comparison", compare_with_published, parts, published, output.run / COMPARISON_FILE)
+        self.progress.advance("metadata")
+        return differences
+
+    def _export_lmdb(self, counts: pd.DataFrame) -> None:
+        plan, output, progress = self.plan, self.output, self.progress
+        status = counts[counts["measure"] == "status"]
+        kept = status[status["key"] == KEPT].set_index("tile")["patches"]
+        patches = [(part, int(kept.get(part.stem, 0))) for part in part_files(output.patches)]
+        shards = plan_shards(patches, plan.lmdb_shards or 1)
+        single = plan.lmdb_shards is None
+        names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
+        progress.start("lmdb", sum(count for _, count in patches))
+        done = {name: Shard(**record) for name, record in output.state.done("lmdb").items()}
+        with self.tasks.progress_topic("lmdb", progress) as topic:
+            folder = output.work / LMDB
+            futures = [
+                self.tasks.submit(f"lmdb-{name}", export_lmdb, folder / name, ranges, output.cubes, name, topic)
+                for name, ranges in zip(names, shards, strict=True)
+                if name not in done
+            ]
+            progress.advance("lmdb", sum(record.patches for record in done.values()))
+            for _, record in self.tasks.results(futures):
+                output.accept(Path(LMDB, record.path))
+                output.state.mark_done("lmdb", record.path, asdict(record))
+                done[record.path] = record
+        progress.finish("lmdb")
+        if not single:
+            ShardIndex(plan.nomenclature.classes, tuple(done[name] for name in names)).write(output.building / LMDB)
+
+    def _export_geotiff(self, counts: pd.DataFrame) -> None:
+        plan, output, layout = self.plan, self.output, self.plan.layout
+        parts, joined = part_files(output.patches), output.building / "parts"
+        folders = sum_counts(counts, "status").get(KEPT, 0) * layout.folders_per_patch
+        self.progress.start("geotiff", folders * len(plan.exports))
+        exports = {
+            "geotiff": (export_tile_tree, output.building, output.work / "trees"),
+            "geotiff-archives": (export_tile_archive, joined),
+        }
+        with self.tasks.progress_topic("geotiff", self.progress) as topic:
+            for name in plan.exports:
+                done = output.state.done(name)
+                waiting = {f"{name}-{part.stem}": part for part in parts if part.stem not in done}
+                futures = [
+                    self.tasks.submit(key, *exports[name], layout.trees, part, output.cubes, topic)
+                    for key, part in waiting.items()
+                ]
+                for key, _ in self.tasks.results(futures):
+                    output.state.mark_done(name, waiting[key].stem)
+        if "geotiff-archives" in plan.exports:
+            self.tasks.run("join-archives", join_archives, output.building, layout.trees, joined)
+        if layout.tables:
+            self.tasks.run("tree-tables", write_tables, layout, parts, output.building)
+        self.progress.finish("geotiff")
+
+
+# Its tiles
+
+
+def table_folder(plan: Plan) -> str:
+    """Return the folder of the part files of finished tiles; global steps make the patch table from them."""
+    return "observed.parquet" if plan.needs_global_steps else TABLE
+
+
+class TileBuilder:
+    """Stage that builds the tiles which are not finished yet."""
+
+    def __init__(self, tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress) -> None:
+        self._tasks, self._plan, self._landcover = tasks, plan, landcover
+        self._output, self._progress = output, progress
+        self._done: dict[str, Any] = output.state.done(TILES)
+        self._built = 0
+
+    def run(self) -> pd.DataFrame:
+        """Build the tiles; return the counts of all tiles that did not fail.
+
+        Raises
+        ------
+        RebenError
+            If not one tile can be built, if the disk is full, or if the cluster is lost.
+        """
+        attributes = {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)}
+        for store in (self._output.cubes, self._output.work / CUBES):
+            create_store(store, attributes)
+        waiting = []
+        for tile in self._plan.tiles:
+            if tile.name in self._done:
+                self._show_done(tile)
+                continue
+            waiting.append(tile)
+            # An attempt may have moved them to their places, and ended before it recorded that.
+            for path in self._places(tile):
+                remove(self._output.building / path)
+        failed: dict[str, BaseException] = {}
+        for attempt in range(1, ATTEMPTS + 1):
+            failed = dict(self._attempt(waiting, attempt))
+            waiting = [tile for tile in waiting if tile.name in failed]
+        if failed and not self._done:
+            raise _all_failed_error(next(iter(failed.values())), len(failed))
+        for name, error in failed.items():
+            self._output.state.record_failure(name, error, ATTEMPTS)
+        return concat_counts(map(counts_from_json, self._done.values()))
+
+    def _show_done(self, tile: Tile) -> None:
+        usable = self._plan.is_usable(tile)
+        for stage, steps in {
+            "bands": len(self._plan.recipe.bands) * usable,
+            "labels": int(usable),
+            "patches": 1,
+        }.items():
+            self._progress.advance(stage, steps)
+        self._progress.tile(tile.name, "done")
+
+    def _attempt(self, tiles: Sequence[Tile], attempt: int) -> Iterator[tuple[str, BaseException]]:
+        """Yield names and errors of the tiles that fail."""
+        work, failed = self._output.work, 0
+
+        def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
+            for tile in batch:
+                self._progress.tile(tile.name, "working")
+            cubes, table = work / CUBES, work / table_folder(self._plan)
+            # A scheduler remembers a task that failed by its key.
+            job = f"{self._tasks.job}-{attempt}"
+            return batch_graph(self._plan, batch, self._landcover, cubes=cubes, table=table, job=job).stages
+
+        size = batch_size(thread_count(self._tasks.client))
+        for tile, result, error in run_batches(self._tasks.client, tiles, build, size, self._progress.advance):
+            if error is None:
+                self._accept(tile, result)
+                continue
+            require_space(error, self._output.root)
+            reason = explain(error)
+            self._progress.tile(tile.name, "again" if attempt < ATTEMPTS else "failed", first_line(reason))
+            yield tile.name, reason
+            failed += 1
+            if failed == MAX_INITIAL_FAILURES and not self._done:
+                raise _all_failed_error(reason, failed)
+
+    def _accept(self, tile: Tile, counts: pd.DataFrame) -> None:
+        if not self._built:
+            self._reset_later_stages()
+        for path in self._places(tile):
+            self._output.accept(path)
+        self._done[tile.name] = counts_to_json(counts)
+        self._output.state.mark_done(TILES, tile.name, self._done[tile.name])
+        self._progress.tile(tile.name, "done")
+        self._built += 1
+
+    def _places(self, tile: Tile) -> list[str]:
+        """Return the relative paths of what tasks make of a tile."""
+        cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
+        return [*cubes, f"{table_folder(self._plan)}/{tile.name}.parquet"]
+
+    def _reset_later_stages(self) -> None:
+        """Discard what an earlier attempt has made of fewer tiles, before the first new one is recorded."""
+        self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
+        for name in (LMDB, "parts", *self._output.exports):
+            remove(self._output.building / name)
+
+
+def _all_failed_error(error: BaseException, failed: int) -> Exception:
+    if isinstance(error, ClusterError) or (failed == 1 and isinstance(error, Exception)):
+        return error
+    return InputError(f"None of the first {failed} tiles can be built. The last of them: {error}")

@@ -1,0 +1,42 @@
+"""SIGINT handling: processes that ignore Ctrl-C, and times at which it has nothing to interrupt."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from threading import current_thread, main_thread
+
+
+@contextmanager
+def block_sigint() -> Iterator[None]:
+    """Block SIGINT in processes that the block, or threads that it starts, will start: a mask is inherited.
+
+    Ctrl-C is then left to this process, which ends them in good order.
+    """
+    # It unblocks signals where it is started.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def sigint_ignored() -> Iterator[None]:
+    """Ignore SIGINT in the block: another Ctrl-C would only break off the cleaning up."""
+    before = signal.getsignal(signal.SIGINT)
+    ignore_sigint()
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread() and before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def ignore_sigint() -> None:
+    """Ignore SIGINT until the process ends; only the main thread receives it."""
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,704 @@
+"""Workspaces: the lock, resume markers, checks and publication of jobs and conversions.
+
+A job builds a dataset in ``OUT``::
+
+    OUT/cubes.zarr, patches.parquet, …   the dataset; ``run/record.json`` appears last, once it is complete
+    OUT/.lock, OUT/.lock.json            held by the running job; its host, process and heartbeat
+    OUT/.building/state/                 origin of the unfinished job, and a marker of each finished piece
+    OUT/.building/cubes.zarr, …          finished tiles
+    OUT/.building/work-<attempt>/        scratch folder of the tasks of one attempt
+
+A conversion builds one artefact in a hidden folder beside it, with the same lock and markers.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import traceback
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+from uuid import uuid4
+
+from filelock import FileLock, Timeout, lock_descriptor
+
+from reben_dask.atomic import read_json, remove, write_json
+from reben_dask.errors import InputError, OutputError, RebenError, RecipeError, missing
+from reben_dask.formats.dataset import ARTEFACTS, BUILDING, CUBES, LOCK, RECORD, REPORT, RUN, STATE, TABLE, RunRecord
+
+HEARTBEAT_S = 30
+
+TILES = "tiles"
+"""Stage whose pieces are the tiles, and aspect of an origin with their identities by name."""
+
+HASHED_BYTES = 64 * 2**20
+"""Files up to this size are identified by their content; larger ones by size and time of modification."""
+
+COPIED_BYTES = 2**20
+"""Smaller files are copied, not hard-linked, when a published dataset is also kept for a rerun."""
+
+DONE, WAITING, FAILED, STALE = "done", "waiting", "failed", "stale"
+"""States of a tile. A stale one has changed since, or is not where it was."""
+
+_PATIENCE_S = 1.0  # lock_owner holds a lock for an instant
+_JOURNAL, _READY, _OLD = "publish.json", "ready", "old"
+_ORIGIN_FILE, _FAILURES = "origin.json", "failures"
+
+Origin = dict[str, Any]
+"""Inputs as JSON, by aspect (recipe, tiles, map, …). It has no paths: data that have moved are the same."""
+
+
+# Lock
+
+
+class Owner(NamedTuple):
+    """Holder of a lock, and the time of its last sign of life (UTC)."""
+
+    host: str
+    pid: int
+    job: str
+    heartbeat: datetime
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid} {self.job}"
+
+
+class Lock:
+    """Lock of a folder, one of the operating system, which ends with its process; its owner is in a file beside it.
+
+    Where locks of the system do not reach other hosts, as on some network disks, a lock of another host counts until
+    someone deletes the file.
+    """
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path, self._root, self._note = path, root, path.with_name(f"{path.name}.json")
+
+    @contextmanager
+    def held(self, job: str) -> Iterator[None]:
+        """Hold the lock while the block runs; raise :class:`OutputError` if another process holds it."""
+        earlier = self._read_owner() if self.path.exists() else None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(self.path, poll_interval=0.02).acquire(timeout=_PATIENCE_S))
+            except Timeout:
+                raise self._refusal(self._read_owner()) from None
+            if earlier and earlier.host != socket.gethostname():
+                raise self._refusal(earlier)
+            # Not atomic, as a draft would stay in the folder if the process is killed; readers accept half a file.
+            self._note.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "job": job}))
+            # Deleted while held: the next owner creates another file.
+            stack.callback(self.path.unlink, missing_ok=True)
+            stack.callback(self._note.unlink, missing_ok=True)
+            stop = Event()
+            stack.callback(stop.set)
+            Thread(target=self._renew_heartbeat, args=(stop,), daemon=True).start()
+            yield
+
+    def owner(self) -> Owner | None:
+        """Return the process that holds the lock, if any; nothing is written."""
+        owner = self._read_owner()
+        is_foreign = owner is not None and owner.host != socket.gethostname()
+        try:
+            with self.path.open("rb") as file:
+                return None if not is_foreign and lock_descriptor(file.fileno(), blocking=False) else owner
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return owner
+
+    def _read_owner(self) -> Owner | None:
+        found = read_json(self._note)
+        with suppress(OSError, KeyError, TypeError):
+            heartbeat = datetime.fromtimestamp(self._note.stat().st_mtime, UTC)
+            return Owner(str(found["host"]), found["pid"], found["job"], heartbeat)
+        return None
+
+    def _renew_heartbeat(self, stop: Event) -> None:
+        while not stop.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(self._note)
+
+    def _refusal(self, owner: Owner | None) -> OutputError:
+        who = f"{owner}; last heartbeat {owner.heartbeat:%Y-%m-%d %H:%M:%S} UTC" if owner else "not known"
+        return OutputError(
+            f"Another job is writing to {self._root} (host, process and job: {who}); wait for it, or give another "
+            f"folder. If it is gone, delete {self.path}."
+        )
+
+
+# Origin
+
+
+def digest_of(content: Any) -> str:
+    """Return the SHA-256 of anything that JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Identify a file by its name and content, or by size and time if it exceeds :data:`HASHED_BYTES`."""
+    status = path.stat()
+    if status.st_size > HASHED_BYTES:
+        return {"name": path.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], unfinished: Container[str] = ()) -> list[str]:
+    """Describe in phrases how two origins differ, but for tiles from which nothing is made yet."""
+    tiles, known = now.get(TILES, {}), earlier.get(TILES, {})
+    expected = {name: tiles.get(name) if name in unfinished else known[name] for name in known}
+    aspects = [aspect for aspect in dict.fromkeys((*earlier, *now)) if aspect != TILES]
+    found = [f"another {aspect}" for aspect in aspects if earlier.get(aspect) != now.get(aspect)]
+    kinds = {
+        "more": [name for name in tiles if name not in known],
+        "missing": [name for name in known if name not in tiles],
+        "changed": [name for name in known if name in tiles and expected[name] != tiles[name]],
+    }
+    phrases = [f"{len(names):,} {kind} ({_first_names(names)})" for kind, names in kinds.items() if names]
+    return [*found, f"other tiles: {', '.join(phrases)}"] if phrases else found
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
+
+
+# Markers
+
+
+@dataclass(frozen=True)
+class State:
+    """Origin and markers of an unfinished job, as JSON files; only its client writes them."""
+
+    folder: Path
+
+    def start(self, origin: Mapping[str, Any], paths: Mapping[str, str] | None = None) -> None:
+        """Record the origin of the job, and where its tiles lie."""
+        write_json(self.folder / _ORIGIN_FILE, {"origin": origin, "paths": dict(paths or {})})
+
+    def origin(self) -> Origin | None:
+        """Return the origin of the job; ``None`` without a job, or if the file is damaged."""
+        return (self._start() or {}).get("origin")
+
+    def paths(self) -> dict[str, str]:
+        """Return the paths of the job's tiles by name."""
+        return dict((self._start() or {}).get("paths", {}))
+
+    def clear(self) -> None:
+        """Delete everything, the origin first, as nothing counts without it."""
+        (self.folder / _ORIGIN_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def mark_done(self, stage: str, name: str, result: Any = None) -> None:
+        """Record that a piece of a stage is finished, and its result as JSON."""
+        # Names may be empty or begin with a dot, as drafts do.
+        quoted = quote(name, safe="").replace(".", "%2E") or "%"
+        write_json(self.folder / stage / f"{quoted}.json", {"name": name, "result": result})
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """Return the results of the finished pieces of a stage by name."""
+        found = (read_json(path) for path in sorted((self.folder / stage).glob("[!.]*.json")))
+        return {marker["name"]: marker["result"] for marker in found if _has_keys(marker, "name", "result")}
+
+    def reset_stages(self, *stages: str) -> None:
+        """Delete the markers of some stages."""
+        for stage in stages:
+            shutil.rmtree(self.folder / stage, ignore_errors=True)
+
+    def record_failure(self, name: str, error: BaseException, tries: int) -> dict[str, Any]:
+        """Record that a tile could not be built; return the record, without its traceback."""
+        failure = {"tile": name, "error": first_line(error), "tries": tries}
+        self.mark_done(_FAILURES, name, failure | {"details": "".join(traceback.format_exception(error))})
+        return failure
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the tiles that could not be built: ``tile``, ``error``, ``tries`` and ``details``."""
+        return list(self.done(_FAILURES).values())
+
+    def _start(self) -> dict[str, Any] | None:
+        found = read_json(self.folder / _ORIGIN_FILE)
+        return found if _has_keys(found, "origin", "paths") else None
+
+
+def _has_keys(found: Any, *keys: str) -> bool:
+    """Check a JSON file that a user may have edited."""
+    return isinstance(found, dict) and found.keys() >= set(keys)
+
+
+def first_line(error: BaseException) -> str:
+    """Describe an error of a task in one line."""
+    if isinstance(error, RebenError):
+        return str(error)
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}" + " …" * (len(lines) > 1)
+
+
+# Workspaces
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Destination of one file or folder, and the hidden folder beside it in which it is built.
+
+    Methods raise :class:`~reben_dask.errors.OutputError` where the disk cannot be written.
+    """
+
+    root: Path
+    """The destination, absolute."""
+    job: str = field(default_factory=lambda: uuid4().hex[:12])
+    """Name of this attempt."""
+
+    @property
+    def building(self) -> Path:
+        """Hidden folder of what is finished before publication."""
+        return self.root.with_name(f".{self.root.name}.converting")
+
+    @property
+    def lock(self) -> Lock:
+        """Lock of the workspace."""
+        return Lock(self.building / LOCK, self.root)
+
+    @property
+    def state(self) -> State:
+        """Markers of finished pieces."""
+        return State(self.building / STATE)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the lock while the block runs."""
+        with ExitStack() as stack:
+            with self._writing():
+                self.lock.path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(self.lock.held(self.job))
+            yield
+
+    @contextmanager
+    def resumed(self, origin: Mapping[str, Any]) -> Iterator[Self]:
+        """Hold the workspace of a conversion, new or as an earlier attempt has left it.
+
+        Parameters
+        ----------
+        origin : mapping
+            Inputs as JSON, by aspect.
+
+        Raises
+        ------
+        OutputError
+            If something is at the destination, another process builds it, or an earlier attempt had other inputs.
+        """
+        require_new(self.root)
+        with self.owned():
+            # Another process may have finished since.
+            require_new(self.root)
+            with self._writing():
+                self._require_same(json.loads(json.dumps(origin)))
+            yield self
+
+    def release(self, made: Path) -> None:
+        """Move the complete artefact from the hidden folder to the destination, and delete the hidden folder."""
+        if os.path.lexists(self.root):
+            raise OutputError(f"{self.root} was created by another program since; the complete result is {made}.")
+        made.rename(self.root)
+        shutil.rmtree(self.building, ignore_errors=True)
+
+    def _require_same(self, origin: Origin) -> None:
+        if not (self.state.folder / _ORIGIN_FILE).exists():
+            self.state.start(origin)
+        elif (earlier := self.state.origin()) != origin:
+            other = f" ({'; '.join(differences(earlier, origin))})" if earlier else ""
+            raise OutputError(
+                f"{self.building} holds an unfinished conversion of something else{other}; give the same inputs again "
+                "to resume it, delete it, or give another folder."
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"The output folder {self.root} cannot be written ({error.strerror}).") from None
+
+
+@dataclass(frozen=True)
+class Output(Workspace):
+    """Output folder of a job: artefacts of a dataset, built in a hidden folder inside it and published together."""
+
+    exports: tuple[str, ...] = ()
+    """Names of what this job makes because it is asked for; see :meth:`with_exports`."""
+
+    @property
+    def building(self) -> Path:
+        """Hidden folder of finished pieces."""
+        return self.root / BUILDING
+
+    @property
+    def lock(self) -> Lock:
+        """Lock of the folder."""
+        return Lock(self.root / LOCK, self.root)
+
+    @property
+    def work(self) -> Path:
+        """Folder that tasks of this attempt write to: those of an earlier attempt may still run on a cluster."""
+        return self.building / f"work-{self.job}"
+
+    @property
+    def cubes(self) -> Path:
+        """Zarr store under construction."""
+        return self.building / CUBES
+
+    @property
+    def patches(self) -> Path:
+        """Patch table under construction."""
+        return self.building / TABLE
+
+    @property
+    def run(self) -> Path:
+        """Run record under construction."""
+        return self.building / RUN
+
+    def landcover(self, name: str) -> Path:
+        """Return the path of a sorted land-cover map: beside the output folder, for later jobs, if that is writable."""
+        beside = self.root.parent
+        return (beside if os.access(beside, os.W_OK) else self.building) / name
+
+    def with_exports(self, names: Sequence[str]) -> Self:
+        """Return the same output with further artefacts, whose names must be free or of an earlier dataset."""
+        if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
+            raise RecipeError(
+                f"The exported folder {clash[0]!r} would replace a part of the dataset; give its season another name."
+            )
+        for name in names:
+            if (self.root / name).exists():
+                self._require_own(name)
+        return replace(self, exports=tuple(names))
+
+    def record(self) -> RunRecord | None:
+        """Return the run record; ``None`` if the folder holds no complete dataset that this version can read."""
+        with suppress(InputError):
+            return RunRecord.read(self.root)
+        return None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True if the folder holds an unfinished job and no dataset."""
+        return self.record() is None and self.state.origin() is not None
+
+    @property
+    def needs_recovery(self) -> bool:
+        """True if an earlier job was interrupted while it published."""
+        return (self.building / _JOURNAL).exists()
+
+    def finished(self, origin: Origin) -> RunRecord | None:
+        """Return the run record if the folder holds the complete dataset of an origin, without failed tiles."""
+        record = self.record()
+        return record if record and not record.failures and record.origin == origin else None
+
+    def require_folder(self) -> None:
+        """Raise :class:`OutputError` if something is there that is no folder."""
+        if self.root.exists() and not self.root.is_dir():
+            raise OutputError(f"The output {self.root} is a file; give a folder.")
+
+    def check(self, origin: Origin, *, overwrite: bool, restart: bool = False) -> None:
+        """Check that a job would neither lose nor mix what is in the folder.
+
+        Raises
+        ------
+        OutputError
+            If the folder holds a dataset of another origin, or anything else, without ``overwrite``; if ``overwrite``
+            would replace what this program has not made; if it holds an unfinished job of another origin, without
+            ``restart``; or if it is a file.
+        """
+        self.require_folder()
+        if not restart:
+            self._require_same_job(origin)
+        found = sorted(path.name for path in self.root.glob("*") if not path.name.startswith((LOCK, BUILDING)))
+        if found and not overwrite:
+            self._require_same_dataset(found, origin)
+        if own := [name for name in found if name in (*ARTEFACTS, REPORT)]:
+            self._require_own(own[0])
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the lock while the block runs, and finish the publication of an earlier job."""
+        with super().owned():
+            with self._writing():
+                self._finish_publication()
+            yield
+
+    def start(self, origin: Origin, paths: Mapping[str, str], *, restart: bool = False) -> None:
+        """Start or resume the job of tiles with such paths; remains of no use are deleted."""
+        with self._writing():
+            if restart or self.state.origin() is None or not self.state.done(TILES):
+                self.state.clear()
+                remove(self.building)
+            for remains in self.building.glob("work-*"):
+                shutil.rmtree(remains, ignore_errors=True)
+            self.state.reset_stages(_FAILURES)
+            self.state.start(origin, paths)
+            # Its files are written in place, and may be hard links of published ones.
+            remove(self.run)
+            for folder in (self.work, self.run):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def accept(self, path: str | Path) -> None:
+        """Move what tasks have finished to its place; ``path`` is relative to :attr:`work` and :attr:`building`."""
+        destination = self.building / path
+        remove(destination)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        (self.work / path).rename(destination)
+
+    def publish(self) -> None:
+        """Publish the finished artefacts, then delete those of an earlier job.
+
+        A journal is written once everything is complete; each step after it can be repeated, by the next job if this
+        one is interrupted. The run record goes first and appears last: a folder without one holds no complete dataset.
+        If tiles failed, everything is also kept in the hidden folder for the job that tries them again.
+        """
+        names = (*self.exports, *ARTEFACTS)
+        if absent := [name for name in names if not (self.building / name).exists()]:
+            raise FileNotFoundError(f"{self.building} has no {', '.join(absent)}")
+        keep = bool(self.state.failures())
+        if keep:
+            ready = self.building / _READY
+            remove(ready)
+            ready.mkdir()
+            for name in names:
+                _duplicate(self.building / name, ready / name)
+        record = self.record()
+        # A user may have edited it.
+        replaced = [REPORT, *(name for name in (record.exports if record else ()) if _is_plain_name(name))]
+        journal = {"names": names, "replaced": replaced, "source": _READY if keep else "", "keep": keep}
+        write_json(self.building / _JOURNAL, journal)
+        self._finish_publication()
+
+    def _finish_publication(self) -> None:
+        building = self.building
+        journal = read_json(building / _JOURNAL)
+        if journal is None:
+            return
+        source, old = building / journal["source"], building / _OLD
+        old.mkdir(exist_ok=True)
+        waiting = [name for name in journal["names"] if os.path.lexists(source / name)]
+        # The record first, so that a mixture of two datasets never has one.
+        for name in (*reversed(waiting), *journal["replaced"]):
+            if os.path.lexists(self.root / name) and (name in waiting or name not in journal["names"]):
+                remove(old / name)
+                (self.root / name).rename(old / name)
+        for name in waiting:
+            (source / name).rename(self.root / name)
+        if journal["keep"]:
+            remains = [old, source, *building.glob(f".{_JOURNAL}.*")]
+        else:
+            self.state.clear()
+            remains = [path for path in building.iterdir() if path.name != _JOURNAL]
+        for path in remains:
+            _remove_quietly(path)
+        # Last, as an interrupted deletion would leave remains for ever.
+        (building / _JOURNAL).unlink()
+        if not journal["keep"]:
+            _remove_quietly(building)
+
+    def _require_same_job(self, origin: Origin) -> None:
+        """Refuse to resume a job of another origin; tiles that are not done may have changed."""
+        earlier, done = self.state.origin(), self.state.done(TILES)
+        if earlier is None or not done:
+            return
+        if other := differences(earlier, origin, earlier[TILES].keys() - done):
+            raise OutputError(
+                f"{self.root} holds an unfinished job that was made from something else ({'; '.join(other)}); give the "
+                "same inputs again to resume it, --restart to discard it, or another folder."
+            )
+
+    def _require_same_dataset(self, found: Sequence[str], origin: Origin) -> None:
+        record = self.record()
+        if record is None:
+            ways = ["give a new folder"]
+            if (self.root / RECORD).is_file():
+                ways.append("--overwrite to replace the dataset, once the new one is complete")
+            elif not {*found} & {*ARTEFACTS, REPORT}:
+                ways.append("--overwrite to write beside what is there")
+            raise OutputError(
+                f"The output folder {self.root} is not empty (it holds {_first_names(found)}); {', or '.join(ways)}."
+            )
+        if other := differences(record.origin, origin, {failure.tile for failure in record.failures}):
+            raise OutputError(
+                f"{self.root} holds a dataset that was made from something else ({'; '.join(other)}); give a new "
+                "folder, or --overwrite to replace it once the new one is complete."
+            )
+
+    def _require_own(self, name: str) -> None:
+        if not (self.root / RECORD).is_file():
+            raise OutputError(
+                f"{self.root / name} is in the way, and is not part of a dataset of this program (there is no "
+                f"{RECORD}); move it, or give a new folder."
+            )
+
+
+def require_new(destination: Path) -> None:
+    """Raise :class:`OutputError` if there is something at ``destination``."""
+    if os.path.lexists(destination):
+        raise OutputError(f"{destination} exists; give a new folder.")
+
+
+def _is_plain_name(name: str) -> bool:
+    return Path(name).name == name and name[:1] not in ("", ".")
+
+
+def _remove_quietly(path: Path) -> None:
+    """Delete what is of no use; tasks of a killed attempt may still write there."""
+    with suppress(OSError):
+        remove(path)
+
+
+def _duplicate(source: Path, destination: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, destination, copy_function=_link)
+    else:
+        _link(source, destination)
+
+
+def _link(source: str | Path, destination: str | Path) -> None:
+    """Hard-link a large file, where the disk can; metadata are copied, as they may be rewritten in place."""
+    if os.stat(source).st_size >= COPIED_BYTES and not str(source).endswith(".json"):  # noqa: PTH116
+        with suppress(OSError):
+            os.link(source, destination)
+            return
+    shutil.copy2(source, destination)
+
+
+# Disk space
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk of a path, which need not exist."""
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.is_dir())).free
+
+
+@contextmanager
+def explaining_full_disk(root: Path) -> Iterator[None]:
+    """Turn errors of a full disk into an :class:`OutputError` that names the output folder."""
+    try:
+        yield
+    except Exception as error:
+        require_space(error, root)
+        raise
+
+
+def require_space(error: BaseException, root: Path) -> None:
+    """Raise :class:`OutputError`, naming the output folder, if an error is that of a full disk."""
+    if is_full_disk(error):
+        raise OutputError(
+            f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
+            "there."
+        ) from None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Check whether an error, or a cause of it, is a full disk; libraries in C say so only in their text."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(
+        (isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT})
+        or any(text in str(each) for text in ("No space left on device", "Disk quota exceeded"))
+        for each in causes
+    )
+
+
+# Status
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of an output folder."""
+
+    root: Path
+    owner: str | None
+    """Host, process and job that write to the folder."""
+    finished: str | None = None
+    """Time at which the dataset was finished; ``None`` without a complete dataset."""
+    recipe: str | None = None
+    """Name of its recipe."""
+    dataset: dict[str, str] = field(default_factory=dict)
+    """State of each tile of the dataset."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """State of each tile of the unfinished job; empty without one."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """Errors of the tiles that failed."""
+    is_publishing: bool = False
+    """True if a job was interrupted while it published; the next one finishes that."""
+    heartbeat: str | None = None
+    """Last sign of life of the owner."""
+
+    @property
+    def is_settled(self) -> bool:
+        """True if the dataset is complete, without failed or stale tiles and without unfinished work."""
+        return self.finished is not None and not self.unfinished and set(self.dataset.values()) <= {DONE}
+
+
+def read_status(root: Path, identify: Callable[[Path], str | None]) -> Status:
+    """Inspect an output folder; nothing is written.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    identify : callable
+        Returns the identity of the product at a path; ``None`` if there is none.
+
+    Raises
+    ------
+    OutputError
+        If there is neither a dataset nor an unfinished job.
+    """
+    if not root.exists():
+        raise OutputError(missing("The dataset", root))
+    output = Output(root)
+    state, origin = output.state, output.state.origin()
+    record = RunRecord.read(root) if (root / RECORD).exists() else None
+    if record is None and origin is None:
+        raise OutputError(f"{root} holds neither a dataset nor an unfinished job of `reben run`.")
+    dataset: dict[str, str] = {}
+    unfinished: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    if record:
+        failed = {failure.tile: failure.error for failure in record.failures}
+        dataset = _tile_states(record.origin, {tile.tile: tile.path for tile in record.inputs.tiles}, identify, failed)
+    if origin is not None:
+        failing = {failure["tile"]: failure["error"] for failure in state.failures()}
+        done, states = state.done(TILES), _tile_states(origin, state.paths(), identify, failing)
+        unfinished = {name: WAITING if tile == DONE and name not in done else tile for name, tile in states.items()}
+        failed |= failing
+    owner = output.lock.owner()
+    return Status(
+        root=root,
+        owner=str(owner) if owner else None,
+        heartbeat=owner.heartbeat.isoformat(timespec="seconds") if owner else None,
+        finished=record.finished if record else None,
+        recipe=record.recipe["name"] if record else None,
+        dataset=dataset,
+        unfinished=unfinished,
+        errors=failed,
+        is_publishing=output.needs_recovery,
+    )
+
+
+def _tile_states(
+    origin: Origin, paths: Mapping[str, str], identify: Callable[[Path], str | None], failed: Container[str]
+) -> dict[str, str]:
+    def state(name: str, identity: str) -> str:
+        if name in failed:
+            return FAILED
+        return DONE if name in paths and identify(Path(paths[name])) == identity else STALE
+
+    return {name: state(name, identity) for name, identity in origin.get(TILES, {}).items()}
