@@ -171,17 +171,34 @@ def pairs_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: Mad
     return made_once("pairs-run", _job(*demo_inputs, *pairs, *formats)) / "out"
 
 
+def _inputs(region: DemoRegion, *products: str) -> list[object]:
+    """Arguments for the job on some products of the synthetic region, with Sentinel-1 and countries."""
+    chosen = [word for pattern in products for product in region.s2.glob(pattern) for word in ("--s2", product)]
+    return [*chosen, "--landcover", region.landcover, "--countries", region.countries]
+
+
 @pytest.fixture(scope="session")
-def v1_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
-    """Output of a finished job on the synthetic region: version 1 with its trees, Sentinel-1 included."""
+def tile_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+    """Output of a finished job on one tile with Sentinel-1: reBEN in all its forms, the LMDB in two shards."""
+    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
+    formats = ("--export", "geotiff", "--export", "geotiff-archives")
+    return made_once("tile-run", _job(*_inputs(demo_region, "*20180725*UVP*"), *pairs, *formats)) / "out"
+
+
+@pytest.fixture(scope="session")
+def v1_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+    """Output of a finished job on two tiles: version 1 with its trees, Sentinel-1 included."""
     pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
     export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
-    return made_once("v1-run", _job(*demo_inputs, *pairs, *export)) / "out"
+    return made_once("v1-run", _job(*_inputs(demo_region, "*20180725*"), *pairs, *export)) / "out"
 
 
 @pytest.fixture(scope="session")
-def grids_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
-    """The same of two grids, with trees and archives of SeasoNet; its first labels leave small regions out."""
+def grids_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+    """The same of two grids and dates, with trees and archives of SeasoNet; first labels leave small regions out.
+
+    A third tile fails its quality indicators.
+    """
 
     def make(folder: Path) -> None:
         recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text())
@@ -189,7 +206,7 @@ def grids_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
         recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
         (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
         export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
-        _job(*demo_inputs, *export)(folder)
+        _job(*_inputs(demo_region, "*UVP*"), *export)(folder)
 
     return made_once("grids-run", make) / "out"
 

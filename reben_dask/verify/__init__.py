@@ -1,11 +1,225 @@
-"""Verification: whether a dataset is complete and consistent.
+"""Verification of datasets: complete and consistent, whoever wrote them.
 
-Checks read what other rooms write; nothing but the command line knows this room. Problems are collected, not raised:
-data that cannot be read are one more problem.
+``reben verify`` is the only user of this package. Problems are collected, not raised: data that cannot be read are one
+more problem.
 """
 
-from reben_dask.verify.context import Settings, silent
-from reben_dask.verify.findings import Check, Report
-from reben_dask.verify.verification import verify
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from reben_dask.errors import InputError, missing
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.dataset import CUBES, FLAGGED_METADATA_FILE, LMDB, METADATA_FILE, RECORD, TABLE, RunRecord
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.trees import ARCHIVE_SUFFIX
+from reben_dask.verify.cubes import DOCUMENT, kinds_in, verify_cubes
+from reben_dask.verify.dataset import Dataset
+from reben_dask.verify.digest import Digest, compute_digests, cubes_digest, file_digest, folder_digest
+from reben_dask.verify.engine import Context
+from reben_dask.verify.expected import (
+    Expected,
+    every_published,
+    find_expected,
+    names_in_metadata,
+    recognise,
+    with_classes,
+)
+from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, silent
+from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
+from reben_dask.verify.metadata import TreeTables, find_metadata, read_tree_tables, verify_metadata
+from reben_dask.verify.tables import verify_table, verify_tree_tables
+from reben_dask.verify.trees import forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
+
+_ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, RECORD)
+
+
+def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
+    """Verify a dataset, an LMDB, a Zarr store, or GeoTIFF trees, loose or as archives.
+
+    Parameters
+    ----------
+    path : Path
+        Folder or archive.
+    metadata : sequence of Path
+        Metadata files of an LMDB or of trees. Without them, those in its folder, or in the folder above, are taken;
+        without any, the data are checked by themselves. A dataset has its own, and a Zarr store none.
+    settings : Settings
+        Options.
+    report : Report
+        Gets all checks, the number of patches, and digests.
+
+    Yields
+    ------
+    Check
+        Each as soon as it is finished.
+
+    Raises
+    ------
+    InputError
+        If the path is nothing that can be verified, a metadata file does not exist, or is given for what takes none;
+        before anything is verified.
+    """
+    for file, what in ((path, "The path"), *((file, "The metadata file") for file in metadata)):
+        if not file.exists():
+            raise InputError(missing(what, file))
+    place = path.absolute()
+    is_dataset = any((place / name).exists() for name in (CUBES, TABLE, RECORD))
+    if metadata and (is_dataset or (place / DOCUMENT).exists()):
+        what = "a dataset with metadata of its own" if is_dataset else "a Zarr store, which is checked by itself"
+        raise InputError(f"{path} is {what}; --metadata is for an LMDB or trees.")
+    if is_dataset:
+        checks = _dataset(place, settings, report)
+    elif (place / DOCUMENT).exists():
+        checks = _store(place, settings, report)
+    else:
+        checks = _published(place, metadata, settings, report)
+    return _recorded(checks, report)
+
+
+def _recorded(checks: Iterator[Check], report: Report) -> Iterator[Check]:
+    for check in checks:
+        report.checks.append(check)
+        yield check
+
+
+def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
+    """Checks of a finished dataset of this program, artefact by artefact."""
+    artefacts = Check("Artefacts", summary=", ".join(_ARTEFACTS))
+    artefacts.add(f"{name} is missing" for name in _ARTEFACTS if not (out / name).exists())
+    record, expected = find_expected([out], artefacts)
+    yield artefacts
+
+    metadata = [out / name for name in (METADATA_FILE, FLAGGED_METADATA_FILE) if (out / name).exists()]
+    rows, checks = verify_metadata(metadata, expected, own=True) if metadata else (None, [])
+    if len(metadata) == 1:
+        # The rows of one file alone are not those of the dataset.
+        rows = None
+    report.patches = len(rows or ())
+    yield from checks
+
+    parts = part_files(out / TABLE) if (out / TABLE).is_dir() else []
+    dataset = Dataset(out, parts, expected, record, full=settings.full)
+    required = {ImageKind.S2, ImageKind.MAP} | (kinds_in(out / CUBES) & {ImageKind.S1})
+    context = Context(settings, report, expected, rows, dataset, frozenset(required))
+    if (out / TABLE).exists():
+        yield from verify_table(dataset, context)
+    if (out / CUBES).exists():
+        yield from verify_cubes(out / CUBES, context)
+    if (out / LMDB).exists():
+        yield from verify_lmdb(out / LMDB, context)
+    layout = expected.tree_layout
+    yield from _exports(out, record)
+    for form in (forms := forms_of(out, layout)):
+        # Contents that the dataset does not have were reported before.
+        yield from verify_trees(form, out, replace(context, report=Report()))
+    if forms or any((out / name).exists() for name in layout.tables):
+        yield from verify_tree_tables(out, layout, parts)
+    if settings.digest:
+        jobs: dict[Path, Digest] = {out / name: file_digest for name in (METADATA_FILE, FLAGGED_METADATA_FILE)}
+        jobs |= {out / TABLE: partial(folder_digest, suffix=".parquet"), out / CUBES: cubes_digest}
+        jobs |= {root: form.digest for form in forms for root in form.roots(out, layout).values()}
+        yield from compute_digests(jobs, settings, report)
+
+
+def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
+    """Check that the trees and tables of the run are there; all of them may have been moved elsewhere."""
+    exports = record.exports if record else ()
+    absent = [name for name in exports if not (out / name).exists()]
+    check = Check("Exports of the run", summary=", ".join(exports))
+    if absent == list(exports):
+        check.not_checked = "none is in the dataset's folder"
+    else:
+        check.add(f"{name} is missing" for name in absent)
+    yield from [check] if exports else []
+
+
+def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
+    """Checks of a Zarr store alone."""
+    around = Check("Run record")
+    _, expected = find_expected([path, path.parent], around)
+    yield from [around] if around.problems else []
+    yield from verify_cubes(path, Context(settings, report, expected))
+    if settings.digest:
+        yield from compute_digests({path: cubes_digest}, settings, report)
+
+
+def _published(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
+    """Checks of an LMDB or of trees without their dataset."""
+    files, around = list(metadata) or find_metadata([path, path.parent]), Check("Run record")
+    folders = [path, path.parent, *(file.absolute().parent for file in files)]
+    record, expected = find_expected(folders, around)
+    is_lmdb = any((path / name).exists() for name in (DATA_FILE, INDEX_FILE))
+    if not is_lmdb:
+        expected = _of_trees(path, [*([expected] if record else []), *every_published()])
+    elif not record and not around.problems:
+        expected = _of_lmdb(path, files, expected)
+    if not record:
+        expected = with_classes(expected, files)
+    return _checks(path, files, expected, around, (settings, report), is_lmdb=is_lmdb)
+
+
+def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
+    """The first dataset of which trees are in a folder."""
+    found = next((expected for expected in candidates if forms_of(path, expected.tree_layout)), None)
+    if found is None:
+        trees = dict.fromkeys(tree.name for expected in candidates for tree in expected.tree_layout.trees)
+        raise InputError(
+            f"{path} is neither a dataset of this program ({CUBES}, {TABLE}), nor an LMDB ({DATA_FILE}, {INDEX_FILE}), "
+            f"nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(trees)}) or archives of them "
+            f"({ARCHIVE_SUFFIX})."
+        )
+    return found
+
+
+def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
+    """The published dataset whose patches are named as those of an LMDB, or of its metadata."""
+    names = names_in_lmdb(path)
+    expected = recognise(names or names_in_metadata(files), default)
+    if expected is None and not files:
+        raise InputError(
+            f"{path} has patches such as {names[0]!r}, and how they are named is known from the run record alone; put "
+            "the folder run of their dataset beside it, or give its --metadata."
+        )
+    # Names of patches that metadata list need not be parsed.
+    return expected or replace(default, names=None)
+
+
+def _checks(
+    path: Path,
+    files: Sequence[Path],
+    expected: Expected,
+    around: Check,
+    of_run: tuple[Settings, Report],
+    *,
+    is_lmdb: bool,
+) -> Iterator[Check]:
+    settings, report = of_run
+    yield from [around] if around.problems else []
+    rows, checks = verify_metadata(files, expected, own=False) if files else (None, [])
+    tables = TreeTables() if is_lmdb else read_tree_tables(path, expected, rows)
+    if not files:
+        rows = tables.rows
+    has_rows = bool(files) or (rows is not None and rows.is_complete)
+    yield from checks if has_rows else [Check("Metadata files", not_checked=NOTHING_THERE)]
+    yield from tables.checks
+    report.patches = len(rows) if rows and rows.is_complete else 0
+    context = Context(settings, report, expected, rows)
+    forms = [] if is_lmdb else forms_of(path, expected.tree_layout)
+    for form in forms:
+        yield from verify_trees(form, path, context)
+    if is_lmdb:
+        yield from verify_lmdb(path, context)
+    # Contents that are missing in one form may be there in the other.
+    absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == (len(forms) or 1)]
+    report.without = [*([] if has_rows else ["metadata"]), *absent]
+    if settings.digest:
+        jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
+        jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}
+        yield from compute_digests(jobs, settings, report)

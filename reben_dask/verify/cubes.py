@@ -1,117 +1,356 @@
-"""The Zarr store of a dataset: sound arrays, and patches and pixels as the patch table says."""
+"""The Zarr store: sound arrays and documents, and patches and pixels as in the patch table, if there is one.
+
+A chunk that is missing reads as NODATA, or as a map without polygons, and no reader complains. So each chunk must be
+there that holds pixels by the patch table; without a table, a patch has all images of a kind or none. Pixels are read
+in columns with a kept patch of each shard, or in all. Reading makes Zarr verify the checksums of shard indices.
+
+A group may hold the documents of everything below it. Readers that open an array directly read its own document; both
+must be the same.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import numpy.typing as npt
+import xarray as xr
 
-from reben_dask.formats.columns import KEPT
-from reben_dask.formats.cube import Node, shard_patches
-from reben_dask.verify.context import Context
-from reben_dask.verify.cubes_group import kind_of
-from reben_dask.verify.cubes_tile import Column, CubeStore, TileCube, sample
-from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import Check, collect
-from reben_dask.verify.part import Part, readable_parts
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import BANDS, MAP_RESOLUTION_M, REFERENCE_MAP, ImageKind
+from reben_dask.formats.columns import KEPT, LABELED_FRACTION, NODATA, PATCH_ID, STATUS
+from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_nodes, shard_patches
+from reben_dask.formats.names import PatchName
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.nomenclature import Nomenclature
+from reben_dask.patches.labels import label_columns
+from reben_dask.patches.validity import nodata_pixels
+from reben_dask.stores.arrays import held_chunks, open_array
+from reben_dask.verify.dataset import Part, sample_columns
+from reben_dask.verify.engine import Context
+from reben_dask.verify.findings import Check, collect, differences, one_sentence, parse_crs
 from reben_dask.wording import counted
 
-STAGE = "verify-cubes"
+DOCUMENT = "zarr.json"
+_CONSOLIDATED = "consolidated_metadata"
+_KINDS = {MAP_NODE: ImageKind.MAP, S1_NODE: ImageKind.S1}
+
+Document = Mapping[str, Any]
+
+_Group = tuple[str, Callable[[], PatchGrid], Part | None]
+"""Path of a group, its grid, and the rows of its patches, if they are known."""
 
 
-def verify_cubes(path: Path, files: Sequence[Path], context: Context) -> Iterator[Check]:
-    """Check the Zarr store of a dataset.
-
-    A chunk that is not there reads as NODATA, or as a map without polygons, and no reader complains. So each chunk must
-    be there of which the patch table knows that it holds something. Of the pixels a sample is read, in which there is a
-    kept patch of each shard, or all of them. Reading makes Zarr verify the checksums of the shards' indices.
-
-    Parameters
-    ----------
-    path : Path
-        The Zarr store.
-    files : sequence of Path
-        Part files of the patch table.
-    context : Context
-        Bands, side of a patch, classes.
+def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
+    """Check a Zarr store, with the rows of its dataset's patch table, or by itself.
 
     Yields
     ------
     Check
-        For the arrays, for their shards, and for their pixels.
+        For arrays and documents, for the patches in them, and for their pixels. The report gets the number of patches
+        and the missing kinds of images of a store without a table.
     """
-    expected, full = context.expected, context.settings.full
-    store = CubeStore(path, expected, frozenset({Kind.S2, Kind.MAP}))
-    shards, pixels = Check("Zarr shards"), Check("Zarr pixels as in the patch table")
-    groups, unread, patches = set[str](), set[str](), 0
-    advance = context.settings.begin(STAGE, len(files))
-    for file in files:
-        parts = readable_parts(file, expected)
-        groups |= {part.group for part in parts if part.is_observed}
-        if not parts:
-            unread.add(file.stem)
-        for part in (part for part in parts if part.is_observed):
-            with collect(store.sound, part.group):
-                cube = store.cube(part.group, part.grid())
-                shards.add(_lost_chunks(cube, part) if cube else ())
-                chosen = range(part.grid().shape_yx.x) if full else sample(part.kept_places())
-                for column in cube.columns(chosen, pixels) if cube else ():
-                    pixels.add(_column_faults(column, part))
-                    patches += column.grid.size
-        advance(1)
-    # Of what cannot be read of the patch table, nobody knows the groups.
-    strays = (group for group in store.groups if group not in groups and group.split("/")[0] not in unread)
-    store.sound.add(f"{group} is a group of no tile" for group in strays)
-    tiles = unread | {group.split("/")[0] for group in groups}
-    store.sound.summary = counted(len(tiles), "tile")
-    pixels.summary = counted(patches, "patch") + ("" if full else ", a sample")
-    yield from (store.sound, shards, pixels)
+    walk = _Walk(path, context)
+    for group, grid, part in walk.groups():
+        with collect(walk.sound, group):
+            cube = walk.open(group, grid or _find_grid(path, group, context.expected.recipe.patch_size_m), part)
+            for column in cube.columns(walk.check_patches(cube), walk.pixels) if cube else ():
+                walk.pixels.add(walk.column_faults(cube, column) if cube else ())
+    yield from walk.checks()
 
 
-def _lost_chunks(cube: TileCube, part: Part) -> Iterator[str]:
-    """Chunks that must be there and are not, by shard."""
-    holding = {
-        Kind.S2: ~part.where(part.table["nodata"], cube.grid),
-        Kind.MAP: part.where(pc.greater(part.table["labeled_fraction"], 0), cube.grid),
-        Kind.S1: part.where(part.table["s1_name"].is_valid(), cube.grid),
+def kinds_in(store: Path) -> frozenset[ImageKind]:
+    """Kinds of images that any tile of a store has."""
+    nodes = (document.parent for depth in ("*", f"*/{GRID_GROUPS}") for document in store.glob(f"{depth}/*/{DOCUMENT}"))
+    return frozenset(_kind_of(node.name) for node in nodes if not node.match(GRID_GROUPS))
+
+
+def _kind_of(node: str) -> ImageKind:
+    return _KINDS.get(node, ImageKind.S2)
+
+
+def _images_of(node: Node) -> list[str]:
+    """Names of the images of a node."""
+    axis = node.dataset[node.variable].dims[0]
+    return [REFERENCE_MAP.name] if axis == "y" else [str(name) for name in node.dataset[axis].to_numpy()]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Pixels of a column of patches, shape ``(y, x)`` by image; the reference map is not among the bands."""
+
+    x: int
+    grid: PatchGrid
+    bands: Mapping[str, npt.NDArray[np.uint16]]
+    codes: npt.NDArray[np.uint16] | None
+
+    def bands_with_nodata(self) -> list[list[str]]:
+        """Bands with a NODATA pixel, for each patch."""
+        counts = {name: nodata_pixels(dn, self.grid, BANDS[name].resolution_m) for name, dn in self.bands.items()}
+        return [[name for name in counts if counts[name][row]] for row in range(self.grid.size)]
+
+    def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
+        """First code that the nomenclature does not have, for each patch."""
+        if self.codes is None:
+            return [None] * self.grid.size
+        blocks = self.grid.blocks(self.codes, MAP_RESOLUTION_M)[:, 0]
+        known = np.isin(blocks, sorted(nomenclature.codes))
+        return [None if here.all() else int(codes[~here][0]) for codes, here in zip(blocks, known, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Cube:
+    """Sound arrays of a tile, cut along one grid; ``part`` has the rows of its patches, if they are known."""
+
+    folder: Path
+    group: str
+    grid: PatchGrid
+    nodes: Sequence[Node]
+    part: Part | None
+
+    def path(self, node: Node) -> Path:
+        """Folder of the array of a node."""
+        return self.folder / node.name / node.variable
+
+    def name(self, x: int, y: int) -> str:
+        """Name of a patch for messages."""
+        return str(PatchName(self.group, x, y, self.grid.digits))
+
+    def held(self, node: Node) -> npt.NDArray[np.bool_]:
+        """Patches in the shards of an array, shape ``(image, row, column)``."""
+        return held_chunks(self.path(node)).reshape(-1, *self.grid.shape_yx)
+
+    def columns(self, chosen: Iterable[int], check: Check) -> Iterator[_Column]:
+        """Read columns of all arrays, each chunk once; those that cannot be read are problems."""
+        arrays, side_m = {node.name: open_array(self.path(node), "r") for node in self.nodes}, self.grid.patch_m
+        tile_m = ShapeYX(self.grid.shape_yx.y * side_m, side_m)
+        for x in sorted(chosen):
+            images: dict[str, npt.NDArray[Any]] = {}
+            for node in self.nodes:
+                side = node.encoding["chunks"][-1]
+                try:
+                    pixels = np.asarray(arrays[node.name][..., x * side : (x + 1) * side])
+                except Exception as error:  # noqa: BLE001 - damaged shards make codecs raise anything
+                    fault = f"cannot be read from {node.name} ({one_sentence(error)})"
+                    check.problem(f"{self.group}, column {x}, {fault}")
+                    break
+                images |= zip(_images_of(node), pixels if pixels.ndim == 3 else [pixels], strict=True)
+            else:
+                grid = PatchGrid(self.grid.epsg, self.grid.ulx + x * side_m, self.grid.uly, tile_m, side_m)
+                yield _Column(
+                    x, grid, {name: images[name] for name in images if name in BANDS}, images.get(REFERENCE_MAP.name)
+                )
+
+
+class _Walk:
+    """The walk over the groups of a store.
+
+    Without rows, a patch must have all images of a kind or none, and no NODATA in a store of a conversion: tiles of a
+    job have NODATA at their edges, and only its patch table knows where.
+    """
+
+    def __init__(self, path: Path, context: Context) -> None:
+        self.path, self.expected, self._context = path, context.expected, context
+        required = {ImageKind.S2, ImageKind.MAP} if context.dataset else set()
+        self.sound, self.patches, self._kinds = (
+            Check("Zarr cubes", "tile"),
+            Check("Zarr patches"),
+            kinds_in(path) | required,
+        )
+        self.pixels = Check("Zarr pixels" + (" as in the patch table" if context.dataset else ""))
+        self._found, self._number, self._whole = Counter[ImageKind](), 0, np.zeros((0, 0), bool)
+        self._document: Document = {}
+        with collect(self.sound):
+            self._document = _read_document(path / DOCUMENT)
+        self._is_of_job = "recipe" in self._document.get("attributes", {})
+
+    def groups(self) -> Iterator[tuple[str, PatchGrid | None, Part | None]]:
+        """Groups with what rows know of them: those that must be there, or without rows, those that are there."""
+        tiles = sorted(folder for folder in self.path.glob("*") if folder.is_dir())
+        there = [folder.relative_to(self.path).as_posix() for tile in tiles for folder in (tile, *_grids_below(tile))]
+        known, unread, dataset = set[str](), set[str](), self._context.dataset
+        sources = dataset.parts if dataset else there
+        advance = self._context.settings.begin("verify-cubes", len(sources))
+        for source in sources:
+            if dataset is None:
+                known.add(str(source))
+                yield str(source), None, None
+            elif (tile := dataset.read_sound(Path(source))) is None:
+                unread.add(Path(source).stem)
+            elif tile.is_observed:
+                known |= {part.group for part in tile.parts}
+                yield from ((part.group, part.grid, part) for part in tile.parts)
+            advance(1)
+        # The groups of a part that cannot be read are unknown.
+        strays = (group for group in there if group not in known and group.split("/")[0] not in unread)
+        self.sound.add(f"{group} is a group of no tile" for group in strays)
+        self.sound.add([] if there or dataset else [f"{self.path.name} has no tile"])
+        self.sound.count = len(unread | {group.split("/")[0] for group in known})
+
+    def open(self, group: str, grid: PatchGrid, part: Part | None) -> _Cube | None:
+        """Check the arrays and documents of a group; ``None`` unless they are sound."""
+        before, folder, is_tile = self.sound.problems, self.path / group, "/" not in group
+        if not folder.is_dir():
+            self.sound.problem(f"{group} is missing")
+            return None
+        every = empty_nodes(self.expected.cube_layout(group, grid))
+        nodes = [node for node in every if _kind_of(node.name) in self._kinds]
+        with collect(self.sound, group):
+            self.sound.add(_document_faults(self.path, group, self._document) if is_tile else ())
+        for node in nodes:
+            with collect(self.sound, f"{group}/{node.name}"):
+                self.sound.add(_node_faults(self.path, group, node), f"{group}/{node.name}")
+        foreign = {path for path in folder.iterdir() if path.is_dir()} - {folder / node.name for node in nodes}
+        foreign -= set(_grids_below(folder) if is_tile else ())
+        self.sound.add(f"{group}/{path.name} is no node of a tile" for path in sorted(foreign))
+        return _Cube(folder, group, grid, nodes, part) if self.sound.problems == before else None
+
+    def check_patches(self, cube: _Cube) -> set[int]:
+        """Name the patches that are missing in shards; returns the columns to read."""
+        held = {node.name: cube.held(node) for node in cube.nodes}
+        anything: npt.NDArray[np.bool_] = np.zeros(cube.grid.shape_yx, bool)
+        whole = anything
+        for kind in sorted({_kind_of(name) for name in held}, key=list(ImageKind).index):
+            images = np.concatenate([held[name] for name in held if _kind_of(name) is kind])
+            some, every = images.any(axis=0), images.all(axis=0)
+            anything, whole = anything | some, whole | every
+            self._whole = every if kind is ImageKind.S2 else self._whole
+            self._found[kind] += int(every.sum())
+            needed = cube.part.needed(kind) if cube.part else some & (not self._is_of_job)
+            for node in (node for node in cube.nodes if _kind_of(node.name) is kind):
+                self.patches.add(_shard_faults(cube, node, needed & ~held[node.name]))
+        self._number += int(anything.sum())
+        places = cube.part.kept_xy if cube.part else [(x, y) for y, x in np.argwhere(whole).tolist()]
+        chosen = set(range(cube.grid.shape_yx.x)) if self._context.settings.full else sample_columns(places)
+        self.pixels.count += int((np.ones_like(whole) if cube.part else whole)[:, sorted(chosen)].sum())
+        return chosen
+
+    def column_faults(self, cube: _Cube, column: _Column) -> Iterator[str]:
+        """Check the pixels of a column, and compare them with its rows."""
+        rows, empty, unknown = {}, column.bands_with_nodata(), column.unknown_codes(self.expected.nomenclature)
+        if cube.part and column.codes is not None:
+            rows, thresholds_px = cube.part.column(column.x), self.expected.recipe.region_thresholds_px
+            read = label_columns(column.codes, column.grid, self.expected.nomenclature, thresholds_px).to_dict("list")
+        for y in rows if cube.part else range(column.grid.size):
+            row = rows.get(y, {})
+            name = row.get(PATCH_ID) or cube.name(column.x, y)
+            if empty[y] and (not row[NODATA] if row else self._whole[y, column.x] and not self._is_of_job):
+                yield f"{name} has NODATA in {', '.join(empty[y])}"
+            elif row and row[NODATA] and not empty[y]:
+                yield f"{name} has no NODATA"
+            elif row and empty[y] and row[STATUS] == KEPT:
+                yield f"{name} is kept, but has NODATA in {', '.join(empty[y])}"
+            if unknown[y] is not None:
+                yield f"{name} has the unknown code {unknown[y]} in its map"
+            elif row:
+                wanted: dict[str, Any] = {column: row[column] or [] for column in self.expected.label_columns}
+                wanted[LABELED_FRACTION] = row[LABELED_FRACTION] or 0.0
+                faults = differences({key: read[key][y] for key in wanted}, wanted)
+                yield from (f"{name}: its map {fault}" for fault in faults)
+
+    def checks(self) -> Iterator[Check]:
+        """Checks over all groups."""
+        kinds, report = [kind for kind in ImageKind if kind in self._kinds], self._context.report
+        self.patches.summary = ", ".join(f"{self._found[kind]:,} of {kind.value}" for kind in kinds)
+        self.pixels.summary = counted(self.pixels.count, "patch") + (
+            "" if self._context.settings.full else ", a sample"
+        )
+        if self._context.dataset is None:
+            report.patches = self._number
+            report.without += [kind.value for kind in ImageKind if kind not in kinds]
+        yield from (self.sound, self.patches, self.pixels)
+
+
+def _shard_faults(cube: _Cube, node: Node, lost: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """Shards that lack patches; ``lost`` has the shape ``(image, row, column)``."""
+    side, names, shards = shard_patches(cube.grid), _images_of(node), dict[tuple[int, ...], list[str]]()
+    for image, y, x in np.argwhere(lost).tolist():
+        # The map has no axis for its one image.
+        place = (image, y // side, x // side)[-len(node.encoding["chunks"]) :]
+        shards.setdefault(place, []).append(f"{cube.name(x, y)} has no {names[image]}")
+    for place, patches in shards.items():
+        key = "/".join(map(str, ("c", *place)))
+        is_there = (cube.path(node) / key).is_file()
+        what = f"lacks {counted(len(patches), 'patch')}: {patches[0]}" if is_there else "is missing"
+        yield f"{cube.group}/{node.name}/{node.variable}/{key} {what}"
+
+
+def _grids_below(tile: Path) -> list[Path]:
+    """Folders of a tile's further grids."""
+    return sorted(folder for folder in tile.glob(GRID_GROUPS) if folder.is_dir())
+
+
+def _find_grid(store: Path, group: str, patch_m: int) -> PatchGrid:
+    """Patch grid of the first node of a group, by its coordinates."""
+    nodes = {document.parent for document in (store / group).glob(f"*/{DOCUMENT}")} - {*_grids_below(store / group)}
+    if not nodes:
+        raise InputError("has no node")
+    node = min(nodes).name
+    with xr.open_zarr(store, group=f"{group}/{node}", chunks=None) as dataset:
+        x, y = (dataset[axis].to_numpy() for axis in "xy")
+        crs = dataset.rio.crs
+    pixel = float(x[1] - x[0])
+    corner, sides = (x[0] - pixel / 2, y[0] + pixel / 2), (pixel * len(y), pixel * len(x))
+    if crs is None or pixel <= 0 or any(side % patch_m for side in sides) or any(edge % 1 for edge in corner):
+        raise InputError(f"is not on a patch grid: {node} starts at {corner} and has {sides} m")
+    ulx, uly = map(int, corner)
+    return PatchGrid(crs.to_epsg(), ulx, uly, ShapeYX(*map(int, sides)), patch_m)
+
+
+def _read_document(path: Path) -> Document:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        document = one_sentence(error)
+    if not isinstance(document, dict):
+        raise InputError(f"{path.parent.name}/{path.name}: {document}")
+    return document
+
+
+def _document_faults(store: Path, tile: str, root: Document) -> Iterator[str]:
+    """Documents of a tile that differ from their copies in groups above."""
+    documents = {
+        path.parent.relative_to(store).as_posix(): _read_document(path)
+        for depth in ("", "*/", "*/*/", f"{GRID_GROUPS}/*/*/")
+        for path in sorted((store / tile).glob(f"{depth}{DOCUMENT}"))
     }
-    side = shard_patches(cube.grid)
-    for node in cube.nodes:
-        lost = np.argwhere(holding[kind_of(node.name)] & ~cube.held(node)).tolist()
-        for place, chunks in Counter((image, y // side, x // side) for image, y, x in lost).items():
-            yield _shard_fault(cube, node, place, chunks)
+    for place, document in {"": root, **documents}.items():
+        if document.get(_CONSOLIDATED) is None:
+            continue
+        below = f"{place}/" if place else ""
+        copies = {f"{below}{member}": _own(copy) for member, copy in document[_CONSOLIDATED]["metadata"].items()}
+        here = {member for member in copies if f"{member}/".startswith(f"{tile}/")}
+        for member in sorted(here | {path for path in documents if path.startswith(below) and path != place}):
+            if member not in documents or copies.get(member) != _own(documents[member]):
+                yield f"{member}/{DOCUMENT} differs from its copy in {place or store.name}/{DOCUMENT}"
 
 
-def _shard_fault(cube: TileCube, node: Node, place: tuple[int, int, int], chunks: int) -> str:
-    # The map has no axis for its one image.
-    key = "/".join(map(str, ("c", *place[-len(node.encoding["chunks"]) :])))
-    what = f"lacks {counted(chunks, 'patch')}" if (cube.path(node) / key).is_file() else "is missing"
-    return f"{cube.group}/{node.name}/{node.variable}/{key} {what}"
+def _own(document: Document) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != _CONSOLIDATED}
 
 
-def _column_faults(column: Column, part: Part) -> Iterator[str]:
-    expected = part.expected
-    empty, unknown = column.bands_with_nodata(), column.unknown_codes(expected.nomenclature)
-    read = column.labels(expected)
-    fractions = read["labeled_fraction"].tolist()
-    labels = {name: read[name].tolist() for name in expected.label_columns}
-    for y, row in part.column(column.x).items():
-        faults = [_nodata_fault(row, empty[y])]
-        if unknown[y] is not None:
-            faults.append(f"holds the unknown code {unknown[y]} in its map")
-        elif other := [name for name in labels if labels[name][y] != (row[name] or [])]:
-            named = (", ".join(names or []) or "none" for names in (labels[other[0]][y], row[other[0]]))
-            faults.append("has the {} {} in its map, but {}".format(other[0], *named))
-        elif fractions[y] != (row["labeled_fraction"] or 0):
-            faults.append(f"is labelled to {fractions[y]:.4f} in its map, but {row['labeled_fraction']}")
-        yield from (f"{row['patch_id']} {fault}" for fault in faults if fault)
+def _node_faults(store: Path, group: str, node: Node) -> Iterator[str]:
+    """Compare an array as xarray opens it with its template."""
+    with xr.open_zarr(store, group=f"{group}/{node.name}", chunks=None, mask_and_scale=False) as found:
+        yield from differences(_properties(found, node, None), _properties(node.dataset, node, node.encoding))
+        for axis in node.dataset[node.variable].dims:
+            if not np.array_equal(found[axis].to_numpy().astype(object), node.dataset[axis].to_numpy().astype(object)):
+                yield f"has other {axis} coordinates than its tile"
 
 
-def _nodata_fault(row: Mapping[str, Any], empty: Sequence[str]) -> str | None:
-    if bool(row["nodata"]) != bool(empty):
-        return f"has NODATA in {', '.join(empty)}" if empty else "has no NODATA"
-    return f"is kept, but has NODATA in {', '.join(empty)}" if empty and row["status"] == KEPT else None
+def _properties(dataset: xr.Dataset, node: Node, encoding: Mapping[str, Any] | None) -> dict[str, Any]:
+    image, place = dataset[node.variable], dataset["spatial_ref"].attrs
+    stored = image.encoding if encoding is None else encoding
+    return {
+        "dimensions": image.dims,
+        "shape": image.shape,
+        "type": image.dtype,
+        **{name.replace("_", " "): stored.get(name) for name in ("chunks", "shards", "fill_value")},
+        **{name.replace("_", " "): parse_crs(place[name]) for name in ("crs_wkt", "spatial_ref")},
+        "GeoTransform": place["GeoTransform"],
+    }

@@ -1,106 +1,277 @@
-"""A finished dataset of this program: each artefact by itself, and all of them together."""
+"""Patch table and cubes of a dataset: rows by tile, the grids that they imply, and pixels to compare others with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
-from reben_dask.stores.patch_table import part_files
-from reben_dask.verify.context import Context, Settings
-from reben_dask.verify.cubes import verify_cubes
-from reben_dask.verify.cubes_compared import StorePatches
-from reben_dask.verify.cubes_tile import kinds_in
-from reben_dask.verify.digest import Digest, cubes_digest, file_digest, folder_digest, work_out
-from reben_dask.verify.expected import RECORD, Kind, find_expected
-from reben_dask.verify.findings import Check, Report
-from reben_dask.verify.lmdb import verify_lmdb
-from reben_dask.verify.metadata import verify_metadata
-from reben_dask.verify.patch_rows import PatchRows
-from reben_dask.verify.table import verify_table
-from reben_dask.verify.tables_compared import verify_tables
-from reben_dask.verify.trees import forms_of, verify_trees
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
 
-CUBES, TABLE, LMDB = "cubes.zarr", "patches.parquet", "lmdb"
-ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, str(RECORD))
+from reben_dask.formats import columns
+from reben_dask.formats.bands import REFERENCE_MAP, ImageKind
+from reben_dask.formats.cube import SHARD_PATCHES, group_of
+from reben_dask.formats.dataset import CUBES, RunRecord
+from reben_dask.formats.names import NameTemplate, TileName, tile_names
+from reben_dask.formats.trees.layout import CLASS_NUMBERS, number_of_code
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.patches.candidates import footprints
+from reben_dask.patches.decision import REASONS
+from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
+from reben_dask.verify.expected import Expected
+from reben_dask.verify.findings import Check, collect, differences
+from reben_dask.verify.rows import Row
+
+Images = Mapping[str, npt.NDArray[Any]]
+"""Images of one kind of a patch by name, shape ``(y, x)``."""
+
+_TILES = 4
+"""Tiles of which the rows, or a column of patches, are in memory."""
+
+_DEGREES = 1e-6
+"""Tolerance of footprints, whose last digits depend on the version of PROJ."""
 
 
-def is_dataset(path: Path) -> bool:
-    """Whether a folder is, or was, a dataset of this program: it has what nothing else has."""
-    return any((path / name).exists() for name in (CUBES, TABLE, RECORD))
+class Place(NamedTuple):
+    """Place of a patch in the Zarr store. In the order of places, each chunk is decoded once."""
+
+    tile: str
+    grid: int
+    x: int
+    y: int
 
 
-def verify_dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
-    """Check a finished dataset, artefact by artefact."""
-    table, cubes, lmdb = (out / name for name in (TABLE, CUBES, LMDB))
-    artefacts = Check("Artefacts", ", ".join(ARTEFACTS))
-    artefacts.add(f"{name} is missing" for name in ARTEFACTS if not (out / name).exists())
-    record, expected = find_expected([out], artefacts)
-    yield artefacts
+@dataclass(frozen=True)
+class Part:
+    """Rows of one grid of a tile, with all columns."""
 
-    metadata = [out / name for name in (METADATA_FILE, FLAGGED_METADATA_FILE) if (out / name).exists()]
-    rows, checks = verify_metadata(metadata, expected, own=True) if metadata else (None, [])
-    if len(metadata) < 2:
-        # What one file alone asks for is not what the dataset must hold.
-        rows = None
-    report.patches = len(rows or ())
-    yield from checks
+    group: str
+    """Group of the Zarr store with its pixels."""
+    grid: PatchGrid
+    table: pa.Table
 
-    required = frozenset({Kind.S2, Kind.MAP} | ({Kind.S1} & kinds_in(cubes)))
-    parts = part_files(table) if table.is_dir() else []
-    store = StorePatches(cubes, parts, expected.nomenclature, full=settings.full) if cubes.exists() else None
-    table_rows = PatchRows(cubes, parts, expected)
-    context = Context(
-        settings,
-        report,
-        expected,
-        rows,
-        own=True,
-        required=required,
-        store=store,
-        row_of=table_rows.row,
-        attributes_of=table_rows.attributes,
-    )
-    if table.exists():
-        yield from verify_table(table, record, context)
-    if cubes.exists():
-        yield from verify_cubes(cubes, parts, context)
-    if lmdb.exists():
-        yield from verify_lmdb(lmdb, context)
-    layout = expected.tree_layout
-    forms = forms_of(out, layout)
-    exports = _exports(record)
-    if exports:
-        yield _look_for_exports(out, exports)
-    for form in forms:
-        # What there is none of was said before.
-        yield from verify_trees(form, out, replace(context, report=Report()))
-    if forms or any((out / name).exists() for name in layout.tables):
-        yield from verify_tables(out, layout, parts)
-    if settings.digest:
-        jobs: dict[Path, Digest] = {
-            out / METADATA_FILE: file_digest,
-            out / FLAGGED_METADATA_FILE: file_digest,
-            table: lambda path: folder_digest(path, ".parquet"),
-            cubes: cubes_digest,
-            **{root: form.digest for form in forms for root in form.roots(out, layout).values()},
+    @property
+    def kept_xy(self) -> list[tuple[int, int]]:
+        """Column and row of each kept patch."""
+        kept = self.table.filter(pc.equal(self.table[columns.STATUS], columns.KEPT))
+        return list(zip(kept[columns.X].to_pylist(), kept[columns.Y].to_pylist(), strict=True))
+
+    def column(self, x: int) -> dict[int, dict[str, Any]]:
+        """Rows of one column of patches, by ``y``."""
+        return {row[columns.Y]: row for row in self.table.filter(pc.equal(self.table[columns.X], x)).to_pylist()}
+
+    def needed(self, kind: ImageKind) -> npt.NDArray[np.bool_]:
+        """Patches that must have pixels of a kind, shape ``(row, column)``."""
+        chosen = {
+            ImageKind.S2: pc.invert(pc.fill_null(self.table[columns.NODATA], False)),
+            ImageKind.MAP: pc.fill_null(pc.greater(self.table[columns.LABELED_FRACTION], 0), False),
+            ImageKind.S1: self.table[columns.S1_NAME].is_valid(),
         }
-        yield from work_out(jobs, context)
+        places = np.zeros(self.grid.shape_yx, bool)
+        places[self.table[columns.Y].to_numpy(), self.table[columns.X].to_numpy()] = chosen[kind].to_numpy()
+        return places
 
 
-def _look_for_exports(out: Path, exports: Sequence[str]) -> Check:
-    """Whether the trees and tables are there that the run has made; all of them may have gone elsewhere."""
-    check, there = Check("Exports of the run", ", ".join(exports)), [name for name in exports if (out / name).exists()]
-    if not there:
-        check.not_checked = "none is in the dataset's folder"
-    else:
-        check.add(f"{name} is missing" for name in exports if name not in there)
-    return check
+class Tile:
+    """Rows of a part file, and the grids that they must be of.
+
+    Parameters
+    ----------
+    path : Path
+        The part file.
+    expected : Expected
+        Grids and names.
+    size_m : (int, int), optional
+        Height and width of the tile; by default as far as the rows reach.
+    """
+
+    def __init__(self, path: Path, expected: Expected, size_m: Sequence[int] | None) -> None:
+        recipe, self.name, self._expected = expected.recipe, path.stem, expected
+        schema = columns.patch_table_schema(recipe.extra_columns)
+        self.table = pq.read_table(path, partitioning=None).select(schema.names)
+        parts = [self.table.filter(pc.equal(self.table[columns.GRID], number)) for number in expected.grids]
+        x, y, minx, maxy, epsg = (
+            parts[0][name][0].as_py() for name in (columns.X, columns.Y, columns.MINX, columns.MAXY, columns.EPSG)
+        )
+        patch_m, offsets = recipe.patch_size_m, recipe.grid_offsets_m
+        ulx, uly = minx - x * patch_m - offsets[0], maxy + y * patch_m + offsets[0]
+        self.grids = []
+        for rows, offset in zip(parts, offsets, strict=True):
+            reach = [
+                (pc.max(rows[axis]).as_py() + 1) * patch_m + offset if len(rows) else 0
+                for axis in (columns.Y, columns.X)
+            ]
+            self.grids.append(PatchGrid(epsg, ulx, uly, ShapeYX(*(size_m or reach)), patch_m, offset))
+        numbered = zip(expected.grids, self.grids, parts, strict=True)
+        self.parts = [Part(group_of(self.name, number), grid, rows) for number, grid, rows in numbered if grid.size]
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the tile has pixels: it did not fail its quality indicators."""
+        return bool(self.table[columns.FAILED_QUALITY].null_count > 0)
+
+    def faults(self, name: TileName, layers: Iterable[str] | None) -> Iterator[str]:
+        """Compare the rows with those that the grids imply, and values with those that there are."""
+        size = sum(grid.size for grid in self.grids)
+        if len(self.table) == size:
+            yield from self._grid_faults(name)
+        else:
+            yield f"{self.name} has {len(self.table):,} rows, but its grids have {size:,} patches"
+        recipe, splits = self._expected.recipe, self._expected.splits_of
+        for row in self.table.select(
+            [columns.PATCH_ID, columns.STATUS, columns.REASON, *splits, *recipe.attributes]
+        ).to_pylist():
+            patch_id, status, reason = row[columns.PATCH_ID], row[columns.STATUS], row[columns.REASON]
+            if status not in (columns.KEPT, columns.REJECTED):
+                yield f"{patch_id} has the status {status!r}"
+            elif (status == columns.KEPT) != (reason is None) or (reason is not None and reason not in REASONS):
+                yield f"{patch_id} is {status} for the reason {reason!r}"
+            wrong = [column for column in splits if row[column] not in splits[column]]
+            wrong += [column for column in recipe.attributes if row[column] == ""]
+            yield from (f"{patch_id} has the {column} {row[column]!r}" for column in wrong)
+        for column in recipe.attributes:
+            if layers is not None and column not in layers and self.table[column].null_count < len(self.table):
+                yield f"{self.name} has values of {column}, but the run record names no layer of it"
+
+    def _grid_faults(self, name: TileName) -> Iterator[str]:
+        names, grids = (
+            NameTemplate(self._expected.recipe.patch_name),
+            list(zip(self._expected.grids, self.grids, strict=True)),
+        )
+        bounds = np.concatenate([grid.bounds() for grid in self.grids])
+        x, y = (np.concatenate(axis).tolist() for axis in zip(*(grid.indices_xy() for grid in self.grids), strict=True))
+        ids = [patch_id for number, grid in grids for patch_id in names.names(name, grid, number)]
+        wanted = {columns.GRID: [number for number, grid in grids for _ in range(grid.size)], columns.PATCH_ID: ids}
+        wanted |= {columns.X: x, columns.Y: y, **dict(zip(columns.BOUNDS, bounds.T.tolist(), strict=True))}
+        wanted |= {columns.TILE: [self.name] * len(x), columns.EPSG: [self.grids[0].epsg] * len(x)}
+        for column, values in wanted.items():
+            found = self.table[column].to_pylist()
+            row = next((row for row, value in enumerate(values) if found[row] != value), None)
+            if row is not None:
+                fault = next(differences({column: found[row]}, {column: values[row]}))
+                yield f"{self.name}, row {row}, {fault}"
+        geometry = shapely.from_wkb(self.table[columns.GEOMETRY].to_numpy(), on_invalid="ignore")
+        boxes = np.column_stack(self.table[columns.BBOX].combine_chunks().flatten())
+        places = np.concatenate([shapely.bounds(footprints(grid).to_numpy()) for grid in self.grids])
+        for column, edges in ((columns.GEOMETRY, shapely.bounds(geometry)), (columns.BBOX, boxes)):
+            far = ~(np.abs(edges - places) < _DEGREES).all(axis=1)
+            if far.any():
+                yield f"{self.table[columns.PATCH_ID][int(far.argmax())]} has a {column} that is not its footprint"
+
+    def kept(self) -> pa.Table:
+        """Rows of the kept patches."""
+        return self.table.filter(pc.equal(self.table[columns.STATUS], columns.KEPT))
 
 
-def _exports(record: Mapping[str, Any] | None) -> list[str]:
-    """Names of the exported trees and tables, as far as the record has them."""
-    exports = (record or {}).get("exports")
-    return [str(name) for name in exports] if isinstance(exports, list) else []
+class Dataset:
+    """A finished dataset, read tile by tile as its patches are asked for.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the dataset.
+    parts : sequence of Path
+        Part files of its patch table.
+    expected : Expected
+        Grids, names and classes.
+    record : RunRecord or None
+        Sizes of the tiles.
+    full : bool
+        Compare all patches with the cubes, not a sample.
+    """
+
+    def __init__(
+        self, out: Path, parts: Sequence[Path], expected: Expected, record: RunRecord | None, *, full: bool
+    ) -> None:
+        self.parts, self.record, self._expected, self._full = parts, record, expected, full
+        self._store, self._names = out / CUBES, NameTemplate(expected.recipe.patch_name)
+        self._rows, self._reader = lru_cache(_TILES)(self._read), lru_cache(3 * _TILES)(self._open)
+        self.attributes = lru_cache(_TILES)(self._read_attributes)
+
+    def read(self, part: Path) -> Tile:
+        """Read a part file; raises anything for one that is damaged, or whose rows have no place."""
+        return Tile(part, self._expected, self.record.tile_size_m(part.stem) if self.record else None)
+
+    def read_sound(self, part: Path) -> Tile | None:
+        """Read a part file; ``None`` for one that cannot be read, which the check of the patch table reports."""
+        found = None
+        with collect(Check("the patch table")):
+            found = self.read(part)
+        return found  # noqa: RET504 - mypy does not know that collect() may end the block
+
+    def row(self, patch_id: str) -> Row:
+        """Columns of a kept patch but its footprint; empty for one that is unknown."""
+        number = bisect_right(self._prefixes, (patch_id, len(self.parts))) - 1
+        return self._rows(self.parts[self._prefixes[number][1]]).get(patch_id, {}) if number >= 0 else {}
+
+    def place(self, patch_id: str) -> Place | None:
+        """Place of a patch that is compared with the cubes."""
+        return self.row(patch_id).get("place") if self._store.exists() else None
+
+    def differing(self, kind: ImageKind, place: Place, images: Images) -> list[str]:
+        """Names of the images of a patch that differ from the cubes; what these do not have is not compared."""
+        stored: Images = {}
+        with collect(Check("the store")):
+            pixels = self._reader(group_of(place.tile, place.grid), kind).patch(place.x, place.y)
+            codes, stored = pixels.reference_map, {**pixels.s2, **pixels.s1}
+            if codes is not None:
+                stored = {REFERENCE_MAP.name: codes, CLASS_NUMBERS.name: self._number_of_code[codes]}
+        return sorted(name for name in images if name in stored and not _are_equal(images[name], stored[name]))
+
+    @cached_property
+    def _prefixes(self) -> list[tuple[str, int]]:
+        """First letters of the names of each tile's patches, ascending, and the number of its part."""
+        numbers, prefixes = {part.stem: number for number, part in enumerate(self.parts)}, []
+        for tile, name in tile_names(sorted(numbers)).items():
+            # A file whose name is no tile's must not keep others from being read.
+            with suppress(IndexError):
+                prefixes.append((self._names.prefix(name), numbers[tile]))
+        return sorted(prefixes)
+
+    @cached_property
+    def _number_of_code(self) -> npt.NDArray[np.uint8]:
+        return number_of_code(self._expected.nomenclature)
+
+    def _read(self, part: Path) -> dict[str, Row]:
+        tile = self.read_sound(part)
+        rows = tile.kept().drop_columns([columns.GEOMETRY, columns.BBOX]).to_pylist() if tile else []
+        chosen = {
+            grid: sample_columns((row[columns.X], row[columns.Y]) for row in rows if row[columns.GRID] == grid)
+            for grid in self._expected.grids
+        }
+        for row in rows:
+            is_compared = self._full or row[columns.X] in chosen[row[columns.GRID]]
+            row["place"] = (
+                Place(row[columns.TILE], row[columns.GRID], row[columns.X], row[columns.Y]) if is_compared else None
+            )
+        return {row[columns.PATCH_ID]: row for row in rows}
+
+    def _open(self, group: str, kind: ImageKind) -> ColumnReader:
+        return ColumnReader(CubeGroup(self._store / group), {kind})
+
+    def _read_attributes(self, tile: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = {}
+        with collect(Check("the store")):
+            found = CubeGroup(self._store / tile).attributes
+        return found  # noqa: RET504 - mypy does not know that collect() may end the block
+
+
+def sample_columns(patches: Iterable[tuple[int, int]]) -> set[int]:
+    """Columns that have one of the patches ``(x, y)`` of each shard."""
+    first: dict[tuple[int, int], int] = {}
+    for x, y in sorted(patches):
+        first.setdefault((x // SHARD_PATCHES, y // SHARD_PATCHES), x)
+    return set(first.values())
+
+
+def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:
+    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f" and right.dtype.kind == "f")

@@ -1,6 +1,6 @@
-"""Digests of the content of artefacts, so that two copies, or two runs, can be compared by one line each.
+"""Digests of the content of artefacts, by which two copies, or two runs, can be compared.
 
-All are SHA-256, in hexadecimal, and defined so that other programs can work them out:
+All are SHA-256, in hexadecimal, and defined so that other programs can compute them:
 
 metadata files and archives
     of the bytes of the file (``sha256sum metadata.parquet``).
@@ -28,21 +28,19 @@ import numpy as np
 import zarr
 
 from reben_dask.stores.arrays import open_array
-from reben_dask.verify.context import Context
-from reben_dask.verify.findings import Check, collect
+from reben_dask.verify.findings import Check, Report, Settings, collect
 
 Digest = Callable[[Path], str]
 
 SLAB_BYTES = 64 * 2**20
-"""At most about this much of an array is in memory at a time."""
+"""Limit of the part of an array in memory, unless one row of patches has more."""
 
 
-def work_out(jobs: Mapping[Path, Digest], context: Context) -> Iterator[Check]:
-    """Add digests of what there is to the report, before that of an LMDB, which is a by-product of the walk over it."""
-    report = context.report
+def compute_digests(jobs: Mapping[Path, Digest], settings: Settings, report: Report) -> Iterator[Check]:
+    """Add digests of existing artefacts to the report, before that of an LMDB, a by-product of the walk over it."""
     check = Check("Digests")
     known, report.digests = report.digests, {}
-    advance = context.settings.begin("verify-digest", len(jobs))
+    advance = settings.begin("verify-digest", len(jobs))
     for path, job in jobs.items():
         if path.exists():
             with collect(check, path.name):

@@ -1,59 +1,79 @@
-"""What a verification finds: checks with their problems, and the verdict over all of them."""
+"""Findings of a verification: checks with their problems, the report over all of them, and the comparison of values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import types
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from reben_dask.errors import RebenError
 from reben_dask.wording import counted
 
 NOTHING_THERE = "there are none"
-"""Why something was not checked that a dataset need not have, and of which the report is told."""
+"""Reason of a check that was not made because a dataset need not have its subject; the report names it."""
 
 SHOWN = 3
-"""Problems of a check that are named; the others are counted."""
+"""Problems of a check that are quoted; the others are counted."""
+
+_SHOWN_CHARACTERS = 80
+
+Begin = Callable[[str, int], Callable[[int], object]]
+"""Starts a stage of a number of steps, and returns the callback for finished steps;
+:meth:`reben_dask.progress.StageProgress.stage` is one."""
+
+
+def silent(_stage: str, _steps: int) -> Callable[[int], object]:
+    """No progress."""
+    return lambda _: None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a verification."""
+
+    full: bool = False
+    """Read all pixels, not a sample."""
+    digest: bool = False
+    """Also compute a digest of the content of each artefact."""
+    begin: Begin = silent
+    """Callback for progress."""
 
 
 @dataclass
 class Check:
-    """One question that was asked of the data, and the answer.
-
-    Parameters
-    ----------
-    title : str
-        What was looked at.
-    summary : str
-        How much was looked at, for a line without problems.
-    problems : int
-        Number of problems.
-    examples : list of str
-        The first problems, each a phrase that names what is wrong.
-    notes : list of str
-        What the user should know, but which is no problem.
-    not_checked : str or None
-        Why the question could not be asked, if so.
-    """
+    """One question about the data, and its answer."""
 
     title: str
+    noun: str = ""
+    """What is counted, in the singular; the summary is :attr:`count` of it, unless it is set."""
     summary: str = ""
+    count: int = 0
     problems: int = 0
     examples: list[str] = field(default_factory=list)
+    """The first problems, each a phrase with the name of its subject."""
     notes: list[str] = field(default_factory=list)
+    """Findings that are no problem."""
     not_checked: str | None = None
+    """Reason, if the question could not be answered."""
 
     def problem(self, text: str) -> None:
         """Count one more problem."""
         self.problems += 1
         if len(self.examples) < SHOWN:
-            # Names come from anyone, and may hold what a terminal obeys, or cannot print.
+            # Names in foreign data may hold control characters of terminals, or be unprintable.
             self.examples.append(text if text.isprintable() else ascii(text)[1:-1])
 
-    def add(self, problems: Iterable[str]) -> None:
-        """Count several more problems."""
+    def add(self, problems: Iterable[str], subject: str = "") -> None:
+        """Count several more problems, all of one subject."""
         for text in problems:
-            self.problem(text)
+            self.problem(f"{subject} {text}" if subject else text)
 
     def line(self) -> str:
         """The check as one line of text."""
@@ -71,31 +91,24 @@ class Check:
             more = self.problems - len(self.examples)
             parts = [*self.examples, *([f"and {more:,} more"] if more else [])]
         else:
-            parts = [self.not_checked or self.summary, *self.notes]
+            number = counted(self.count, self.noun) if self.noun else ""
+            parts = [self.not_checked or self.summary or number, *self.notes]
         text = "; ".join(part for part in parts if part)
         return f": {text}" if text else ""
 
 
 @dataclass
 class Report:
-    """Everything that a verification found.
-
-    Parameters
-    ----------
-    checks : list of Check
-        In the order in which they were made.
-    patches : int
-        Patches that were looked for, or found, where there is no metadata to look for.
-    without : list of str
-        What the data do not have, and need not have.
-    digests : dict of str to str
-        SHA-256 of the content of each artefact, where they were asked for.
-    """
+    """All findings of a verification."""
 
     checks: list[Check] = field(default_factory=list)
+    """In the order in which they were made."""
     patches: int = 0
+    """Expected patches, or the patches found, if there is no metadata."""
     without: list[str] = field(default_factory=list)
+    """Optional contents that the data do not have."""
     digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the content of each artefact, if requested."""
 
     @property
     def problems(self) -> int:
@@ -104,7 +117,7 @@ class Report:
 
     @property
     def unchecked(self) -> list[Check]:
-        """Questions that could not be asked, but those about what there need not be."""
+        """Checks that could not be made, except those of optional contents."""
         checks = (check for check in self.checks if check.not_checked and not check.problems)
         return [check for check in checks if check.not_checked != NOTHING_THERE]
 
@@ -123,15 +136,7 @@ class Report:
 
 @contextmanager
 def collect(check: Check, subject: object = "") -> Iterator[None]:
-    """Turn the error that unreadable data provoke into a problem.
-
-    Parameters
-    ----------
-    check : Check
-        Gets the problem.
-    subject : object
-        What is read, for the problem's text.
-    """
+    """Turn the error of unreadable data into a problem of ``subject``."""
     try:
         yield
     except MemoryError:
@@ -142,8 +147,73 @@ def collect(check: Check, subject: object = "") -> Iterator[None]:
 
 
 def one_sentence(error: Exception) -> str:
-    """What an error says, on one line and without a full stop."""
+    """Message of an error on one line, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split()).rstrip(".") or "no details"
     return text if isinstance(error, RebenError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Compare values by name: the one comparison behind the checks of all formats.
+
+    Parameters
+    ----------
+    found, wanted : mapping of str to object
+        Values in the data, and as they must be; further values in the data do not count.
+
+    Yields
+    ------
+    str
+        A phrase for each value that is missing or differs.
+    """
+    for name, value in wanted.items():
+        if name not in found:
+            yield f"has no {name}"
+        # As text, too: NaN does not equal itself, and types of one meaning differ between libraries.
+        elif found[name] != value and str(found[name]) != str(value):
+            yield f"has the {name} {shown(found[name])}, not {shown(value)}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message: texts in quotes, long ones cut."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+@lru_cache
+def parse_crs(text: str) -> CRS | str:
+    """Coordinate system of a well-known text, which libraries word differently; the text itself if it is none."""
+    try:
+        return CRS.from_wkt(text)
+    except CRSError:
+        return text
+
+
+def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[str]]:
+    """Compare the columns of a file; offsets of 64 bits and names of list elements do not count.
+
+    Returns
+    -------
+    faults : list of str
+        Phrases.
+    index : list of str
+        Further columns that pandas takes for the index, so that its users do not see them.
+    """
+    described = (found.pandas_metadata or {}).get("index_columns", [])
+    index = [name for name in found.names if name in described and name not in wanted.names]
+    names = [name for name in found.names if name not in index]
+    faults = [f"has no column {name}" for name in wanted.names if name not in names]
+    faults += [f"also has the column {name}" for name in names if name not in wanted.names]
+    if not faults and names != wanted.names:
+        faults.append(f"has its columns in another order ({', '.join(names)})")
+    for name, type_ in zip(wanted.names, wanted.types, strict=True):
+        if names.count(name) == 1 and _type(found.field(name).type) != _type(type_):
+            faults.append(f"has {name} as {found.field(name).type}, not {type_}")
+    return faults, index
+
+
+def _type(type_: pa.DataType) -> str:
+    if types.is_list(type_) or types.is_large_list(type_):
+        return f"list<{_type(type_.value_type)}>"
+    return _type(type_.value_type) if types.is_dictionary(type_) else str(type_).removeprefix("large_")

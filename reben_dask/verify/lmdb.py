@@ -1,103 +1,249 @@
-"""An LMDB in rico-hdl's layout: every value that the rows ask for, well formed, and nothing else."""
+"""LMDB in rico-hdl's layout: one environment, or shards with their index, as a stream of entries in key order.
+
+Pages are checked before LMDB follows them: it trusts its file, and damage may end the process. Values of one kind have
+the same header, byte for byte, so that the library parses the first, and another costs a comparison.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Self
 
-from reben_dask.formats.lmdb import MAP_SUFFIX
+import lmdb
+import numpy as np
+from safetensors import SafetensorError
+
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import Band, ImageKind
+from reben_dask.formats.lmdb import (
+    DATA_FILE,
+    INDEX_FILE,
+    MAP_SUFFIX,
+    Shard,
+    ShardIndex,
+    decode,
+    kind_of_key,
+    patch_of_key,
+    tensors_of,
+)
+from reben_dask.stores.lmdb_environment import open_environment
 from reben_dask.stores.lmdb_merge import find_environments
-from reben_dask.verify.context import Context
-from reben_dask.verify.cubes_compared import Place
-from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import NOTHING_THERE, Check, collect
-from reben_dask.verify.inventory import Inventory, Met
-from reben_dask.verify.lmdb_entries import Entries, kind_of, readable
-from reben_dask.verify.lmdb_values import ValueFormat, decode
+from reben_dask.stores.lmdb_pages import require_sound_pages
+from reben_dask.verify.dataset import Place
+from reben_dask.verify.engine import Content, Context, Engine, Entry
+from reben_dask.verify.expected import MOST_NAMES
+from reben_dask.verify.findings import NOTHING_THERE, Check, collect, differences
 from reben_dask.wording import counted
 
-STAGE, STEP = "verify-lmdb", 512
+_LENGTH_BYTES, _MOST_HEADERS = 8, 64
 
 
 def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
-    """Check an environment, or a folder of shards with its index, walking once over its entries.
+    """Check an environment, or a folder of shards with its index, in one pass over its entries.
 
     Of each value the header is read, of reference maps also the pixels, for their labels; of others if all pixels are
-    to be read, or if they are of the sample that is compared with a Zarr store.
+    to be read, or if they are in the sample that is compared with a Zarr store.
     """
-    expected, report = context.expected, context.report
-    inventory = Inventory("the LMDB", context)
-    sound, is_whole = Check("LMDB"), False
-    values = {kind: Check(f"Values of {kind.value}") for kind in Kind}
+    engine, sound, is_whole = Engine("the LMDB", context), Check("LMDB"), False
+    values = {kind: Check(f"Values of {kind.value}", "value") for kind in ImageKind}
     with collect(sound):
         folders = find_environments([path])
-        with Entries(folders, sound, digest=context.settings.digest) as entries:
-            _walk(entries, inventory, values, context)
-        is_whole = entries.is_whole
-        sound.summary = f"{counted(sum(inventory.found.values()), 'entry')} in {counted(len(folders), 'environment')}"
-        report.digests |= {path.name: entries.sha256} if entries.sha256 else {}
-        sound.add(entries.index_faults(path, expected.nomenclature.classes if context.own else None))
+        with _Environments(folders, sound, digest=context.settings.digest) as environments:
+            advance = context.settings.begin("verify-lmdb", environments.count())
+            engine.run(_entries(environments, engine, values), advance)
+        is_whole = len(environments.shards) == len(folders)
+        sound.summary = f"{counted(engine.found.total(), 'entry')} in {counted(len(folders), 'environment')}"
+        context.report.digests |= {path.name: environments.sha256} if environments.sha256 else {}
+        sound.add(_index_faults(path, environments.shards, context))
     yield sound
     for kind, check in values.items():
-        check.summary = counted(inventory.found[kind], "value")
+        check.count = engine.found[kind]
+        is_asked_for = context.rows is None or engine.asked_for(kind) > 0
         if not is_whole:
-            # What is missing from environments that were not read to their end, nobody knows.
-            check.not_checked = f"{check.summary} could be read"
-        elif any(inventory.found.values()) and inventory.is_without(kind):
+            # Values missing from environments that were not read to their ends are unknown.
+            check.not_checked = f"{counted(check.count, 'value')} could be read"
+        elif engine.found and not check.count and is_asked_for and kind not in context.required:
             check.not_checked = NOTHING_THERE
-            report.without.append(kind.value)
+            context.report.without.append(kind.value)
         else:
-            suffix = MAP_SUFFIX if kind is Kind.MAP else ""
-            check.add(f"{name}{suffix} is missing" for name in inventory.missing(kind))
-        if inventory.found[kind] or check.problems or check.not_checked:
+            suffix = MAP_SUFFIX if kind is ImageKind.MAP else ""
+            check.add(f"{name}{suffix} is missing" for name in engine.missing(kind))
+        if check.count or check.problems or check.not_checked:
             yield check
-    yield from inventory.checks()
+    yield from engine.checks()
 
 
-def _walk(entries: Entries, inventory: Inventory, values: Mapping[Kind, Check], context: Context) -> None:
-    formats = {kind: ValueFormat(layers) for kind, layers in context.expected.layers.items()}
-    waiting = _Waiting(inventory, entries)
-    advance = context.settings.begin(STAGE, len(entries))
-    for number, (key, value) in enumerate(entries):
-        if number % STEP == 0:
-            advance(STEP)
-        kind, name = kind_of(key), readable(key)
-        met = inventory.meet(kind, name.removesuffix(MAP_SUFFIX), name)
+def names_in_lmdb(path: Path) -> list[str]:
+    """Names of the first Sentinel-2 patches; none of an LMDB that cannot be read, which its own check reports."""
+    names: list[str] = []
+    with collect(Check("read again with the LMDB")), ExitStack() as stack:
+        environment = stack.enter_context(open_environment(find_environments([path])[0]))
+        transaction = stack.enter_context(environment.begin())
+        keys = map(_readable, islice(transaction.cursor().iternext(values=False), MOST_NAMES))
+        names = [key for key in keys if kind_of_key(key) is ImageKind.S2]
+    return names  # noqa: RET504 - mypy does not know that collect() may end the block
+
+
+class _Environments:
+    """Entries of environments, which stay open until the end of a ``with`` block."""
+
+    def __init__(self, folders: Sequence[Path], check: Check, *, digest: bool) -> None:
+        self._folders, self._check, self._stack = folders, check, ExitStack()
+        self._hash = hashlib.sha256() if digest else None
+        self._transactions: list[lmdb.Transaction] = []
+        self.shards: list[Shard] = []
+        """Contents of the environments that were read to their ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def sha256(self) -> str | None:
+        """Digest of the entries, if requested; see :mod:`reben_dask.verify.digest`."""
+        return None if self._hash is None else self._hash.hexdigest()
+
+    def count(self) -> int:
+        """Number of entries in all environments that can be opened."""
+        total = 0
+        for folder in self._folders:
+            with collect(Check("counted again when they are read")), open_environment(folder) as environment:
+                total += environment.stat()["entries"]
+        return total
+
+    def __iter__(self) -> Iterator[tuple[bytes, memoryview]]:
+        """Each key once, with its value, which is valid until the next one."""
+        last, last_value = None, None
+        for key, value in heapq.merge(*map(self._stream, self._folders), key=itemgetter(0)):
+            if self._hash is not None:
+                self._hash.update(b"%d %d %b" % (len(key), len(value), key))
+                self._hash.update(value)
+            if key != last:
+                yield key, value
+            elif kind_of_key(_readable(key)) is not ImageKind.S1 or value != last_value:
+                # Patches of two shards may share a Sentinel-1 partner.
+                self._check.problem(f"{_readable(key)} is in more than one environment")
+            last, last_value = key, value
+
+    def value(self, key: bytes) -> memoryview:
+        """Value of a key that was yielded before."""
+        found = (transaction.get(key) for transaction in self._transactions)
+        return memoryview(next(value for value in found if value is not None))
+
+    def _stream(self, folder: Path) -> Iterator[tuple[bytes, memoryview]]:
+        last, keys, patches = b"", 0, 0
+        ends: list[str] = []
+        with collect(self._check, folder.name):
+            if (folder / DATA_FILE).is_file():
+                require_sound_pages(folder / DATA_FILE)
+            environment = self._stack.enter_context(open_environment(folder))
+            transaction = self._stack.enter_context(environment.begin(buffers=True))
+            self._transactions.append(transaction)
+            for found, value in transaction.cursor():
+                key, name = bytes(found), _readable(found)
+                if key <= last:
+                    raise InputError(f"its key {name} is not in order")
+                yield key, value
+                last, keys = key, keys + 1
+                if kind_of_key(name) is ImageKind.S2:
+                    patches, ends = patches + 1, [*ends[:1], name]
+            first, final = (ends[0], ends[-1]) if ends else (None, None)
+            self.shards.append(Shard(folder.name, first, final, patches, keys))
+
+
+def _index_faults(folder: Path, shards: Sequence[Shard], context: Context) -> Iterator[str]:
+    """Compare the index of shards, if there is one, with the shards that were read to their ends."""
+    if not (folder / INDEX_FILE).is_file():
+        return
+    index = ShardIndex.read(folder)
+    if context.dataset and index.classes != context.expected.nomenclature.classes:
+        yield f"{INDEX_FILE} has another class list than the run record"
+    listed = {shard.path: vars(shard) for shard in index.shards}
+    for shard in shards:
+        yield from (f"{INDEX_FILE}: {shard.path} {fault}" for fault in differences(listed[shard.path], vars(shard)))
+    there = (data.parent.name for data in sorted(folder.glob(f"*/{DATA_FILE}")))
+    yield from (f"{name} is not in {INDEX_FILE}" for name in there if name not in listed)
+
+
+class ValueFormat:
+    """Values of one kind: a safetensors file with a tensor for each band.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Band
+        All tensors of a value.
+    patch_m : int
+        Side of a patch in metres.
+    """
+
+    def __init__(self, tensors: Mapping[str, Band], patch_m: int) -> None:
+        self._bands, self._kind = tensors, next(iter(tensors.values())).kind
+        self._wanted = {
+            name: {"type": np.dtype(band.dtype), "shape": 2 * (band.side_px(patch_m),)}
+            for name, band in tensors.items()
+        }
+        self._known: set[tuple[bytes, int]] = set()
+
+    def read(self, value: memoryview, *, pixels: bool) -> Content:
+        """Compare the header of a value; one that is known together with the length of its value is not parsed."""
+        length = int.from_bytes(value[:_LENGTH_BYTES], "little")
+        header = bytes(value[: _LENGTH_BYTES + length]), len(value)
+        if header in self._known and not pixels:
+            return Content()
         try:
-            formats[kind].check(value)
-        except ValueError as error:
-            values[kind].problem(f"{name} {error}")
-        else:
-            if met is not None and inventory.wants_pixels(met) and not waiting.takes(met, key):
-                inventory.look_at(met, decode(value))
-    waiting.finish()
+            tensors = decode(value)
+        except (SafetensorError, KeyError) as error:
+            reason = str(error).removeprefix("Error while deserializing: ")
+            return Content([f"cannot be decoded ({len(value):,} bytes; {reason})"])
+        found = {name: {"type": tensor.dtype, "shape": tensor.shape} for name, tensor in tensors.items()}
+        faults = [f"has no {name}" for name in self._wanted if name not in found]
+        faults += [f"also holds {name}" for name in found if name not in self._wanted]
+        for name, wanted in self._wanted.items() if not faults else ():
+            faults += [f"{name} {fault}" for fault in differences(found[name], wanted)]
+        if faults:
+            return Content(faults)
+        if len(self._known) < _MOST_HEADERS:
+            self._known.add(header)
+        return Content(
+            images={self._kind: {band.name: tensors[name] for name, band in self._bands.items()}} if pixels else {}
+        )
 
 
-class _Waiting:
-    """Entries of one tile whose pixels are compared when all its keys were met, in the order of the Zarr store.
+def _entries(environments: _Environments, engine: Engine, values: Mapping[ImageKind, Check]) -> Iterator[Entry]:
+    """Entries in key order, but those that are compared with a Zarr store tile by tile in the order of its chunks.
 
     Where names are not in that order, as those made of coordinates, each would have other chunks decoded.
     """
+    recipe = engine.expected.recipe
+    formats = {kind: ValueFormat(tensors_of(kind, recipe.bands), recipe.patch_size_m) for kind in ImageKind}
 
-    def __init__(self, inventory: Inventory, entries: Entries) -> None:
-        self._inventory, self._all = inventory, entries
-        self._tile = ""
-        self._entries: list[tuple[Place, bytes, Met]] = []
+    def entry(key: bytes, value: memoryview) -> Entry:
+        name = _readable(key)
+        kind = kind_of_key(name)
+        return Entry(kind, patch_of_key(name), name, partial(formats[kind].read, value), values[kind])
 
-    def takes(self, met: Met, key: bytes) -> bool:
-        """Whether an entry is compared with the Zarr store, and so has to wait."""
-        place = self._inventory.place(met)
+    tile, waiting = "", list[tuple[Place, bytes]]()
+    for key, value in environments:
+        name = _readable(key)
+        place = engine.place(engine.patch(kind_of_key(name), patch_of_key(name)))
         if place is None:
-            return False
-        tile = place[0].partition("/")[0]
-        if tile != self._tile:
-            self.finish()
-        self._tile = tile
-        self._entries.append((place, key, met))
-        return True
+            yield entry(key, value)
+            continue
+        if place.tile != tile:
+            yield from (entry(other, environments.value(other)) for _, other in sorted(waiting))
+            tile, waiting = place.tile, []
+        waiting.append((place, key))
+    yield from (entry(other, environments.value(other)) for _, other in sorted(waiting))
 
-    def finish(self) -> None:
-        """Look at all that wait."""
-        waiting, self._entries = self._entries, []
-        for _, key, met in sorted(waiting, key=lambda entry: entry[:2]):
-            self._inventory.look_at(met, decode(self._all.value(key)))
+
+def _readable(key: bytes | memoryview) -> str:
+    return bytes(key).decode(errors="backslashreplace")

@@ -1,55 +1,194 @@
-"""The GeoTIFF trees of a layout, loose or as archives: every patch that is asked for, each file as it must be."""
+"""GeoTIFF trees of a layout, loose or as archives: each patch in its folder, and each file as it must be.
+
+Nothing in foreign data is trusted, and nothing is unpacked. Of archives only the format of this program is read, as a
+stream: members in the ``ustar`` format, each with its whole path. Headers of other formats announce names and maps of
+any length, which readers take into memory. Files that are larger than an image of a patch are not read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from reben_dask.formats.trees import Tree, TreeLayout
-from reben_dask.stores.trees import ARCHIVE_SUFFIX
-from reben_dask.verify.context import Context
-from reben_dask.verify.digest import file_digest, folder_digest
-from reben_dask.verify.expected import Kind
-from reben_dask.verify.findings import Check
-from reben_dask.verify.inventory import Inventory
-from reben_dask.verify.trees_archived import archived_folders
-from reben_dask.verify.trees_content import look_at
-from reben_dask.verify.trees_folder import FolderFormat, PatchFolder
-from reben_dask.verify.trees_loose import is_bare, loose_folders
-from reben_dask.verify.trees_walk import Walk
-from reben_dask.wording import counted
+import numpy as np
+import pyarrow as pa
+
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.columns import GRID, IN_GRID, PATCH_ID, S1_NAME, TILE
+from reben_dask.formats.trees import FileSpec, Tree, TreeLayout
+from reben_dask.sources.published.image import Image, decode_image
+from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
+from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
+from reben_dask.verify.digest import Digest, file_digest, folder_digest
+from reben_dask.verify.engine import Content, Context, Engine, Entry, Square
+from reben_dask.verify.findings import Check, collect, differences, one_sentence
+from reben_dask.verify.rows import Row
+
+THREADS = 4
+"""Reading from a network disk, or from one that is not cached, is mostly waiting."""
+
+_AT_ONCE, _SKIPPED_BYTES, _BLOCK = 64, 2**20, tarfile.BLOCKSIZE
+_BYTES_PER_PIXEL = 16
+"""No image of a patch needs more, however it is stored."""
+
+_MOST_FILES = 64
+"""Further files of a folder in an archive are not kept in memory."""
+
+_NO_FILES = {
+    tarfile.LNKTYPE: "link",
+    tarfile.SYMTYPE: "symbolic link",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "pipe",
+    tarfile.DIRTYPE: "folder",
+}
+"""Archive members without content."""
+
+
+class _Folder(NamedTuple):
+    """A folder that may be that of a patch: its parent below the tree, its name, and its files by name.
+
+    A phrase stands in for the content of a file that was not read.
+    """
+
+    above: str
+    name: str
+    files: Mapping[str, bytes | str]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The walk over one tree in one form.
+
+    Facts that no row has are taken from the name of a patch: the tile or scene that it starts with, and its place.
+    """
+
+    tree: Tree
+    engine: Engine
+    check: Check
+
+    @property
+    def kind(self) -> ImageKind:
+        """Kind of the images that its folders are counted by."""
+        return _kinds(self.tree)[0]
+
+    @property
+    def depth(self) -> int:
+        """Levels from the tree down to a patch folder: 1 if all are side by side."""
+        return 2 if any(self.tree.place(row) for row in self._rows("a_b_c_d")) else 1
+
+    @property
+    def most_bytes(self) -> int:
+        """Size of the largest file that is read."""
+        patch_m = self.engine.expected.recipe.patch_size_m
+        pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.tree.specs.values())
+        return max(PLAIN_FILE_BYTES, *(_BYTES_PER_PIXEL * number for number in pixels))
+
+    def is_read(self, name: str) -> bool:
+        """Whether a file is an image for readers, or a document of its patch; other files are not looked at."""
+        return name.lower().endswith((".tif", ".tiff")) or name.endswith(self.tree.document_names)
+
+    def places(self, name: str) -> set[str]:
+        """Folders of the tree that a patch may be in; none if it does not belong into the tree."""
+        return {self.tree.place(row) for row in self._rows(name) if self.tree.holds(row)}
+
+    def archive_order(self, above: str, name: str) -> tuple[str, tuple[int, int] | None]:
+        """Run of a patch in an archive, and its place in the run, if the name has it."""
+        rows, expected = self._rows(name), self.engine.expected
+        row = next((row for row in rows if self.tree.place(row) == above), rows[0])
+        parsed = None if self.tree.is_shared or expected.names is None else expected.names.parse(name)
+        is_in_cube = self.tree.order == IN_GRID and len(expected.grids) == 1
+        return self.tree.run(row), parsed.xy if parsed and is_in_cube else None
+
+    def reading_order(self, name: str) -> tuple[object, ...]:
+        """Place in the cubes, whose chunks are then decoded once."""
+        place = None if self.tree.is_shared else self.engine.place(self.engine.patch(self.kind, name))
+        return place or ("", 0, 0, 0), name
+
+    def entries(self, folders: Iterable[_Folder]) -> Iterator[Entry]:
+        """Entries for the engine of folders in their places."""
+        for folder in folders:
+            key = "/".join(filter(None, (self.tree.name, folder.above, folder.name)))
+            if folder.above in self.places(folder.name):
+                read = partial(self._read, folder)
+                yield Entry(self.kind, folder.name, key, read, self.check, self.tree)
+            else:
+                self.engine.left_over.problem(f"{key}, which belongs elsewhere")
+
+    def _rows(self, name: str) -> list[Row]:
+        """Facts about a patch, one row for each grid that it may be of."""
+        known = self.engine.row(self.engine.patch(self.kind, name))
+        guess = {PATCH_ID: name, S1_NAME: name, TILE: name.rsplit("_", 2)[0], **self.tree.only, **known}
+        return [{**guess, GRID: grid} for grid in ([known[GRID]] if GRID in known else self.engine.expected.grids)]
+
+    def _read(self, folder: _Folder, *, pixels: bool) -> Content:  # noqa: ARG002 - all files are read in full
+        """Compare the files of a patch folder with what the tree must hold."""
+        content, squares = Content(), dict[str, Square]()
+        names = {file: name for name, file in self.tree.file_names(folder.name).items()}
+        content.faults += [f"has no {file}" for file in names if file not in folder.files]
+        content.faults += [f"also holds {file}" for file in sorted(folder.files.keys() - names.keys())]
+        for file, name in names.items():
+            found = folder.files.get(file)
+            if isinstance(found, str):
+                content.faults.append(f"{file} {found}")
+            elif found is not None and name in self.tree.document_names:
+                content.documents[name] = found
+            elif found is not None:
+                try:
+                    image = decode_image(found)
+                except Exception as error:  # noqa: BLE001 - damaged files make GDAL's layers raise anything
+                    content.faults.append(f"{file} {one_sentence(error)}")
+                else:
+                    squares[file] = (image.epsg, image.bounds)
+                    content.faults += [
+                        f"{file} {fault}" for fault in self._compare(image, self.tree.specs[name], content)
+                    ]
+        content.square = next(iter(squares.values()), None)
+        outside = (file for file, square in squares.items() if square != content.square)
+        content.faults += [f"{file} does not cover the square of the others" for file in outside]
+        return content
+
+    def _compare(self, image: Image, spec: FileSpec, content: Content) -> Iterator[str]:
+        """Compare an image, and add its bands to the content if they are all there in the right type."""
+        side, pixel = spec.bands[0].side_px(self.engine.expected.recipe.patch_size_m), spec.resolution_m
+        width, rotation_x, _, rotation_y, height, _ = image.transform
+        axes = (width, rotation_x, rotation_y, height)
+        yield from differences(
+            {"type": image.pixels.dtype, "shape": image.bands.shape, "nodata tag": image.nodata, "pixel axes": axes},
+            {
+                "type": np.dtype(spec.dtype),
+                "shape": (len(spec.bands), side, side),
+                "nodata tag": spec.nodata,
+                "pixel axes": (pixel, 0, 0, -pixel),
+            },
+        )
+        if image.epsg is None:
+            yield "has no coordinate reference system"
+        if image.count == len(spec.bands) and image.pixels.dtype == spec.dtype:
+            for band, pixels in zip(spec.bands, image.bands, strict=True):
+                content.images.setdefault(band.kind, {})[band.name] = pixels
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which trees are published.
-
-    Parameters
-    ----------
-    place : str
-        Where patches are, for titles.
-    stage : str
-        The walk over all of them.
-    suffix : str
-        What follows the name of a tree.
-    folders : callable
-        Gives the patch folders of a tree; see :func:`~reben_dask.verify.trees_loose.loose_folders`.
-    is_bare : callable
-        Whether a tree in which no patch was found may be one that was left empty: this program makes it even if it has
-        nothing to put there.
-    digest : callable
-        Digest of the content of a tree.
-    """
+    """A form in which trees are published."""
 
     place: str
+    """The trees in titles."""
     stage: str
     suffix: str
-    folders: Callable[[Path, Walk, Check, Check], Iterator[PatchFolder]]
+    """Text after the name of a tree."""
+    folders: Callable[[Path, Walk], Iterator[_Folder]]
     is_bare: Callable[[Path], bool]
-    digest: Callable[[Path], str]
+    """Whether a tree in which no patch was found may be one of nothing, as this program makes it."""
+    digest: Digest
 
     def roots(self, path: Path, layout: TreeLayout) -> dict[str, Path]:
         """The trees of a layout in a folder, by name; or the one that it is."""
@@ -58,99 +197,230 @@ class Form:
         return named or {tree: path / name for tree, name in names.items() if (path / name).exists()}
 
 
-LOOSE = Form("the trees", "verify-trees", "", loose_folders, is_bare, lambda root: folder_digest(root, ".tif"))
-ARCHIVES = Form("the archives", "verify-archives", ARCHIVE_SUFFIX, archived_folders, lambda _: True, file_digest)
-
-
 def forms_of(path: Path, layout: TreeLayout) -> list[Form]:
-    """In which forms a folder holds trees of a layout; or the form of the one that it is."""
-    return [form for form in (LOOSE, ARCHIVES) if form.roots(path, layout)]
+    """Forms in which a folder holds trees of a layout; or the form of the one that it is."""
+    return [form for form in FORMS if form.roots(path, layout)]
 
 
 def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
-    """Check the GeoTIFF trees of one form in a folder, or the one that it is; all files are read in full.
+    """Check the trees of one form in a folder, or the one that it is; all files are read in full.
 
     Yields
     ------
     Check
-        One for each tree when it was walked, then those over all trees.
+        One for each tree when all trees of its kind were walked, then those over all trees.
     """
-    walks = _Walks(form, path, context)
-    trees = sorted(context.expected.tree_layout.trees, key=walks.rank)
-    for _, together in groupby(trees, key=walks.rank):
-        yield from walks.group(list(together))
-    yield from walks.inventory.checks()
+    engine, layout = Engine(form.place, context), context.expected.tree_layout
+    roots = form.roots(path, layout)
+    trees = sorted(layout.trees, key=_rank)
+    there = {_kinds(tree)[0] for tree in trees if tree.name in roots}
+    advance = context.settings.begin(form.stage, sum(engine.asked_for(kind) for kind in there))
+    for _, group in groupby(trees, key=_rank):
+        walks = [Walk(tree, engine, Check(f"{tree.name}{form.suffix}", "patch folder")) for tree in group]
+        yield from _check_trees(form, walks, roots, advance)
+    yield from engine.checks()
 
 
-class _Walks:
-    """The walks over all trees of one form."""
+def _check_trees(
+    form: Form, walks: Sequence[Walk], roots: Mapping[str, Path], advance: Callable[[int], object]
+) -> Iterator[Check]:
+    """Walk over the trees in which patches are divided among them, or over the only one."""
+    engine, kind, kinds = walks[0].engine, walks[0].kind, _kinds(walks[0].tree)
+    context, required, is_held = engine.context, bool(walks[0].tree.kinds & engine.context.required), False
+    for walk in walks:
+        root = roots.get(walk.tree.name)
+        if root is not None:
+            before = engine.found[kind]
+            with collect(walk.check):
+                engine.run(walk.entries(form.folders(root, walk)), advance)
+            walk.check.count = engine.found[kind] - before
+            is_held |= bool(walk.check.count or walk.check.problems or not form.is_bare(root))
+        elif required:
+            walk.check.problem("is missing")
+    if not is_held and not required:
+        context.report.without += [absent.value for absent in kinds]
+        return
+    for name in engine.missing(kind):
+        homes = [walk for walk in walks if walk.places(name)]
+        if homes and all(home.tree.name in roots for home in homes):
+            where = "" if len(homes) == 1 else f" in {', '.join(home.tree.name for home in homes)}"
+            homes[0].check.problem(f"{name} is missing{where}")
+    absent = [walk.tree.name for walk in walks if walk.tree.name not in roots]
+    if absent and not required:
+        context.report.without += absent
+        context.report.patches = engine.found[kind]
+    yield from (walk.check for walk in walks if walk.tree.name in roots or required)
 
-    def __init__(self, form: Form, path: Path, context: Context) -> None:
-        layout = context.expected.tree_layout
-        self.inventory, self._form, self._context = Inventory(form.place, context), form, context
-        self._roots = form.roots(path, layout)
-        self._formats = {tree.name: FolderFormat(tree, context.expected) for tree in layout.trees}
-        self._there = {kind for name in self._roots for kind in self._formats[name].kinds[:1]}
-        steps = sum(self.inventory.asked_for(kind) for kind in self._there)
-        self._advance = context.settings.begin(form.stage, steps)
 
-    def rank(self, tree: Tree) -> list[int]:
-        """Trees with the same rank hold the same of different patches."""
-        return [list(Kind).index(kind) for kind in self._formats[tree.name].kinds]
+def _kinds(tree: Tree) -> list[ImageKind]:
+    return [kind for kind in ImageKind if kind in tree.kinds]
 
-    def group(self, trees: Sequence[Tree]) -> Iterator[Check]:
-        """Walk over the trees in which patches are divided among them, or over the only one."""
-        kinds = self._formats[trees[0].name].kinds
-        required, held = bool(set(kinds) & self._context.required), False
-        checks = []
-        walks = {tree.name: self._walk_of(tree) for tree in trees}
-        for tree in trees:
-            check, root = Check(f"{tree.name}{self._form.suffix}"), self._roots.get(tree.name)
-            if root is not None:
-                patches = self._walk(tree, walks[tree.name], root, check)
-                held |= bool(patches or check.problems or not self._form.is_bare(root))
-                check.summary = counted(patches, "patch folder")
-                checks.append(check)
-            elif required:
-                check.problem("is missing")
-                checks.append(check)
-        if not held and not required:
-            self._context.report.without += [kind.value for kind in kinds]
-            return
-        missing = checks[0] if len(trees) == 1 else Check(f"Every patch in {self._form.place}")
-        for name in self.inventory.missing(kinds[0]):
-            homes = [other for other, walk in walks.items() if walk.places(name)]
-            if homes and all(home in self._roots for home in homes):
-                missing.problem(f"{name} is missing")
-        absent = [tree.name for tree in trees if tree.name not in self._roots]
-        if absent and not required:
-            self._context.report.without += absent
-            self._context.report.patches = self.inventory.found[kinds[0]]
-        yield from checks
-        if len(trees) > 1:
-            missing.summary = counted(self.inventory.found[kinds[0]], "patch folder")
-            yield missing
 
-    def _walk_of(self, tree: Tree) -> Walk:
-        wanted = self._formats[tree.name]
-        store = self._context.store
-        row_of = partial(self.inventory.row_of, wanted.kinds[0])
+def _rank(tree: Tree) -> list[int]:
+    """Trees of the same rank hold the same of different patches."""
+    return [list(ImageKind).index(kind) for kind in _kinds(tree)]
 
-        def rank(name: str) -> tuple[object, ...]:
-            place = None if store is None or tree.is_shared else store.place(name)
-            return (*(place or ("", 0, 0)), name)
 
-        return Walk(wanted, row_of, rank)
+# Loose files
 
-    def _walk(self, tree: Tree, walk: Walk, root: Path, check: Check) -> int:
-        """Walk over one tree; gives the number of its patches."""
-        wanted, inventory = self._formats[tree.name], self.inventory
-        before = inventory.found[wanted.kinds[0]]
-        for folder in self._form.folders(root, walk, check, inventory.left_over):
-            place = "/".join(filter(None, (tree.name, folder.above, folder.name)))
-            if folder.above not in walk.places(folder.name):
-                inventory.left_over.problem(f"{place}, which belongs elsewhere")
-            elif met := inventory.meet(wanted.kinds[0], folder.name, place):
-                check.add(f"{folder.name} {fault}" for fault in look_at(folder, wanted, met, inventory, self._context))
-            self._advance(1)
-        return inventory.found[wanted.kinds[0]] - before
+
+def _loose_folders(root: Path, walk: Walk) -> Iterator[_Folder]:
+    """Patch folders, parent by parent, and in each in the order of the cubes."""
+    parents: Iterable[Path] = [root]
+    for _ in range(walk.depth - 1):
+        parents = chain.from_iterable(_folders_in(parent, walk) for parent in parents)
+    ordered = (sorted(_folders_in(parent, walk), key=lambda path: walk.reading_order(path.name)) for parent in parents)
+    paths = chain.from_iterable(ordered)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while batch := list(islice(paths, _AT_ONCE)):
+            for folder in pool.map(partial(_read_folder, root, walk), batch):
+                if isinstance(folder, str):
+                    walk.check.problem(folder)
+                else:
+                    yield folder
+
+
+def _folders_in(folder: Path, walk: Walk) -> Iterable[Path]:
+    """Folders in the order of their names; hidden entries are not looked at."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        walk.check.problem(f"{folder.name}: {one_sentence(error)}")
+        return []
+    walk.engine.left_over.add(f"{folder.name}/{path.name}" for path in entries if not path.is_dir())
+    return [path for path in entries if path.is_dir()]
+
+
+def _read_folder(root: Path, walk: Walk, folder: Path) -> _Folder | str:
+    try:
+        paths = [path for path in folder.iterdir() if walk.is_read(path.name)]
+        files = {path.name: _read_file(path, walk.most_bytes) for path in paths}
+    except OSError as error:
+        return f"{folder.name} cannot be read ({one_sentence(error)})"
+    return _Folder("" if folder.parent == root else folder.parent.name, folder.name, files)
+
+
+def _read_file(path: Path, most_bytes: int) -> bytes | str:
+    try:
+        size = path.stat().st_size
+        return _too_large(size) if size > most_bytes else path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({one_sentence(error)})"
+
+
+def _too_large(size: int) -> str:
+    return f"has {size:,} bytes, which is no image of a patch"
+
+
+# Archives
+
+
+class _File(NamedTuple):
+    """A file in an archive: folder above and folder of the patch, name, and content, or a phrase if it was not read."""
+
+    folder: tuple[str, str]
+    name: str
+    content: bytes | str
+
+
+def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
+    """Patch folders in the order of the archive, which must be that of the writer."""
+    last, last_run, last_place, seen = "", "", None, set[str]()
+    with pa.input_stream(str(archive), compression="zstd") as stream:
+        for (above, name), members in groupby(_files(stream, walk), key=lambda file: file.folder):
+            run, place = walk.archive_order(above, name)
+            if run != last_run:
+                last_place, seen = None, set()
+            if name in seen:
+                walk.check.problem(f"{name} is there twice")
+            elif run < last_run or (place and last_place and place <= last_place):
+                walk.check.problem(f"{name} comes after {last}")
+            last, last_run, last_place = name, run, place
+            seen.add(name)
+            yield _Folder(above, name, _distinct(members, walk.check))
+
+
+def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
+    """Files of patches in an archive, to its end."""
+    others: list[str] = []
+    is_empty, most_bytes = True, walk.most_bytes
+    while any(block := stream.read(_BLOCK)):
+        info = _parse_header(block)
+        if info.isreg():
+            usual = _header_fields(member_info(info.name, info.size))
+            walk.check.add(differences(_header_fields(info), usual), info.name)
+            content = _read_content(stream, info, most_bytes)
+            tree, *below = info.name.split("/")
+            if tree == walk.tree.name and len(below) == walk.depth + 1 and not {"", ".", ".."} & set(below):
+                *above, folder, file = below
+                yield _File(("/".join(above), folder), file, content)
+            else:
+                walk.engine.left_over.problem(f"{info.name!r} in the archive of {walk.tree.name}")
+        else:
+            others.append(f"{info.name!r} is a {_NO_FILES[info.type]}")
+        is_empty = is_empty and info.isdir() and info.name == walk.tree.name
+    # An archive of nothing holds the folder of the tree, for which readers look.
+    walk.check.add(others[1:] if is_empty else others)
+    if len(block) < _BLOCK:
+        raise InputError("ends without the mark of its end")
+    while rest := stream.read(_SKIPPED_BYTES):
+        if any(rest):
+            raise InputError("goes on after the mark of its end")
+
+
+def _header_fields(info: tarfile.TarInfo) -> dict[str, object]:
+    """Header fields that are the same for all members."""
+    return {name: getattr(info, name) for name in ("mode", "uid", "gid", "uname", "gname", "mtime")}
+
+
+def _parse_header(block: bytes) -> tarfile.TarInfo:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise InputError(f"has a damaged header ({error})") from None
+    if info.size < 0:
+        raise InputError(f"has a damaged header (a member of {info.size} bytes)")
+    if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, *_NO_FILES}:
+        raise InputError(
+            f"is of another format than ustar (a member of the type {info.type.decode(errors='replace')!r}); unpack it "
+            "and verify the tree"
+        )
+    return info
+
+
+def _read_content(stream: BinaryIO, info: tarfile.TarInfo, most_bytes: int) -> bytes | str:
+    left = info.size + -info.size % _BLOCK
+    if info.size <= most_bytes:
+        content = stream.read(left)
+        if len(content) == left:
+            return content[: info.size]
+        left -= len(content)
+    while left and (skipped := stream.read(min(left, _SKIPPED_BYTES))):
+        left -= len(skipped)
+    if left:
+        raise InputError(f"is cut short in {info.name!r}")
+    return _too_large(info.size)
+
+
+def _distinct(files: Iterable[_File], check: Check) -> dict[str, bytes | str]:
+    """Files of a folder by name, which must come once and in order."""
+    found: dict[str, bytes | str] = {}
+    last = ""
+    for (_, folder), name, content in files:
+        if name in found or name < last:
+            check.problem(f"{folder}/{name} " + ("is there twice" if name in found else f"comes after {last}"))
+        if len(found) < _MOST_FILES:
+            found.setdefault(name, content)
+        last = name
+    return found
+
+
+FORMS = (
+    Form(
+        *("the trees", "verify-trees", "", _loose_folders),
+        is_bare=lambda root: not any(root.iterdir()),
+        digest=lambda root: folder_digest(root, ".tif"),
+    ),
+    Form("the archives", "verify-archives", ARCHIVE_SUFFIX, _archived_folders, lambda _: True, file_digest),
+)
+"""Loose files, and archives."""

@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from safetensors.numpy import load, save
 from verifying import problems_of, verified
 
 from reben_dask.cli.verify import verify as command
+from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
+from reben_dask.formats.lmdb import Shard, ShardIndex, tensors_of
+from reben_dask.grid import PATCH_SIDE_M
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.verify.expected import Kind, published
-from reben_dask.verify.lmdb_values import ValueFormat
+from reben_dask.verify.lmdb import ValueFormat
 
 SAMPLE = Path("bigearthnet") / "configilm_24_patches"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
@@ -154,14 +157,18 @@ def _header(change: Callable[[dict[str, dict[str, object]]], None]) -> Callable[
 
 
 ENTRIES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    "type": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.float32))), "B05 is float32, not uint16"),
-    "signed": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.int16))), "B05 is int16, not uint16"),
+    "type": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.float32))), "B05 has the type float32, not uint16"),
+    "signed": (S2, _tensors(lambda t: t.update(B05=t["B05"].astype(np.int16))), "B05 has the type int16, not uint16"),
     "shape": (S2, _tensors(lambda t: t.update(B01=t["B01"][:19])), "B01 has the shape (19, 20), not (20, 20)"),
     "transposed twice": (S2, _tensors(lambda t: t.update(B01=t["B01"].reshape(10, 40))), "the shape (10, 40)"),
     "band missing": (S2, _tensors(lambda t: t.pop("B8A")), "has no B8A"),
     "band too many": (S2, _tensors(lambda t: t.update(B10=t["B01"])), "also holds B10"),
-    "another kind": (S1, lambda _: save({"Data": np.zeros((120, 120), np.uint16)}), "has no VH, VV"),
-    "type of radar": (S1, _tensors(lambda t: t.update(VV=t["VV"].astype(np.float64))), "VV is float64, not float32"),
+    "another kind": (S1, lambda _: save({"Data": np.zeros((120, 120), np.uint16)}), "has no VV"),
+    "type of radar": (
+        S1,
+        _tensors(lambda t: t.update(VV=t["VV"].astype(np.float64))),
+        "VV has the type float64, not float32",
+    ),
     "shape of the map": (MAP, _tensors(lambda t: t.update(Data=t["Data"][::2])), "Data has the shape (60, 120)"),
     "cut short": (
         S2,
@@ -243,18 +250,16 @@ def _write_shards(folder: Path, entries: Entries, number: int) -> list[Path]:
     for shard, name in enumerate(names):
         own = {key: entries[key] for key in keys[len(keys) * shard // number : len(keys) * (shard + 1) // number]}
         _write(folder / name, own)
-        patches = [key for key in own if key.startswith("S2") and not key.endswith("map")]
-        ends = {"first": patches[0], "last": patches[-1]} if patches else {"first": None, "last": None}
-        described.append({"path": name, **ends, "patches": len(patches), "keys": len(own)})
-    (folder / "index.json").write_text(json.dumps({"version": 1, "classes": [], "shards": described}))
+        patches = [key for key in own if key.startswith("S2") and not key.endswith("map")] or [None]
+        described.append(Shard(name, patches[0], patches[-1], len([*filter(None, patches)]), len(own)))
+    ShardIndex((), tuple(described)).write(folder)
     return [folder / name for name in names]
 
 
 def _edit_index(shards: list[Path]) -> None:
-    path = shards[0].parent / "index.json"
-    index = json.loads(path.read_text())
-    index["shards"][1]["keys"] += 1
-    path.write_text(json.dumps(index))
+    folder = shards[0].parent
+    first, second, *others = ShardIndex.read(folder).shards
+    ShardIndex((), (first, replace(second, keys=second.keys + 1), *others)).write(folder)
 
 
 def _copy_last(shards: list[Path]) -> None:
@@ -273,7 +278,7 @@ SHARDS: dict[str, tuple[Callable[[list[Path]], object], str]] = {
     "cut short": (_cut, "part-00001-of-00003: it is cut short"),
     "no LMDB": (lambda shards: (shards[1] / "data.mdb").write_bytes(bytes(65_536)), "cannot be opened"),
     "no index": (lambda shards: (shards[0].parent / "index.json").write_text("{}"), "is not an index of LMDB shards"),
-    "counts": (_edit_index, "index.json: keys of part-00001-of-00003 is 25, but the shard has 24"),
+    "counts": (_edit_index, "index.json: part-00001-of-00003 has the keys 25, not 24"),
     "not in index": (lambda shards: _write(shards[0].parent / "part-9", {}), "part-9 is not in index.json"),
     "same keys": (_copy_last, "is in more than one environment"),
 }
@@ -293,7 +298,6 @@ def test_damaged_shards(folder: Path, sample: Entries, name: str) -> None:
 def test_partners_may_be_shared_by_shards(folder: Path, sample: Entries) -> None:
     """Two acquisitions of one place may have the same Sentinel-1 partner, and each shard has what its patches need."""
     shards = _write_shards(folder / "lmdb", sample, 3)
-    (folder / "lmdb" / "index.json").write_text(json.dumps({"shards": [{"path": shard.name} for shard in shards]}))
     _write(shards[2], {S1: sample[S1]})
     assert "more than one environment" not in problems_of(folder / "lmdb")["LMDB"]
     _write(shards[2], {S1: sample[S1] + b"0"})
@@ -332,22 +336,25 @@ def test_a_damaged_tree_does_not_end_the_process(folder: Path, sample: Entries) 
 # Values by their headers
 
 
+def _format(kind: ImageKind) -> ValueFormat:
+    return ValueFormat(tensors_of(kind), PATCH_SIDE_M)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_with_a_reason(value: bytes) -> None:
-    with pytest.raises(ValueError):
-        ValueFormat(published().layers[Kind.MAP]).check(value)
+    assert [fault[:18] for fault in _format(ImageKind.MAP).read(memoryview(value), pixels=False).faults] == [
+        "cannot be decoded "
+    ]
 
 
-def test_usual_headers_are_known_and_nothing_else_is_read(sample: Entries) -> None:
+@pytest.mark.parametrize(("key", "kind"), [(S2, ImageKind.S2), (S1, ImageKind.S1), (MAP, ImageKind.MAP)])
+def test_usual_headers_are_known_and_nothing_else_is_read(sample: Entries, key: str, kind: ImageKind) -> None:
     """Pixels may be anything, but a header is only known together with the length of its value."""
-    for key, kind in ((S2, Kind.S2), (S1, Kind.S1), (MAP, Kind.MAP)):
-        usual = ValueFormat(published().layers[kind])
-        value = sample[key]
-        usual.check(value)
-        usual.check(memoryview(value[:-1000] + bytes(1000)))
-        for other in (value[:-1], value + b"\0", value[:60], b""):
-            with pytest.raises(ValueError, match="cannot be decoded"):
-                usual.check(other)
+    usual, value = _format(kind), sample[key]
+    for sound in (value, value[:-1000] + bytes(1000)):
+        assert usual.read(memoryview(sound), pixels=False).faults == []
+    for other in (value[:-1], value + b"\0", value[:60], b""):
+        assert "cannot be decoded" in usual.read(memoryview(other), pixels=False).faults[0]
 
 
 # The command

@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.verify.expected import Kind, published
+from reben_dask.verify import Report, Settings
+from reben_dask.verify.engine import Context, Engine
+from reben_dask.verify.expected import published
 from reben_dask.verify.findings import Check
 from reben_dask.verify.metadata import find_metadata, verify_metadata
-from reben_dask.verify.metadata_rows import Rows, gather, in_file
-from reben_dask.verify.patch_rows import no_rows
-from reben_dask.verify.trees_folder import FolderFormat
-from reben_dask.verify.trees_walk import Walk
+from reben_dask.verify.rows import Rows
+from reben_dask.verify.trees import Walk
 
 TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP"
@@ -106,7 +107,7 @@ def test_files_without_rows(tmp_path: Path) -> None:
     assert rows is not None
     assert len(rows) == 0
     assert list(rows) == []
-    assert [list(rows.names(kind).missing()) for kind in Kind] == [[], [], []]
+    assert [list(rows.names(kind).missing()) for kind in ImageKind] == [[], [], []]
     assert not any(check.problems for check in checks.values())
 
 
@@ -162,13 +163,17 @@ ROWS = {
     ),
     "label twice": (_set("labels", ["Pastures", "Pastures"]), "Labels", f"{SECOND} has labels that are not sorted"),
     "unknown label": (_set("labels", ["Airports"]), "Labels", f"{SECOND} has the unknown label 'Airports'"),
-    "flagged row": (_move, "Snow, cloud and shadow apart", f"{TILE}_07_09 is flagged, but stands in {METADATA_FILE}"),
+    "flagged row": (_move, "Flagged patches listed separately", f"{TILE}_07_09 is flagged, but in {METADATA_FILE}"),
     "clear row": (
         lambda files: files[1][0].update(contains_seasonal_snow=False),
-        "Snow, cloud and shadow apart",
-        f"{TILE}_07_08 is not flagged, but stands in {FLAGGED_METADATA_FILE}",
+        "Flagged patches listed separately",
+        f"{TILE}_07_08 is not flagged, but in {FLAGGED_METADATA_FILE}",
     ),
-    "null flag": (_set("contains_cloud_or_shadow", None), "Snow, cloud and shadow apart", f"{SECOND} has a null flag"),
+    "null flag": (
+        _set("contains_cloud_or_shadow", None),
+        "Flagged patches listed separately",
+        f"{SECOND} has a null flag",
+    ),
     "unsorted": (lambda files: files[0].reverse(), "Rows in the order of their names", f"{SECOND} after {TILE}_04_05"),
     "pair of another place": (
         _set("s1_name", f"{SCENE}_3_7"),
@@ -295,15 +300,18 @@ letters = st.text("ab", max_size=2)
 def test_names_are_met_in_any_order(items: list[tuple[tuple[int, int], str | None]], data: st.DataObject) -> None:
     """Without padding, a name may be the beginning of another; and patches may share a Sentinel-1 partner."""
     rows = [_row(x, y, patch_id=f"{TILE}_{x}_{y}", s1_name=partner) for (x, y), partner in items]
-    gathered = gather([in_file(pa.Table.from_pylist(rows, METADATA_SCHEMA), apart=False)])
+    gathered = Rows([pa.Table.from_pylist(rows, METADATA_SCHEMA)])
     ids = sorted(row["patch_id"] for row in rows)
     assert [row["patch_id"] for row in gathered] == ids
-    for kind, column in ((Kind.S2, "patch_id"), (Kind.S1, "s1_name"), (Kind.MAP, "patch_id")):
+    columns = {ImageKind.S2: "patch_id", ImageKind.S1: "s1_name", ImageKind.MAP: "patch_id"}
+    for kind, column in columns.items():
         wanted = {row[column] for row in rows if row[column] is not None}
         found = data.draw(st.lists(st.sampled_from([*sorted(wanted), "c", ""]), max_size=40))
         names = gathered.names(kind)
         for name in found:
-            row = names.meet(name)
+            row = names.find(name)
+            if row is not None:
+                names.mark(name)
             assert (row is not None) == (name in wanted)
             assert row is None or gathered.value(column, row) == name
         assert list(names.missing()) == sorted(wanted - set(found))
@@ -312,9 +320,9 @@ def test_names_are_met_in_any_order(items: list[tuple[tuple[int, int], str | Non
 @given(st.sets(st.sampled_from([f"{scene}_{x}_{y}" for scene in "ABC" for x in (1, 12) for y in (3, 31)])))
 def test_rows_of_a_tile(names: set[str]) -> None:
     rows = [_row(0, 0, patch_id=name) for name in [*names, "A", "A`", "B!"]]
-    gathered = gather([in_file(pa.Table.from_pylist(rows, METADATA_SCHEMA), apart=False)])
+    gathered = Rows([pa.Table.from_pylist(rows, METADATA_SCHEMA)])
     for tile in "ABC":
-        here = gathered.table[gathered.beginning(f"{tile}_")]["patch_id"].to_pylist()
+        here = gathered.table[gathered.of_prefix(f"{tile}_")]["patch_id"].to_pylist()
         assert here == sorted(name for name in names if name.startswith(f"{tile}_"))
 
 
@@ -332,6 +340,6 @@ def test_rows_of_a_tile(names: set[str]) -> None:
 def test_folders_that_a_patch_may_be_in(layout: str, tree: str, name: str, places: set[str]) -> None:
     expected = published(layout)
     (chosen,) = (other for other in expected.tree_layout.trees if other.name == tree)
-    walk = Walk(FolderFormat(chosen, expected), no_rows, lambda name: (name,))
+    walk = Walk(chosen, Engine("the trees", Context(Settings(), Report(), expected)), Check(tree))
     assert walk.places(name) == places
     assert walk.depth == 1 + (places != {""})

@@ -17,7 +17,19 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio.transform import from_origin
-from verifying import AT, S1, S2, TILE, TREES, problems_of, verified, write_image, write_published_trees
+from verifying import (
+    AT,
+    S1,
+    S2,
+    TILE,
+    TREES,
+    Findings,
+    assert_found,
+    problems_of,
+    verified,
+    write_image,
+    write_published_trees,
+)
 
 from reben_dask.cli.verify import verify as command
 from reben_dask.formats.columns import METADATA_SCHEMA
@@ -140,24 +152,33 @@ COARSE = {"transform": from_origin(300_000, 5_400_000, 10, 10)}
 CLEARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {"pixels": lambda pixels: np.full_like(pixels, 999)}
 UNKNOWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {"pixels": lambda pixels: np.full_like(pixels, 0)}
 
+LEFT_OVER = "Nothing left over in the trees"
 DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "file missing": (lambda trees: (trees / B05).unlink(), TREES[0], f"{S2} has no {S2}_B05.tif"),
     "radar missing": (lambda trees: (trees / VV).unlink(), TREES[1], f"{S1} has no {S1}_VV.tif"),
     "map missing": (lambda trees: (trees / MAP).unlink(), TREES[2], f"{S2} has no {S2}_reference_map.tif"),
     "file left over": (_copy(B05, B05.replace("B05", "B10")), TREES[0], f"{S2} also holds {S2}_B10.tif"),
-    "type": (_change(B05, pixels=lambda p: p.astype(np.int16)), TREES[0], f"{S2}_B05.tif is int16, not uint16"),
+    "type": (
+        _change(B05, pixels=lambda p: p.astype(np.int16)),
+        TREES[0],
+        f"{S2}_B05.tif has the type int16, not uint16",
+    ),
     "type of radar": (
         _change(VV, pixels=lambda p: p.astype(np.float64), nodata=None),
         TREES[1],
-        "is float64, not float32",
+        "has the type float64, not float32",
     ),
-    "shape": (_change(B05, **WIDE), TREES[0], f"{S2}_B05.tif has the shape (60, 61), not (60, 60)"),
+    "shape": (_change(B05, **WIDE), TREES[0], f"{S2}_B05.tif has the shape (1, 60, 61), not (1, 60, 60)"),
     "nodata tag": (_change(B05, nodata=None), TREES[0], "B05.tif has the nodata tag None, not 0"),
     "nodata tag of radar": (_change(VV, nodata=-99), TREES[1], "VV.tif has the nodata tag -99.0, not None"),
     "no system": (_change(B05, crs=None), TREES[0], "B05.tif has no coordinate reference system"),
     "other system": (_change(B05, crs="EPSG:32634"), TREES[0], "B05.tif does not cover the square of the others"),
     "shifted": (_change(B05, **SHIFTED), TREES[0], "B05.tif does not cover the square of the others"),
-    "pixel size": (_change(B05, **COARSE), TREES[0], "B05.tif has pixels of 10 x 10 m, not 20 x 20 m"),
+    "pixel size": (
+        _change(B05, **COARSE),
+        TREES[0],
+        "B05.tif has the pixel axes (10.0, 0, 0, -10.0), not (20, 0, 0, -20)",
+    ),
     "no image": (lambda trees: (trees / B05).write_bytes(b"II*\0"), TREES[0], f"{S2}_B05.tif cannot be decoded ("),
     "empty file": (lambda trees: (trees / B05).write_bytes(b""), TREES[0], f"{S2}_B05.tif is empty"),
     "cut short": (lambda trees: os.truncate(trees / B05, 4_000), TREES[0], f"{S2}_B05.tif cannot be decoded ("),
@@ -175,41 +196,42 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
 def test_damaged_files(trees: Path, name: str) -> None:
     damage, title, text = DAMAGE[name]
     damage(trees)
-    problems = problems_of(trees)
-    assert list(problems) == [title]
-    assert text in problems[title]
-    assert problems[title].startswith((S2, S1))
+    assert_found(trees, {title: text})
+    assert problems_of(trees)[title].startswith((S2, S1))
 
 
-@pytest.mark.parametrize("tree", TREES)
-def test_missing_and_left_over_folders(trees: Path, tree: str) -> None:
-    other = AT[tree].replace("27_56", "27_99")
-    _move(AT[tree], other)(trees)
-    problems = problems_of(trees)
-    assert problems[tree] == f"{AT[tree].rpartition('/')[2]} is missing"
-    assert problems["Nothing left over in the trees"] == other
+PLACES: dict[str, tuple[Callable[[Path], object], Findings]] = {
+    **{
+        f"other patch in {tree}": (
+            _move(AT[tree], AT[tree].replace("27_56", "27_99")),
+            {tree: f"{Path(AT[tree]).name} is missing", LEFT_OVER: AT[tree].replace("27_56", "27_99")},
+        )
+        for tree in TREES
+    },
+    "folder of another tile": (
+        _move(AT[TREES[0]], AT[TREES[0]].replace("T33UUP/", "T34VER/")),
+        {TREES[0]: f"{S2} is missing", LEFT_OVER: f"{TREES[0]}/{TILE[:-6]}T34VER/{S2}, which belongs elsewhere"},
+    ),
+    "file beside the folders": (
+        lambda trees: (trees / TREES[1] / "index.tif").write_bytes(b""),
+        {LEFT_OVER: f"{TREES[1]}/index.tif"},
+    ),
+    "folder missing": (
+        lambda trees: shutil.rmtree(trees / AT[TREES[1]]),
+        {TREES[1]: f"{S1} is missing"},
+    ),
+    "nodata": (
+        _change(B05, pixels=lambda pixels: np.where(np.arange(60) == 5, 0, pixels).astype(np.uint16)),
+        {"No NODATA in the trees": f"{S2} in B05"},
+    ),
+}
 
 
-def test_folders_and_files_in_the_wrong_place(trees: Path) -> None:
-    _move(AT["BigEarthNet-S2"], AT["BigEarthNet-S2"].replace("T33UUP/", "T34VER/"))(trees)
-    (trees / "BigEarthNet-S1" / "index.tif").write_bytes(b"")
-    problems = problems_of(trees)
-    assert problems["BigEarthNet-S2"] == f"{S2} is missing"
-    assert (
-        f"BigEarthNet-S2/{TILE[:-6]}T34VER/{S2}, which belongs elsewhere" in problems["Nothing left over in the trees"]
-    )
-    assert "BigEarthNet-S1/index.tif" in problems["Nothing left over in the trees"]
-
-
-def test_an_empty_tree_has_nothing_of_what_is_asked_for(trees: Path) -> None:
-    for scene in (trees / "BigEarthNet-S1").iterdir():
-        shutil.rmtree(scene / S1)
-    assert problems_of(trees) == {"BigEarthNet-S1": f"{S1} is missing"}
-
-
-def test_nodata_is_seen(trees: Path) -> None:
-    _change(B05, pixels=lambda pixels: np.where(np.arange(60) == 5, 0, pixels).astype(np.uint16))(trees)
-    assert problems_of(trees) == {"No NODATA in the trees": f"{S2} in B05"}
+@pytest.mark.parametrize("name", PLACES)
+def test_folders_and_pixels(trees: Path, name: str) -> None:
+    damage, findings = PLACES[name]
+    damage(trees)
+    assert_found(trees, findings)
 
 
 # Digests

@@ -1,8 +1,10 @@
-"""A whole verification, for tests to look at, and the names of some published patches."""
+"""Whole verifications for tests to look at, and data to verify: tables to change, published patches, and copies."""
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ AT = {
     "Reference_Maps": f"Reference_Maps/{TILE}/{S2}",
 }
 
+Rows = list[dict[str, Any]]
+Findings = dict[str, str]
+"""Part of the text of a finding, by the title of its check."""
+
 
 def verified(path: Path, *metadata: Path, **settings: bool) -> Report:
     """The report of a verification that has come to its end."""
@@ -39,15 +45,45 @@ def verified(path: Path, *metadata: Path, **settings: bool) -> Report:
     return report
 
 
-def problems_of(path: Path, *metadata: Path, **settings: bool) -> dict[str, str]:
+def problems_of(path: Path, *metadata: Path, **settings: bool) -> Findings:
     """Examples of the problems of each check that has any."""
     checks = verified(path, *metadata, **settings).checks
     return {check.title: "; ".join(check.examples) for check in checks if check.problems}
 
 
+def assert_found(path: Path, findings: Findings, **settings: bool) -> None:
+    """Make sure that a verification has these findings, and no problems in other checks."""
+    problems = problems_of(path, **settings)
+    assert problems.keys() == findings.keys(), problems
+    assert not {title: problems[title] for title, text in findings.items() if text not in problems[title]}
+
+
 def listing(folder: Path) -> dict[Path, tuple[int, int]]:
     """Size and time of everything in a folder."""
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*"))}
+
+
+def change_rows(path: Path, change: Callable[[Rows], object]) -> None:
+    """Write a Parquet file again with other rows."""
+    table = pq.read_table(path, partitioning=None)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+
+
+def with_copies(out: Path, folder: Path, copied: Sequence[str], *, left_out: Sequence[str] = ()) -> Path:
+    """The dataset again, with copies of what is to be damaged, and links to the rest."""
+    folder.mkdir()
+    for path in out.iterdir():
+        if path.name in left_out:
+            continue
+        if path.name not in copied:
+            (folder / path.name).symlink_to(path)
+        elif path.is_dir():
+            shutil.copytree(path, folder / path.name)
+        else:
+            shutil.copy(path, folder / path.name)
+    return folder
 
 
 def write_image(path: Path, pixels: np.ndarray, **changed: Any) -> None:
