@@ -29,6 +29,7 @@ from reben_dask.errors import RecipeError
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Sentinel1Inputs
+from reben_dask.stores.trees import write_tables
 from reben_dask.job.tasks import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.recipes import load_recipe
 
@@ -146,7 +147,7 @@ def test_tasks_may_be_repeated_in_any_order(
     client.submit(*tree, layout.trees, parts[0], store, "twice", pure=False).result()
     client.submit(join_archives, root, layout.trees, root / "parts", pure=False).result()
     for _ in range(2):
-        layout.write_tables(parts, root)
+        write_tables(layout, parts, root)
     shutil.rmtree(root / "parts")
     for exported in made.plan.export_names:
         assert _bytes(root / exported) == _bytes(made.root / exported)
@@ -201,7 +202,7 @@ def test_v1_documents_follow_from_the_patch_table(v1: _Made, demo_region: DemoRe
 
 
 def test_v1_labels_are_in_the_order_of_codes(v1: _Made) -> None:
-    with (ROOT / "reben_dask" / "patches" / "nomenclatures" / "bigearthnet43.csv").open(encoding="utf-8") as file:
+    with (ROOT / "reben_dask" / "nomenclatures" / "bigearthnet43.csv").open(encoding="utf-8") as file:
         class_of = {int(row["code"]): row["class"] for row in csv.DictReader(file)}
     not_alphabetical = 0
     for patch in readers.read_v1(v1.root, V1_S2).values():
