@@ -21,7 +21,6 @@ from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayo
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.recipes.model import EVERY_PIXEL
 from reben_dask.verify.findings import Check, collect
 
 MOST_NAMES = 64
@@ -30,17 +29,7 @@ MOST_NAMES = 64
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected contents of the patches of a dataset.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Bands, grids, thresholds and layout.
-    nomenclature : Nomenclature
-        Classes of the codes.
-    names : NameTemplate or None
-        Names of the patches; ``None`` if only the missing run record knows them.
-    """
+    """Expected contents of the patches of a dataset."""
 
     recipe: Recipe
     nomenclature: Nomenclature
