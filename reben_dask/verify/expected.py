@@ -47,7 +47,7 @@ class Expected:
 
     @property
     def labels_may_be_empty(self) -> bool:
-        """Whether patches without any label are kept."""
+        """Rules that keep patches without any label."""
         rule = self.recipe.labeled_fraction
         return (rule.threshold == 0 and rule.comparison == "at_least") or self.smallest_region_px > 1
 
