@@ -32,6 +32,7 @@ from reben_dask.verify.expected import (
 from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, silent
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
 from reben_dask.verify.metadata import TreeTables, find_metadata, read_tree_tables, verify_metadata
+from reben_dask.verify.rows import Rows
 from reben_dask.verify.tables import verify_table, verify_tree_tables
 from reben_dask.verify.trees import forms_of, verify_trees
 
@@ -97,11 +98,11 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     yield artefacts
 
     metadata = [out / name for name in (METADATA_FILE, FLAGGED_METADATA_FILE) if (out / name).exists()]
-    rows, checks = verify_metadata(metadata, expected, own=True) if metadata else (None, [])
+    rows, checks = verify_metadata(metadata, expected, own=True) if metadata else (Rows(), [])
     if len(metadata) == 1:
         # The rows of one file alone are not those of the dataset.
-        rows = None
-    report.patches = len(rows or ())
+        rows = Rows()
+    report.patches = len(rows)
     yield from checks
 
     parts = part_files(out / TABLE) if (out / TABLE).is_dir() else []
@@ -162,7 +163,7 @@ def _published(path: Path, metadata: Sequence[Path], settings: Settings, report:
         expected = _of_lmdb(path, files, expected)
     if not record:
         expected = with_classes(expected, files)
-    return _checks(path, files, expected, around, (settings, report), is_lmdb=is_lmdb)
+    return _checks(path, files, around, Context(settings, report, expected), is_lmdb=is_lmdb)
 
 
 def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
@@ -191,26 +192,17 @@ def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
     return expected or replace(default, names=None)
 
 
-def _checks(
-    path: Path,
-    files: Sequence[Path],
-    expected: Expected,
-    around: Check,
-    of_run: tuple[Settings, Report],
-    *,
-    is_lmdb: bool,
-) -> Iterator[Check]:
-    settings, report = of_run
+def _checks(path: Path, files: Sequence[Path], around: Check, context: Context, *, is_lmdb: bool) -> Iterator[Check]:
+    report, expected = context.report, context.expected
     yield from [around] if around.problems else []
-    rows, checks = verify_metadata(files, expected, own=False) if files else (None, [])
+    rows, checks = verify_metadata(files, expected, own=False) if files else (Rows(), [])
     tables = TreeTables() if is_lmdb else read_tree_tables(path, expected, rows)
     if not files:
         rows = tables.rows
-    has_rows = bool(files) or (rows is not None and rows.is_complete)
-    yield from checks if has_rows else [Check("Metadata files", not_checked=NOTHING_THERE)]
+    yield from checks if files or rows.is_complete else [Check("Metadata files", not_checked=NOTHING_THERE)]
     yield from tables.checks
-    report.patches = len(rows) if rows and rows.is_complete else 0
-    context = Context(settings, report, expected, rows)
+    report.patches = len(rows) if rows.is_complete else 0
+    context = replace(context, rows=rows)
     forms = [] if is_lmdb else forms_of(path, expected.tree_layout)
     for form in forms:
         yield from verify_trees(form, path, context)
@@ -218,8 +210,8 @@ def _checks(
         yield from verify_lmdb(path, context)
     # Contents that are missing in one form may be there in the other.
     absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == (len(forms) or 1)]
-    report.without = [*([] if has_rows else ["metadata"]), *absent]
-    if settings.digest:
+    report.without = [*([] if files or rows.is_complete else ["metadata"]), *absent]
+    if context.settings.digest:
         jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
         jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}
-        yield from compute_digests(jobs, settings, report)
+        yield from compute_digests(jobs, context.settings, report)

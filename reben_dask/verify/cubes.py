@@ -28,8 +28,8 @@ from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import Nomenclature
+from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.validity import nodata_pixels
 from reben_dask.stores.arrays import held_chunks, open_array
 from reben_dask.verify.dataset import Part, sample_columns
 from reben_dask.verify.engine import Context
@@ -47,14 +47,7 @@ _Group = tuple[str, Callable[[], PatchGrid], Part | None]
 
 
 def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
-    """Check a Zarr store, with the rows of its dataset's patch table, or by itself.
-
-    Yields
-    ------
-    Check
-        For arrays and documents, for the patches in them, and for their pixels. The report gets the number of patches
-        and the missing kinds of images of a store without a table.
-    """
+    """Check a Zarr store, with the rows of its dataset's patch table, or by itself."""
     walk = _Walk(path, context)
     for group, grid, part in walk.groups():
         with collect(walk.sound, group):
@@ -213,11 +206,10 @@ class _Walk:
     def check_patches(self, cube: _Cube) -> set[int]:
         """Name the patches that are missing in shards; returns the columns to read."""
         held = {node.name: cube.held(node) for node in cube.nodes}
-        anything: npt.NDArray[np.bool_] = np.zeros(cube.grid.shape_yx, bool)
-        whole = anything
-        for kind in sorted({_kind_of(name) for name in held}, key=list(ImageKind).index):
+        anything = whole = np.zeros(cube.grid.shape_yx, bool)
+        for kind in {_kind_of(name) for name in held}:
             images = np.concatenate([held[name] for name in held if _kind_of(name) is kind])
-            some, every = images.any(axis=0), images.all(axis=0)
+            some, every = np.logical_or.reduce(images), np.logical_and.reduce(images)
             anything, whole = anything | some, whole | every
             self._whole = every if kind is ImageKind.S2 else self._whole
             self._found[kind] += int(every.sum())

@@ -24,7 +24,7 @@ from reben_dask.formats.dataset import CUBES, RunRecord
 from reben_dask.formats.names import NameTemplate, TileName, tile_names
 from reben_dask.formats.trees.layout import CLASS_NUMBERS, number_of_code
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.candidates import footprints
+from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import REASONS
 from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
 from reben_dask.verify.expected import Expected
@@ -82,17 +82,7 @@ class Part:
 
 
 class Tile:
-    """Rows of a part file, and the grids that they must be of.
-
-    Parameters
-    ----------
-    path : Path
-        The part file.
-    expected : Expected
-        Grids and names.
-    size_m : (int, int), optional
-        Height and width of the tile; by default as far as the rows reach.
-    """
+    """Rows of a part file, and the grids that they must be of."""
 
     def __init__(self, path: Path, expected: Expected, size_m: Sequence[int] | None) -> None:
         recipe, self.name, self._expected = expected.recipe, path.stem, expected
@@ -116,7 +106,7 @@ class Tile:
 
     @property
     def is_observed(self) -> bool:
-        """Whether the tile has pixels: it did not fail its quality indicators."""
+        """Tiles with pixels: those that passed their quality indicators."""
         return bool(self.table[columns.FAILED_QUALITY].null_count > 0)
 
     def faults(self, name: TileName, layers: Iterable[str] | None) -> Iterator[str]:
@@ -127,9 +117,8 @@ class Tile:
         else:
             yield f"{self.name} has {len(self.table):,} rows, but its grids have {size:,} patches"
         recipe, splits = self._expected.recipe, self._expected.splits_of
-        for row in self.table.select(
-            [columns.PATCH_ID, columns.STATUS, columns.REASON, *splits, *recipe.attributes]
-        ).to_pylist():
+        read = (columns.PATCH_ID, columns.STATUS, columns.REASON, *splits, *recipe.attributes)
+        for row in self.table.select(read).to_pylist():
             patch_id, status, reason = row[columns.PATCH_ID], row[columns.STATUS], row[columns.REASON]
             if status not in (columns.KEPT, columns.REJECTED):
                 yield f"{patch_id} has the status {status!r}"
@@ -143,27 +132,26 @@ class Tile:
                 yield f"{self.name} has values of {column}, but the run record names no layer of it"
 
     def _grid_faults(self, name: TileName) -> Iterator[str]:
-        names, grids = (
-            NameTemplate(self._expected.recipe.patch_name),
-            list(zip(self._expected.grids, self.grids, strict=True)),
-        )
-        bounds = np.concatenate([grid.bounds() for grid in self.grids])
-        x, y = (np.concatenate(axis).tolist() for axis in zip(*(grid.indices_xy() for grid in self.grids), strict=True))
-        ids = [patch_id for number, grid in grids for patch_id in names.names(name, grid, number)]
-        wanted = {columns.GRID: [number for number, grid in grids for _ in range(grid.size)], columns.PATCH_ID: ids}
-        wanted |= {columns.X: x, columns.Y: y, **dict(zip(columns.BOUNDS, bounds.T.tolist(), strict=True))}
-        wanted |= {columns.TILE: [self.name] * len(x), columns.EPSG: [self.grids[0].epsg] * len(x)}
-        for column, values in wanted.items():
-            found = self.table[column].to_pylist()
-            row = next((row for row, value in enumerate(values) if found[row] != value), None)
-            if row is not None:
-                fault = next(differences({column: found[row]}, {column: values[row]}))
-                yield f"{self.name}, row {row}, {fault}"
+        first = self.table.slice(0, 1).to_pylist()[0]
+        scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), first[columns.FAILED_QUALITY])
+        wanted = candidate_patches(scene, self._expected.recipe)
+        for column in (
+            columns.GRID,
+            columns.PATCH_ID,
+            columns.TILE,
+            columns.X,
+            columns.Y,
+            columns.EPSG,
+            *columns.BOUNDS,
+        ):
+            pairs = zip(self.table[column].to_pylist(), wanted[column].tolist(), strict=True)
+            row, pair = next(((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1]), (0, None))
+            faults = differences({column: pair[0]}, {column: pair[1]}) if pair else ()
+            yield from (f"{self.name}, row {row}, {fault}" for fault in faults)
         geometry = shapely.from_wkb(self.table[columns.GEOMETRY].to_numpy(), on_invalid="ignore")
         boxes = np.column_stack(self.table[columns.BBOX].combine_chunks().flatten())
-        places = np.concatenate([shapely.bounds(footprints(grid).to_numpy()) for grid in self.grids])
         for column, edges in ((columns.GEOMETRY, shapely.bounds(geometry)), (columns.BBOX, boxes)):
-            far = ~(np.abs(edges - places) < _DEGREES).all(axis=1)
+            far = ~(np.abs(edges - wanted.bounds.to_numpy()) < _DEGREES).all(axis=1)
             if far.any():
                 yield f"{self.table[columns.PATCH_ID][int(far.argmax())]} has a {column} that is not its footprint"
 
@@ -173,21 +161,7 @@ class Tile:
 
 
 class Dataset:
-    """A finished dataset, read tile by tile as its patches are asked for.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
-    parts : sequence of Path
-        Part files of its patch table.
-    expected : Expected
-        Grids, names and classes.
-    record : RunRecord or None
-        Sizes of the tiles.
-    full : bool
-        Compare all patches with the cubes, not a sample.
-    """
+    """A finished dataset, read tile by tile as its patches are asked for."""
 
     def __init__(
         self, out: Path, parts: Sequence[Path], expected: Expected, record: RunRecord | None, *, full: bool

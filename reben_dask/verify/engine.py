@@ -51,8 +51,8 @@ class Context:
     settings: Settings
     report: Report
     expected: Expected
-    rows: Rows | None = None
-    """Rows that ask for patches; without them, each patch is checked by itself."""
+    rows: Rows = field(default_factory=Rows)
+    """Rows that ask for patches; a patch without a row is checked by itself, if it may be there."""
     dataset: Dataset | None = None
     """Patch table and cubes of the same dataset, of this program."""
     required: frozenset[ImageKind] = frozenset()
@@ -99,15 +99,7 @@ class Entry:
 
 
 class Engine:
-    """Checks the entries of one container.
-
-    Parameters
-    ----------
-    place : str
-        The container in titles, such as ``the LMDB``.
-    context : Context
-        Facts about the patches.
-    """
+    """Checks the entries of one container."""
 
     def __init__(self, place: str, context: Context) -> None:
         self.context, self.expected, self._rows = context, context.expected, context.rows
@@ -116,7 +108,7 @@ class Engine:
         self._labels = Check(f"Labels as in the maps of {place}", "map")
         self._nodata = Check(f"No NODATA in {place}", "patch")
         self._equal = Check(f"Zarr pixels as in {place}", "image")
-        self._names = {kind: self._rows.names(kind) for kind in ImageKind} if self._rows else {}
+        self._names = {kind: self._rows.names(kind) for kind in ImageKind}
         self._documented: dict[str, tuple[str, ...]] = {}
 
     def run(self, entries: Iterable[Entry], advance: Callable[[int], object]) -> None:
@@ -135,23 +127,23 @@ class Engine:
 
     def asked_for(self, kind: ImageKind) -> int:
         """Number of names of a kind that the rows ask for."""
-        return len(self._names.get(kind, ()))
+        return len(self._names[kind])
 
     def missing(self, kind: ImageKind) -> Iterator[str]:
         """Names that rows ask for and that were not found."""
-        return self._names[kind].missing() if self._names else iter(())
+        return self._names[kind].missing()
 
     def patch(self, kind: ImageKind, name: str) -> Patch:
         """Patch of an image."""
-        number = self._names[kind].find(name) if self._names else None
-        is_partner = kind is ImageKind.S1 and self._rows and number is not None
-        return Patch(kind, name, str(self._rows.value(PATCH_ID, number)) if is_partner else name, number)  # type: ignore[union-attr,arg-type]
+        number = self._names[kind].find(name)
+        is_of_row = kind is ImageKind.S1 and number is not None
+        return Patch(kind, name, str(self._rows.value(PATCH_ID, number)) if is_of_row else name, number)
 
     def row(self, patch: Patch) -> Row:
         """Everything that is known of a patch."""
         if self.context.dataset:
             return self.context.dataset.row(patch.patch_id)
-        return {} if self._rows is None or patch.number is None else self._rows.row(patch.number)
+        return {} if patch.number is None else self._rows.row(patch.number)
 
     def place(self, patch: Patch) -> Place | None:
         """Place in the cubes of a patch that is compared with them."""
@@ -159,7 +151,7 @@ class Engine:
 
     def checks(self) -> Iterator[Check]:
         """Checks over all entries."""
-        if self._rows is None or not self._rows.is_complete:
+        if not self._rows.is_complete:
             self.context.report.patches = max(self.context.report.patches, *self.found.values(), 0)
         yield self.left_over
         yield from (check for check in (self._labels, self._nodata) if check.count)
@@ -171,7 +163,7 @@ class Engine:
         patch = self.patch(entry.kind, entry.name)
         if patch.number is not None:
             self._names[entry.kind].mark(entry.name)
-        elif self._rows and self._rows.is_complete:
+        elif self._rows.is_complete:
             self.left_over.problem(entry.key)
             return None
         elif not self._is_name(entry):
@@ -227,7 +219,7 @@ class Engine:
 
     def _row_labels(self, patch: Patch) -> Sequence[str] | None:
         """Labels of a patch by its row, if rows have labels."""
-        if self._rows is None or patch.number is None or LABELS not in self._rows.table.column_names:
+        if patch.number is None or LABELS not in self._rows.table.column_names:
             return None
         return self._rows.value(LABELS, patch.number) or ()
 
@@ -311,24 +303,7 @@ def _comparable(document: Mapping[str, Any], is_exact: bool) -> dict[str, Any]: 
 def label_fault(
     codes: npt.NDArray[Any], labels: Sequence[str], expected: Expected, source: str = "the metadata have"
 ) -> str | None:
-    """Compare labels with those of a reference map.
-
-    Parameters
-    ----------
-    codes : ndarray of uint16, shape (y, x)
-        Reference map of a patch. A code without a class is legal, a code that the nomenclature does not have is not.
-    labels : sequence of str
-        Labels of the patch by another source.
-    expected : Expected
-        Class of each code, and the smallest region that counts.
-    source : str
-        The other source, for the phrase.
-
-    Returns
-    -------
-    str or None
-        A phrase, if they differ.
-    """
+    """Compare labels with those of a reference map."""
     nomenclature, smallest_px = expected.nomenclature, expected.smallest_region_px
     found = np.flatnonzero(np.bincount(codes.ravel())).tolist()
     if unknown := [code for code in found if code not in nomenclature.codes]:

@@ -29,17 +29,7 @@ MOST_NAMES = 64
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected contents of the patches of a dataset.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Bands, grids, thresholds and layout.
-    nomenclature : Nomenclature
-        Classes of the codes.
-    names : NameTemplate or None
-        Names of the patches; ``None`` if only the missing run record knows them.
-    """
+    """Expected contents of the patches of a dataset."""
 
     recipe: Recipe
     nomenclature: Nomenclature
@@ -57,7 +47,7 @@ class Expected:
 
     @property
     def labels_may_be_empty(self) -> bool:
-        """Whether patches without any label are kept."""
+        """Rules that keep patches without any label."""
         rule = self.recipe.labeled_fraction
         return (rule.threshold == 0 and rule.comparison == "at_least") or self.smallest_region_px > 1
 

@@ -155,18 +155,7 @@ def one_sentence(error: Exception) -> str:
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Compare values by name: the one comparison behind the checks of all formats.
-
-    Parameters
-    ----------
-    found, wanted : mapping of str to object
-        Values in the data, and as they must be; further values in the data do not count.
-
-    Yields
-    ------
-    str
-        A phrase for each value that is missing or differs.
-    """
+    """Phrases for values that are missing or differ: the one comparison behind the checks of all formats."""
     for name, value in wanted.items():
         if name not in found:
             yield f"has no {name}"
@@ -191,14 +180,9 @@ def parse_crs(text: str) -> CRS | str:
 
 
 def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[str]]:
-    """Compare the columns of a file; offsets of 64 bits and names of list elements do not count.
+    """Phrases for columns that differ, and further columns that pandas hides as the index of a frame.
 
-    Returns
-    -------
-    faults : list of str
-        Phrases.
-    index : list of str
-        Further columns that pandas takes for the index, so that its users do not see them.
+    Offsets of 64 bits and names of list elements do not count.
     """
     described = (found.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in found.names if name in described and name not in wanted.names]

@@ -56,8 +56,8 @@ def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
     with collect(sound):
         folders = find_environments([path])
         with _Environments(folders, sound, digest=context.settings.digest) as environments:
-            advance = context.settings.begin("verify-lmdb", environments.count())
-            engine.run(_entries(environments, engine, values), advance)
+            steps = sum(engine.asked_for(kind) for kind in ImageKind)
+            engine.run(_entries(environments, engine, values), context.settings.begin("verify-lmdb", steps))
         is_whole = len(environments.shards) == len(folders)
         sound.summary = f"{counted(engine.found.total(), 'entry')} in {counted(len(folders), 'environment')}"
         context.report.digests |= {path.name: environments.sha256} if environments.sha256 else {}
@@ -65,7 +65,7 @@ def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
     yield sound
     for kind, check in values.items():
         check.count = engine.found[kind]
-        is_asked_for = context.rows is None or engine.asked_for(kind) > 0
+        is_asked_for = not context.rows.is_complete or engine.asked_for(kind) > 0
         if not is_whole:
             # Values missing from environments that were not read to their ends are unknown.
             check.not_checked = f"{counted(check.count, 'value')} could be read"
@@ -111,14 +111,6 @@ class _Environments:
     def sha256(self) -> str | None:
         """Digest of the entries, if requested; see :mod:`reben_dask.verify.digest`."""
         return None if self._hash is None else self._hash.hexdigest()
-
-    def count(self) -> int:
-        """Number of entries in all environments that can be opened."""
-        total = 0
-        for folder in self._folders:
-            with collect(Check("counted again when they are read")), open_environment(folder) as environment:
-                total += environment.stat()["entries"]
-        return total
 
     def __iter__(self) -> Iterator[tuple[bytes, memoryview]]:
         """Each key once, with its value, which is valid until the next one."""
@@ -175,15 +167,7 @@ def _index_faults(folder: Path, shards: Sequence[Shard], context: Context) -> It
 
 
 class ValueFormat:
-    """Values of one kind: a safetensors file with a tensor for each band.
-
-    Parameters
-    ----------
-    tensors : mapping of str to Band
-        All tensors of a value.
-    patch_m : int
-        Side of a patch in metres.
-    """
+    """Values of one kind: a safetensors file with a tensor for each band."""
 
     def __init__(self, tensors: Mapping[str, Band], patch_m: int) -> None:
         self._bands, self._kind = tensors, next(iter(tensors.values())).kind

@@ -48,24 +48,11 @@ def find_metadata(folders: Iterable[Path]) -> list[Path]:
     return []
 
 
-def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> tuple[Rows | None, list[Check]]:
-    """Check metadata files by themselves.
+def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> tuple[Rows, list[Check]]:
+    """Check metadata files by themselves; files of this program (``own``) are in order, and have no further columns.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        The main file and that of flagged patches, known by its name; files of other names have rows of both sorts.
-    expected : Expected
-        Names, splits and classes.
-    own : bool
-        Whether this program wrote them: then rows are in order, and there are no further columns.
-
-    Returns
-    -------
-    rows : Rows or None
-        All rows; ``None`` if a file cannot be read.
-    checks : list of Check
-        Findings.
+    Known by its name, the file of flagged patches has only those; files of other names have rows of both sorts. If a
+    file cannot be read, there are no rows.
     """
     sound, order = Check("Metadata files"), Check("Rows in the order of their names")
     classes, tables = set(expected.nomenclature.classes), []
@@ -73,7 +60,7 @@ def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> 
         with collect(sound, path.name):
             tables.append(_read_metadata(path, expected, classes, (sound, order), own=own))
     if len(tables) < len(files):
-        return None, [sound]
+        return Rows(), [sound]
     rows = Rows(tables)
     sound.summary = f"{counted(len(files), 'file')}, {counted(len(rows), 'row')}"
     return rows, [sound, order, *_check_rows(rows, expected, classes)]
@@ -92,24 +79,22 @@ def _read_metadata(
         sound.add(faults + [f"also has the column {name}" for name in index if own], path.name)
         if index and not own:
             sound.notes.append(f"{path.name} also has the index {', '.join(index)}")
-        if missing := [name for name in columns.METADATA_SCHEMA.names if name not in found.names]:
+        if missing := [name for name in wanted.names if name not in found.names]:
             raise InputError(f"without {', '.join(missing)}, rows cannot be read")
         listed = columns.decode_classes(found.metadata)
         classes.update(listed or ())
         if own and listed != expected.nomenclature.classes:
-            what = (
-                "does not carry its class list" if listed is None else "carries another class list than the run record"
-            )
-            sound.problem(f"{path.name} {what}")
+            other = "carries another class list than the run record"
+            sound.problem(f"{path.name} {'does not carry its class list' if listed is None else other}")
         further = [name for name in expected.recipe.extra_columns if name in found.names]
-        read = file.read([*columns.METADATA_SCHEMA.names, *further])
+        read = file.read([*wanted.names, *further])
     ids = read[columns.PATCH_ID]
     backwards = np.flatnonzero(pc.fill_null(pc.less(ids[1:], ids[:-1]), False).to_numpy()).tolist()
     if own:
         order.add(f"{path.name}: {ids[row + 1]} after {ids[row]}" for row in backwards)
     elif backwards:
         order.notes.append(f"{path.name} is in another order")
-    table = read.select(columns.METADATA_SCHEMA.names).cast(wanted)
+    table = read.select(wanted.names).cast(wanted)
     for name in further:
         table = table.append_column(name, read[name])
     is_flagged_file = path.name == FLAGGED_METADATA_FILE
@@ -190,10 +175,10 @@ class TreeTables(NamedTuple):
     """Contents of tables: findings, and the rows that they have."""
 
     checks: tuple[Check, ...] = ()
-    rows: Rows | None = None
+    rows: Rows = Rows()
 
 
-def read_tree_tables(path: Path, expected: Expected, rows: Rows | None) -> TreeTables:
+def read_tree_tables(path: Path, expected: Expected, rows: Rows) -> TreeTables:
     """Check the tables beside trees; they must agree with the rows of metadata files, if there are any."""
     names, readers = expected.tree_layout.tables, {bigearthnet_v1.LAYOUT: _read_lists, seasonet.LAYOUT: _read_meta}
     folder = next((folder for folder in (path, path.parent) if any((folder / name).exists() for name in names)), None)
@@ -201,7 +186,7 @@ def read_tree_tables(path: Path, expected: Expected, rows: Rows | None) -> TreeT
     return TreeTables() if folder is None or read is None else read(folder, expected, rows)
 
 
-def _read_lists(folder: Path, expected: Expected, rows: Rows | None) -> TreeTables:
+def _read_lists(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
     """Lists of pairs by split. Patches that are flagged are in none, so that the rows are not those of all patches."""
     check, found = Check("Lists of the splits", "patch"), dict[str, Row]()
     for split, file in bigearthnet_v1.LISTS.items():
@@ -216,23 +201,16 @@ def _read_lists(folder: Path, expected: Expected, rows: Rows | None) -> TreeTabl
                     if row:
                         found[row[columns.PATCH_ID]] = row
     check.count = len(found)
-    wanted = (
-        {}
-        if rows is None
-        else {row[columns.PATCH_ID]: row for row in rows if row[columns.SPLIT] and not columns.flagged(row)}
-    )
-    for patch_id in sorted({**found, **wanted}) if rows else ():
-        sides = (found.get(patch_id), wanted.get(patch_id))
-        texts = [
-            " with ".join(filter(None, (row[columns.SPLIT], row[columns.S1_NAME]))) if row else "in no list"
-            for row in sides
-        ]
-        if texts[0] != texts[1]:
-            check.problem(f"{patch_id} is {texts[0]}, but {texts[1]} by the metadata")
-    table = pa.Table.from_pylist(
-        list(found.values()), columns.schema([columns.PATCH_ID, columns.S1_NAME, columns.SPLIT])
-    )
-    return TreeTables((check,), Rows([table], is_complete=False))
+    wanted = {row[columns.PATCH_ID]: row for row in rows if row[columns.SPLIT] and not columns.flagged(row)}
+    for patch_id in sorted({**found, **wanted}) if rows.is_complete else ():
+        there, must = (_list_entry(side.get(patch_id)) for side in (found, wanted))
+        check.add([f"{patch_id} is {there}, but {must} by the metadata"] if there != must else [])
+    schema = columns.schema([columns.PATCH_ID, columns.S1_NAME, columns.SPLIT])
+    return TreeTables((check,), Rows([pa.Table.from_pylist(list(found.values()), schema)], is_complete=False))
+
+
+def _list_entry(row: Row | None) -> str:
+    return " with ".join(filter(None, (row[columns.SPLIT], row[columns.S1_NAME]))) if row else "in no list"
 
 
 def _pair(cells: list[str], split: str, expected: Expected, found: Mapping[str, Row]) -> tuple[Row | None, str | None]:
@@ -247,7 +225,7 @@ def _pair(cells: list[str], split: str, expected: Expected, found: Mapping[str, 
     return row, fault and f"{patch} {fault}"
 
 
-def _read_meta(folder: Path, expected: Expected, rows: Rows | None) -> TreeTables:
+def _read_meta(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
     """``meta.csv`` and the splits, which have numbers of its rows."""
     sound, splits = Check(seasonet.META, "row"), Check(seasonet.SPLITS_FOLDER)
     found: dict[str, list[Any]] = {columns.PATCH_ID: [], columns.LABELS: [], columns.SEASON: [], columns.GRID: []}
@@ -260,7 +238,7 @@ def _read_meta(folder: Path, expected: Expected, rows: Rows | None) -> TreeTable
             _read_split(folder / file, split, found[columns.SPLIT], splits)
     splits.summary = f"{sound.count - found[columns.SPLIT].count(None):,} of them in a split"
     listed = {patch_id: number for number, patch_id in enumerate(found[columns.PATCH_ID])}
-    for row in rows or ():
+    for row in rows:
         number = listed.pop(row[columns.PATCH_ID], None)
         if number is None:
             sound.problem(f"{row[columns.PATCH_ID]} has no row")
@@ -269,7 +247,7 @@ def _read_meta(folder: Path, expected: Expected, rows: Rows | None) -> TreeTable
                 differences({name: found[name][number] for name in (columns.LABELS, columns.SPLIT)}, row),
                 row[columns.PATCH_ID],
             )
-    sound.add(f"{patch_id} has a row, but is not in the metadata" for patch_id in (listed if rows else ()))
+    sound.add(f"{patch_id} has a row, but is not in the metadata" for patch_id in (listed if rows.is_complete else ()))
     if not sound.count:
         return TreeTables((sound, splits))
     table = pa.table(

@@ -22,18 +22,15 @@ _BATCH = 8_192
 class Rows:
     """Rows of patches, ascending by ``patch_id``; some 200 bytes a patch are in memory.
 
-    Parameters
-    ----------
-    tables : sequence of pyarrow.Table
-        Rows of several files; columns that not all have are left out.
-    is_complete : bool
-        Whether patches without a row do not belong to the data.
+    Columns are those that all tables have. Patches without a row do not belong to the data if rows are complete.
     """
 
-    def __init__(self, tables: Sequence[pa.Table], *, is_complete: bool = True) -> None:
+    def __init__(self, tables: Sequence[pa.Table] = (), *, is_complete: bool | None = None) -> None:
+        self.is_complete = bool(tables) if is_complete is None else is_complete
+        tables = tables or [pa.table({PATCH_ID: pa.array([], pa.string())})]
         names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
         together = pa.concat_tables([table.select(names) for table in tables])
-        self.table, self.is_complete = together.sort_by(PATCH_ID).combine_chunks(), is_complete
+        self.table = together.sort_by(PATCH_ID).combine_chunks()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -42,7 +39,7 @@ class Rows:
         for batch in self.table.to_batches(_BATCH):
             yield from batch.to_pylist()
 
-    def value(self, column: str, number: int) -> Any:
+    def value(self, column: str, number: int | None) -> Any:
         """One value of a row; ``None`` if there is no such column."""
         return self.table[column][number].as_py() if column in self.table.column_names else None
 

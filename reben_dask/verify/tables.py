@@ -76,14 +76,14 @@ def verify_table(dataset: Dataset, context: Context) -> Iterator[Check]:
 class _Comparison:
     """The rows of the metadata files beside those that the patch table implies."""
 
-    def __init__(self, rows: Rows | None, expected: Expected) -> None:
+    def __init__(self, rows: Rows, expected: Expected) -> None:
         self._rows, self._names = rows, NameTemplate(expected.recipe.patch_name)
-        self._check = Check("Metadata as in the patch table", "patch", count=len(rows or ()))
-        self._is_compared = np.zeros(len(rows or ()), bool)
+        self._check = Check("Metadata as in the patch table", "patch", count=len(rows))
+        self._is_compared = np.zeros(len(rows), bool)
 
     def add(self, name: TileName, tile: Tile) -> None:
         """Compare the rows of one tile."""
-        if self._rows is None:
+        if not self._rows.is_complete:
             return
         here = self._rows.of_prefix(self._names.prefix(name))
         self._is_compared[here] = True
@@ -99,7 +99,7 @@ class _Comparison:
 
     def finish(self, unread: Iterable[TileName]) -> Check:
         """Name the rows that are of no part; those of parts that were not read are unknown."""
-        if self._rows is None:
+        if not self._rows.is_complete:
             self._check.not_checked = "the metadata cannot be read"
             return self._check
         for name in unread:

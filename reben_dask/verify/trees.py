@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -23,8 +23,7 @@ from reben_dask.errors import InputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import GRID, IN_GRID, PATCH_ID, S1_NAME, TILE
 from reben_dask.formats.trees import FileSpec, Tree, TreeLayout
-from reben_dask.sources.published.image import Image, decode_image
-from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES
+from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES, Image, decode_image
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
 from reben_dask.verify.digest import Digest, file_digest, folder_digest
 from reben_dask.verify.engine import Content, Context, Engine, Entry, Square
@@ -74,25 +73,30 @@ class Walk:
     engine: Engine
     check: Check
 
-    @property
+    @cached_property
     def kind(self) -> ImageKind:
         """Kind of the images that its folders are counted by."""
         return _kinds(self.tree)[0]
 
-    @property
+    @cached_property
+    def specs(self) -> Mapping[str, FileSpec]:
+        """Requirements on each image file, by the end of its name."""
+        return self.tree.specs
+
+    @cached_property
     def depth(self) -> int:
         """Levels from the tree down to a patch folder: 1 if all are side by side."""
         return 2 if any(self.tree.place(row) for row in self._rows("a_b_c_d")) else 1
 
-    @property
+    @cached_property
     def most_bytes(self) -> int:
         """Size of the largest file that is read."""
         patch_m = self.engine.expected.recipe.patch_size_m
-        pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.tree.specs.values())
+        pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.specs.values())
         return max(PLAIN_FILE_BYTES, *(_BYTES_PER_PIXEL * number for number in pixels))
 
     def is_read(self, name: str) -> bool:
-        """Whether a file is an image for readers, or a document of its patch; other files are not looked at."""
+        """Images for readers and documents of the patch; other files are not looked at."""
         return name.lower().endswith((".tif", ".tiff")) or name.endswith(self.tree.document_names)
 
     def places(self, name: str) -> set[str]:
@@ -147,9 +151,7 @@ class Walk:
                     content.faults.append(f"{file} {one_sentence(error)}")
                 else:
                     squares[file] = (image.epsg, image.bounds)
-                    content.faults += [
-                        f"{file} {fault}" for fault in self._compare(image, self.tree.specs[name], content)
-                    ]
+                    content.faults += (f"{file} {fault}" for fault in self._compare(image, self.specs[name], content))
         content.square = next(iter(squares.values()), None)
         outside = (file for file, square in squares.items() if square != content.square)
         content.faults += [f"{file} does not cover the square of the others" for file in outside]
@@ -158,17 +160,11 @@ class Walk:
     def _compare(self, image: Image, spec: FileSpec, content: Content) -> Iterator[str]:
         """Compare an image, and add its bands to the content if they are all there in the right type."""
         side, pixel = spec.bands[0].side_px(self.engine.expected.recipe.patch_size_m), spec.resolution_m
-        width, rotation_x, _, rotation_y, height, _ = image.transform
-        axes = (width, rotation_x, rotation_y, height)
-        yield from differences(
-            {"type": image.pixels.dtype, "shape": image.bands.shape, "nodata tag": image.nodata, "pixel axes": axes},
-            {
-                "type": np.dtype(spec.dtype),
-                "shape": (len(spec.bands), side, side),
-                "nodata tag": spec.nodata,
-                "pixel axes": (pixel, 0, 0, -pixel),
-            },
-        )
+        axes, shape = (*image.transform[:2], *image.transform[3:5]), (len(spec.bands), side, side)
+        found = {"type": image.pixels.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
+        wanted = {"type": np.dtype(spec.dtype), "shape": shape, "nodata tag": spec.nodata}
+        yield from differences(found, wanted)
+        yield from differences({"pixel axes": axes}, {"pixel axes": (pixel, 0, 0, -pixel)})
         if image.epsg is None:
             yield "has no coordinate reference system"
         if image.count == len(spec.bands) and image.pixels.dtype == spec.dtype:
@@ -187,7 +183,7 @@ class Form:
     """Text after the name of a tree."""
     folders: Callable[[Path, Walk], Iterator[_Folder]]
     is_bare: Callable[[Path], bool]
-    """Whether a tree in which no patch was found may be one of nothing, as this program makes it."""
+    """Test for a tree of nothing, as this program makes it, where no patch was found."""
     digest: Digest
 
     def roots(self, path: Path, layout: TreeLayout) -> dict[str, Path]:
@@ -203,13 +199,7 @@ def forms_of(path: Path, layout: TreeLayout) -> list[Form]:
 
 
 def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
-    """Check the trees of one form in a folder, or the one that it is; all files are read in full.
-
-    Yields
-    ------
-    Check
-        One for each tree when all trees of its kind were walked, then those over all trees.
-    """
+    """Check the trees of one form in a folder, or the one that it is; all files are read in full."""
     engine, layout = Engine(form.place, context), context.expected.tree_layout
     roots = form.roots(path, layout)
     trees = sorted(layout.trees, key=_rank)
