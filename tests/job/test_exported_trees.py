@@ -29,9 +29,9 @@ from reben_dask.errors import RecipeError
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import Sentinel1Inputs
-from reben_dask.stores.trees import write_tables
 from reben_dask.job.tasks import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.recipes import load_recipe
+from reben_dask.stores.trees import write_tables
 
 SUMMER, WINTER = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP", "S2B_MSIL2A_20190116T100359_N9999_R122_T33UVP"
 FORMATS = ("geotiff", "geotiff-archives")
