@@ -110,6 +110,12 @@ PATCH_TABLE: tuple[Column, ...] = (
 METADATA: tuple[Column, ...] = tuple(sorted(filter(lambda c: c.published, PATCH_TABLE), key=lambda c: c.published or 0))
 """Columns of the metadata files, in their order."""
 
+IS_PUBLISHED = Column("is_published", _BOOL, "Whether the patch is in the published metadata")
+WITHIN_LIMITS = Column("within_limits", _BOOL, "Whether snow and cloud are within the limits of the season")
+OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
+INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX)
+"""Columns of the patch frame that the patch table does not keep."""
+
 BOUNDS = (MINX, MINY, MAXX, MAXY)
 FLAGS = (SNOW, CLOUD)
 """Flags of the patches that are kept, but listed separately."""
@@ -140,6 +146,17 @@ def patch_table_schema(extra: Sequence[str] = ()) -> pa.Schema:
 PATCH_TABLE_SCHEMA = schema(PATCH_TABLE)
 METADATA_SCHEMA = schema(METADATA)
 """Columns and types of the metadata files; readers need the flags as real bools."""
+
+
+def empty_frame(names: Iterable[Column]) -> pd.DataFrame:
+    """Frame of columns without rows, as the ``meta`` of a Dask frame."""
+    return pd.DataFrame({str(name): pd.Series(dtype=_pandas_type(name.type)) for name in names})
+
+
+def _pandas_type(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return "str"
+    return object if pa.types.is_nested(kind) or pa.types.is_binary(kind) else kind.to_pandas_dtype()
 
 
 def flagged(rows: Any) -> Any:

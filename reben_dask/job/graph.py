@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 
 import dask
 import dask_geopandas
-import numpy as np
 import pandas as pd
 from dask import delayed
 from dask.delayed import Delayed
 
+from reben_dask.formats import columns
 from reben_dask.formats.bands import BAND_RESOLUTION_M
-from reben_dask.formats.columns import S1_NAME
-from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import NO_COUNTS, count_patches
 from reben_dask.job.sentinel1 import pair_tile
@@ -27,16 +25,13 @@ from reben_dask.job.tasks import (
     ingest_band,
     label_tile,
     make_cube,
-    map_columns,
     observe_countries,
     observe_published,
     observe_sky,
 )
-from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import candidate_frame, combine_nodata, with_columns, with_decision
 from reben_dask.patches.join import partitions_of_tiles
-from reben_dask.patches.reference_map import RasterizedMap
-from reben_dask.patches.scl import scl_fractions
+from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.sources.vector_layers import read_attribute, read_countries
@@ -47,8 +42,6 @@ STAGES = ("bands", "labels", "patches")
 
 PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
 """The longest tasks start first, so that the last tile does not end with one worker at a band of 10 m."""
-
-_NO_PATCHES = PatchGrid(32633, 0, 0, ShapeYX(0, 0))
 
 
 @dataclass(frozen=True)
@@ -112,17 +105,17 @@ class _TileTasks:
             name: self._task(read_attribute, f"layer-{name}", path, recipe.attributes[name].column)
             for name, path in plan.layers.items()
         }
-        no_map = RasterizedMap(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
-        metas: dict[str, pd.DataFrame | None] = {
-            "validity": combine_nodata([pd.Series(dtype=np.int32)]),
-            "sky": scl_fractions(np.zeros((0, 0), np.uint8), _NO_PATCHES, recipe.sky),
-            "published": observe_published(plan.published, "", "", [_NO_PATCHES]) if plan.published else None,
-            "sentinel1": pd.DataFrame({S1_NAME: pd.Series(dtype="str")}) if plan.partners else None,
-            "labels": map_columns(no_map, _NO_PATCHES, self._label_rule),
-            "country": country_column(_NO_PATCHES, None),
-            **{name: attribute_column(name, [_NO_PATCHES], None) for name in recipe.attributes},
+        attributes = [columns.extra_column(name) for name in recipe.attributes]
+        steps: dict[str, Sequence[columns.Column]] = {
+            "validity": [columns.NODATA],
+            "sky": [columns.SNOW_FRACTION, columns.CLOUD_FRACTION, columns.SHADOW_FRACTION, *columns.FLAGS],
+            "published": plan.published.columns if plan.published else [],
+            "sentinel1": [columns.S1_NAME] if plan.partners else [],
+            "labels": _label_columns(recipe),
+            "country": [columns.COUNTRY],
+            **{name: [name] for name in attributes},
         }
-        self.metas = {step: meta for step, meta in metas.items() if meta is not None}
+        self.metas = {step: columns.empty_frame(names) for step, names in steps.items() if names}
         """Empty columns of each step."""
 
     def observe(self, tile: Tile, parts: list[Path]) -> dict[str, Delayed]:
@@ -170,6 +163,12 @@ class _TileTasks:
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
         """Return a task with a key that reads well on the dashboard."""
         return delayed(PicklableErrors(function), pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
+
+
+def _label_columns(recipe: Recipe) -> list[columns.Column]:
+    """Columns of :func:`~reben_dask.job.tasks.label_tile`."""
+    extra = [columns.extra_column(name) for name in recipe.extra_labels]
+    return [columns.LABELS, columns.LABELED_FRACTION, *extra, columns.OVERLAP_PX]
 
 
 def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import shapely
 from reben_dask import __version__
 from reben_dask.errors import InputError, RecipeError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
-from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, PATCH_TABLE_SCHEMA
+from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE, PATCH_TABLE_SCHEMA
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
 from reben_dask.formats.names import V2, TileName, tile_names
@@ -57,8 +57,6 @@ masks, compressed shards); the rest is headroom below the limit at which Dask en
 
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
-
-_INTERMEDIATE_COLUMNS = ("is_published", "within_limits")
 
 
 @dataclass(frozen=True)
@@ -366,7 +364,7 @@ def _require_published_patches(recipe: Recipe) -> None:
 
 
 def _require_own_columns(recipe: Recipe) -> None:
-    taken = {*PATCH_TABLE_SCHEMA.names, *_INTERMEDIATE_COLUMNS}
+    taken = {*PATCH_TABLE_SCHEMA.names, *INTERMEDIATE}
     for name in recipe.attributes:
         if name in taken or name.startswith((EXTRA_LABELS, EXTRA_SPLITS)):
             raise RecipeError(

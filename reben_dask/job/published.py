@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.errors import InputError
-from reben_dask.formats.columns import CLOUD, FLAGS, PATCH_ID, S1_NAME, S2V1_NAME, SNOW
+from reben_dask.formats.columns import CLOUD, FLAGS, IS_PUBLISHED, PATCH_ID, S1_NAME, S2V1_NAME, SNOW, Column
 from reben_dask.formats.names import V2, TileName
 from reben_dask.grid import PatchGrid
 from reben_dask.sources.published.lists import read_names
@@ -29,6 +29,13 @@ class Published:
     """Names (version 1) of patches with seasonal snow."""
     cloud_list: Path | None = None
     """Names (version 1) of patches with cloud or shadow."""
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns of :func:`published_columns`."""
+        lists = ((SNOW, self.snow_list), (CLOUD, self.cloud_list))
+        of_lists = [flag for flag, names in lists if names is not None or self.metadata]
+        return [S1_NAME, S2V1_NAME, *([IS_PUBLISHED] if self.metadata else []), *of_lists]
 
     def __bool__(self) -> bool:
         return any((self.metadata, self.pairs, self.snow_list, self.cloud_list))
@@ -81,7 +88,7 @@ def _from_metadata(published: Published, tile: str, grid: PatchGrid) -> pd.DataF
     names_here = V2.names(TileName(tile, ""), grid)
     found = rows.reindex(names_here if not grid.offset_m else [None] * grid.size)
     columns = pd.DataFrame({name: found[name].astype("str") for name in (S1_NAME, S2V1_NAME)})
-    columns["is_published"] = found.index.isin(rows.index)
+    columns[IS_PUBLISHED] = found.index.isin(rows.index)
     for flag in FLAGS:
         columns[flag] = found[flag].eq(True)
     return columns.reset_index(drop=True)

@@ -16,7 +16,7 @@ import yaml
 from reben_dask import __version__
 from reben_dask.analysis.counts import TOTAL, class_table
 from reben_dask.atomic import write_text
-from reben_dask.formats.columns import CLOUD, KEPT, REASON, SNOW, SPLIT, STATUS, TILE
+from reben_dask.formats.columns import CLOUD, KEPT, OVERLAP_PX, REASON, SNOW, SPLIT, STATUS, TILE
 from reben_dask.formats.dataset import (
     COUNTS_FILE,
     FORMAT,
@@ -28,7 +28,6 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.job.plan import Plan
-from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cards import write_card, write_croissant
 from reben_dask.workspace import Origin, Output

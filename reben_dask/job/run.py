@@ -19,7 +19,7 @@ from reben_dask.atomic import remove
 from reben_dask.cluster import ClusterOptions, connect, thread_count
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
 from reben_dask.errors import ClusterError, InputError
-from reben_dask.formats.columns import KEPT
+from reben_dask.formats.columns import KEPT, OVERLAP_PX
 from reben_dask.formats.dataset import (
     COMPARISON_FILE,
     CUBES,
@@ -50,7 +50,6 @@ from reben_dask.job.tasks import (
     join_archives,
     sort_for_job,
 )
-from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover

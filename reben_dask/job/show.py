@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reben_dask.formats.columns import KEPT, SPLITS
+from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLITS
 from reben_dask.formats.dataset import (
     CARD,
     CROISSANT,
@@ -34,7 +34,6 @@ from reben_dask.patches.decision import (
     REASONS,
     SNOW_OR_CLOUD,
 )
-from reben_dask.patches.reference_map import OVERLAP_PX
 from reben_dask.wording import counted
 from reben_dask.workspace import Output
 

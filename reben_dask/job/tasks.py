@@ -24,7 +24,7 @@ from distributed import get_worker
 from reben_dask.analysis.published import write_comparison
 from reben_dask.errors import RebenError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
-from reben_dask.formats.columns import CLOUD_FRACTION, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
+from reben_dask.formats.columns import CLOUD_FRACTION, OVERLAP_PX, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
@@ -35,7 +35,7 @@ from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import OVERLAP_PX, RasterizedMap, overlap_column, rasterize_map
+from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
 from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover

@@ -13,7 +13,7 @@ import pandas as pd
 import shapely
 
 from reben_dask.formats import columns
-from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS
+from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS, Column
 from reben_dask.formats.names import NameTemplate, TileName
 from reben_dask.grid import PatchGrid
 from reben_dask.patches.splits import split_of_tile
@@ -56,6 +56,14 @@ def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
     frames = [_patches_of_grid(scene, recipe, number) for number in range(1, len(scene.grids) + 1)]
     footprint = pd.concat([footprints(grid) for grid in scene.grids], ignore_index=True)
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry=footprint)
+
+
+def candidate_columns(recipe: Recipe) -> list[Column]:
+    """Columns of :func:`candidate_patches` besides the footprint."""
+    splits = [columns.SPLIT, *(columns.extra_column(EXTRA_SPLITS + name) for name in recipe.more_splits)]
+    place = (columns.PATCH_ID, columns.TILE, columns.GRID, columns.X, columns.Y)
+    time = (columns.SEASON, columns.SENSING_TIME)
+    return [*place, *splits, *time, columns.EPSG, *columns.BOUNDS, columns.FAILED_QUALITY]
 
 
 def footprints(grid: PatchGrid) -> gpd.GeoSeries:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.formats import columns
-from reben_dask.formats.columns import KEPT, REJECTED
+from reben_dask.formats.columns import IS_PUBLISHED, KEPT, REJECTED, WITHIN_LIMITS
 from reben_dask.recipes.model import Comparison
 
 TILE_QUALITY = "tile_quality"
@@ -62,15 +62,15 @@ def decide(
     """
     enough = _COMPARE[comparison](patches[columns.LABELED_FRACTION], labeled_fraction)
     never = pd.Series(data=False, index=patches.index)
-    limited = "within_limits" in patches
+    limited = WITHIN_LIMITS in patches
     unclassified = patches[[columns.SNOW_FRACTION, columns.CLOUD_FRACTION]].isna().any(axis=1) if limited else never
     failed = {  # in the order of REASONS
         TILE_QUALITY: patches[columns.FAILED_QUALITY].notna(),
         NODATA: patches[columns.NODATA],
         NO_SEASON: patches[columns.SEASON].isna() if limited else never,
         NO_SCENE_CLASSIFICATION: unclassified,
-        SNOW_OR_CLOUD: ~patches["within_limits"] if limited else never,
-        NOT_PUBLISHED: ~patches["is_published"] if "is_published" in patches else never,
+        SNOW_OR_CLOUD: ~patches[WITHIN_LIMITS] if limited else never,
+        NOT_PUBLISHED: ~patches[IS_PUBLISHED] if IS_PUBLISHED in patches else never,
         TOO_LITTLE_LABELED: ~enough,
         NO_SENTINEL1: patches[columns.S1_NAME].isna() if pairs_only else never,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import reduce
 
 import dask
@@ -13,10 +12,8 @@ import geopandas as gpd
 import pandas as pd
 from dask.delayed import Delayed
 
-from reben_dask.formats.columns import NODATA
-from reben_dask.formats.names import TileName
-from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.candidates import Scene, candidate_patches
+from reben_dask.formats.columns import NODATA, TABLE_CRS, empty_frame
+from reben_dask.patches.candidates import Scene, candidate_columns, candidate_patches
 from reben_dask.patches.decision import decide
 from reben_dask.patches.selection import with_season_limits
 from reben_dask.recipes import Recipe
@@ -24,8 +21,7 @@ from reben_dask.recipes import Recipe
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
     """Candidate patches of some tiles, lazily; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
-    nothing = Scene(TileName("", ""), datetime(2000, 1, 1, tzinfo=UTC), (PatchGrid(32633, 0, 0, ShapeYX(0, 0)),), None)
-    meta = candidate_patches(nothing, recipe)
+    meta = gpd.GeoDataFrame(empty_frame(candidate_columns(recipe)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(
             candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches"
@@ -74,4 +70,4 @@ def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
 
 
 def _side_by_side(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:
-    return patches.assign(**{str(name): columns[name].to_numpy() for name in columns})
+    return patches.assign(**{str(name): columns[name].array for name in columns})

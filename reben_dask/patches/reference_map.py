@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M
+from reben_dask.formats.columns import OVERLAP_PX
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.nomenclature import UNLABELED_CODE
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     import geopandas
     from affine import Affine
-
-OVERLAP_PX = "contested_px"
-"""Column with the pixels of each patch that several polygons cover; the patch table does not keep it."""
 
 POLYGONS_AT_ONCE = 4_000
 """Rasterio takes each vertex as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""

@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.formats import columns
-from reben_dask.formats.columns import KEPT, REJECTED
+from reben_dask.formats.columns import KEPT, REJECTED, WITHIN_LIMITS
 from reben_dask.patches.decision import NOT_CHOSEN
 from reben_dask.recipes.model import Images
-
-WITHIN_LIMITS = "within_limits"
-"""Column of patches below the limits of their season; the patch table does not keep it."""
 
 
 def with_season_limits(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:

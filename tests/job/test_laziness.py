@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import pytest
 import rasterio
 
@@ -13,6 +14,7 @@ from reben_dask.job.plan import Plan, make_plan
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import sort_landcover
 from reben_dask.sources.sentinel2 import find_products, open_cube, open_tile
+from reben_dask.stores.cubes import create_store
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -78,3 +80,18 @@ def test_tasks_do_not_depend_on_the_number_of_patches(plan: Plan, tmp_path: Path
 
 def test_the_plan_counts_the_tasks_of_the_graph(plan: Plan, tmp_path: Path) -> None:
     assert abs(_tasks(_graph(plan, tmp_path)) - plan.tasks) <= 5
+
+
+def test_partitions_have_the_columns_and_types_of_the_formats(plan: Plan, tmp_path: Path) -> None:
+    graph = _graph(plan, tmp_path)
+    for store in (tmp_path / "cubes.zarr", tmp_path / "table"):
+        store.mkdir()
+    create_store(tmp_path / "cubes.zarr", {})
+    with dask.config.set(scheduler="synchronous"):
+        found = graph.patches.compute()
+    meta = graph.patches._meta
+    assert list(found.columns) == list(meta.columns)
+    assert {str(name): str(kind) for name, kind in found.dtypes.items()} == {
+        str(name): str(kind) for name, kind in meta.dtypes.items()
+    }
+    assert found.crs == meta.crs == "EPSG:4326"
