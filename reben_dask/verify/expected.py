@@ -21,7 +21,6 @@ from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayo
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
-from reben_dask.recipes.model import EVERY_PIXEL
 from reben_dask.verify.findings import Check, collect
 
 MOST_NAMES = 64
