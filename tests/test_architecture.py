@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "recipes",
         "cluster",
         "progress",
+        "tables",
         "workspace",
     },
 }

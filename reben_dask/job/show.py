@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from dask.utils import format_bytes
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLITS
 from reben_dask.formats.dataset import (
@@ -34,6 +33,7 @@ from reben_dask.patches.decision import (
     REASONS,
     SNOW_OR_CLOUD,
 )
+from reben_dask.tables import Table
 from reben_dask.wording import counted
 from reben_dask.workspace import Output
 
@@ -98,9 +98,9 @@ def _sentinel1(plan: Plan) -> str:
 
 def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFrame, seconds: float) -> None:
     """Print the counts of patches, and the artefacts."""
-    console.print(_funnel(plan, counts))
+    funnel_table(plan, counts).show(console)
     if sum_counts(counts, "status").get(KEPT):
-        console.print(_classes(counts))
+        _class_table(counts).show(console)
         for split in SPLITS:
             if not sum_counts(counts, "split").get(split):
                 show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
@@ -133,18 +133,12 @@ def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) 
 
 def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataFrame, file: Path) -> None:
     """Print the differences from the published metadata, by tile and by class."""
-    kinds = [str(name) for name in by_tile.columns if name != "tile"]
-    table = _table("Compared with the published metadata", "tile", *kinds)
-    for _, row in by_tile.head(_TILES_SHOWN).iterrows():
-        table.add_row(str(row["tile"]), *(f"{int(row[kind]):,}" for kind in kinds))
-    sums = (f"{int(by_tile[kind].sum()):,}" for kind in kinds)
-    table.add_row("all" if len(by_tile) <= _TILES_SHOWN else f"all {len(by_tile):,} tiles", *sums, style="bold")
-    console.print(table)
+    tiles = by_tile.set_index("tile")
+    shown = Table.from_frame("Compared with the published metadata", tiles.head(_TILES_SHOWN))
+    name = "all" if len(tiles) <= _TILES_SHOWN else f"all {len(tiles):,} tiles"
+    replace(shown, rows=[*shown.rows, [name, *tiles.sum()]], has_total=True).show(console)
     if len(by_class):
-        classes = _table("Labels that differ", "class", *map(str, by_class.columns))
-        for name, row in by_class.iterrows():
-            classes.add_row(Text(str(name)), *(f"{int(count):,}" for count in row))
-        console.print(classes)
+        Table.from_frame("Labels that differ", by_class, index="class").show(console)
     console.print(f"Each difference is a row of {file}.", highlight=False)
 
 
@@ -154,47 +148,38 @@ def _remedy(plan: Plan) -> str:
     return "the area is small, or choose another split in the recipe"
 
 
-def _funnel(plan: Plan, counts: pd.DataFrame) -> Table:
-    status, reasons, flagged = (sum_counts(counts, measure) for measure in ("status", "reason", "apart"))
-    splits = sum_counts(counts, "split")
-    table = _table("Patches", "", "patches")
-    table.add_row("Candidates", f"{plan.candidates:,}")
+def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
+    """Count the candidates, and what became of them by reason and split."""
+    status, reasons, flagged, splits = (
+        sum_counts(counts, measure) for measure in ("status", "reason", "apart", "split")
+    )
     of_images = (NO_SEASON, NO_SCENE_CLASSIFICATION, SNOW_OR_CLOUD, NOT_CHOSEN)
-    asked = {
+    applies = {
         **dict.fromkeys(of_images, plan.recipe.images is not None),
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
     }
-    for reason, meaning in REASONS.items():
-        if not asked.get(reason, True):
-            continue
-        table.add_row(f"  rejected: {meaning}", f"{reasons.get(reason, 0):,}")
-    table.add_row("Kept", f"{status.get(KEPT, 0):,}", style="bold")
-    for split in SPLITS:
-        table.add_row(f"  {split}", f"{splits.get(split, 0):,}")
+    kept, published = status.get(KEPT, 0), plan.published
+    rows: list[tuple[str, int]] = [
+        ("Candidates", plan.candidates),
+        *(
+            (f"  rejected: {meaning}", reasons.get(reason, 0))
+            for reason, meaning in REASONS.items()
+            if applies.get(reason, True)
+        ),
+        ("Kept", kept),
+        *((f"  {split}", splits.get(split, 0)) for split in SPLITS),
+    ]
     if plan.recipe.split_of_all_tiles:
-        without = status.get(KEPT, 0) - sum(splits.values())
-        table.add_row("  in no split: the patch spans blocks of several splits", f"{without:,}")
-    published = plan.published
-    if plan.recipe.sky.flag_from is None and not (published.metadata or published.snow_list or published.cloud_list):
-        return table
-    table.add_row("  flagged (listed separately): all snow", f"{flagged.get('snow', 0):,}")
-    table.add_row("  flagged (listed separately): all cloud or shadow", f"{flagged.get('cloud_or_shadow', 0):,}")
-    return table
+        rows.append(("  in no split: the patch spans blocks of several splits", kept - sum(splits.values())))
+    if plan.recipe.sky.flag_from is not None or published.metadata or published.snow_list or published.cloud_list:
+        rows.append(("  flagged (listed separately): all snow", flagged.get("snow", 0)))
+        rows.append(("  flagged (listed separately): all cloud or shadow", flagged.get("cloud_or_shadow", 0)))
+    return Table("Patches", ("", "patches"), rows)
 
 
-def _classes(counts: pd.DataFrame) -> Table:
+def _class_table(counts: pd.DataFrame) -> Table:
     chosen = counts[counts["measure"] == "class"]
     by_split = chosen.pivot_table(index="key", columns="split", values="patches", aggfunc="sum", fill_value=0)
     by_split = by_split.reindex(columns=list(SPLITS), fill_value=0).assign(all=by_split.sum(axis=1))
-    table = _table("Classes of kept patches", "class", *map(str, by_split.columns))
-    for name, row in by_split.iterrows():
-        table.add_row(Text(str(name)), *(f"{int(count):,}" for count in row))
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
+    return Table.from_frame("Classes of kept patches", by_split, index="class")

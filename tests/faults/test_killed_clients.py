@@ -32,7 +32,7 @@ class Moment(NamedTuple):
 
 BEFORE_SCHEDULER = [
     Moment("planned", "^say Plan:", 1, 0),
-    Moment("sorting the map", "^say Sort land cover: 430", 1, 0),
+    Moment("sorting the map", "^say Sort land cover: ", 1, 0),
     Moment("bands", "^say Bands to Zarr: 5 of", 1, 0),
     Moment("before the first tile is moved", r"/\.building/cubes\.zarr/", 1, 0),
     Moment("before the first tile is noted", "/state/tiles/", 1, 0),

@@ -20,7 +20,7 @@ from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.record import NO_COUNTS
 from reben_dask.job.run import _layers
-from reben_dask.job.show import _funnel
+from reben_dask.job.show import funnel_table
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.model import Attribute
 from reben_dask.sources.sentinel2 import open_tile
@@ -209,7 +209,7 @@ def test_patches_of_a_list_are_told_of_where_no_share_lists_any_apart(
     published = Published(pairs=tmp_path / "pairs.csv", snow_list=tmp_path / "snow.csv" if is_given else None)
     plan = _plan(folders, demo_region, load_recipe("seasonet"), published=published)
     console = Console(file=io.StringIO(), width=120)
-    console.print(_funnel(plan, NO_COUNTS))
+    funnel_table(plan, NO_COUNTS).show(console)
     assert ("flagged (listed separately): all snow" in console.file.getvalue()) == is_given
 
 
