@@ -91,13 +91,7 @@ class ClusterOptions:
 
 @contextmanager
 def connect(options: ClusterOptions) -> Iterator[Client]:
-    """Connect to a running cluster, or start an embedded one and close it at the end.
-
-    Raises
-    ------
-    ClusterError
-        If no scheduler answers, it has no workers, or it is lost.
-    """
+    """Connect to a cluster, or run an embedded one; :class:`ClusterError` if scheduler or workers are missing."""
     if options.quiet:
         # Dask gives the second a level of its own.
         for name in ("distributed", "distributed.client"):
@@ -205,7 +199,7 @@ def _memory(text: str | None) -> int | None:
 
 
 def lost_scheduler() -> ClusterError:
-    """Return the error of a scheduler that does not answer."""
+    """Return the error for a scheduler that does not answer."""
     return ClusterError("Lost connection to the scheduler. Check its log and restart it.")
 
 

@@ -1,7 +1,4 @@
-"""The job's command line: plan, print the plan, run it, report.
-
-``python -m reben_dask.run``, ``reben`` and ``dask reben`` are the same command.
-"""
+"""The job's command line, as ``python -m reben_dask.run``, ``reben run`` and ``dask reben run``."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from reben_dask.errors import InputError
 
 OPTION_OF_MANY = "--s2"
 EXIT_PARTIAL = 3
-"""Exit status of a job that ended with a dataset, but without all tiles, or without any patch."""
+"""Exit status of a dataset without all tiles, or without any patch."""
 
 _EXISTING = ("scheduler", "scheduler_file")
 _FILE = click.Path(path_type=Path)
@@ -35,10 +32,10 @@ Examples:
 
 
 class RunCommand(Command):
-    """A command whose ``--s2`` takes all the values that follow it, as a shell's ``*`` gives them."""
+    """Command whose ``--s2`` takes all values that follow it, as a shell expands ``*``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take settings as defaults, and spread the values of ``--s2`` before click sees them."""
+        """Take settings as defaults, and spread the values of ``--s2``."""
         if not {*args} & {*ctx.help_option_names}:
             from reben_dask.cli.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
 
@@ -165,7 +162,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _require_one_cluster(ctx: click.Context, cluster: dict[str, Any]) -> None:
-    """Settings of the embedded cluster are for when there is no other; options for it are for nothing else."""
+    """Ignore settings of an embedded cluster, and refuse its options, if a running one is given."""
     for name in _EMBEDDED:
         if _is_running_one(cluster) and ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             cluster[name] = None

@@ -1,4 +1,4 @@
-"""Workspaces: the lock, resume markers, checks and publication of jobs and conversions.
+"""Workspaces: lock, resume markers, checks and publication of jobs and conversions.
 
 A job builds a dataset in ``OUT``::
 
@@ -6,7 +6,7 @@ A job builds a dataset in ``OUT``::
     OUT/.lock, OUT/.lock.json            held by the running job; its host, process and heartbeat
     OUT/.building/state/                 origin of the unfinished job, and a marker of each finished piece
     OUT/.building/cubes.zarr, …          finished tiles
-    OUT/.building/work-<attempt>/        scratch folder of the tasks of one attempt
+    OUT/.building/work-<attempt>/        scratch folder of one attempt's tasks
 
 A conversion builds one artefact in a hidden folder beside it, with the same lock and markers.
 """
@@ -39,30 +39,30 @@ from reben_dask.formats.dataset import ARTEFACTS, BUILDING, CUBES, LOCK, RECORD,
 HEARTBEAT_S = 30
 
 TILES = "tiles"
-"""Stage whose pieces are the tiles, and aspect of an origin with their identities by name."""
+"""Stage whose pieces are tiles, and aspect of an origin with their identities by name."""
 
 HASHED_BYTES = 64 * 2**20
-"""Files up to this size are identified by their content; larger ones by size and time of modification."""
+"""Larger files are identified by size and time of modification, not by content."""
 
 COPIED_BYTES = 2**20
-"""Smaller files are copied, not hard-linked, when a published dataset is also kept for a rerun."""
+"""Smaller files are copied, not hard-linked, when a dataset is also kept for a rerun."""
 
 DONE, WAITING, FAILED, STALE = "done", "waiting", "failed", "stale"
-"""States of a tile. A stale one has changed since, or is not where it was."""
+"""States of a tile; a stale one has changed or moved."""
 
 _PATIENCE_S = 1.0  # lock_owner holds a lock for an instant
 _JOURNAL, _READY, _OLD = "publish.json", "ready", "old"
 _ORIGIN_FILE, _FAILURES = "origin.json", "failures"
 
 Origin = dict[str, Any]
-"""Inputs as JSON, by aspect (recipe, tiles, map, …). It has no paths: data that have moved are the same."""
+"""Inputs as JSON by aspect (recipe, tiles, map, …), without paths: moved data are the same."""
 
 
 # Lock
 
 
 class Owner(NamedTuple):
-    """Holder of a lock, and the time of its last sign of life (UTC)."""
+    """Holder of a lock, and its last heartbeat (UTC)."""
 
     host: str
     pid: int
@@ -74,10 +74,9 @@ class Owner(NamedTuple):
 
 
 class Lock:
-    """Lock of a folder, one of the operating system, which ends with its process; its owner is in a file beside it.
+    """Lock of a folder by the operating system, which ends with its process; a file beside it names the owner.
 
-    Where locks of the system do not reach other hosts, as on some network disks, a lock of another host counts until
-    someone deletes the file.
+    System locks may not reach other hosts on network disks: a lock of another host counts until its file is deleted.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -85,7 +84,7 @@ class Lock:
 
     @contextmanager
     def held(self, job: str) -> Iterator[None]:
-        """Hold the lock while the block runs; raise :class:`OutputError` if another process holds it."""
+        """Hold the lock while the block runs; :class:`OutputError` if another process holds it."""
         earlier = self._read_owner() if self.path.exists() else None
         with ExitStack() as stack:
             try:
@@ -105,7 +104,7 @@ class Lock:
             yield
 
     def owner(self) -> Owner | None:
-        """Return the process that holds the lock, if any; nothing is written."""
+        """Return the process that holds the lock, if any, without writing."""
         owner = self._read_owner()
         is_foreign = owner is not None and owner.host != socket.gethostname()
         try:
@@ -140,12 +139,12 @@ class Lock:
 
 
 def digest_of(content: Any) -> str:
-    """Return the SHA-256 of anything that JSON can hold, whatever the order of its keys."""
+    """Return the SHA-256 of JSON content, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
 def file_identity(path: Path) -> dict[str, Any]:
-    """Identify a file by its name and content, or by size and time if it exceeds :data:`HASHED_BYTES`."""
+    """Identify a file by name and content, or above :data:`HASHED_BYTES` by size and time."""
     status = path.stat()
     if status.st_size > HASHED_BYTES:
         return {"name": path.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
@@ -153,7 +152,7 @@ def file_identity(path: Path) -> dict[str, Any]:
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], unfinished: Container[str] = ()) -> list[str]:
-    """Describe in phrases how two origins differ, but for tiles from which nothing is made yet."""
+    """Describe differences of two origins in phrases, except for tiles with no results yet."""
     tiles, known = now.get(TILES, {}), earlier.get(TILES, {})
     expected = {name: tiles.get(name) if name in unfinished else known[name] for name in known}
     aspects = [aspect for aspect in dict.fromkeys((*earlier, *now)) if aspect != TILES]
@@ -176,16 +175,16 @@ def _first_names(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """Origin and markers of an unfinished job, as JSON files; only its client writes them."""
+    """Origin and markers of an unfinished job, JSON files that only its client writes."""
 
     folder: Path
 
     def start(self, origin: Mapping[str, Any], paths: Mapping[str, str] | None = None) -> None:
-        """Record the origin of the job, and where its tiles lie."""
+        """Record the origin of the job, and paths of its tiles."""
         write_json(self.folder / _ORIGIN_FILE, {"origin": origin, "paths": dict(paths or {})})
 
     def origin(self) -> Origin | None:
-        """Return the origin of the job; ``None`` without a job, or if the file is damaged."""
+        """Return the origin of the job; ``None`` without a job, or for a damaged file."""
         return (self._start() or {}).get("origin")
 
     def paths(self) -> dict[str, str]:
@@ -198,13 +197,13 @@ class State:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def mark_done(self, stage: str, name: str, result: Any = None) -> None:
-        """Record that a piece of a stage is finished, and its result as JSON."""
+        """Record a finished piece of a stage, and its result as JSON."""
         # Names may be empty or begin with a dot, as drafts do.
         quoted = quote(name, safe="").replace(".", "%2E") or "%"
         write_json(self.folder / stage / f"{quoted}.json", {"name": name, "result": result})
 
     def done(self, stage: str) -> dict[str, Any]:
-        """Return the results of the finished pieces of a stage by name."""
+        """Return results of the finished pieces of a stage by name."""
         found = (read_json(path) for path in sorted((self.folder / stage).glob("[!.]*.json")))
         return {marker["name"]: marker["result"] for marker in found if _has_keys(marker, "name", "result")}
 
@@ -214,13 +213,13 @@ class State:
             shutil.rmtree(self.folder / stage, ignore_errors=True)
 
     def record_failure(self, name: str, error: BaseException, tries: int) -> dict[str, Any]:
-        """Record that a tile could not be built; return the record, without its traceback."""
+        """Record a failed tile; return the record without its traceback."""
         failure = {"tile": name, "error": first_line(error), "tries": tries}
         self.mark_done(_FAILURES, name, failure | {"details": "".join(traceback.format_exception(error))})
         return failure
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return the tiles that could not be built: ``tile``, ``error``, ``tries`` and ``details``."""
+        """Return the failed tiles: ``tile``, ``error``, ``tries``, ``details``."""
         return list(self.done(_FAILURES).values())
 
     def _start(self) -> dict[str, Any] | None:
@@ -246,19 +245,14 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Destination of one file or folder, and the hidden folder beside it in which it is built.
-
-    Methods raise :class:`~reben_dask.errors.OutputError` where the disk cannot be written.
-    """
+    """Absolute destination of a file or folder, and its hidden folder; :class:`OutputError` if it is not writable."""
 
     root: Path
-    """The destination, absolute."""
     job: str = field(default_factory=lambda: uuid4().hex[:12])
-    """Name of this attempt."""
 
     @property
     def building(self) -> Path:
-        """Hidden folder of what is finished before publication."""
+        """Hidden folder of finished pieces before publication."""
         return self.root.with_name(f".{self.root.name}.converting")
 
     @property
@@ -282,18 +276,7 @@ class Workspace:
 
     @contextmanager
     def resumed(self, origin: Mapping[str, Any]) -> Iterator[Self]:
-        """Hold the workspace of a conversion, new or as an earlier attempt has left it.
-
-        Parameters
-        ----------
-        origin : mapping
-            Inputs as JSON, by aspect.
-
-        Raises
-        ------
-        OutputError
-            If something is at the destination, another process builds it, or an earlier attempt had other inputs.
-        """
+        """Hold a conversion's workspace, new or resumed; :class:`OutputError` if it is taken, or has other inputs."""
         require_new(self.root)
         with self.owned():
             # Another process may have finished since.
@@ -303,7 +286,7 @@ class Workspace:
             yield self
 
     def release(self, made: Path) -> None:
-        """Move the complete artefact from the hidden folder to the destination, and delete the hidden folder."""
+        """Move the complete artefact to the destination, and delete the hidden folder."""
         if os.path.lexists(self.root):
             raise OutputError(f"{self.root} was created by another program since; the complete result is {made}.")
         made.rename(self.root)
@@ -329,10 +312,9 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Output(Workspace):
-    """Output folder of a job: artefacts of a dataset, built in a hidden folder inside it and published together."""
+    """Output folder of a job: artefacts built in a hidden folder inside it, and published together."""
 
     exports: tuple[str, ...] = ()
-    """Names of what this job makes because it is asked for; see :meth:`with_exports`."""
 
     @property
     def building(self) -> Path:
@@ -346,7 +328,7 @@ class Output(Workspace):
 
     @property
     def work(self) -> Path:
-        """Folder that tasks of this attempt write to: those of an earlier attempt may still run on a cluster."""
+        """Folder for tasks of this attempt: those of an earlier one may still run on a cluster."""
         return self.building / f"work-{self.job}"
 
     @property
@@ -365,7 +347,7 @@ class Output(Workspace):
         return self.building / RUN
 
     def landcover(self, name: str) -> Path:
-        """Return the path of a sorted land-cover map: beside the output folder, for later jobs, if that is writable."""
+        """Return the path of a sorted map: beside the output, for later jobs, if that is writable."""
         beside = self.root.parent
         return (beside if os.access(beside, os.W_OK) else self.building) / name
 
@@ -381,40 +363,36 @@ class Output(Workspace):
         return replace(self, exports=tuple(names))
 
     def record(self) -> RunRecord | None:
-        """Return the run record; ``None`` if the folder holds no complete dataset that this version can read."""
+        """Return the run record; ``None`` without a complete dataset that this version can read."""
         with suppress(InputError):
             return RunRecord.read(self.root)
         return None
 
     @property
     def is_unfinished(self) -> bool:
-        """True if the folder holds an unfinished job and no dataset."""
+        """True if there is an unfinished job and no dataset."""
         return self.record() is None and self.state.origin() is not None
 
     @property
     def needs_recovery(self) -> bool:
-        """True if an earlier job was interrupted while it published."""
+        """True if an earlier job was interrupted during publication."""
         return (self.building / _JOURNAL).exists()
 
     def finished(self, origin: Origin) -> RunRecord | None:
-        """Return the run record if the folder holds the complete dataset of an origin, without failed tiles."""
+        """Return the run record of a complete dataset of an origin, without failed tiles."""
         record = self.record()
         return record if record and not record.failures and record.origin == origin else None
 
     def require_folder(self) -> None:
-        """Raise :class:`OutputError` if something is there that is no folder."""
+        """Raise :class:`OutputError` if the output is a file."""
         if self.root.exists() and not self.root.is_dir():
             raise OutputError(f"The output {self.root} is a file; give a folder.")
 
     def check(self, origin: Origin, *, overwrite: bool, restart: bool = False) -> None:
         """Check that a job would neither lose nor mix what is in the folder.
 
-        Raises
-        ------
-        OutputError
-            If the folder holds a dataset of another origin, or anything else, without ``overwrite``; if ``overwrite``
-            would replace what this program has not made; if it holds an unfinished job of another origin, without
-            ``restart``; or if it is a file.
+        Raises :class:`OutputError` for a file; for foreign content, or a dataset of another origin without
+        ``overwrite``; for foreign artefacts despite it; for an unfinished job of another origin without ``restart``.
         """
         self.require_folder()
         if not restart:
@@ -427,14 +405,14 @@ class Output(Workspace):
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Hold the lock while the block runs, and finish the publication of an earlier job."""
+        """Hold the lock while the block runs, and finish an interrupted publication."""
         with super().owned():
             with self._writing():
                 self._finish_publication()
             yield
 
     def start(self, origin: Origin, paths: Mapping[str, str], *, restart: bool = False) -> None:
-        """Start or resume the job of tiles with such paths; remains of no use are deleted."""
+        """Start or resume the job of tiles with such paths; delete useless remains."""
         with self._writing():
             if restart or self.state.origin() is None or not self.state.done(TILES):
                 self.state.clear()
@@ -449,7 +427,7 @@ class Output(Workspace):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def accept(self, path: str | Path) -> None:
-        """Move what tasks have finished to its place; ``path`` is relative to :attr:`work` and :attr:`building`."""
+        """Move a finished result from :attr:`work` to :attr:`building`, by its relative path."""
         destination = self.building / path
         remove(destination)
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -458,9 +436,9 @@ class Output(Workspace):
     def publish(self) -> None:
         """Publish the finished artefacts, then delete those of an earlier job.
 
-        A journal is written once everything is complete; each step after it can be repeated, by the next job if this
-        one is interrupted. The run record goes first and appears last: a folder without one holds no complete dataset.
-        If tiles failed, everything is also kept in the hidden folder for the job that tries them again.
+        Once all is complete, a journal is written, and each later step can be repeated by the next job. The run record
+        is removed first and appears last: without one, no dataset is complete. If tiles failed, the hidden folder keeps
+        everything for a rerun.
         """
         names = (*self.exports, *ARTEFACTS)
         if absent := [name for name in names if not (self.building / name).exists()]:
@@ -507,7 +485,7 @@ class Output(Workspace):
             _remove_quietly(building)
 
     def _require_same_job(self, origin: Origin) -> None:
-        """Refuse to resume a job of another origin; tiles that are not done may have changed."""
+        """Refuse to resume a job of another origin; unfinished tiles may have changed."""
         earlier, done = self.state.origin(), self.state.done(TILES)
         if earlier is None or not done:
             return
@@ -553,7 +531,7 @@ def _is_plain_name(name: str) -> bool:
 
 
 def _remove_quietly(path: Path) -> None:
-    """Delete what is of no use; tasks of a killed attempt may still write there."""
+    """Delete remains; tasks of a killed attempt may still write there."""
     with suppress(OSError):
         remove(path)
 
@@ -566,7 +544,7 @@ def _duplicate(source: Path, destination: Path) -> None:
 
 
 def _link(source: str | Path, destination: str | Path) -> None:
-    """Hard-link a large file, where the disk can; metadata are copied, as they may be rewritten in place."""
+    """Hard-link a large file, where the disk can; copy metadata, which may be rewritten in place."""
     if os.stat(source).st_size >= COPIED_BYTES and not str(source).endswith(".json"):  # noqa: PTH116
         with suppress(OSError):
             os.link(source, destination)
@@ -578,13 +556,13 @@ def _link(source: str | Path, destination: str | Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free space of the disk of a path, which need not exist."""
+    """Return the free space of a path's disk; the path need not exist."""
     return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.is_dir())).free
 
 
 @contextmanager
 def explaining_full_disk(root: Path) -> Iterator[None]:
-    """Turn errors of a full disk into an :class:`OutputError` that names the output folder."""
+    """Turn errors of a full disk into :class:`OutputError` that names the output folder."""
     try:
         yield
     except Exception as error:
@@ -593,7 +571,7 @@ def explaining_full_disk(root: Path) -> Iterator[None]:
 
 
 def require_space(error: BaseException, root: Path) -> None:
-    """Raise :class:`OutputError`, naming the output folder, if an error is that of a full disk."""
+    """Raise :class:`OutputError` that names the output folder if a disk is full."""
     if is_full_disk(error):
         raise OutputError(
             f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
@@ -602,7 +580,7 @@ def require_space(error: BaseException, root: Path) -> None:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Check whether an error, or a cause of it, is a full disk; libraries in C say so only in their text."""
+    """Check for a full disk as an error or its cause; C libraries report it only in text."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:
@@ -620,41 +598,30 @@ def is_full_disk(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Status:
-    """State of an output folder."""
+    """State of an output folder: owner, dataset and unfinished job."""
 
     root: Path
     owner: str | None
-    """Host, process and job that write to the folder."""
     finished: str | None = None
-    """Time at which the dataset was finished; ``None`` without a complete dataset."""
+    """Time of completion; ``None`` without a complete dataset."""
     recipe: str | None = None
-    """Name of its recipe."""
     dataset: dict[str, str] = field(default_factory=dict)
-    """State of each tile of the dataset."""
+    """States of its tiles."""
     unfinished: dict[str, str] = field(default_factory=dict)
-    """State of each tile of the unfinished job; empty without one."""
+    """States of the unfinished job's tiles; empty without one."""
     errors: dict[str, str] = field(default_factory=dict)
-    """Errors of the tiles that failed."""
     is_publishing: bool = False
-    """True if a job was interrupted while it published; the next one finishes that."""
+    """True if a publication was interrupted; the next job finishes it."""
     heartbeat: str | None = None
-    """Last sign of life of the owner."""
 
     @property
     def is_settled(self) -> bool:
-        """True if the dataset is complete, without failed or stale tiles and without unfinished work."""
+        """True for a complete dataset, without failed or stale tiles and without unfinished work."""
         return self.finished is not None and not self.unfinished and set(self.dataset.values()) <= {DONE}
 
 
 def read_status(root: Path, identify: Callable[[Path], str | None]) -> Status:
-    """Inspect an output folder; nothing is written.
-
-    Parameters
-    ----------
-    root : Path
-        The folder.
-    identify : callable
-        Returns the identity of the product at a path; ``None`` if there is none.
+    """Inspect an output folder without writing; ``identify`` returns a product's identity, ``None`` if it is absent.
 
     Raises
     ------

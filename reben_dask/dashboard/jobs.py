@@ -1,8 +1,4 @@
-"""Page ``reben`` of a scheduler's dashboard: the tiles of its jobs that are done, in progress, or failed.
-
-A job registers :class:`JobsPlugin` with the scheduler and logs events, both of which are Dask's public ways to extend a
-scheduler.
-"""
+"""Page ``reben`` of a scheduler's dashboard: the tiles of its jobs that are done, in progress, or failed."""
 
 from __future__ import annotations
 
@@ -44,7 +40,6 @@ _PATIENCE_S = 5.0
 
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _ANYWHERE = rf"(?:/[^/]+)*/{TOPIC}"
-"""Path of the page, whatever prefix the dashboard has."""
 
 
 # On the scheduler
@@ -57,7 +52,6 @@ class Job:
     facts: dict[str, Any]
     """``recipe``, ``out``, number of ``tiles``, and ``client``."""
     begun: float
-    """Seconds since 1970."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Each with ``title``, ``group`` (of Dask's tasks), ``done`` and ``total``."""
     changes: list[tuple[str, str, str]] = field(default_factory=list)
@@ -73,19 +67,13 @@ class Job:
 
 
 class JobRegistry:
-    """Jobs that a scheduler has events of, by their ids, the latest last."""
+    """Jobs of a scheduler by id, the latest last."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
 
     def update(self, message: object) -> None:
-        """Record one event; anything that is not a job's own is ignored, as anyone may log anything.
-
-        Parameters
-        ----------
-        message : dict
-            ``job``, and any of ``begin`` (facts), ``stages``, ``tiles`` (changes) and ``end`` (error).
-        """
+        """Record an event (``job``, any of ``begin``, ``stages``, ``tiles``, ``end``); other messages are ignored."""
         if not isinstance(message, Mapping) or "job" not in message:
             return
         name = str(message["job"])
@@ -100,13 +88,13 @@ class JobRegistry:
                 job.stop(message["end"])
 
     def mark_disconnected(self, client: str) -> None:
-        """Record that a client has gone, and with it its job, unless that had ended."""
+        """Record that a client is gone, which ends its job."""
         for job in self._jobs.values():
             if job.facts.get("client") == client:
                 job.stop(GONE)
 
     def changes_since(self, seen: Mapping[str, int]) -> list[dict[str, Any]]:
-        """Return the jobs as JSON, the latest first, with those changes of tiles that come after ``seen`` of each."""
+        """Return the jobs as JSON, the latest first, with the changes of tiles after the ``seen`` ones."""
         return [
             {
                 "job": name,
@@ -122,12 +110,7 @@ class JobRegistry:
 
 
 class JobsPlugin(SchedulerPlugin):  # type: ignore[misc] # Dask has no types
-    """Registry of jobs on a scheduler, and their page on its web server; the first job registers it for all.
-
-    Examples
-    --------
-    >>> client.register_plugin(JobsPlugin())  # doctest: +SKIP
-    """
+    """Jobs of a scheduler and their page on its web server; the first job registers it for all."""
 
     name = TOPIC
     idempotent = True
@@ -181,7 +164,7 @@ class JobsHandler(_Handler):
         self._registry = registry
 
     def get(self) -> None:
-        """Send the changes that a page does not know; what it knows are pairs ``?seen=JOB:CHANGES``."""
+        """Send the changes that a page lacks; its query names those that it has as ``?seen=JOB:CHANGES``."""
         pairs = (text.rpartition(":") for text in self.get_query_arguments("seen"))
         seen = {job: int(count) for job, _, count in pairs if count.isascii() and count.isdigit()}
         jobs = self._registry.changes_since(seen)
@@ -194,17 +177,7 @@ class JobsHandler(_Handler):
 
 
 class DashboardReporter:
-    """View of a job's progress that sends it to the page once a second, and at last how the job ended.
-
-    Parameters
-    ----------
-    client : Client
-        The cluster.
-    job : str
-        Id of the job.
-    facts : mapping
-        ``recipe``, ``out`` and number of ``tiles``.
-    """
+    """View of a job's progress that sends it to the page once a second, and at the end its outcome."""
 
     def __init__(self, client: Client, job: str, facts: Mapping[str, Any]) -> None:
         self._client, self._job, self._facts = client, job, facts
@@ -254,14 +227,7 @@ class DashboardReporter:
 
 
 def add_page(client: Client) -> str | None:
-    """Have the scheduler serve the page.
-
-    Returns
-    -------
-    str or None
-        Address of the page; ``None`` if the scheduler cannot serve it, most often because this package is not
-        installed where it runs. Nothing else depends on it.
-    """
+    """Have the scheduler serve the page; return its address, ``None`` if this package is not installed there."""
     try:
         client.register_plugin(JobsPlugin())
     except Exception:  # noqa: BLE001 - whatever a scheduler raises that cannot unpickle the plugin

@@ -1,1 +1,1 @@
-"""The job: one plan, one graph per batch of tiles, one output folder. Where sources, patches and stores meet."""
+"""The job: sources, patches and stores composed into one plan, one graph per batch of tiles, one output folder."""

@@ -31,7 +31,6 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "lmdb_shards": int,
     "exports": list,
 }
-"""Further options, and their conversion to values of the command line."""
 
 
 def plan_dataset(
@@ -42,13 +41,7 @@ def plan_dataset(
     cluster: ClusterOptions = EMBEDDED,
     **options: Any,
 ) -> None:
-    """Print the plan of :func:`make_dataset` with the same arguments; nothing is computed or written.
-
-    Raises
-    ------
-    RebenError
-        If an option or an input is missing or cannot be used, or something is in the way of the output.
-    """
+    """Print the plan of :func:`make_dataset`, with its arguments and errors; compute and write nothing."""
     run_job(_inputs(out, s2, landcover, options), asdict(cluster), dry_run=True)
 
 
@@ -73,17 +66,17 @@ def make_dataset(
     landcover : path
         Vector map with CORINE codes.
     cluster : ClusterOptions
-        The cluster; by default an embedded one as large as this machine.
+        By default an embedded cluster as large as this machine.
     **options
-        Further options of ``reben run``, under their names with underscores: ``recipe`` (``"reben"`` by default),
-        ``countries``, ``s1``, ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``,
-        ``code_column``, ``lmdb_shards``; also ``layers``, a mapping of ``--join``, and ``exports``, a list of
-        ``--export``. Settings in Dask's configuration are those of the command line, and are not read.
+        Options of ``reben run`` with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
+        ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
+        ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``). Settings of the command line in Dask's
+        configuration are not read.
 
     Returns
     -------
     Path
-        The dataset. Tiles that could not be built are not in it; they are printed.
+        The dataset, without tiles that could not be built; these are printed.
 
     Raises
     ------
@@ -101,7 +94,6 @@ def make_dataset(
 def _inputs(
     out: str | PathLike[str], s2: _Paths, landcover: str | PathLike[str], options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Convert arguments to values of the command line."""
     if unknown := [name for name in options if name not in _OPTIONS]:
         near = get_close_matches(unknown[0], _OPTIONS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_OPTIONS)}."

@@ -1,7 +1,4 @@
-"""Steps that need all tiles: best-image selection and stratified splitting.
-
-Tasks work on part files of the patch table; each may be repeated without harm.
-"""
+"""Steps that need all tiles, as repeatable tasks on part files: best-image selection and stratified splitting."""
 
 from __future__ import annotations
 
@@ -58,7 +55,7 @@ _OF_COUNTS = (TILE, STATUS, REASON, SPLIT, LABELS, *FLAGS)
 
 
 def run_global_steps(tasks: Tasks, plan: Plan, table: Path, progress: StageProgress) -> pd.DataFrame:
-    """Choose images and assign splits in a patch table, as the recipe asks for it; return the new counts."""
+    """Choose images and assign splits in a patch table, as the recipe demands; return the new counts."""
     parts, recipe = part_files(table), plan.recipe
     if recipe.images:
         places = groupby(sorted(parts, key=lambda part: (mgrs_of(part.stem), part)), lambda part: mgrs_of(part.stem))
@@ -84,7 +81,7 @@ def _sum_in_tree(tasks: Tasks, counts: list[Future]) -> Future:
 
 
 def choose_among(parts: Sequence[Path], rule: Images) -> None:
-    """Decide between the images of one MGRS tile, and write the decision to their part files."""
+    """Choose between the images of one MGRS tile in its part files."""
     frames = [read_rows(part, _OF_CHOICE).to_pandas() for part in parts]
     decided = with_choice(pd.concat(frames, ignore_index=True), rule)
     start = 0
@@ -103,7 +100,7 @@ class BlockCounts(NamedTuple):
 
 
 def count_blocks(part: Path, rule: StratifiedSplit) -> BlockCounts:
-    """Count the kept patches of one part; blocks that patches only touch have a count of 0."""
+    """Count the kept patches of a part by block; blocks that patches only touch have a count of 0."""
     rows = read_footprints(part, [LABELS, STATUS])
     rows = rows[rows[STATUS] == KEPT]
     blocks = patch_blocks(rows.geometry, rule.block_m)
@@ -117,7 +114,7 @@ def count_blocks(part: Path, rule: StratifiedSplit) -> BlockCounts:
 
 
 def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
-    """Add up several of :func:`count_blocks`."""
+    """Add up results of :func:`count_blocks`."""
     return BlockCounts(_sum([each.patches for each in counts]), np.sum([each.touched for each in counts], axis=0))
 
 
@@ -136,7 +133,7 @@ def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
 
 
 def assign_patches(part: Path, split_of_block: dict[int, str], rule: StratifiedSplit) -> None:
-    """Write the split of each patch, also rejected ones, to a part file: that of its blocks, if they agree."""
+    """Write the split of each patch, also of rejected ones, to a part file: that of its blocks, if they agree."""
     blocks = patch_blocks(read_footprints(part).geometry, rule.block_m)
     rewrite_part(part, pd.DataFrame({SPLIT: splits_of_patches(blocks, split_of_block)}))
 

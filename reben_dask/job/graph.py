@@ -38,7 +38,6 @@ from reben_dask.sources.vector_layers import read_attribute, read_countries
 from reben_dask.stores.patch_table import write_part
 
 STAGES = ("bands", "labels", "patches")
-"""Stages of a tile in the order in which they finish."""
 
 PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
 """The longest tasks start first, so that the last tile does not end with one worker at a band of 10 m."""
@@ -46,10 +45,9 @@ PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
 
 @dataclass(frozen=True)
 class BatchGraph:
-    """Lazy tasks of a batch of tiles."""
+    """Lazy tasks of a batch of tiles, and the patch frame with one partition per tile."""
 
     patches: dask_geopandas.GeoDataFrame
-    """The finished patch frame, one partition per tile."""
     stages: dict[str, list[Delayed]]
     """Tasks of each stage. Those of ``patches`` write the part files and return the counts of their tile."""
 
@@ -57,23 +55,7 @@ class BatchGraph:
 def batch_graph(
     plan: Plan, tiles: Sequence[Tile], landcover: SortedMap, *, cubes: Path, table: Path, job: str
 ) -> BatchGraph:
-    """Compose the tasks of some tiles; nothing is computed.
-
-    Parameters
-    ----------
-    plan : Plan
-        The job.
-    tiles : sequence of Tile
-        Tiles of this batch.
-    landcover : SortedMap
-        The map.
-    cubes : Path
-        The Zarr store.
-    table : Path
-        Folder of the patch table.
-    job : str
-        Suffix of all keys, unique to this attempt: a scheduler takes tasks of one key for one task.
-    """
+    """Compose the lazy tasks of some tiles; ``job`` ends all keys: a scheduler takes tasks of one key for one task."""
     tasks = _TileTasks(plan, landcover.crs, cubes, job)
     overlaps = partitions_of_tiles(landcover.frame, [plan.grids(tile)[0] for tile in tiles])
     observed = [
@@ -116,7 +98,6 @@ class _TileTasks:
             **{name: [name] for name in attributes},
         }
         self.metas = {step: columns.empty_frame(names) for step, names in steps.items() if names}
-        """Empty columns of each step."""
 
     def observe(self, tile: Tile, parts: list[Path]) -> dict[str, Delayed]:
         """Return the tasks of a tile by step; ``parts`` are those of the map that it overlaps."""
@@ -161,12 +142,10 @@ class _TileTasks:
         }
 
     def _task(self, function: Any, key: str, *args: Any, **kwargs: Any) -> Delayed:
-        """Return a task with a key that reads well on the dashboard."""
         return delayed(PicklableErrors(function), pure=True)(*args, **kwargs, dask_key_name=f"{key}-{self._job}")
 
 
 def _label_columns(recipe: Recipe) -> list[columns.Column]:
-    """Columns of :func:`~reben_dask.job.tasks.label_tile`."""
     extra = [columns.extra_column(name) for name in recipe.extra_labels]
     return [columns.LABELS, columns.LABELED_FRACTION, *extra, columns.OVERLAP_PX]
 
@@ -177,7 +156,7 @@ def unobserved(patches: int, columns: list[str]) -> pd.DataFrame:
 
 
 class TableShape(NamedTuple):
-    """The patch table under construction: its folder, the class names, and the columns that the recipe adds."""
+    """Patch table under construction: folder, class names, and columns that the recipe adds."""
 
     folder: Path
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Plan of a job: its inputs, checked, and what it is going to do, before anything is computed or written."""
+"""Plan of a job: checked inputs, and expected sizes, before anything is computed or written."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ BASE_WORKER_BYTES = 450 * 2**20
 """Memory of a worker process before its first task, measured: the libraries and GDAL's block cache."""
 
 TASK_COPIES = 4
-"""Copies of the largest array in a task at its peak. Measured on a full tile: 2.7, for a 10 m band (the array, its
-masks, compressed shards); the rest is headroom below the limit at which Dask ends a worker."""
+"""Copies of a task's largest array: 2.7 measured at its peak (10 m band, full tile), and headroom to Dask's limit."""
 
 TASKS_PER_TILE = 14
 """Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
@@ -66,20 +65,17 @@ class Plan:
     recipe: Recipe
     nomenclature: Nomenclature
     tiles: tuple[Tile, ...]
-    """Products, in the order of their names."""
+    """Products, sorted by name."""
     landcover: LandcoverMap | SortedMap
-    """The map, as published or sorted already."""
+    """The map, as published or sorted."""
     countries: str | None
-    """File of country polygons."""
     layers: Mapping[str, str]
-    """Files of polygons by attribute."""
+    """Polygon files by attribute."""
     lmdb_shards: int | None
     """Number of LMDB environments; ``None`` for a single one."""
     published: Published = NOTHING_PUBLISHED
     partners: Partners | None = None
-    """Source of Sentinel-1 patches."""
     exports: tuple[str, ...] = ()
-    """Further formats: ``geotiff``, ``geotiff-archives``."""
     warnings: tuple[str, ...] = ()
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
@@ -98,12 +94,12 @@ class Plan:
         return tile_names([tile.name for tile in self.tiles])
 
     def scene(self, tile: Tile) -> Scene:
-        """Return what the patches of a tile inherit from it."""
+        """Return the facts that the patches of a tile inherit."""
         failed = tile.failed_quality(self.recipe.quality_indicators)
         return Scene(self.tile_names[tile.name], tile.sensing_time, self.grids(tile), ", ".join(failed) or None)
 
     def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
-        """Return the layout of a tile's groups in the Zarr store, one for each grid."""
+        """Return the layouts of a tile's groups in the Zarr store, one per grid."""
         attributes: dict[str, Any] = {
             "product": tile.product,
             "mgrs": tile.mgrs,
@@ -129,7 +125,7 @@ class Plan:
 
     @cached_property
     def layout(self) -> TreeLayout:
-        """Layout of an export to GeoTIFF; raises :class:`RecipeError` if the recipe's dataset does not fit it."""
+        """Layout of an export to GeoTIFF; :class:`RecipeError` if the recipe's dataset does not fit it."""
         recipe = self.recipe
         contents = Contents(
             nomenclature=self.nomenclature,
@@ -150,14 +146,14 @@ class Plan:
 
     @cached_property
     def partners_near(self) -> dict[str, Partners]:
-        """Sources of the partners of each usable tile, by its name; empty without Sentinel-1."""
+        """Sentinel-1 sources of each usable tile by name; empty without Sentinel-1."""
         if self.partners is None:
             return {}
         return {tile.name: self.partners.near(tile, self.grids(tile)[0]) for tile in self.usable}
 
     @property
     def pairs_only(self) -> bool:
-        """True if a patch without a Sentinel-1 partner is rejected; never without Sentinel-1 inputs."""
+        """True if patches without a Sentinel-1 partner are rejected."""
         return self.partners is not None and self.recipe.sentinel1.required
 
     @cached_property
@@ -176,7 +172,7 @@ class Plan:
 
     @property
     def tasks(self) -> int:
-        """Approximate number of tasks; it grows with tiles and bands, never with patches."""
+        """Approximate number of tasks, which is independent of the number of patches."""
         each = len(self.recipe.bands) + TASKS_PER_TILE + len(self.exports) + bool(self.partners) + bool(self.published)
         return len(self.usable) * each + 2 + (self.lmdb_shards or 1)
 
@@ -196,7 +192,7 @@ class Plan:
 
     @property
     def export_bytes(self) -> int:
-        """Size of the exported files if every patch is kept; an archive is on disk twice while it is joined."""
+        """Size of the export if every patch is kept; an archive is on disk twice while it is joined."""
         loose = 2 * self._pixels + TIFF_BYTES_PER_PATCH + self._radar_bytes
         archived = int(2 * ARCHIVE_RATIO * loose)
         sizes = {"geotiff": loose, "geotiff-archives": archived}
@@ -209,7 +205,7 @@ class Plan:
 
     @property
     def task_bytes(self) -> int:
-        """Memory of the largest task: one 10 m band of the largest tile and its compressed copy, or its map."""
+        """Memory of the largest task: a 10 m band of the largest tile and its compressed copy, or its map."""
         pixels = max((tile.shape_yx[10][0] * tile.shape_yx[10][1] for tile in self.usable), default=0)
         return TASK_COPIES * pixels * 2
 
@@ -219,13 +215,11 @@ class Plan:
 
     @property
     def _pixels(self) -> int:
-        """Pixels of one patch in all bands of the recipe."""
         sides = (self.recipe.patch_size_m // BAND_RESOLUTION_M[band] for band in self.recipe.bands)
         return sum(side * side for side in sides)
 
     @property
     def _radar_bytes(self) -> int:
-        """Bytes of one Sentinel-1 patch."""
         return 4 * self._map_pixels * len(POLARISATIONS) if self.partners else 0
 
     @property
@@ -253,21 +247,9 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     s2 : sequence of str
         Products, or folders of products.
     landcover : str
-        Vector map with class codes, or a sorted copy of it.
-    recipe : Recipe
-        The recipe.
-    countries : str, optional
-        Vector file of country polygons.
-    layers : mapping of str to str, optional
-        Files of polygons for the attributes of the recipe.
-    code_column : str, optional
-        Column of the map with the class codes.
-    lmdb_shards : int, optional
-        Number of LMDB environments.
-    sentinel1 : Sentinel1Inputs
-        Sentinel-1 inputs.
-    published : Published
-        Published metadata, pairs and lists of names.
+        Vector map with class codes in ``code_column`` (found by itself if ``None``), or a sorted copy of it.
+    countries, layers : str, mapping of str to str
+        Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
         Further formats: ``geotiff``, ``geotiff-archives``.
 
@@ -350,7 +332,6 @@ def _require_distinct_names(plan: Plan) -> None:
 
 
 def _require_published_patches(recipe: Recipe) -> None:
-    """Refuse recipes whose patches cannot be found in published metadata by name."""
     if recipe.patch_name != V2.template:
         raise InputError(
             f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2.template!r}; "
@@ -419,7 +400,6 @@ def _country_warnings(plan: Plan) -> list[str]:
 
 
 def _abroad(plan: Plan, countries: gpd.GeoDataFrame) -> list[Tile]:
-    """Return the tiles that no country intersects."""
     if not plan.usable:
         return []
     areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], countries.crs)
@@ -446,7 +426,6 @@ def _export_warnings(plan: Plan) -> list[str]:
 
 
 def _beyond_map(plan: Plan) -> list[Tile]:
-    """Return the tiles outside the bounds of the map."""
     if plan.landcover.bounds is None or not plan.usable:
         return []
     areas = search_areas([plan.grids(tile)[0] for tile in plan.usable], plan.landcover.crs)
@@ -455,7 +434,7 @@ def _beyond_map(plan: Plan) -> list[Tile]:
 
 
 def origin_of(plan: Plan) -> Origin:
-    """Collect everything of a plan that decides the content of the dataset; files are read, but no pixels."""
+    """Collect everything that decides the content of the dataset; no pixels are read."""
     published = plan.published
     names = {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())}
     return {

@@ -18,48 +18,26 @@ from reben_dask.errors import ClusterError
 from reben_dask.job.plan import Plan
 
 SAME = ("reben_dask", "python")
-"""Software whose version must agree: another version of it is another job."""
+"""Software whose versions must agree."""
 
 SIMILAR = ("dask", "distributed", "numpy", "pandas", "pyarrow", "geopandas", "rasterio", "shapely", "xarray", "zarr")
-"""Software whose version should agree: other versions of it usually work together."""
+"""Software whose versions may differ, with a note."""
 
 MISSING = "missing"
 _FOLDERS_CHECKED = 64
 
 
 class WorkerEnvironment(NamedTuple):
-    """Environment of one process."""
+    """Environment of one process: versions, inputs that it lacks, and its access to the output."""
 
     versions: dict[str, str]
-    """Versions of :data:`SAME` and :data:`SIMILAR`."""
     missing_paths: list[str]
-    """Inputs that it does not see."""
     is_writable: bool
-    """True if it sees the output folder of the client, and can write there."""
+    """True if it can write to the client's output folder."""
 
 
 def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
-    """Check that all workers can do the job.
-
-    Parameters
-    ----------
-    client : Client
-        The cluster.
-    plan : Plan
-        The job.
-    folder : Path
-        A folder of the output, in which this process can write.
-
-    Returns
-    -------
-    list of str
-        Notes for the user.
-
-    Raises
-    ------
-    ClusterError
-        Naming the worker that has another version, or does not see an input or the output.
-    """
+    """Check all workers, which must write to ``folder``; return notes, :class:`ClusterError` naming an unfit worker."""
     probe = folder / "probe"
     probe.write_text(folder.name, encoding="utf-8")
     paths = _paths_of(plan)
@@ -77,20 +55,7 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
 
 
 def require_memory(client: Client, needed: Callable[[int], int]) -> None:
-    """Refuse a job that does not fit its workers, which would wait for ever: Dask pauses workers that are nearly full.
-
-    Parameters
-    ----------
-    client : Client
-        The cluster.
-    needed : callable
-        Bytes that a worker needs, by the number of its threads.
-
-    Raises
-    ------
-    ClusterError
-        Naming the worker, what it has and what the job needs.
-    """
+    """Refuse a job that does not fit its workers, which Dask would pause for ever; ``needed`` maps threads to bytes."""
     share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         threads, limit = worker["nthreads"], worker["memory_limit"]
@@ -103,7 +68,7 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
 
 
 def _paths_of(plan: Plan) -> list[str]:
-    """Return paths that every worker must see: single files, and folders of products rather than all products."""
+    """Paths that every worker must see: single files, and folders of products instead of all products."""
     folders = dict.fromkeys(str(tile.path.parent) for tile in plan.tiles)
     published = plan.published
     files = (plan.landcover.path, plan.countries, *plan.layers.values(), *published.metadata)
@@ -119,7 +84,7 @@ def inspect_worker(paths: Sequence[str], probe: str) -> WorkerEnvironment:
 
 
 def check_environment(worker: str, environment: WorkerEnvironment, here: WorkerEnvironment) -> list[str]:
-    """Compare a worker with this process: raise :class:`ClusterError` if it cannot do the job, else return notes."""
+    """Compare a worker with this process; return notes, :class:`ClusterError` if it cannot do the job."""
     versions, expected = environment.versions, here.versions
     for name in SAME:
         if versions[name] != expected[name]:

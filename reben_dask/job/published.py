@@ -22,13 +22,12 @@ class Published:
     """Published files about patches."""
 
     metadata: tuple[Path, ...] = ()
-    """Published metadata; if given, only the patches in it are kept."""
+    """Metadata files; only the patches in them are kept."""
     pairs: Path | None = None
-    """Table of Sentinel-1 and Sentinel-2 patches."""
     snow_list: Path | None = None
-    """Names (version 1) of patches with seasonal snow."""
+    """Names (v1) of patches with seasonal snow."""
     cloud_list: Path | None = None
-    """Names (version 1) of patches with cloud or shadow."""
+    """Names (v1) of patches with cloud or shadow."""
 
     @property
     def columns(self) -> list[Column]:
@@ -42,7 +41,7 @@ class Published:
 
 
 def require_published(published: Published) -> Published:
-    """Return the files; raise :class:`InputError` if one cannot be read, or a list of names cannot be matched."""
+    """Return the files; :class:`InputError` if one cannot be read, or a list of names cannot be matched."""
     require_metadata(published.metadata)
     if published.pairs is not None:
         require_pairs(published.pairs)
@@ -58,22 +57,13 @@ def require_published(published: Published) -> Published:
 
 
 def published_columns(published: Published, tile: str, mgrs: str, grid: PatchGrid) -> pd.DataFrame:
-    """Look up the published columns of a tile's patches.
-
-    Parameters
-    ----------
-    published : Published
-        The files.
-    tile, mgrs : str
-        Names of the tile and of its MGRS tile.
-    grid : PatchGrid
-        Its patches; none were published of a shifted grid.
+    """Look up the published columns of a tile's patches; shifted grids have none.
 
     Returns
     -------
     DataFrame
-        One row per patch in name order: ``s1_name`` and ``s2v1_name``; ``is_published`` where there is metadata; the
-        flags ``contains_seasonal_snow`` and ``contains_cloud_or_shadow`` where there is metadata or a list.
+        One row per patch in name order: ``s1_name``, ``s2v1_name``; with metadata ``is_published``; with metadata or
+        a list the flags ``contains_seasonal_snow`` and ``contains_cloud_or_shadow``.
     """
     columns = _from_metadata(published, tile, grid) if published.metadata else _from_pairs(published, tile, mgrs, grid)
     for flag, names in ((SNOW, published.snow_list), (CLOUD, published.cloud_list)):

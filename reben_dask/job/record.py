@@ -1,4 +1,4 @@
-"""Counts of patches, and the documents of a finished dataset: run record, recipe, card and Croissant metadata."""
+"""Counts of patches, and documents of a finished dataset: run record, recipe, card, Croissant metadata."""
 
 from __future__ import annotations
 
@@ -37,24 +37,17 @@ _LIBRARIES_OF_PIXELS = ("rasterio", "safetensors", "shapely", "xarray", "zarr")
 
 COLUMNS = ("tile", "measure", "key", "split", "patches")
 NO_COUNTS = pd.DataFrame({name: pd.Series(dtype="int64" if name == "patches" else "str") for name in COLUMNS})
-"""Counts of no tiles."""
 
 
 def count_patches(patches: pd.DataFrame) -> pd.DataFrame:
-    """Count the patches of one tile.
-
-    Parameters
-    ----------
-    patches : DataFrame
-        Finished patches of a tile.
+    """Count the finished patches of one tile.
 
     Returns
     -------
     DataFrame
-        Columns ``tile``, ``measure``, ``key``, ``split`` (empty where it does not matter) and ``patches``. Measures:
-        ``status``, ``reason`` (of rejection), ``split`` and ``class`` of kept patches (``key`` is the class name), and
-        ``apart`` (kept, but flagged ``snow`` or ``cloud_or_shadow``); and ``contested_px``, which counts not patches
-        but pixels, those that several polygons of the map cover.
+        Columns ``tile``, ``measure``, ``key``, ``split`` (may be empty), ``patches``. Measures: ``status``; ``reason``
+        (of rejection); of kept patches ``split``, ``class`` and ``apart`` (flagged ``snow`` or ``cloud_or_shadow``);
+        and ``contested_px``, pixels that several polygons of the map cover.
     """
     kept = patches[patches[STATUS] == KEPT]
     snow, cloud = (kept[flag].eq(True) for flag in (SNOW, CLOUD))
@@ -107,23 +100,7 @@ def _values(column: pd.Series[Any]) -> list[tuple[Any, int]]:
 def describe_dataset(
     output: Output, plan: Plan, origin: Origin, counts: pd.DataFrame, seconds: Mapping[str, float], workers: str
 ) -> RunRecord:
-    """Write the documents of a finished dataset below ``output.building``; return its run record.
-
-    Parameters
-    ----------
-    output : Output
-        Workspace in which everything else has been built.
-    plan : Plan
-        The job.
-    origin : Origin
-        Its origin.
-    counts : DataFrame
-        Counts of all tiles, see :func:`count_patches`.
-    seconds : mapping of str to float
-        Wall time of each step of the last attempt.
-    workers : str
-        One line about the cluster.
-    """
+    """Write the documents of a finished dataset below ``output.building``; return its run record."""
     failures = tuple(FailedTile(**_without_details(failure)) for failure in output.state.failures())
     failed = {failure.tile for failure in failures}
     published = plan.published

@@ -1,4 +1,4 @@
-"""One job from its options to its result: plan, build stage after stage, resume, publish."""
+"""A job from its options to its result: plan, build, resume, publish."""
 
 from __future__ import annotations
 
@@ -63,22 +63,21 @@ from reben_dask.stores.trees import write_tables
 from reben_dask.workspace import TILES, Output, explaining_full_disk, first_line, free_bytes, require_space
 
 ATTEMPTS = 3
-"""Attempts at a tile, with the others in between: faults of a network disk or a full worker pass."""
+"""Attempts at a tile, with others in between: faults of a network disk or a full worker pass."""
 
 MAX_INITIAL_FAILURES = 5
-"""Tiles that may fail before any succeeds; then the job ends, as something is wrong with all of them."""
+"""Failed tiles that end the job if none has succeeded."""
 
 
 # The job
 
 
 class JobResult(NamedTuple):
-    """Result of a job that did not fail."""
+    """Result of a job that did not fail; it is complete if no tile failed and any patch is kept."""
 
     needs_report: bool
-    """True if the dataset has no report: it is new, or its report was interrupted."""
+    """True if the report is missing or was interrupted."""
     is_complete: bool
-    """True if no tile failed, and any patch is kept."""
 
 
 def run_job(
@@ -89,7 +88,7 @@ def run_job(
     overwrite: bool = False,
     restart: bool = False,
 ) -> JobResult:
-    """Carry out one job, and print its plan, progress and result.
+    """Run a job, and print its plan, progress and result.
 
     Parameters
     ----------
@@ -97,12 +96,8 @@ def run_job(
         ``out`` (Path), ``recipe`` (name or path), and the arguments of :func:`~reben_dask.job.plan.make_plan`.
     cluster : mapping
         Fields of :class:`~reben_dask.cluster.ClusterOptions`.
-    dry_run : bool
-        Stop after the plan; nothing is computed or written.
-    overwrite : bool
-        Replace the dataset in ``out``, once the new one is complete.
-    restart : bool
-        Discard an unfinished job in ``out``.
+    dry_run, overwrite, restart : bool
+        Stop after the plan; replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
 
     Raises
     ------
@@ -180,7 +175,6 @@ def disk_shortage(plan: Plan, output: Output) -> str | None:
 
 
 def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
-    """Convert options of the command line to arguments of :func:`~reben_dask.job.plan.make_plan`."""
     given = [file.absolute() for path in options.pop("published", ()) for file in metadata_files(path)]
     metadata = {file.resolve(): file for file in given}.values()
     names = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
@@ -195,7 +189,6 @@ def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layers(given: Sequence[str]) -> dict[str, str]:
-    """Parse NAME=FILE of several attributes."""
     layers: dict[str, str] = {}
     for name, _, file in (layer.partition("=") for layer in given):
         if not (name and file):
@@ -224,7 +217,7 @@ def _noting_finished_tiles(terminal: Console, plan: Plan, output: Output) -> Ite
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
-    """Return the steps of each stage; each polygon of the map passes twice when it is sorted."""
+    """Return the steps of each stage; sorting the map passes each polygon twice."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
     return {
@@ -239,35 +232,16 @@ def stage_totals(plan: Plan) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Built:
-    """Results of a job besides its artefacts."""
+    """Results of a job besides its artefacts: counts of patches, and wall time by step (s)."""
 
     counts: pd.DataFrame
-    """Counts of patches by tile; see :func:`~reben_dask.job.record.count_patches`."""
     seconds: dict[str, float]
-    """Wall time of each step."""
     differences: tuple[pd.DataFrame, pd.DataFrame] | None = None
-    """With published metadata: differences by tile and by class."""
+    """Differences from published metadata, by tile and by class."""
 
 
 def build_dataset(client: Client, plan: Plan, output: Output, progress: StageProgress) -> Built:
-    """Build everything that the plan asks for, below ``output.building``.
-
-    Parameters
-    ----------
-    client : Client
-        The cluster; its workers see the paths of the plan and of the output.
-    plan : Plan
-        The job.
-    output : Output
-        Its workspace, started and not yet published.
-    progress : StageProgress
-        Receives the steps of each stage.
-
-    Raises
-    ------
-    Exception
-        The error of the first task that fails, as it was raised on the worker.
-    """
+    """Build everything in the plan below ``output.building``; the first error of a task is raised as on its worker."""
     return _Builder(Tasks(client, output.job), plan, output, progress).build()
 
 
@@ -305,7 +279,7 @@ class _Builder:
         self.seconds[step] = perf_counter() - start
 
     def _sort_landcover(self) -> SortedMap:
-        """Return the map if it is sorted, else its sorted copy, which is made unless an earlier job has."""
+        """Return the map if it is sorted, else its sorted copy, which an earlier job may have made."""
         given = self.plan.landcover
         if isinstance(given, SortedMap):
             landcover = given
@@ -319,7 +293,7 @@ class _Builder:
         return landcover
 
     def _run_global_steps(self, counts: pd.DataFrame) -> pd.DataFrame:
-        """Run these steps from their beginning unless they are finished: they read the table that they write."""
+        """Run unfinished global steps from their beginning: they read the table that they write."""
         output = self.output
         if done := output.state.done("choice"):
             self.progress.finish("choice")
@@ -333,7 +307,6 @@ class _Builder:
         return counts
 
     def _write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-        """Write the metadata files, consolidate the metadata of the cubes, and compare with published metadata."""
         plan, output, run = self.plan, self.output, self.tasks.run
         parts = part_files(output.patches)
         run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
@@ -402,12 +375,12 @@ class _Builder:
 
 
 def table_folder(plan: Plan) -> str:
-    """Return the folder of the part files of finished tiles; global steps make the patch table from them."""
+    """Return the folder of part files of finished tiles; global steps make the patch table from them."""
     return "observed.parquet" if plan.needs_global_steps else TABLE
 
 
 class TileBuilder:
-    """Stage that builds the tiles which are not finished yet."""
+    """Stage that builds the unfinished tiles."""
 
     def __init__(self, tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress) -> None:
         self._tasks, self._plan, self._landcover = tasks, plan, landcover
@@ -416,13 +389,7 @@ class TileBuilder:
         self._built = 0
 
     def run(self) -> pd.DataFrame:
-        """Build the tiles; return the counts of all tiles that did not fail.
-
-        Raises
-        ------
-        RebenError
-            If not one tile can be built, if the disk is full, or if the cluster is lost.
-        """
+        """Build the tiles; return their counts; :class:`RebenError` if none succeeds, or disk or cluster fail."""
         attributes = {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)}
         for store in (self._output.cubes, self._output.work / CUBES):
             create_store(store, attributes)
@@ -456,7 +423,6 @@ class TileBuilder:
         self._progress.tile(tile.name, "done")
 
     def _attempt(self, tiles: Sequence[Tile], attempt: int) -> Iterator[tuple[str, BaseException]]:
-        """Yield names and errors of the tiles that fail."""
         work, failed = self._output.work, 0
 
         def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
@@ -491,12 +457,11 @@ class TileBuilder:
         self._built += 1
 
     def _places(self, tile: Tile) -> list[str]:
-        """Return the relative paths of what tasks make of a tile."""
         cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
         return [*cubes, f"{table_folder(self._plan)}/{tile.name}.parquet"]
 
     def _reset_later_stages(self) -> None:
-        """Discard what an earlier attempt has made of fewer tiles, before the first new one is recorded."""
+        """Discard results of fewer tiles before the first new tile is recorded."""
         self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
         for name in (LMDB, "parts", *self._output.exports):
             remove(self._output.building / name)

@@ -25,7 +25,7 @@ from reben_dask.wording import counted
 
 Names = npt.NDArray[np.object_]
 Strip = tuple[npt.NDArray[np.float32], Names]
-"""Backscatter, shape ``(polarisation, y, x)``, and names of the partners, shape ``(patch_y, patch_x)``."""
+"""Backscatter, shape ``(polarisation, y, x)``, and partner names, shape ``(patch_y, patch_x)``."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,22 @@ class Sentinel1Inputs:
 
 @dataclass(frozen=True)
 class PublishedPartners:
-    """Published Sentinel-1 patches."""
+    """Published Sentinel-1 patches, and the table or metadata that names them."""
 
     tree: PatchTree
     published: Published
-    """Table or metadata that names the partners."""
 
     def describe(self) -> str:
         """Describe the source in a phrase."""
         return f"published patches in {self.tree.root}"
 
     def identity(self) -> str:
-        """Return a text that distinguishes them from others; the pairs are identified by the published files."""
+        """Return a text that distinguishes the tree; its pairs have identities of their own."""
         return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
 
     @property
     def scene_names(self) -> list[str]:
-        """Names of the scenes that patches are cut from: not known, as their names hold a part of it only."""
+        """No names, as those of patches hold only a part of their scene's."""
         return []
 
     def near(self, tile: Tile, grid: PatchGrid) -> PublishedPartners:  # noqa: ARG002 - see ScenePartners
@@ -62,13 +61,13 @@ class PublishedPartners:
         return self
 
     def names(self, tile: Tile, grid: PatchGrid) -> Names:
-        """Return the name of each patch's partner, shape ``(patch_y, patch_x)``; ``None`` without one."""
+        """Return each patch's partner, shape ``(patch_y, patch_x)``; ``None`` without one."""
         column = published_columns(self.published, tile.name, tile.mgrs, grid)[S1_NAME]
         names = column.astype(object).where(column.notna(), None).to_numpy()
         return names.reshape(grid.shape_yx.x, grid.shape_yx.y).T.copy()
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """Yield backscatter and names of each run of patch rows; NaN and ``None`` where there is no partner."""
+        """Yield backscatter and names of each run of patch rows; NaN and ``None`` without a partner."""
         names, side = self.names(tile, grid), grid.patch_px(S1_RESOLUTION_M)
         for run in rows:
             db = _empty(len(run) * side, grid.shape_yx.x * side)
@@ -84,12 +83,11 @@ class PublishedPartners:
 
 @dataclass(frozen=True)
 class ScenePartners:
-    """Terrain-corrected scenes; each patch takes the one that covers all of it and is closest in time."""
+    """Terrain-corrected scenes in order of preference; a patch takes the closest in time that covers all of it."""
 
     scenes: tuple[S1Scene, ...]
-    """The scenes, in order of preference."""
     max_days: float
-    """Maximum of days between the two acquisitions."""
+    """Maximum time between the acquisitions in days."""
 
     def describe(self) -> str:
         """Describe the source in a phrase."""
@@ -106,7 +104,7 @@ class ScenePartners:
         return [scene.name for scene in self.scenes]
 
     def near(self, tile: Tile, grid: PatchGrid) -> ScenePartners:
-        """Restrict them to those that a tile may take, on any of its grids; the closest in time come first."""
+        """Restrict the scenes to those for a tile, on any of its grids, the closest in time first."""
         area = transform_bounds(grid.epsg, 4326, *grid.covered_bounds())
         days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
         near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.intersects(area)]
@@ -114,7 +112,7 @@ class ScenePartners:
         return ScenePartners(tuple(closest_first), self.max_days)
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """Yield backscatter and names of each run of patch rows; NaN and ``None`` where there is no partner."""
+        """Yield backscatter and names of each run of patch rows; NaN and ``None`` without a partner."""
         side = grid.patch_px(S1_RESOLUTION_M)
         left, _, _, top = grid.covered_bounds()
         for run in rows:
@@ -129,17 +127,10 @@ class ScenePartners:
 
 
 Partners = PublishedPartners | ScenePartners
-"""Source of the partners of patches."""
 
 
 def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float) -> Partners | None:
-    """Check the Sentinel-1 inputs, reading headers only; ``None`` without any.
-
-    Raises
-    ------
-    InputError
-        If both are given, if one cannot be used, or if nothing says which patches belong together.
-    """
+    """Check Sentinel-1 inputs by their headers; ``None`` without any, :class:`InputError` if pairs cannot be known."""
     if inputs.patches and inputs.scenes:
         raise InputError("Give Sentinel-1 patches (--s1) or scenes (--s1-scenes), not both.")
     if inputs.scenes:
@@ -157,24 +148,7 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
 
 
 def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
-    """Find the partners of a tile's patches and write them to its cubes.
-
-    Parameters
-    ----------
-    tile : Tile
-        The tile.
-    store : Path
-        The Zarr store.
-    layouts : sequence of CubeLayout
-        Its cubes, one for each grid.
-    partners : Partners
-        Their source, restricted by ``near``.
-
-    Returns
-    -------
-    DataFrame
-        ``s1_name`` of each patch, grid after grid; null without a partner.
-    """
+    """Write the partners of a tile's patches to its cubes; return ``s1_name`` of each patch, grid after grid."""
     return pd.concat([_pair_grid(tile, store, layout, partners) for layout in layouts], ignore_index=True)
 
 
@@ -188,14 +162,13 @@ def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) 
 
 
 def _place(tile: Tile, grid: PatchGrid) -> str:
-    """Return the part of a patch name between scene and indices; it is unique to a shifted grid."""
+    """Part of a patch name between scene and indices; unique to a shifted grid."""
     return f"{grid.offset_m}M_{tile.mgrs}" if grid.offset_m else tile.mgrs
 
 
 def _fill(
     db: npt.NDArray[np.float32], names: Names, warped: npt.NDArray[np.float32], side: int, prefix: str, first_row: int
 ) -> None:
-    """Copy the patches of a scene that are complete and have no partner yet."""
     blocks = warped.reshape(len(POLARISATIONS), names.shape[0], side, names.shape[1], side)
     complete = np.isfinite(blocks).all(axis=(0, 2, 4)) & (names == None)  # noqa: E711 - asked of each element
     for row, column in np.argwhere(complete).tolist():

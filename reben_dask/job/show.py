@@ -51,7 +51,7 @@ _MADE = {
 
 
 def show_plan(console: Console, plan: Plan, output: Output, workers: str) -> None:
-    """Print the inputs, the size and the resources of a job."""
+    """Print inputs, size and resources of a job."""
     console.print(f"Plan: {plan.recipe.title}", style="bold")
     for label, value in _plan_lines(plan, output, workers):
         console.print(f"  {label:<12}{value}", highlight=False, soft_wrap=True)
@@ -97,7 +97,7 @@ def _sentinel1(plan: Plan) -> str:
 
 
 def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFrame, seconds: float) -> None:
-    """Print the counts of patches, and the artefacts."""
+    """Print the counts of patches and the artefacts."""
     funnel_table(plan, counts).show(console)
     if sum_counts(counts, "status").get(KEPT):
         _class_table(counts).show(console)
@@ -122,7 +122,7 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
 
 
 def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) -> None:
-    """Print the tiles that are not in the dataset, and their errors."""
+    """Print the failed tiles and their errors."""
     for failure in failures[:_TILES_SHOWN]:
         console.print(f"Failed: {failure.tile}: {failure.error}", style="red", highlight=False)
     if failures:
@@ -132,7 +132,7 @@ def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) 
 
 
 def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataFrame, file: Path) -> None:
-    """Print the differences from the published metadata, by tile and by class."""
+    """Print differences from published metadata by tile and class."""
     tiles = by_tile.set_index("tile")
     shown = Table.from_frame("Compared with the published metadata", tiles.head(_TILES_SHOWN))
     name = "all" if len(tiles) <= _TILES_SHOWN else f"all {len(tiles):,} tiles"
@@ -149,7 +149,7 @@ def _remedy(plan: Plan) -> str:
 
 
 def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
-    """Count the candidates, and what became of them by reason and split."""
+    """Count the candidates by status, reason and split."""
     status, reasons, flagged, splits = (
         sum_counts(counts, measure) for measure in ("status", "reason", "apart", "split")
     )

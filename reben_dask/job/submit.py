@@ -20,24 +20,24 @@ from reben_dask.progress import StageProgress
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
 RETRIES = 2
-"""Retries of a task that fails: a network file system may stumble once."""
+"""Retries of a failed task, for faults of a network disk."""
 
 SUBMISSIONS = 3
-"""Submissions of a single task that ends its workers; each time, the scheduler tries several."""
+"""Submissions of a task that ends its workers; each time, the scheduler tries several."""
 
 _POLL_S, _LOOK_S = 0.02, 5.0
-"""Periods at which the client looks for completed tasks and, while there are none, for running workers."""
+"""Periods in s of looking for completed tasks and, while there are none, for running workers."""
 
 Build = Callable[[Sequence[Any]], dict[str, list[Delayed]]]
 
 
 def batch_size(threads: int) -> int:
-    """Return the tiles of a batch: with all batches in flight, about four tasks wait for each thread."""
+    """Return the tiles of a batch, for about four waiting tasks per thread with all batches in flight."""
     return min(64, max(1, 4 * threads // (BATCHES_IN_FLIGHT * BANDS_PER_TILE)))
 
 
 class Outcome(NamedTuple):
-    """Result of a tile's task of the last stage, or the error that it ended with."""
+    """Result of a tile's last task, or its error."""
 
     tile: Any
     result: Any = None
@@ -45,8 +45,6 @@ class Outcome(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Batch and stage of a task in flight, and the tile of one of the last stage."""
-
     future: Future
     batch: int
     stage: str
@@ -56,31 +54,11 @@ class _Place(NamedTuple):
 def run_batches(
     client: Client, tiles: Sequence[Any], build: Build, size: int, advance: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Run the tasks of all tiles, a few batches at a time, so that graph and memory do not grow with the archive.
+    """Run the tasks of all tiles in a bounded window of batches; yield an outcome per tile.
 
-    Parameters
-    ----------
-    client : Client
-        The cluster.
-    tiles : sequence
-        Items to divide into batches.
-    build : callable
-        Returns the tasks of a batch by stage. The last stage has one task for each tile, in their order, which needs
-        all others of that tile.
-    size : int
-        Tiles of a batch.
-    advance : callable
-        Called with the stage of each task that is done.
-
-    Yields
-    ------
-    Outcome
-        One of each tile, as they complete. If the caller stops, running tasks are dropped.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler or all workers are lost.
+    ``build`` returns the tasks of a batch by stage; the last stage has one task per tile, in their order, which needs
+    all others of that tile. ``advance`` is called with the stage of each completed task. If the caller stops, running
+    tasks are dropped. Raises :class:`ClusterError` if the scheduler or all workers are lost.
     """
     waiting = deque(enumerate(tiles[start : start + size] for start in range(0, len(tiles), size)))
     completed = as_completed()
@@ -128,8 +106,6 @@ def _outcome(tile: Any, future: Future) -> Outcome:
 
 
 class _Sent(NamedTuple):
-    """A single task as it was submitted."""
-
     name: str
     function: Any
     args: tuple[Any, ...]
@@ -137,7 +113,7 @@ class _Sent(NamedTuple):
 
 
 class Tasks:
-    """Single tasks of one job; its id keeps their keys apart from those of other jobs on the cluster."""
+    """Single tasks of one job, whose id is in their keys."""
 
     def __init__(self, client: Client, job: str) -> None:
         self.client, self.job = client, job
@@ -152,13 +128,7 @@ class Tasks:
         return next(self.results([self.submit(name, function, *args)]))[1]
 
     def results(self, futures: list[Future]) -> Iterator[tuple[str, Any]]:
-        """Yield name and result of each task as they complete; the first error is raised at once.
-
-        Raises
-        ------
-        ClusterError
-            If the scheduler or all workers are lost, or a task has ended all workers that tried it.
-        """
+        """Yield name and result of tasks as they complete; raise the first error, or :class:`ClusterError`, at once."""
         waiting = as_completed(futures)
         for future in iter_completed(self.client, waiting):
             sent = self._sent.pop(future.key)
@@ -172,7 +142,7 @@ class Tasks:
                 yield sent.name, result
 
     def wait(self, futures: list[Future]) -> None:
-        """Wait for all tasks; see :meth:`results`."""
+        """Wait for all tasks, as :meth:`results` does."""
         for _ in self.results(futures):
             pass
 
@@ -193,13 +163,7 @@ class Tasks:
 
 
 def iter_completed(client: Client, futures: as_completed) -> Iterator[Future]:
-    """Yield futures as they complete, with results or errors; more may be added in between.
-
-    Raises
-    ------
-    ClusterError
-        If for a minute there have been no workers, or only paused ones, or if the scheduler is lost.
-    """
+    """Yield futures as they complete; :class:`ClusterError` without running workers for a minute, or scheduler."""
     look = seen = monotonic()
     while not futures.is_empty():
         if futures.has_ready():
@@ -239,7 +203,7 @@ def _no_running_workers(client: Client, states: list[str]) -> ClusterError:
 
 
 def explain(error: BaseException) -> BaseException:
-    """Return the error of a task; one that ended several workers says what to change, which is nearly always memory."""
+    """Return the error of a task; one that ended several workers most likely ran out of memory."""
     if not isinstance(error, KilledWorker):
         return error
     return ClusterError(

@@ -1,6 +1,6 @@
-"""Tasks of the workers: plain functions, one per tile and band or tile and stage, that may be repeated without harm.
+"""Tasks of the workers: repeatable plain functions, one per tile and band or tile and stage.
 
-Pixels never leave the task that reads them: it writes whole shards and returns a small frame, one row per patch.
+Pixels stay in the task that reads them: it writes whole shards and returns a frame with one row per patch.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ _NOTE_LINES = 40
 class PicklableErrors:
     """Wrapper of a task whose errors survive pickling.
 
-    A client that cannot unpickle an error waits for its task for ever: those of GDAL, one with a traceback of a
-    thousand frames, or whatever an error was raised from.
+    A client waits for ever for an error that it cannot unpickle, such as GDAL's, or one with a thousand frames.
     """
 
     function: Callable[..., Any]
@@ -74,10 +73,7 @@ class PicklableErrors:
 
 
 def picklable_error(error: Exception) -> Exception:
-    """Copy an error without cause and context, its traceback as a note; :class:`RuntimeError` if it has no copy.
-
-    An error that a full disk has caused becomes an :class:`OSError` that says so.
-    """
+    """Copy an error without cause and context, as :class:`RuntimeError` if need be; full disks as :class:`OSError`."""
     if is_full_disk(error):
         return OSError(errno.ENOSPC, "No space left on device")
     plain = type(error)(str(error)) if isinstance(error, RebenError) else _copied(error)
@@ -98,7 +94,6 @@ def _copied(error: Exception) -> Exception:
 
 
 def _advance(topic: str) -> Callable[[int], None]:
-    """Return a function that reports steps to the client."""
     worker = get_worker()
     return lambda steps: worker.log_event(topic, steps)
 
@@ -111,18 +106,18 @@ class LabelRule(NamedTuple):
 
 
 def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
-    """Write a sorted copy of the land-cover map; the rows that have passed are reported on ``topic``."""
+    """Write a sorted copy of the land-cover map; report its rows on ``topic``."""
     sort_landcover(source, destination, _advance(topic))
 
 
 def make_cube(store: Path, layouts: Layouts) -> Layouts:
-    """Create the tile's groups in the Zarr store; tasks that write to them depend on this one."""
+    """Create a tile's groups in the Zarr store, before the tasks that write to them."""
     create_cube(store, *layouts)
     return layouts
 
 
 def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
-    """Decode one band, write it to the cubes of all grids, and count the NODATA pixels of each patch."""
+    """Write one band to the cubes of all grids; count the NODATA pixels of each patch."""
     resolution = BAND_RESOLUTION_M[band]
     tile.require_intact(band)
     dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], resolution))
@@ -135,7 +130,7 @@ def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmoni
 
 
 def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
-    """Compute snow, cloud and shadow of each patch; without a scene classification they are null and not flagged."""
+    """Compute snow, cloud and shadow of each patch; null and not flagged without a scene classification."""
     if SCENE_CLASSIFICATION in tile.images:
         tile.require_intact(SCENE_CLASSIFICATION)
         scl = read_scene_classification(tile)
@@ -146,12 +141,12 @@ def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.
 
 
 def observe_countries(grids: Sequence[PatchGrid], countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """Find the country of each patch; null without country polygons."""
+    """Find the country of each patch; null without polygons."""
     return over_grids(lambda grid: country_column(grid, countries), grids)
 
 
 def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """Find an attribute of each patch; null without polygons of its layer."""
+    """Find an attribute of each patch; null without polygons."""
 
     def observe(grid: PatchGrid) -> pd.DataFrame:
         values = np.full(grid.size, None, object) if polygons is None else largest_share(grid, polygons)
@@ -166,16 +161,12 @@ def observe_published(published: Published, tile: str, mgrs: str, grids: Sequenc
 
 
 def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
-    """Concatenate the columns of all grids of a tile, in the order of its rows."""
+    """Concatenate the columns of a tile's grids, in the order of its rows."""
     return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
 
 def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> Shard:
-    """Write one LMDB environment; its patches are reported on ``topic``.
-
-    LMDB must not be written on a network disk. Where Dask's ``temporary-directory`` is set, or the destination lies on
-    such a disk, the environment is written to a temporary folder and moved when it is complete.
-    """
+    """Write an LMDB environment; in Dask's ``temporary-directory`` first, and never straight to a network disk."""
     advance = _advance(topic)
     scratch = dask.config.get("temporary-directory", None)
     if scratch is None and not is_on_network_disk(destination):
@@ -189,7 +180,7 @@ def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, nam
 def compare_with_published(
     parts: Sequence[Path], metadata: Sequence[Path], destination: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write the comparison with published metadata; see :func:`~reben_dask.analysis.published.write_comparison`."""
+    """Write the comparison with published metadata."""
 
     def published(tile: str) -> pd.DataFrame:
         return read_metadata(metadata, tile=tile).drop_duplicates(PATCH_ID)
@@ -198,10 +189,7 @@ def compare_with_published(
 
 
 def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[Path], crs: str) -> pd.DataFrame:
-    """Burn the polygons of a tile into its reference map, write the map, and read the labels off it.
-
-    ``parts`` are those parts of the sorted map that the tile overlaps, ``crs`` is the system of the map.
-    """
+    """Burn a tile's polygons from ``parts`` of the sorted map into its reference map; return its labels."""
     grids = [layout.grid for layout in layouts]
     if parts:
         rasterized = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
@@ -214,28 +202,12 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
 
 
 def map_columns(rasterized: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
-    """Read the labels of the patches of a grid off a map, and the number of pixels that several polygons cover."""
+    """Return labels of a grid's patches, and counts of pixels that several polygons cover."""
     return label_columns(rasterized.codes, grid, *rule).assign(**{OVERLAP_PX: overlap_column(rasterized.overlap, grid)})
 
 
 def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
-    """Write the loose GeoTIFFs of one tile.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the trees.
-    drafts : Path
-        Folder on the same disk, for folders of patches that are not complete.
-    trees : sequence of Tree
-        The trees to write; each has its folder, even if the tile has no patch in it.
-    part : Path
-        The tile's part file of the patch table.
-    store : Path
-        The Zarr store.
-    topic : str
-        Topic on which written patches are reported.
-    """
+    """Write one tile's GeoTIFFs to ``root``; ``drafts``, for incomplete patches, is on the same disk."""
     advance = _advance(topic)
     for tree in trees:
         (root / tree.name).mkdir(parents=True, exist_ok=True)
@@ -243,14 +215,14 @@ def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path
 
 
 def export_tile_archive(parts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:
-    """Write one tile's parts of the archives to the folder ``parts``; see :func:`export_tile_tree`."""
+    """Write one tile's parts of the archives to ``parts``."""
     advance = _advance(topic)
     for tree in trees:
         write_parts(patch_folders(store, part, tree), parts, part.stem, advance)
 
 
 def join_archives(root: Path, trees: Sequence[Tree], parts: Path) -> list[Path]:
-    """Join the parts of all tiles to the archives ``root/<tree>.tar.zst``, one after the other, and delete them."""
+    """Join the parts of all tiles to ``root/<tree>.tar.zst``, one after the other, and delete them."""
     archives = []
     for tree in trees:
         archives.append(root / f"{tree.name}{ARCHIVE_SUFFIX}")

@@ -1,8 +1,4 @@
-"""Verification of datasets: complete and consistent, whoever wrote them.
-
-``reben verify`` is the only user of this package. Problems are collected, not raised: data that cannot be read are one
-more problem.
-"""
+"""Verification of datasets by any program; problems, such as unreadable data, are collected, not raised."""
 
 from __future__ import annotations
 
@@ -49,8 +45,8 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
     path : Path
         Folder or archive.
     metadata : sequence of Path
-        Metadata files of an LMDB or of trees. Without them, those in its folder, or in the folder above, are taken;
-        without any, the data are checked by themselves. A dataset has its own, and a Zarr store none.
+        Metadata files of an LMDB or of trees; by default those in its folder or the one above. Without any, the data
+        are checked by themselves. A dataset has its own, and a Zarr store none.
     settings : Settings
         Options.
     report : Report
@@ -64,8 +60,7 @@ def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Rep
     Raises
     ------
     InputError
-        If the path is nothing that can be verified, a metadata file does not exist, or is given for what takes none;
-        before anything is verified.
+        Before any check: nothing to verify at the path, a missing metadata file, or one for data that take none.
     """
     for file, what in ((path, "The path"), *((file, "The metadata file") for file in metadata)):
         if not file.exists():
@@ -91,7 +86,6 @@ def _recorded(checks: Iterator[Check], report: Report) -> Iterator[Check]:
 
 
 def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
-    """Checks of a finished dataset of this program, artefact by artefact."""
     artefacts = Check("Artefacts", summary=", ".join(_ARTEFACTS))
     artefacts.add(f"{name} is missing" for name in _ARTEFACTS if not (out / name).exists())
     record, expected = find_expected([out], artefacts)
@@ -130,7 +124,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
 
 
 def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
-    """Check that the trees and tables of the run are there; all of them may have been moved elsewhere."""
+    """Check that exports of the run are there; all of them may have been moved elsewhere."""
     exports = record.exports if record else ()
     absent = [name for name in exports if not (out / name).exists()]
     check = Check("Exports of the run", summary=", ".join(exports))
@@ -142,7 +136,6 @@ def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
 
 
 def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
-    """Checks of a Zarr store alone."""
     around = Check("Run record")
     _, expected = find_expected([path, path.parent], around)
     yield from [around] if around.problems else []
@@ -152,7 +145,6 @@ def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
 
 
 def _published(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
-    """Checks of an LMDB or of trees without their dataset."""
     files, around = list(metadata) or find_metadata([path, path.parent]), Check("Run record")
     folders = [path, path.parent, *(file.absolute().parent for file in files)]
     record, expected = find_expected(folders, around)
@@ -167,7 +159,6 @@ def _published(path: Path, metadata: Sequence[Path], settings: Settings, report:
 
 
 def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
-    """The first dataset of which trees are in a folder."""
     found = next((expected for expected in candidates if forms_of(path, expected.tree_layout)), None)
     if found is None:
         trees = dict.fromkeys(tree.name for expected in candidates for tree in expected.tree_layout.trees)
@@ -180,7 +171,7 @@ def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
 
 
 def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
-    """The published dataset whose patches are named as those of an LMDB, or of its metadata."""
+    """Published dataset with names as in an LMDB, or in its metadata."""
     names = names_in_lmdb(path)
     expected = recognise(names or names_in_metadata(files), default)
     if expected is None and not files:

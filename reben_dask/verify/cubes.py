@@ -1,11 +1,8 @@
 """The Zarr store: sound arrays and documents, and patches and pixels as in the patch table, if there is one.
 
-A chunk that is missing reads as NODATA, or as a map without polygons, and no reader complains. So each chunk must be
-there that holds pixels by the patch table; without a table, a patch has all images of a kind or none. Pixels are read
-in columns with a kept patch of each shard, or in all. Reading makes Zarr verify the checksums of shard indices.
-
-A group may hold the documents of everything below it. Readers that open an array directly read its own document; both
-must be the same.
+A missing chunk reads as NODATA, or as a map without polygons, without an error. So each chunk must be there that has
+pixels by the patch table; without a table, a patch has all images of a kind or none. Of each shard, columns with a kept
+patch are read, or all. Readers may take an array's own document or its copy in a group above; both must be the same.
 """
 
 from __future__ import annotations
@@ -43,11 +40,11 @@ _KINDS = {MAP_NODE: ImageKind.MAP, S1_NODE: ImageKind.S1}
 Document = Mapping[str, Any]
 
 _Group = tuple[str, Callable[[], PatchGrid], Part | None]
-"""Path of a group, its grid, and the rows of its patches, if they are known."""
+"""Path of a group, its grid, and the rows of its patches, if known."""
 
 
 def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
-    """Check a Zarr store, with the rows of its dataset's patch table, or by itself."""
+    """Check a Zarr store with the rows of its patch table, or by itself."""
     walk = _Walk(path, context)
     for group, grid, part in walk.groups():
         with collect(walk.sound, group):
@@ -58,7 +55,7 @@ def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
 
 
 def kinds_in(store: Path) -> frozenset[ImageKind]:
-    """Kinds of images that any tile of a store has."""
+    """Kinds of images in any tile of a store."""
     nodes = (document.parent for depth in ("*", f"*/{GRID_GROUPS}") for document in store.glob(f"{depth}/*/{DOCUMENT}"))
     return frozenset(_kind_of(node.name) for node in nodes if not node.match(GRID_GROUPS))
 
@@ -68,14 +65,13 @@ def _kind_of(node: str) -> ImageKind:
 
 
 def _images_of(node: Node) -> list[str]:
-    """Names of the images of a node."""
     axis = node.dataset[node.variable].dims[0]
     return [REFERENCE_MAP.name] if axis == "y" else [str(name) for name in node.dataset[axis].to_numpy()]
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Pixels of a column of patches, shape ``(y, x)`` by image; the reference map is not among the bands."""
+    """Pixels of a column of patches, shape ``(y, x)`` by band, and its reference map."""
 
     x: int
     grid: PatchGrid
@@ -83,12 +79,11 @@ class _Column:
     codes: npt.NDArray[np.uint16] | None
 
     def bands_with_nodata(self) -> list[list[str]]:
-        """Bands with a NODATA pixel, for each patch."""
         counts = {name: nodata_pixels(dn, self.grid, BANDS[name].resolution_m) for name, dn in self.bands.items()}
         return [[name for name in counts if counts[name][row]] for row in range(self.grid.size)]
 
     def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
-        """First code that the nomenclature does not have, for each patch."""
+        """First code of each patch that is not in the nomenclature."""
         if self.codes is None:
             return [None] * self.grid.size
         blocks = self.grid.blocks(self.codes, MAP_RESOLUTION_M)[:, 0]
@@ -98,7 +93,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Cube:
-    """Sound arrays of a tile, cut along one grid; ``part`` has the rows of its patches, if they are known."""
+    """Sound arrays of a tile, cut along one grid; ``part`` has the rows of its patches, if known."""
 
     folder: Path
     group: str
@@ -107,11 +102,9 @@ class _Cube:
     part: Part | None
 
     def path(self, node: Node) -> Path:
-        """Folder of the array of a node."""
         return self.folder / node.name / node.variable
 
     def name(self, x: int, y: int) -> str:
-        """Name of a patch for messages."""
         return str(PatchName(self.group, x, y, self.grid.digits))
 
     def held(self, node: Node) -> npt.NDArray[np.bool_]:
@@ -119,7 +112,7 @@ class _Cube:
         return held_chunks(self.path(node)).reshape(-1, *self.grid.shape_yx)
 
     def columns(self, chosen: Iterable[int], check: Check) -> Iterator[_Column]:
-        """Read columns of all arrays, each chunk once; those that cannot be read are problems."""
+        """Read columns of all arrays, each chunk once; unreadable ones are problems."""
         arrays, side_m = {node.name: open_array(self.path(node), "r") for node in self.nodes}, self.grid.patch_m
         tile_m = ShapeYX(self.grid.shape_yx.y * side_m, side_m)
         for x in sorted(chosen):
@@ -141,11 +134,7 @@ class _Cube:
 
 
 class _Walk:
-    """The walk over the groups of a store.
-
-    Without rows, a patch must have all images of a kind or none, and no NODATA in a store of a conversion: tiles of a
-    job have NODATA at their edges, and only its patch table knows where.
-    """
+    """Walk over a store; without rows, only a conversion must be free of NODATA, as jobs have it at tile edges."""
 
     def __init__(self, path: Path, context: Context) -> None:
         self.path, self.expected, self._context = path, context.expected, context
@@ -163,7 +152,6 @@ class _Walk:
         self._is_of_job = "recipe" in self._document.get("attributes", {})
 
     def groups(self) -> Iterator[tuple[str, PatchGrid | None, Part | None]]:
-        """Groups with what rows know of them: those that must be there, or without rows, those that are there."""
         tiles = sorted(folder for folder in self.path.glob("*") if folder.is_dir())
         there = [folder.relative_to(self.path).as_posix() for tile in tiles for folder in (tile, *_grids_below(tile))]
         known, unread, dataset = set[str](), set[str](), self._context.dataset
@@ -186,7 +174,7 @@ class _Walk:
         self.sound.count = len(unread | {group.split("/")[0] for group in known})
 
     def open(self, group: str, grid: PatchGrid, part: Part | None) -> _Cube | None:
-        """Check the arrays and documents of a group; ``None`` unless they are sound."""
+        """Check arrays and documents of a group; ``None`` unless sound."""
         before, folder, is_tile = self.sound.problems, self.path / group, "/" not in group
         if not folder.is_dir():
             self.sound.problem(f"{group} is missing")
@@ -204,7 +192,7 @@ class _Walk:
         return _Cube(folder, group, grid, nodes, part) if self.sound.problems == before else None
 
     def check_patches(self, cube: _Cube) -> set[int]:
-        """Name the patches that are missing in shards; returns the columns to read."""
+        """Report patches missing in shards; return the columns to read."""
         held = {node.name: cube.held(node) for node in cube.nodes}
         anything = whole = np.zeros(cube.grid.shape_yx, bool)
         for kind in {_kind_of(name) for name in held}:
@@ -223,7 +211,6 @@ class _Walk:
         return chosen
 
     def column_faults(self, cube: _Cube, column: _Column) -> Iterator[str]:
-        """Check the pixels of a column, and compare them with its rows."""
         rows, empty, unknown = {}, column.bands_with_nodata(), column.unknown_codes(self.expected.nomenclature)
         if cube.part and column.codes is not None:
             rows, thresholds_px = cube.part.column(column.x), self.expected.recipe.region_thresholds_px
@@ -246,7 +233,6 @@ class _Walk:
                 yield from (f"{name}: its map {fault}" for fault in faults)
 
     def checks(self) -> Iterator[Check]:
-        """Checks over all groups."""
         kinds, report = [kind for kind in ImageKind if kind in self._kinds], self._context.report
         self.patches.summary = ", ".join(f"{self._found[kind]:,} of {kind.value}" for kind in kinds)
         self.pixels.summary = counted(self.pixels.count, "patch") + (
@@ -273,12 +259,10 @@ def _shard_faults(cube: _Cube, node: Node, lost: npt.NDArray[np.bool_]) -> Itera
 
 
 def _grids_below(tile: Path) -> list[Path]:
-    """Folders of a tile's further grids."""
     return sorted(folder for folder in tile.glob(GRID_GROUPS) if folder.is_dir())
 
 
 def _find_grid(store: Path, group: str, patch_m: int) -> PatchGrid:
-    """Patch grid of the first node of a group, by its coordinates."""
     nodes = {document.parent for document in (store / group).glob(f"*/{DOCUMENT}")} - {*_grids_below(store / group)}
     if not nodes:
         raise InputError("has no node")
@@ -305,7 +289,6 @@ def _read_document(path: Path) -> Document:
 
 
 def _document_faults(store: Path, tile: str, root: Document) -> Iterator[str]:
-    """Documents of a tile that differ from their copies in groups above."""
     documents = {
         path.parent.relative_to(store).as_posix(): _read_document(path)
         for depth in ("", "*/", "*/*/", f"{GRID_GROUPS}/*/*/")
@@ -327,7 +310,6 @@ def _own(document: Document) -> dict[str, Any]:
 
 
 def _node_faults(store: Path, group: str, node: Node) -> Iterator[str]:
-    """Compare an array as xarray opens it with its template."""
     with xr.open_zarr(store, group=f"{group}/{node.name}", chunks=None, mask_and_scale=False) as found:
         yield from differences(_properties(found, node, None), _properties(node.dataset, node, node.encoding))
         for axis in node.dataset[node.variable].dims:

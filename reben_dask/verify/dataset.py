@@ -1,4 +1,4 @@
-"""Patch table and cubes of a dataset: rows by tile, the grids that they imply, and pixels to compare others with."""
+"""Patch table and cubes of a dataset: rows by tile, the grids that they imply, and pixels for comparison."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Images = Mapping[str, npt.NDArray[Any]]
 """Images of one kind of a patch by name, shape ``(y, x)``."""
 
 _TILES = 4
-"""Tiles of which the rows, or a column of patches, are in memory."""
+"""Tiles whose rows, or a column of patches, are in memory."""
 
 _DEGREES = 1e-6
-"""Tolerance of footprints, whose last digits depend on the version of PROJ."""
+"""Tolerance of footprints in degrees; their last digits depend on PROJ's version."""
 
 
 class Place(NamedTuple):
-    """Place of a patch in the Zarr store. In the order of places, each chunk is decoded once."""
+    """Place of a patch in the Zarr store; in the order of places, each chunk is decoded once."""
 
     tile: str
     grid: int
@@ -52,10 +52,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one grid of a tile, with all columns."""
+    """Rows of one grid of a tile, and the group of its pixels."""
 
     group: str
-    """Group of the Zarr store with its pixels."""
     grid: PatchGrid
     table: pa.Table
 
@@ -82,7 +81,7 @@ class Part:
 
 
 class Tile:
-    """Rows of a part file, and the grids that they must be of."""
+    """Rows of a part file, and the grids that they imply."""
 
     def __init__(self, path: Path, expected: Expected, size_m: Sequence[int] | None) -> None:
         recipe, self.name, self._expected = expected.recipe, path.stem, expected
@@ -106,11 +105,11 @@ class Tile:
 
     @property
     def is_observed(self) -> bool:
-        """Tiles with pixels: those that passed their quality indicators."""
+        """True if the tile passed its quality indicators, and so has pixels."""
         return bool(self.table[columns.FAILED_QUALITY].null_count > 0)
 
     def faults(self, name: TileName, layers: Iterable[str] | None) -> Iterator[str]:
-        """Compare the rows with those that the grids imply, and values with those that there are."""
+        """Compare the rows with those of the grids, and values with allowed ones."""
         size = sum(grid.size for grid in self.grids)
         if len(self.table) == size:
             yield from self._grid_faults(name)
@@ -161,7 +160,7 @@ class Tile:
 
 
 class Dataset:
-    """A finished dataset, read tile by tile as its patches are asked for."""
+    """A finished dataset, read tile by tile on demand."""
 
     def __init__(
         self, out: Path, parts: Sequence[Path], expected: Expected, record: RunRecord | None, *, full: bool
@@ -172,18 +171,18 @@ class Dataset:
         self.attributes = lru_cache(_TILES)(self._read_attributes)
 
     def read(self, part: Path) -> Tile:
-        """Read a part file; raises anything for one that is damaged, or whose rows have no place."""
+        """Read a part file; raises anything for a damaged one, or for rows without a place."""
         return Tile(part, self._expected, self.record.tile_size_m(part.stem) if self.record else None)
 
     def read_sound(self, part: Path) -> Tile | None:
-        """Read a part file; ``None`` for one that cannot be read, which the check of the patch table reports."""
+        """Read a part file; ``None`` if unreadable, which the check of the patch table reports."""
         found = None
         with collect(Check("the patch table")):
             found = self.read(part)
         return found  # noqa: RET504 - mypy does not know that collect() may end the block
 
     def row(self, patch_id: str) -> Row:
-        """Columns of a kept patch but its footprint; empty for one that is unknown."""
+        """Columns of a kept patch except its footprint; empty for an unknown one."""
         number = bisect_right(self._prefixes, (patch_id, len(self.parts))) - 1
         return self._rows(self.parts[self._prefixes[number][1]]).get(patch_id, {}) if number >= 0 else {}
 
@@ -192,7 +191,7 @@ class Dataset:
         return self.row(patch_id).get("place") if self._store.exists() else None
 
     def differing(self, kind: ImageKind, place: Place, images: Images) -> list[str]:
-        """Names of the images of a patch that differ from the cubes; what these do not have is not compared."""
+        """Names of images that differ from the cubes; images that these lack are not compared."""
         stored: Images = {}
         with collect(Check("the store")):
             pixels = self._reader(group_of(place.tile, place.grid), kind).patch(place.x, place.y)
@@ -203,7 +202,7 @@ class Dataset:
 
     @cached_property
     def _prefixes(self) -> list[tuple[str, int]]:
-        """First letters of the names of each tile's patches, ascending, and the number of its part."""
+        """Start of the patch names of each tile, ascending, and the number of its part."""
         numbers, prefixes = {part.stem: number for number, part in enumerate(self.parts)}, []
         for tile, name in tile_names(sorted(numbers)).items():
             # A file whose name is no tile's must not keep others from being read.

@@ -33,11 +33,11 @@ from reben_dask.verify.findings import Check, Report, Settings, collect
 Digest = Callable[[Path], str]
 
 SLAB_BYTES = 64 * 2**20
-"""Limit of the part of an array in memory, unless one row of patches has more."""
+"""Limit of the part of an array in memory, unless one row of patches is larger."""
 
 
 def compute_digests(jobs: Mapping[Path, Digest], settings: Settings, report: Report) -> Iterator[Check]:
-    """Add digests of existing artefacts to the report, before that of an LMDB, a by-product of the walk over it."""
+    """Add digests of existing artefacts to the report, before that of an LMDB, a by-product of its walk."""
     check = Check("Digests")
     known, report.digests = report.digests, {}
     advance = settings.begin("verify-digest", len(jobs))
@@ -58,7 +58,7 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path, suffix: str) -> str:
-    """Digest of the files with one suffix in a folder, at any depth; hidden ones are left out."""
+    """Digest of the files with a suffix in a folder, at any depth; hidden ones are left out."""
     digest = hashlib.sha256()
     for path in _files(folder):
         if path.name.endswith(suffix):
@@ -79,7 +79,7 @@ def cubes_digest(store: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files below a folder in the order of their whole paths: a folder is ordered as its name and a slash."""
+    """Files below a folder by their whole paths: a folder is ordered as its name and a slash."""
     entries = [(path, path.is_dir()) for path in folder.iterdir() if not path.name.startswith(".")]
     for path, is_folder in sorted(entries, key=lambda entry: entry[0].name + "/" * entry[1]):
         if is_folder:
@@ -89,14 +89,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _images(store: Path) -> Iterator[Path]:
-    """Arrays with two or more axes."""
     for document in sorted(store.rglob("zarr.json"), key=lambda path: f"{path.parent.as_posix()}/"):
         if len(json.loads(document.read_text(encoding="utf-8")).get("shape", ())) > 1:
             yield document.parent
 
 
 def _slabs(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """An array in C order, some rows of one image at a time; where possible rows of whole shards."""
+    """Rows of one image at a time in C order; where possible rows of whole shards."""
     height, width = array.shape[-2:]
     shard_rows = (array.shards or array.chunks)[-2]
     rows = max(1, min(shard_rows, SLAB_BYTES // max(1, width * array.dtype.itemsize)))

@@ -1,8 +1,7 @@
-"""The engine: entries of a container compared with the rows, the format and the cubes, whatever the container.
+"""Comparison of a container's entries with the rows, the format and the cubes, whatever the container.
 
-A container (:mod:`~reben_dask.verify.lmdb`, :mod:`~reben_dask.verify.trees`) yields an entry for each LMDB value or
-patch folder, with the name of its patch, and its content as the format of the container compares it. The engine knows
-the names that rows ask for, and compares labels, NODATA, georeference, documents and pixels with what is known.
+A container (:mod:`~reben_dask.verify.lmdb`, :mod:`~reben_dask.verify.trees`) yields an entry per LMDB value or patch
+folder; the engine checks its name, labels, NODATA, georeference, documents and pixels.
 """
 
 from __future__ import annotations
@@ -34,11 +33,10 @@ from reben_dask.verify.findings import Check, Report, Settings, differences, par
 from reben_dask.verify.rows import Row, Rows
 
 _STEP = 256
-"""Entries between two reports of progress."""
 
 _KNOWN_KEYS = ("labels", "corresponding_s2_patch")
 _PLACE_KEYS = ("coordinates", "projection")
-"""Keys of documents that are known without a patch table; the others are of the sources."""
+"""Keys of documents that are known without a patch table."""
 
 Square = tuple[int | None, tuple[float, ...]]
 """EPSG code of an image, and its left, bottom, right and top."""
@@ -52,15 +50,15 @@ class Context:
     report: Report
     expected: Expected
     rows: Rows = field(default_factory=Rows)
-    """Rows that ask for patches; a patch without a row is checked by itself, if it may be there."""
+    """Rows that demand patches; a patch without a row is checked by itself, if it may be there."""
     dataset: Dataset | None = None
-    """Patch table and cubes of the same dataset, of this program."""
+    """Patch table and cubes of the same dataset."""
     required: frozenset[ImageKind] = frozenset()
-    """Kinds of images that must be there. Of another kind, all that the rows ask for is there, or nothing."""
+    """Kinds of images that must be there; of others, all that the rows demand is there, or nothing."""
 
 
 class Patch(NamedTuple):
-    """An image of a patch: its kind, its name, and as far as they are known, the Sentinel-2 patch and its row."""
+    """An image of a patch; the Sentinel-2 patch and its row as far as known."""
 
     kind: ImageKind
     name: str
@@ -70,13 +68,12 @@ class Patch(NamedTuple):
 
 @dataclass
 class Content:
-    """Content of an entry, as far as it can be read."""
+    """Readable content of an entry; documents by the ends of their names."""
 
     faults: list[str] = field(default_factory=list)
     images: dict[ImageKind, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
     square: Square | None = None
     documents: dict[str, bytes] = field(default_factory=dict)
-    """Documents by the ends of their names."""
 
 
 class Read(Protocol):
@@ -87,19 +84,18 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of an LMDB, or the folder of a patch."""
+    """A value of an LMDB, or the folder of a patch; ``key`` is its key, or its path from the tree on."""
 
     kind: ImageKind
     name: str
     key: str
-    """Key, or path from the tree on."""
     read: Read
     check: Check
     tree: Tree | None = None
 
 
 class Engine:
-    """Checks the entries of one container."""
+    """Checks of the entries of one container."""
 
     def __init__(self, place: str, context: Context) -> None:
         self.context, self.expected, self._rows = context, context.expected, context.rows
@@ -126,11 +122,11 @@ class Engine:
                 advance(_STEP)
 
     def asked_for(self, kind: ImageKind) -> int:
-        """Number of names of a kind that the rows ask for."""
+        """Number of names of a kind that the rows demand."""
         return len(self._names[kind])
 
     def missing(self, kind: ImageKind) -> Iterator[str]:
-        """Names that rows ask for and that were not found."""
+        """Names of the rows that were not found."""
         return self._names[kind].missing()
 
     def patch(self, kind: ImageKind, name: str) -> Patch:
@@ -140,7 +136,7 @@ class Engine:
         return Patch(kind, name, str(self._rows.value(PATCH_ID, number)) if is_of_row else name, number)
 
     def row(self, patch: Patch) -> Row:
-        """Everything that is known of a patch."""
+        """All known columns of a patch."""
         if self.context.dataset:
             return self.context.dataset.row(patch.patch_id)
         return {} if patch.number is None else self._rows.row(patch.number)
@@ -158,7 +154,6 @@ class Engine:
         yield from [self._equal] if self.context.dataset else []
 
     def _register(self, entry: Entry) -> Patch | None:
-        """Patch of an entry; ``None`` if it does not belong to the data."""
         self.found[entry.kind] += 1
         patch = self.patch(entry.kind, entry.name)
         if patch.number is not None:
@@ -186,7 +181,6 @@ class Engine:
         return self.context.settings.full or is_labelled or self.place(patch) is not None
 
     def _look_at(self, patch: Patch, images: Images) -> None:
-        """Check pixels, shape ``(y, x)``."""
         if patch.kind is ImageKind.S2:
             self._nodata.count += 1
             if empty := [name for name, pixels in images.items() if np.any(pixels == BANDS[name].nodata)]:
@@ -218,14 +212,13 @@ class Engine:
         self._labels.add([f"{patch.name}: {fault}"] if fault else [])
 
     def _row_labels(self, patch: Patch) -> Sequence[str] | None:
-        """Labels of a patch by its row, if rows have labels."""
         if patch.number is None or LABELS not in self._rows.table.column_names:
             return None
         return self._rows.value(LABELS, patch.number) or ()
 
     @cached_property
     def _code_of_number(self) -> npt.NDArray[np.uint16]:
-        """A code of each class by its number, after one without a class."""
+        """Codes of the classes by number; 0 has no class."""
         nomenclature = self.expected.nomenclature
         codes = {name: code for code, name in sorted(nomenclature.class_of.items(), reverse=True)}
         return np.array([UNLABELED_CODE, *(codes[name] for name in class_numbers(nomenclature))], np.uint16)
@@ -238,7 +231,6 @@ class Engine:
             yield f"lies at {content.square}, not at {square} as in the patch table"
 
     def _document_faults(self, tree: Tree, patch: Patch, content: Content) -> Iterator[str]:
-        """Compare documents with those that the format makes of what is known."""
         dataset, row = self.context.dataset, self.row(patch)
         is_exact = dataset is not None and TILE in row
         for name, found in content.documents.items():
@@ -259,7 +251,6 @@ class Engine:
             yield from (f"{patch.name}_{name} {fault}" for fault in faults)
 
     def _known_row(self, patch: Patch, content: Content, document: Mapping[str, Any]) -> Row:
-        """Columns that documents are made from, as far as they are known without a patch table."""
         labels, asked = self._document_labels(document), self._row_labels(patch)
         if asked is None and patch.kind is ImageKind.S2:
             self._documented[patch.name] = tuple(map(sys.intern, labels))
@@ -291,7 +282,7 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _comparable(document: Mapping[str, Any], is_exact: bool) -> dict[str, Any]:  # noqa: FBT001
-    """A document whose projection does not depend on the version of PROJ, nor labels of others on their order."""
+    """A document independent of PROJ's version, and if it is foreign, of the order of labels."""
     found = dict(document)
     if isinstance(found.get("projection"), str):
         found["projection"] = parse_crs(found["projection"])

@@ -1,4 +1,4 @@
-"""Expected contents of a dataset, from the recipe in its run record or the recipe of a published dataset like it."""
+"""Expected contents of a dataset, by the recipe in its run record or that of a published dataset like it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
 from reben_dask.verify.findings import Check, collect
 
 MOST_NAMES = 64
-"""Names that are parsed to recognise a dataset; some of them may be damaged."""
+"""Names parsed to recognise a dataset; some of them may be damaged."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Expected:
 
     @property
     def labels_may_be_empty(self) -> bool:
-        """Rules that keep patches without any label."""
+        """True if the rules keep patches without any label."""
         rule = self.recipe.labeled_fraction
         return (rule.threshold == 0 and rule.comparison == "at_least") or self.smallest_region_px > 1
 
@@ -58,14 +58,14 @@ class Expected:
 
     @property
     def splits_of(self) -> dict[str, tuple[str | None, ...]]:
-        """Values of each column of splits; a patch may be in none of a split over all tiles, or of an unknown one."""
+        """Values of each column of splits, with null for a split over all tiles or an unknown one."""
         may_be_null = self.names is None or self.recipe.split_of_all_tiles is not None
         further = (name for name in self.recipe.extra_columns if name.startswith(EXTRA_SPLITS))
         return {SPLIT: (*SPLITS, *([None] if may_be_null else [])), **dict.fromkeys(further, SPLITS)}
 
     @cached_property
     def tree_layout(self) -> TreeLayout:
-        """Trees and tables of an export, with those of Sentinel-1; none if the dataset cannot be laid out so."""
+        """Trees and tables of an export with Sentinel-1; none if the dataset does not fit the layout."""
         contents = Contents(
             nomenclature=self.nomenclature,
             bands=self.recipe.bands,
@@ -97,7 +97,7 @@ def every_published() -> list[Expected]:
 
 
 def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | None, Expected]:
-    """Read the run record of the first folder that has one; without a sound one, expect the default dataset."""
+    """Read the first run record in the folders; without a sound one, expect the default dataset."""
     folder = next((folder for folder in folders if (folder / RECORD).exists()), None)
     if folder is not None:
         with collect(check, RECORD):
@@ -112,7 +112,7 @@ def _of_recipe(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
 
 
 def recognise(names: Iterable[str], default: Expected) -> Expected | None:
-    """The published dataset whose patches have such names; ``default`` for no names, ``None`` for unknown ones."""
+    """Published dataset with such names; ``default`` for no names, ``None`` for unknown ones."""
     some = list(islice(names, MOST_NAMES))
     # The default comes last: its names may be those of v1, too.
     for expected in [*every_published()[1:], published()]:
@@ -122,7 +122,7 @@ def recognise(names: Iterable[str], default: Expected) -> Expected | None:
 
 
 def with_classes(expected: Expected, files: Sequence[Path]) -> Expected:
-    """Take over the published nomenclature whose class list is in the metadata files."""
+    """Take over the published nomenclature whose class list is in metadata files."""
     for file in files:
         with collect(Check("read again with the metadata")):
             classes = columns.decode_classes(pq.read_schema(file).metadata)
@@ -133,7 +133,7 @@ def with_classes(expected: Expected, files: Sequence[Path]) -> Expected:
 
 
 def names_in_metadata(files: Sequence[Path]) -> list[str]:
-    """The first names of patches in metadata files."""
+    """First names of patches in metadata files."""
     names: list[str] = []
     for file in files:
         with collect(Check("read again with the metadata")), pq.ParquetFile(file) as table:

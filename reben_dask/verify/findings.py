@@ -1,4 +1,4 @@
-"""Findings of a verification: checks with their problems, the report over all of them, and the comparison of values."""
+"""Findings of a verification: checks with their problems, the report, and the comparison of values."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from reben_dask.errors import RebenError
 from reben_dask.wording import counted
 
 NOTHING_THERE = "there are none"
-"""Reason of a check that was not made because a dataset need not have its subject; the report names it."""
+"""Reason of a check whose optional subject is absent; the report names it."""
 
 SHOWN = 3
-"""Problems of a check that are quoted; the others are counted."""
+"""Problems of a check that are quoted."""
 
 _SHOWN_CHARACTERS = 80
 
 Begin = Callable[[str, int], Callable[[int], object]]
-"""Starts a stage of a number of steps, and returns the callback for finished steps;
-:meth:`reben_dask.progress.StageProgress.stage` is one."""
+"""Starts a stage of a number of steps, and returns the callback for finished ones."""
 
 
 def silent(_stage: str, _steps: int) -> Callable[[int], object]:
@@ -41,27 +40,25 @@ class Settings:
     full: bool = False
     """Read all pixels, not a sample."""
     digest: bool = False
-    """Also compute a digest of the content of each artefact."""
+    """Compute a digest of each artefact."""
     begin: Begin = silent
-    """Callback for progress."""
 
 
 @dataclass
 class Check:
-    """One question about the data, and its answer."""
+    """One question about the data, and its answer; ``notes`` are findings that are no problems."""
 
     title: str
     noun: str = ""
-    """What is counted, in the singular; the summary is :attr:`count` of it, unless it is set."""
+    """Counted things in the singular, for the default summary."""
     summary: str = ""
     count: int = 0
     problems: int = 0
     examples: list[str] = field(default_factory=list)
-    """The first problems, each a phrase with the name of its subject."""
+    """First problems, each with the name of its subject."""
     notes: list[str] = field(default_factory=list)
-    """Findings that are no problem."""
     not_checked: str | None = None
-    """Reason, if the question could not be answered."""
+    """Reason if there is no answer."""
 
     def problem(self, text: str) -> None:
         """Count one more problem."""
@@ -99,16 +96,14 @@ class Check:
 
 @dataclass
 class Report:
-    """All findings of a verification."""
+    """All findings of a verification, in order."""
 
     checks: list[Check] = field(default_factory=list)
-    """In the order in which they were made."""
     patches: int = 0
-    """Expected patches, or the patches found, if there is no metadata."""
+    """Patches in the metadata, or without any, those found."""
     without: list[str] = field(default_factory=list)
-    """Optional contents that the data do not have."""
+    """Optional contents that are absent."""
     digests: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the content of each artefact, if requested."""
 
     @property
     def problems(self) -> int:
@@ -117,7 +112,7 @@ class Report:
 
     @property
     def unchecked(self) -> list[Check]:
-        """Checks that could not be made, except those of optional contents."""
+        """Checks that could not be made, except of optional contents."""
         checks = (check for check in self.checks if check.not_checked and not check.problems)
         return [check for check in checks if check.not_checked != NOTHING_THERE]
 
@@ -155,7 +150,7 @@ def one_sentence(error: Exception) -> str:
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Phrases for values that are missing or differ: the one comparison behind the checks of all formats."""
+    """Phrases for values that are missing or differ: the one comparison of all formats."""
     for name, value in wanted.items():
         if name not in found:
             yield f"has no {name}"
@@ -165,14 +160,14 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator
 
 
 def shown(value: Any) -> str:
-    """A value for a message: texts in quotes, long ones cut."""
+    """A value for a message: text in quotes, cut if long."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 @lru_cache
 def parse_crs(text: str) -> CRS | str:
-    """Coordinate system of a well-known text, which libraries word differently; the text itself if it is none."""
+    """CRS of a well-known text, which libraries word differently; the text itself if it is none."""
     try:
         return CRS.from_wkt(text)
     except CRSError:
@@ -180,10 +175,7 @@ def parse_crs(text: str) -> CRS | str:
 
 
 def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[str]]:
-    """Phrases for columns that differ, and further columns that pandas hides as the index of a frame.
-
-    Offsets of 64 bits and names of list elements do not count.
-    """
+    """Phrases for differing columns, and columns that pandas hides as an index; large types count as plain ones."""
     described = (found.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in found.names if name in described and name not in wanted.names]
     names = [name for name in found.names if name not in index]

@@ -1,7 +1,7 @@
 """LMDB in rico-hdl's layout: one environment, or shards with their index, as a stream of entries in key order.
 
-Pages are checked before LMDB follows them: it trusts its file, and damage may end the process. Values of one kind have
-the same header, byte for byte, so that the library parses the first, and another costs a comparison.
+Pages are checked first, as LMDB trusts its file, and damage may end the process. Values of one kind have the same
+header byte for byte, so only the first is parsed, and others are compared with it.
 """
 
 from __future__ import annotations
@@ -46,11 +46,7 @@ _LENGTH_BYTES, _MOST_HEADERS = 8, 64
 
 
 def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
-    """Check an environment, or a folder of shards with its index, in one pass over its entries.
-
-    Of each value the header is read, of reference maps also the pixels, for their labels; of others if all pixels are
-    to be read, or if they are in the sample that is compared with a Zarr store.
-    """
+    """Check an environment or a folder of shards in one pass: headers, pixels of maps, of others all or a sample."""
     engine, sound, is_whole = Engine("the LMDB", context), Check("LMDB"), False
     values = {kind: Check(f"Values of {kind.value}", "value") for kind in ImageKind}
     with collect(sound):
@@ -81,7 +77,7 @@ def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
 
 
 def names_in_lmdb(path: Path) -> list[str]:
-    """Names of the first Sentinel-2 patches; none of an LMDB that cannot be read, which its own check reports."""
+    """First names of Sentinel-2 patches; none of an unreadable LMDB, which its own check reports."""
     names: list[str] = []
     with collect(Check("read again with the LMDB")), ExitStack() as stack:
         environment = stack.enter_context(open_environment(find_environments([path])[0]))
@@ -92,14 +88,13 @@ def names_in_lmdb(path: Path) -> list[str]:
 
 
 class _Environments:
-    """Entries of environments, which stay open until the end of a ``with`` block."""
+    """Entries of environments, open during a ``with`` block; ``shards`` are those read to their ends."""
 
     def __init__(self, folders: Sequence[Path], check: Check, *, digest: bool) -> None:
         self._folders, self._check, self._stack = folders, check, ExitStack()
         self._hash = hashlib.sha256() if digest else None
         self._transactions: list[lmdb.Transaction] = []
         self.shards: list[Shard] = []
-        """Contents of the environments that were read to their ends."""
 
     def __enter__(self) -> Self:
         return self
@@ -109,11 +104,10 @@ class _Environments:
 
     @property
     def sha256(self) -> str | None:
-        """Digest of the entries, if requested; see :mod:`reben_dask.verify.digest`."""
         return None if self._hash is None else self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[bytes, memoryview]]:
-        """Each key once, with its value, which is valid until the next one."""
+        """Each key once, with its value, which is valid until the next."""
         last, last_value = None, None
         for key, value in heapq.merge(*map(self._stream, self._folders), key=itemgetter(0)):
             if self._hash is not None:
@@ -127,7 +121,6 @@ class _Environments:
             last, last_value = key, value
 
     def value(self, key: bytes) -> memoryview:
-        """Value of a key that was yielded before."""
         found = (transaction.get(key) for transaction in self._transactions)
         return memoryview(next(value for value in found if value is not None))
 
@@ -153,7 +146,6 @@ class _Environments:
 
 
 def _index_faults(folder: Path, shards: Sequence[Shard], context: Context) -> Iterator[str]:
-    """Compare the index of shards, if there is one, with the shards that were read to their ends."""
     if not (folder / INDEX_FILE).is_file():
         return
     index = ShardIndex.read(folder)
@@ -167,7 +159,7 @@ def _index_faults(folder: Path, shards: Sequence[Shard], context: Context) -> It
 
 
 class ValueFormat:
-    """Values of one kind: a safetensors file with a tensor for each band."""
+    """Values of one kind: safetensors files with a tensor per band."""
 
     def __init__(self, tensors: Mapping[str, Band], patch_m: int) -> None:
         self._bands, self._kind = tensors, next(iter(tensors.values())).kind
@@ -178,7 +170,7 @@ class ValueFormat:
         self._known: set[tuple[bytes, int]] = set()
 
     def read(self, value: memoryview, *, pixels: bool) -> Content:
-        """Compare the header of a value; one that is known together with the length of its value is not parsed."""
+        """Compare the header of a value; a known header and length are not parsed."""
         length = int.from_bytes(value[:_LENGTH_BYTES], "little")
         header = bytes(value[: _LENGTH_BYTES + length]), len(value)
         if header in self._known and not pixels:
@@ -203,10 +195,7 @@ class ValueFormat:
 
 
 def _entries(environments: _Environments, engine: Engine, values: Mapping[ImageKind, Check]) -> Iterator[Entry]:
-    """Entries in key order, but those that are compared with a Zarr store tile by tile in the order of its chunks.
-
-    Where names are not in that order, as those made of coordinates, each would have other chunks decoded.
-    """
+    """Entries in key order; those compared with cubes tile by tile in chunk order, to decode each chunk once."""
     recipe = engine.expected.recipe
     formats = {kind: ValueFormat(tensors_of(kind, recipe.bands), recipe.patch_size_m) for kind in ImageKind}
 

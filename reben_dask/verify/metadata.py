@@ -1,4 +1,4 @@
-"""Tables that others may have written: metadata files, and the tables of trees without a patch table."""
+"""Tables of any origin: metadata files, and tables of trees without a patch table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LABELS, FLAGS = "Labels", "Flagged patches listed separately"
 """Titles of the checks of rows."""
 
 _IN_FLAGGED = "in_flagged_file"
-"""Column of metadata rows: whether they are in the file of flagged patches."""
+"""Column of metadata rows: true in the file of flagged patches."""
 
 _PARTNERS = {"S1": columns.S1_NAME, "S2": columns.S2V1_NAME}
 _NEEDED = ("Index", "Season", "Grid", "Latitude", "Longitude", "Classes", "Path")
@@ -40,7 +40,7 @@ _PATH = re.compile(r"(?P<season>[a-z0-9][a-z0-9_-]*)/grid(?P<grid>\d+)/(?P<name>
 
 
 def find_metadata(folders: Iterable[Path]) -> list[Path]:
-    """Metadata files of the first folder that has any; both, though one of them may be missing."""
+    """Metadata files of the first folder that has any; both, though one may be missing."""
     for folder in folders:
         files = [folder / METADATA_FILE, folder / FLAGGED_METADATA_FILE]
         if any(file.is_file() for file in files):
@@ -49,10 +49,9 @@ def find_metadata(folders: Iterable[Path]) -> list[Path]:
 
 
 def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> tuple[Rows, list[Check]]:
-    """Check metadata files by themselves; files of this program (``own``) are in order, and have no further columns.
+    """Check metadata files by themselves; ``own`` ones must be in order and have no further columns.
 
-    Known by its name, the file of flagged patches has only those; files of other names have rows of both sorts. If a
-    file cannot be read, there are no rows.
+    The file of flagged patches is known by its name. If a file cannot be read, there are no rows.
     """
     sound, order = Check("Metadata files"), Check("Rows in the order of their names")
     classes, tables = set(expected.nomenclature.classes), []
@@ -69,7 +68,7 @@ def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> 
 def _read_metadata(
     path: Path, expected: Expected, classes: set[str], checks: tuple[Check, Check], *, own: bool
 ) -> pa.Table:
-    """Read a file with the types of the published ones; adds its classes to ``classes``."""
+    """Read a file with the types of the published ones; add its classes to ``classes``."""
     sound, order = checks
     if not path.is_file():
         raise InputError("is missing")
@@ -102,7 +101,6 @@ def _read_metadata(
 
 
 def _check_rows(rows: Rows, expected: Expected, classes: set[str]) -> list[Check]:
-    """Check each row."""
     checks = {title: Check(title) for title in (IDS, PAIRS, ONCE, SPLITS, LABELS, FLAGS)}
     splits_of = {name: values for name, values in expected.splits_of.items() if name in rows.table.column_names}
     label_fault = cache(lambda found: _label_fault(found, classes, may_be_empty=expected.labels_may_be_empty))
@@ -124,7 +122,6 @@ def _check_rows(rows: Rows, expected: Expected, classes: set[str]) -> list[Check
 
 
 def _row_faults(row: Row, last: Row, names: NameTemplate | None) -> Iterator[tuple[str, str]]:
-    """Titles of checks with phrases."""
     patch_id, is_flagged = row[columns.PATCH_ID], columns.flagged(row)
     if names and names.parse(patch_id) is None:
         yield IDS, "is not the name of a Sentinel-2 patch"
@@ -152,7 +149,7 @@ def _label_fault(labels: tuple[str, ...] | None, classes: set[str], *, may_be_em
 
 
 def pair_fault(row: Row, names: NameTemplate | None) -> str | None:
-    """Phrase for partners that are not those of a patch: indices, and for Sentinel-1 the MGRS tile, are the same."""
+    """Phrase for foreign partners: indices, and for Sentinel-1 the MGRS tile, must be those of the patch."""
     partners = {satellite: row[column] for satellite, column in _PARTNERS.items() if row.get(column) is not None}
     parsed = names.parse(row[columns.PATCH_ID]) if names and partners else None
     if parsed is None:
@@ -172,14 +169,14 @@ def pair_fault(row: Row, names: NameTemplate | None) -> str | None:
 
 
 class TreeTables(NamedTuple):
-    """Contents of tables: findings, and the rows that they have."""
+    """Findings in tables, and their rows."""
 
     checks: tuple[Check, ...] = ()
     rows: Rows = Rows()
 
 
 def read_tree_tables(path: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """Check the tables beside trees; they must agree with the rows of metadata files, if there are any."""
+    """Check the tables beside trees, also against rows of metadata files, if any."""
     names, readers = expected.tree_layout.tables, {bigearthnet_v1.LAYOUT: _read_lists, seasonet.LAYOUT: _read_meta}
     folder = next((folder for folder in (path, path.parent) if any((folder / name).exists() for name in names)), None)
     read = readers.get(expected.recipe.tree)
@@ -187,7 +184,7 @@ def read_tree_tables(path: Path, expected: Expected, rows: Rows) -> TreeTables:
 
 
 def _read_lists(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """Lists of pairs by split. Patches that are flagged are in none, so that the rows are not those of all patches."""
+    """Pairs by split, without flagged patches, so that the rows are incomplete."""
     check, found = Check("Lists of the splits", "patch"), dict[str, Row]()
     for split, file in bigearthnet_v1.LISTS.items():
         with collect(check, file):
@@ -214,7 +211,6 @@ def _list_entry(row: Row | None) -> str:
 
 
 def _pair(cells: list[str], split: str, expected: Expected, found: Mapping[str, Row]) -> tuple[Row | None, str | None]:
-    """Row of a line, and a phrase if it is not as it must be."""
     patch, partner = cells if len(cells) == 2 else ("", "")
     if expected.names is None or expected.names.parse(patch) is None:
         return None, f"is {','.join(cells)!r}, which is no pair of patches"
@@ -226,7 +222,7 @@ def _pair(cells: list[str], split: str, expected: Expected, found: Mapping[str, 
 
 
 def _read_meta(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """``meta.csv`` and the splits, which have numbers of its rows."""
+    """``meta.csv``, and splits as numbers of its rows."""
     sound, splits = Check(seasonet.META, "row"), Check(seasonet.SPLITS_FOLDER)
     found: dict[str, list[Any]] = {columns.PATCH_ID: [], columns.LABELS: [], columns.SEASON: [], columns.GRID: []}
     with collect(sound):
@@ -272,7 +268,7 @@ def _read_split(path: Path, split: str, split_of: list[str | None], check: Check
 
 
 def _read_rows(path: Path, expected: Expected, found: Mapping[str, list[Any]], check: Check) -> None:
-    """Read ``meta.csv`` to the first row without a patch; equal values share their memory, as there are millions."""
+    """Read ``meta.csv`` to the first row without a patch; equal values share memory, as there are millions."""
     if not path.is_file():
         raise InputError("is missing")
     classes, labels_of, seen = list(class_numbers(expected.nomenclature)), dict[str, list[str]](), set[str]()
@@ -304,7 +300,7 @@ def _read_rows(path: Path, expected: Expected, found: Mapping[str, list[Any]], c
 
 
 def _parts_of_name(row: Mapping[str, Any], names: NameTemplate) -> dict[str, str]:
-    """Parts of a patch name that a row has in columns of their own."""
+    """Parts of a patch name in columns of their own."""
     axes = {"lat": "Latitude", "lon": "Longitude"}
     parts = {key: str(row[key]).replace(".", "_") for field, key in axes.items() if field in names.fields}
     if "time" in names.fields and all(row.get(key) for key in _TIME):

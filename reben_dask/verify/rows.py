@@ -1,4 +1,4 @@
-"""Known rows of patches, of metadata files or tables of trees, and the names that they ask for."""
+"""Known rows of patches, of metadata files or tables of trees, and names that they demand."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BATCH = 8_192
 
 
 class Rows:
-    """Rows of patches, ascending by ``patch_id``; some 200 bytes a patch are in memory.
+    """Rows of patches by ``patch_id``, about 200 bytes each, with the columns that all tables have.
 
-    Columns are those that all tables have. Patches without a row do not belong to the data if rows are complete.
+    If rows are complete, patches without a row do not belong to the data.
     """
 
     def __init__(self, tables: Sequence[pa.Table] = (), *, is_complete: bool | None = None) -> None:
@@ -40,7 +40,7 @@ class Rows:
             yield from batch.to_pylist()
 
     def value(self, column: str, number: int | None) -> Any:
-        """One value of a row; ``None`` if there is no such column."""
+        """A value of a row; ``None`` without such a column."""
         return self.table[column][number].as_py() if column in self.table.column_names else None
 
     def row(self, number: int) -> dict[str, Any]:
@@ -49,12 +49,12 @@ class Rows:
         return found
 
     def of_prefix(self, prefix: str) -> slice:
-        """Rows of the patches whose names start with a prefix."""
+        """Rows whose names start with a prefix."""
         end = f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"
         return slice(*(_position(self._ids, edge) for edge in (prefix, end)))
 
     def names(self, kind: ImageKind) -> Names:
-        """Names of the images of a kind that the rows ask for."""
+        """Names of images of a kind that the rows demand."""
         column = S1_NAME if kind is ImageKind.S1 else PATCH_ID
         return Names(self.table[column] if column in self.table.column_names else pa.chunked_array([], pa.string()))
 
@@ -64,7 +64,7 @@ class Rows:
 
 
 class Names:
-    """Names in a column of rows, and which of them were found. Several rows may have one name, or none."""
+    """Names in a column, and marks of those found; several rows may have one name, or none."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         order = pc.sort_indices(column)
@@ -77,7 +77,7 @@ class Names:
         return len(self._names)
 
     def find(self, name: str) -> int | None:
-        """Number of the first row with a name; fast for names in ascending order."""
+        """Number of the first row with a name; fast in ascending order."""
         if not self._is_at(self._last, name):
             self._last += 1
         if not self._is_at(self._last, name):
@@ -85,12 +85,12 @@ class Names:
         return int(self._rows[self._last]) if self._is_at(self._last, name) else None
 
     def mark(self, name: str) -> None:
-        """Mark a name of a row as found."""
+        """Mark a name as found."""
         self.find(name)
         self._is_found[self._last] = True
 
     def missing(self) -> Iterator[str]:
-        """Names that were not marked."""
+        """Unmarked names."""
         for place in np.flatnonzero(~self._is_found).tolist():
             name = self._names[place].as_py()
             # Of equal names the first is marked.

@@ -1,4 +1,4 @@
-"""The patch table of a dataset, and what it implies: metadata, counts of the run record, and tables of trees."""
+"""Patch table of a dataset, and its consequences: metadata, counts of the run record, tables of trees."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ from reben_dask.verify.rows import Rows
 from reben_dask.wording import counted
 
 _MEASURES = ("status", "reason", "split", "class", "apart")
-"""Counts of the run record that the patch table implies."""
+"""Counts of the run record that follow from the patch table."""
 
 _DEGREES = 1e-6
-"""Tolerance of footprints, whose last digits depend on the version of PROJ."""
 
 
 def verify_table(dataset: Dataset, context: Context) -> Iterator[Check]:
-    """Check the patch table part by part, and compare the metadata and the counts of the run record with it."""
+    """Check the patch table part by part, and metadata and the run record's counts against it."""
     expected, sound, record = context.expected, Check("Patch table"), dataset.record
     if not dataset.parts:
         sound.problem("there are no parts")
@@ -74,15 +73,12 @@ def verify_table(dataset: Dataset, context: Context) -> Iterator[Check]:
 
 
 class _Comparison:
-    """The rows of the metadata files beside those that the patch table implies."""
-
     def __init__(self, rows: Rows, expected: Expected) -> None:
         self._rows, self._names = rows, NameTemplate(expected.recipe.patch_name)
         self._check = Check("Metadata as in the patch table", "patch", count=len(rows))
         self._is_compared = np.zeros(len(rows), bool)
 
     def add(self, name: TileName, tile: Tile) -> None:
-        """Compare the rows of one tile."""
         if not self._rows.is_complete:
             return
         here = self._rows.of_prefix(self._names.prefix(name))
@@ -98,7 +94,7 @@ class _Comparison:
         self._check.add(f"{patch_id} is in the metadata, but not kept" for patch_id in listed)
 
     def finish(self, unread: Iterable[TileName]) -> Check:
-        """Name the rows that are of no part; those of parts that were not read are unknown."""
+        """Report rows of no part; those of unread parts are unknown."""
         if not self._rows.is_complete:
             self._check.not_checked = "the metadata cannot be read"
             return self._check
@@ -112,7 +108,6 @@ class _Comparison:
 
 
 def _count(tile: Tile) -> Counter[tuple[str, str]]:
-    """Count the patches of a tile as the run record does, by measure and value."""
     kept = fill_flags(tile.kept())
     snow, cloud = (np.asarray(kept[flag], bool) for flag in FLAGS)
     apart = {"snow": snow.sum(), "cloud_or_shadow": cloud.sum(), "any": (snow | cloud).sum()}
@@ -139,7 +134,7 @@ def _compare_counts(counts: Counter[tuple[str, str]], record: RunRecord | None, 
 
 
 def verify_tree_tables(out: Path, layout: TreeLayout, paths: Sequence[Path]) -> Iterator[Check]:
-    """Compare the tables of a layout, line by line, with those that the patch table implies."""
+    """Compare the tables of a layout, line by line, with the patch table."""
     if not layout.table_files:
         return
     check, lines = Check("Tables of the trees as in the patch table"), Counter[str]()

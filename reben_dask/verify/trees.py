@@ -1,8 +1,8 @@
-"""GeoTIFF trees of a layout, loose or as archives: each patch in its folder, and each file as it must be.
+"""GeoTIFF trees of a layout, loose or as archives: each patch in its folder, and its files.
 
-Nothing in foreign data is trusted, and nothing is unpacked. Of archives only the format of this program is read, as a
-stream: members in the ``ustar`` format, each with its whole path. Headers of other formats announce names and maps of
-any length, which readers take into memory. Files that are larger than an image of a patch are not read.
+Foreign data are not trusted, and nothing is unpacked. Archives are streams of ``ustar`` members with whole paths, as
+this program writes; other headers announce names and maps of any length, which readers load into memory. Files larger
+than an image of a patch are not read.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from reben_dask.verify.findings import Check, collect, differences, one_sentence
 from reben_dask.verify.rows import Row
 
 THREADS = 4
-"""Reading from a network disk, or from one that is not cached, is mostly waiting."""
+"""Reading from network disks or uncached ones is mostly waiting."""
 
 _AT_ONCE, _SKIPPED_BYTES, _BLOCK = 64, 2**20, tarfile.BLOCKSIZE
 _BYTES_PER_PIXEL = 16
-"""No image of a patch needs more, however it is stored."""
+"""Upper limit of an image, however it is stored."""
 
 _MOST_FILES = 64
-"""Further files of a folder in an archive are not kept in memory."""
+"""Files of an archived folder kept in memory."""
 
 _NO_FILES = {
     tarfile.LNKTYPE: "link",
@@ -52,10 +52,7 @@ _NO_FILES = {
 
 
 class _Folder(NamedTuple):
-    """A folder that may be that of a patch: its parent below the tree, its name, and its files by name.
-
-    A phrase stands in for the content of a file that was not read.
-    """
+    """Candidate of a patch folder: parent below the tree, name, and files; a phrase replaces unread content."""
 
     above: str
     name: str
@@ -64,10 +61,7 @@ class _Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class Walk:
-    """The walk over one tree in one form.
-
-    Facts that no row has are taken from the name of a patch: the tile or scene that it starts with, and its place.
-    """
+    """Walk over one tree in one form; facts that no row has come from a patch's name (tile or scene, and place)."""
 
     tree: Tree
     engine: Engine
@@ -75,36 +69,36 @@ class Walk:
 
     @cached_property
     def kind(self) -> ImageKind:
-        """Kind of the images that its folders are counted by."""
+        """Kind of images that its folders are counted by."""
         return _kinds(self.tree)[0]
 
     @cached_property
     def specs(self) -> Mapping[str, FileSpec]:
-        """Requirements on each image file, by the end of its name."""
+        """Requirements on image files, by the end of the name."""
         return self.tree.specs
 
     @cached_property
     def depth(self) -> int:
-        """Levels from the tree down to a patch folder: 1 if all are side by side."""
+        """Levels from the tree to a patch folder: 1 if all are side by side."""
         return 2 if any(self.tree.place(row) for row in self._rows("a_b_c_d")) else 1
 
     @cached_property
     def most_bytes(self) -> int:
-        """Size of the largest file that is read."""
+        """Largest size of a file that is read."""
         patch_m = self.engine.expected.recipe.patch_size_m
         pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.specs.values())
         return max(PLAIN_FILE_BYTES, *(_BYTES_PER_PIXEL * number for number in pixels))
 
     def is_read(self, name: str) -> bool:
-        """Images for readers and documents of the patch; other files are not looked at."""
+        """True for images and documents; other files are ignored."""
         return name.lower().endswith((".tif", ".tiff")) or name.endswith(self.tree.document_names)
 
     def places(self, name: str) -> set[str]:
-        """Folders of the tree that a patch may be in; none if it does not belong into the tree."""
+        """Folders of the tree for a patch; none if it does not belong there."""
         return {self.tree.place(row) for row in self._rows(name) if self.tree.holds(row)}
 
     def archive_order(self, above: str, name: str) -> tuple[str, tuple[int, int] | None]:
-        """Run of a patch in an archive, and its place in the run, if the name has it."""
+        """Run of a patch in an archive, and its place in the run, if named."""
         rows, expected = self._rows(name), self.engine.expected
         row = next((row for row in rows if self.tree.place(row) == above), rows[0])
         parsed = None if self.tree.is_shared or expected.names is None else expected.names.parse(name)
@@ -112,12 +106,12 @@ class Walk:
         return self.tree.run(row), parsed.xy if parsed and is_in_cube else None
 
     def reading_order(self, name: str) -> tuple[object, ...]:
-        """Place in the cubes, whose chunks are then decoded once."""
+        """Place in the cubes, so that each chunk is decoded once."""
         place = None if self.tree.is_shared else self.engine.place(self.engine.patch(self.kind, name))
         return place or ("", 0, 0, 0), name
 
     def entries(self, folders: Iterable[_Folder]) -> Iterator[Entry]:
-        """Entries for the engine of folders in their places."""
+        """Entries of folders in their right places."""
         for folder in folders:
             key = "/".join(filter(None, (self.tree.name, folder.above, folder.name)))
             if folder.above in self.places(folder.name):
@@ -127,13 +121,11 @@ class Walk:
                 self.engine.left_over.problem(f"{key}, which belongs elsewhere")
 
     def _rows(self, name: str) -> list[Row]:
-        """Facts about a patch, one row for each grid that it may be of."""
         known = self.engine.row(self.engine.patch(self.kind, name))
         guess = {PATCH_ID: name, S1_NAME: name, TILE: name.rsplit("_", 2)[0], **self.tree.only, **known}
         return [{**guess, GRID: grid} for grid in ([known[GRID]] if GRID in known else self.engine.expected.grids)]
 
     def _read(self, folder: _Folder, *, pixels: bool) -> Content:  # noqa: ARG002 - all files are read in full
-        """Compare the files of a patch folder with what the tree must hold."""
         content, squares = Content(), dict[str, Square]()
         names = {file: name for name, file in self.tree.file_names(folder.name).items()}
         content.faults += [f"has no {file}" for file in names if file not in folder.files]
@@ -158,7 +150,7 @@ class Walk:
         return content
 
     def _compare(self, image: Image, spec: FileSpec, content: Content) -> Iterator[str]:
-        """Compare an image, and add its bands to the content if they are all there in the right type."""
+        """Compare an image; add its bands to the content if they are complete and of the right type."""
         side, pixel = spec.bands[0].side_px(self.engine.expected.recipe.patch_size_m), spec.resolution_m
         axes, shape = (*image.transform[:2], *image.transform[3:5]), (len(spec.bands), side, side)
         found = {"type": image.pixels.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
@@ -174,32 +166,30 @@ class Walk:
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which trees are published."""
+    """Form of published trees; ``place`` names it in titles, and ``suffix`` follows the name of a tree."""
 
     place: str
-    """The trees in titles."""
     stage: str
     suffix: str
-    """Text after the name of a tree."""
     folders: Callable[[Path, Walk], Iterator[_Folder]]
     is_bare: Callable[[Path], bool]
-    """Test for a tree of nothing, as this program makes it, where no patch was found."""
+    """Test for a tree without patches."""
     digest: Digest
 
     def roots(self, path: Path, layout: TreeLayout) -> dict[str, Path]:
-        """The trees of a layout in a folder, by name; or the one that it is."""
+        """Trees of a layout in a folder by name, or the one that it is."""
         names = {tree.name: f"{tree.name}{self.suffix}" for tree in layout.trees}
         named = {tree: path for tree, name in names.items() if path.name == name}
         return named or {tree: path / name for tree, name in names.items() if (path / name).exists()}
 
 
 def forms_of(path: Path, layout: TreeLayout) -> list[Form]:
-    """Forms in which a folder holds trees of a layout; or the form of the one that it is."""
+    """Forms in which a folder holds trees of a layout, or is one."""
     return [form for form in FORMS if form.roots(path, layout)]
 
 
 def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
-    """Check the trees of one form in a folder, or the one that it is; all files are read in full."""
+    """Check the trees of one form in a folder, or the one that it is, reading all files in full."""
     engine, layout = Engine(form.place, context), context.expected.tree_layout
     roots = form.roots(path, layout)
     trees = sorted(layout.trees, key=_rank)
@@ -214,7 +204,7 @@ def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
 def _check_trees(
     form: Form, walks: Sequence[Walk], roots: Mapping[str, Path], advance: Callable[[int], object]
 ) -> Iterator[Check]:
-    """Walk over the trees in which patches are divided among them, or over the only one."""
+    """Walk over trees that divide patches among them, or over the only one."""
     engine, kind, kinds = walks[0].engine, walks[0].kind, _kinds(walks[0].tree)
     context, required, is_held = engine.context, bool(walks[0].tree.kinds & engine.context.required), False
     for walk in walks:
@@ -247,7 +237,7 @@ def _kinds(tree: Tree) -> list[ImageKind]:
 
 
 def _rank(tree: Tree) -> list[int]:
-    """Trees of the same rank hold the same of different patches."""
+    """Trees of one rank hold the same of different patches."""
     return [list(ImageKind).index(kind) for kind in _kinds(tree)]
 
 
@@ -255,7 +245,7 @@ def _rank(tree: Tree) -> list[int]:
 
 
 def _loose_folders(root: Path, walk: Walk) -> Iterator[_Folder]:
-    """Patch folders, parent by parent, and in each in the order of the cubes."""
+    """Patch folders by parent, and in each in the order of the cubes."""
     parents: Iterable[Path] = [root]
     for _ in range(walk.depth - 1):
         parents = chain.from_iterable(_folders_in(parent, walk) for parent in parents)
@@ -271,7 +261,7 @@ def _loose_folders(root: Path, walk: Walk) -> Iterator[_Folder]:
 
 
 def _folders_in(folder: Path, walk: Walk) -> Iterable[Path]:
-    """Folders in the order of their names; hidden entries are not looked at."""
+    """Folders by name; hidden entries are skipped."""
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -306,7 +296,7 @@ def _too_large(size: int) -> str:
 
 
 class _File(NamedTuple):
-    """A file in an archive: folder above and folder of the patch, name, and content, or a phrase if it was not read."""
+    """A file in an archive: folders above and of the patch, name, and content, or a phrase if unread."""
 
     folder: tuple[str, str]
     name: str
@@ -331,7 +321,6 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
 
 
 def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
-    """Files of patches in an archive, to its end."""
     others: list[str] = []
     is_empty, most_bytes = True, walk.most_bytes
     while any(block := stream.read(_BLOCK)):
@@ -359,7 +348,6 @@ def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
 
 
 def _header_fields(info: tarfile.TarInfo) -> dict[str, object]:
-    """Header fields that are the same for all members."""
     return {name: getattr(info, name) for name in ("mode", "uid", "gid", "uname", "gname", "mtime")}
 
 
@@ -393,7 +381,6 @@ def _read_content(stream: BinaryIO, info: tarfile.TarInfo, most_bytes: int) -> b
 
 
 def _distinct(files: Iterable[_File], check: Check) -> dict[str, bytes | str]:
-    """Files of a folder by name, which must come once and in order."""
     found: dict[str, bytes | str] = {}
     last = ""
     for (_, folder), name, content in files:
@@ -413,4 +400,3 @@ FORMS = (
     ),
     Form("the archives", "verify-archives", ARCHIVE_SUFFIX, _archived_folders, lambda _: True, file_digest),
 )
-"""Loose files, and archives."""
