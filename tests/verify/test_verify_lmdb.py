@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
-from verifying import problems_of, verified
+from verifying import problems_of, published_row, verified
 
 from reben_dask.cli.verify import verify as command
 from reben_dask.formats.bands import ImageKind
@@ -94,8 +94,7 @@ def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
     report = verified(tmp_path / "lmdb", full=True)
     assert report.verdict() == "1 patch: complete and consistent, without metadata and reference maps."
 
-    rows = pq.read_table(data_dir / "bigearthnet" / METADATA_FILE).to_pylist()
-    pair = next(row for row in rows if row["patch_id"].endswith("T33UUP_75_43"))
+    pair = published_row(data_dir, "T33UUP_75_43")
     pq.write_table(pa.Table.from_pylist([pair], METADATA_SCHEMA), tmp_path / "mine.parquet")
     assert problems_of(tmp_path / "lmdb", tmp_path / "mine.parquet") == {
         "Values of Sentinel-1": f"{pair['s1_name']} is missing",

@@ -26,6 +26,7 @@ from verifying import (
     Findings,
     assert_found,
     problems_of,
+    published_row,
     verified,
     write_image,
     write_published_trees,
@@ -71,8 +72,7 @@ def test_published_files(data_dir: Path, tmp_path: Path) -> None:
 def test_published_files_with_their_metadata(data_dir: Path, tmp_path: Path) -> None:
     """The labels of the published row are those of the published map."""
     shutil.copytree(data_dir / "bigearthnet" / "Reference_Maps", tmp_path / "Reference_Maps")
-    rows = pq.read_table(data_dir / "bigearthnet" / METADATA_FILE).to_pylist()
-    row = next(row for row in rows if row["patch_id"].endswith("T33UUP_26_57"))
+    row = published_row(data_dir, "T33UUP_26_57")
     pq.write_table(pa.Table.from_pylist([row], METADATA_SCHEMA), tmp_path / METADATA_FILE)
     report = verified(tmp_path / "Reference_Maps", tmp_path / METADATA_FILE)
     assert report.verdict() == "1 patch: complete and consistent, without Sentinel-2 and Sentinel-1."

@@ -11,6 +11,7 @@ from typing import Any
 import lmdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import rasterio
 from rasterio.transform import from_origin
@@ -84,6 +85,12 @@ def with_copies(out: Path, folder: Path, copied: Sequence[str], *, left_out: Seq
         else:
             shutil.copy(path, folder / path.name)
     return folder
+
+
+def published_row(data_dir: Path, ending: str) -> dict[str, Any]:
+    """The first row of the published metadata whose patch id ends so."""
+    table = pq.read_table(data_dir / "bigearthnet" / METADATA_FILE)
+    return table.filter(pc.ends_with(table["patch_id"], ending)).slice(0, 1).to_pylist()[0]
 
 
 def write_image(path: Path, pixels: np.ndarray, **changed: Any) -> None:
