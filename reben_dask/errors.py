@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 
 _NEIGHBOURS = 2000
-"""Of so many names beside a missing one the nearest is looked for."""
+"""Entries of a folder among which the nearest name is looked for."""
 
 
 class RebenError(Exception):
-    """Anything that the person who started the job can mend."""
+    """Error that the user can fix."""
 
 
 class InputError(RebenError):
@@ -36,14 +36,7 @@ class ClusterError(RebenError):
 
 
 def missing(what: str, path: str | os.PathLike[str]) -> str:
-    """Say that a path does not exist, and which one may have been meant.
-
-    Parameters
-    ----------
-    what : str
-        What it was to be, as the sentence begins.
-    path : path
-        As it was given.
+    """Describe a path that does not exist, and the one that may have been meant; ``what`` begins the sentence.
 
     Examples
     --------
@@ -55,7 +48,7 @@ def missing(what: str, path: str | os.PathLike[str]) -> str:
 
 
 def _nearest(path: Path) -> Path | None:
-    """A path that exists and differs in one name, written as the given one is."""
+    """Existing path that differs in one name, relative if the given one is."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
     known = next(parent for parent in absolute.parents if parent.is_dir())
     wrong, *rest = absolute.relative_to(known).parts or ("",)

@@ -1,4 +1,4 @@
-"""The patch grid of a tile: the one place where pixels, metres and patch indices meet."""
+"""Patch grid of a tile: conversion between pixels, metres and patch indices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATCH_SIDE_M = 1200
 
 
 class ShapeYX(NamedTuple):
-    """A shape whose axis order is in its type: rows (southwards), then columns (eastwards)."""
+    """Shape in rows (southwards), then columns (eastwards)."""
 
     y: int
     x: int
@@ -26,22 +26,21 @@ class ShapeYX(NamedTuple):
 class PatchGrid:
     """Complete square patches of a tile, counted from its upper-left corner.
 
-    ``x`` is the column (eastwards) and ``y`` the row (southwards). What is left over at the edges belongs to the tile,
-    but to no patch.
+    ``x`` is the column (eastwards), ``y`` the row (southwards). Name order is ``x`` first, then ``y``. The strip left
+    over at the right and lower edge belongs to the tile, but to no patch.
 
     Parameters
     ----------
     epsg : int
-        Coordinate reference system of the tile, in metres (UTM).
+        UTM zone of the tile.
     ulx, uly : int
-        Upper-left corner of the tile in that system.
+        Upper-left corner of the tile in metres.
     tile_m : ShapeYX
         Height and width of the whole tile in metres, left-over strip included.
     patch_m : int
         Side of a patch in metres.
     offset_m : int
-        How far the first patch lies from the tile's corner, eastwards and southwards: SeasoNet's second grid is the
-        first one, shifted by half a patch.
+        Shift of the first patch eastwards and southwards; half a patch for SeasoNet's second grid.
 
     Examples
     --------
@@ -69,17 +68,11 @@ class PatchGrid:
 
     @property
     def digits(self) -> int:
-        """Width of an index in a patch name: the digits of the largest index (section 2.2: two for 91 x 91)."""
+        """Width of an index in a patch name: the digits of the largest index (two for 91 x 91)."""
         return len(str(max(*self.shape_yx, 1) - 1))
 
     def patch_px(self, resolution: int) -> int:
-        """Side of a patch in pixels of ``resolution`` metres.
-
-        Raises
-        ------
-        ValueError
-            If a patch is not a whole number of pixels.
-        """
+        """Side of a patch in pixels of ``resolution`` metres; ``ValueError`` if it is not a whole number."""
         return _whole_pixels(self.patch_m, resolution)
 
     def shape_px_yx(self, resolution: int) -> ShapeYX:
@@ -88,7 +81,7 @@ class PatchGrid:
         return ShapeYX(self.shape_yx.y * side, self.shape_yx.x * side)
 
     def indices_xy(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Column and row of every patch, in the order of the patch names: ``x`` first, then ``y``."""
+        """Column and row of every patch, in name order."""
         columns, rows = np.meshgrid(np.arange(self.shape_yx.x), np.arange(self.shape_yx.y), indexing="ij")
         return columns.ravel().astype(np.int32), rows.ravel().astype(np.int32)
 
@@ -118,37 +111,36 @@ class PatchGrid:
         return nearest
 
     def cut(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
-        """Area that complete patches cover, as a view of an image that starts at the tile's upper-left corner."""
+        """Area that complete patches cover, as a view of an image from the tile's upper-left corner."""
         start = _whole_pixels(self.offset_m, resolution)
         height, width = self.shape_px_yx(resolution)
         return pixels[start : start + height, start : start + width]
 
     def blocks(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
-        """Cut an image into patches.
+        """Cut an image into patches, without a copy.
 
         Parameters
         ----------
         pixels : ndarray, shape (y, x)
-            An image that starts at the tile's upper-left corner; the left-over strip may be there or not.
+            Image from the tile's upper-left corner, with or without the left-over strip.
         resolution : int
             Pixel size in metres.
 
         Returns
         -------
         ndarray, shape (patch_y, patch_x, y, x)
-            A view; nothing is copied.
         """
         side = self.patch_px(resolution)
         cut = self.cut(pixels, resolution).reshape(self.shape_yx.y, side, self.shape_yx.x, side)
         return cut.swapaxes(1, 2)
 
     def in_name_order(self, values_yx: npt.NDArray[T]) -> npt.NDArray[T]:
-        """Flatten per-patch values of shape ``(patch_y, patch_x, ...)`` to name order (``x`` first, then ``y``)."""
+        """Flatten per-patch values of shape ``(patch_y, patch_x, ...)`` to name order."""
         return values_yx.swapaxes(0, 1).reshape(self.size, *values_yx.shape[2:])
 
 
 def extent_px_yx(grids: Sequence[PatchGrid], resolution: int) -> ShapeYX:
-    """Height and width in pixels, from the tile's upper-left corner, of what all grids of a tile cover together."""
+    """Height and width in pixels, from the tile's upper-left corner, that all grids of a tile cover together."""
     reaches = [
         [_whole_pixels(grid.offset_m, resolution) + covered for covered in grid.shape_px_yx(resolution)]
         for grid in grids

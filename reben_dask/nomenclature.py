@@ -1,7 +1,6 @@
 """Nomenclatures: from level-3 CORINE codes to the class names of a dataset.
 
-A nomenclature is a CSV file with the columns ``code`` and ``class``; an empty class means that the code is known,
-but carries no label. The file decides; no class list is written in code.
+A nomenclature is a CSV file with the columns ``code`` and ``class``; an empty class is a known code without a label.
 """
 
 from __future__ import annotations
@@ -24,15 +23,7 @@ UNLABELED_CODE = 999
 
 @dataclass(frozen=True)
 class Nomenclature:
-    """Class of each code.
-
-    Parameters
-    ----------
-    name : str
-        Name of the nomenclature, such as ``bigearthnet19``.
-    class_of : dict of int to (str or None)
-        Class name of each known code; ``None`` where the code carries no label.
-    """
+    """Class of each code; ``None`` in ``class_of`` where a known code carries no label."""
 
     name: str
     class_of: dict[int, str | None]
@@ -48,13 +39,7 @@ class Nomenclature:
         return frozenset(self.class_of) | {UNLABELED_CODE}
 
     def class_index(self) -> npt.NDArray[np.uint16]:
-        """Look-up table from code to 1 + position in :attr:`classes`; 0 means unlabelled.
-
-        Returns
-        -------
-        ndarray of uint16, shape (65536,)
-            Indexed by any uint16 code.
-        """
+        """Look-up table from uint16 code to 1 + position in :attr:`classes`, shape ``(65536,)``; 0 means unlabelled."""
         table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
         for code, name in self.class_of.items():
             if name is not None:
@@ -66,17 +51,17 @@ class Nomenclature:
 
 
 def load_nomenclature(name: str) -> Nomenclature:
-    """Load a nomenclature that comes with the package, or a CSV file of one's own.
+    """Load a nomenclature of the package or of a CSV file.
 
     Parameters
     ----------
     name : str
-        ``clc44``, ``bigearthnet43``, ``bigearthnet19``, or a path that ends in ``.csv``.
+        Name such as ``bigearthnet19`` (see :func:`shipped_nomenclatures`), or a path that ends in ``.csv``.
 
     Raises
     ------
     RecipeError
-        If there is no such nomenclature, or the file is not a table of codes and classes.
+        If it does not exist, or is not a table of codes and classes.
     """
     if name.endswith(".csv"):
         path = Path(name)
@@ -96,7 +81,7 @@ def load_nomenclature(name: str) -> Nomenclature:
 
 
 def shipped_nomenclatures() -> list[str]:
-    """Names of the nomenclatures that come with the package, sorted."""
+    """Names of the package's nomenclatures, sorted."""
     folder = resources.files("reben_dask") / "nomenclatures"
     return sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
 

@@ -1,5 +1,5 @@
-"""One description of each artefact that is both read and written.
+"""Descriptions of the artefacts that are both read and written.
 
-Writers, readers, the verifier, the documentation and the tests derive from these modules; none of them spells a
-column, band, key, file name or default a second time.
+Writers, readers, the verifier, the documentation and the tests derive from these modules: each column, band, key, file
+name and default is written once, here.
 """

@@ -1,4 +1,4 @@
-"""Bands, polarisations and the reference map: the images that a patch consists of.
+"""Bands, polarisations and the reference map of a patch.
 
 To add a band, add a line to :data:`BANDS`; recipes, cubes, LMDB values, trees and the verifier derive from it.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from reben_dask.grid import PATCH_SIDE_M
 
 SCENE_CLASSIFICATION = "SCL"
-"""Image of a product with the class of each pixel, read at 20 m."""
+"""Scene classification of a product, read at 20 m."""
 
 
 class ImageKind(Enum):
@@ -46,7 +46,7 @@ class Band:
 
 
 def _sentinel2(name: str, resolution_m: int) -> Band:
-    """Describe a band of Sentinel-2: digital numbers, of which 0 is NODATA."""
+    """Describe a band of Sentinel-2: DN, of which 0 is NODATA."""
     return Band(name, ImageKind.S2, resolution_m, "uint16", 0)
 
 
@@ -67,7 +67,7 @@ BANDS = {
         _sentinel2("B12", 20),
     )
 }
-"""The bands of a Sentinel-2 L2A product, by name. B10 has no surface information and does not exist in L2A."""
+"""Bands of a Sentinel-2 L2A product, by name. B10 does not exist in L2A."""
 
 S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""
@@ -78,7 +78,7 @@ REFERENCE_MAP = Band("reference_map", ImageKind.MAP, 10, "uint16", None)
 POLARISATIONS = tuple(S1_BANDS)
 BAND_RESOLUTION_M = {name: band.resolution_m for name, band in BANDS.items()}
 IMAGE_RESOLUTION_M = {**BAND_RESOLUTION_M, SCENE_CLASSIFICATION: 20}
-"""Resolution in metres at which each image of a product is read; it holds coarser copies too, which are not."""
+"""Resolution in metres at which each image is read; the product's coarser copies are not."""
 
 MAP_RESOLUTION_M = REFERENCE_MAP.resolution_m
 S1_RESOLUTION_M = S1_BANDS["VV"].resolution_m

@@ -1,8 +1,8 @@
-"""Columns of the patch table and of the published metadata, each described once.
+"""Columns of the patch table and of the published metadata.
 
 The schemas, the checks of :mod:`reben_dask.verify`, the fields of the Croissant file, the tables in ``docs/data.md``
-and the ``meta`` of the Dask frame are made from these constants. To add a column, add a line here; with ``published=9``
-it comes ninth in the metadata files as well.
+and the ``meta`` of the Dask frame are made from these constants. To add a column, add a line here; ``published=9`` also
+makes it the ninth of the metadata files.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 TABLE_CRS = "EPSG:4326"
-"""System of ``geometry`` and ``bbox``: one for the whole patch table."""
+"""Coordinate system of ``geometry`` and ``bbox``."""
 
 CLASSES_KEY = b"reben:classes"
 """Key of the Parquet metadata that holds the class names, as a JSON list in alphabetical order."""
 
 EXTRA_LABELS, EXTRA_SPLITS = "labels_", "split_"
-"""First letters of the columns that a recipe adds for further region thresholds and further splits."""
+"""Prefixes of the columns that a recipe adds for further region thresholds and further splits."""
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits, in the order of tables and figures."""
@@ -32,16 +32,9 @@ KEPT, REJECTED = "kept", "rejected"
 
 
 class Column(str):
-    """Name of a column, with its type and meaning.
+    """Name of a column, with its Arrow type and its meaning in one phrase.
 
-    Attributes
-    ----------
-    type : pyarrow.DataType
-        Arrow type.
-    description : str
-        Meaning, in one phrase.
-    published : int or None
-        Position in the metadata files, from 1; ``None`` for columns of the patch table alone.
+    ``published`` is its position in the metadata files, from 1; ``None`` for columns of the patch table alone.
     """
 
     __slots__ = ("description", "published", "type")
@@ -50,18 +43,18 @@ class Column(str):
     published: int | None
 
     def __new__(cls, name: str, type_: pa.DataType, description: str, *, published: int | None = None) -> Self:
-        """Make a name that knows its type, description and position in the metadata files."""
+        """Create a column."""
         column = super().__new__(cls, name)
         column.type, column.description, column.published = type_, description, published
         return column
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Travel between processes as a plain name."""
+        """Pickle as a plain name."""
         return (str, (str(self),))
 
     @property
     def is_flag(self) -> bool:
-        """Whether null counts as false."""
+        """True if null counts as false."""
         return bool(self.published and pa.types.is_boolean(self.type))
 
 
@@ -105,10 +98,10 @@ PATCH_TABLE: tuple[Column, ...] = (
     *(SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, SNOW, CLOUD, S1_NAME, S2V1_NAME, FAILED_QUALITY, NODATA),
     *(EPSG, MINX, MINY, MAXX, MAXY, GEOMETRY, BBOX),
 )
-"""Columns of every patch table, in their order; a recipe may add others behind them."""
+"""Columns of every patch table, in order; those of a recipe follow."""
 
 METADATA: tuple[Column, ...] = tuple(sorted(filter(lambda c: c.published, PATCH_TABLE), key=lambda c: c.published or 0))
-"""Columns of the metadata files, in their order."""
+"""Columns of the metadata files, in order."""
 
 IS_PUBLISHED = Column("is_published", _BOOL, "Whether the patch is in the published metadata")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "Whether snow and cloud are within the limits of the season")
@@ -118,10 +111,10 @@ INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX)
 
 BOUNDS = (MINX, MINY, MAXX, MAXY)
 FLAGS = (SNOW, CLOUD)
-"""Flags of the patches that are kept, but listed separately."""
+"""Flags of kept patches that are listed separately."""
 
 IN_GRID = (GRID, X, Y)
-"""Order of the patches of a tile in which each chunk of a cube is decoded once."""
+"""Order of a tile's patches in which each chunk of a cube is decoded once."""
 
 
 def extra_column(name: str) -> Column:
@@ -149,7 +142,7 @@ METADATA_SCHEMA = schema(METADATA)
 
 
 def empty_frame(names: Iterable[Column]) -> pd.DataFrame:
-    """Frame of columns without rows, as the ``meta`` of a Dask frame."""
+    """Frame without rows, as the ``meta`` of a Dask frame."""
     return pd.DataFrame({str(name): pd.Series(dtype=_pandas_type(name.type)) for name in names})
 
 
@@ -160,7 +153,7 @@ def _pandas_type(kind: pa.DataType) -> Any:
 
 
 def flagged(rows: Any) -> Any:
-    """Whether patches are flagged for snow, cloud or shadow; null counts as false.
+    """Test for snow, cloud or shadow flags; null counts as false.
 
     Parameters
     ----------
@@ -170,7 +163,6 @@ def flagged(rows: Any) -> Any:
     Returns
     -------
     pyarrow.ChunkedArray of bool, Series of bool, or bool
-        One for each patch, as the rows come.
     """
     if isinstance(rows, pa.Table):
         snow, cloud = (pc.fill_null(rows[flag], fill_value=False) for flag in FLAGS)
@@ -194,12 +186,6 @@ def encode_classes(classes: Iterable[str]) -> dict[bytes, bytes]:
 
 
 def decode_classes(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
-    """Class names of a table by its Parquet metadata; ``None`` if there are none.
-
-    Raises
-    ------
-    ValueError
-        If they are no JSON list.
-    """
+    """Class names in the Parquet metadata of a table, or ``None``; ``ValueError`` if they are no JSON list."""
     listed = (metadata or {}).get(CLASSES_KEY)
     return None if listed is None else tuple(map(str, json.loads(listed)))

@@ -1,10 +1,9 @@
-"""What the group of a tile in the Zarr store looks like: its nodes, axes, chunks, shards and compressors.
+"""Layout of a tile's group in the Zarr store: nodes, axes, chunks, shards and compressors.
 
-Chunks, shards and compressor were chosen by measurement (``tests/bench/bench_codecs.py``, a band of 10 m of real pixels
-at the size of a full tile). A chunk of one patch is what training and export read. Without shards that is 8,281 files
-a band, and twice the time to write. Bits of neighbouring digital numbers are alike, so that shuffling bits helps more
-than a stronger compressor: LZ4 after it leaves 66 % of the raw size, zstd without it 75 %. Zstd after it leaves 63 %,
-but takes twice the time to write and three times to read.
+Measured with ``tests/bench/bench_codecs.py`` (a 10 m band of real pixels, full tile). A chunk of one patch is what
+training and export read; without shards that is 8,281 files a band and twice the time to write. Bit-shuffled LZ4 leaves
+66 % of the raw size, zstd without shuffle 75 %. Bit-shuffled zstd leaves 63 %, but takes twice as long to write and
+three times as long to read.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import UNLABELED_CODE
 
 SHARD_PATCHES = 13
-"""Patches along a side of a shard. 91 = 7 x 13, so a full tile has no ragged shards: 49 files a band."""
+"""Patches along a side of a shard. 91 = 7 x 13: a full tile has 49 shards a band, none of them ragged."""
 
 MAP_NODE = "reference_map"
 
@@ -35,22 +34,21 @@ S1_RESOLUTION_M = 10
 
 @dataclass(frozen=True)
 class CubeLayout:
-    """What a group of the Zarr store holds: a tile, cut along one grid.
+    """Contents of a group of the Zarr store: a tile, cut along one grid.
 
     Parameters
     ----------
     group : str
         Path of the group, see :func:`group_of`.
-    grid : PatchGrid
-        Patches of the tile; the cube covers the complete ones.
+        The cube covers its complete patches.
     bands : dict of int to tuple of str
-        Band names of each resolution in metres, in the order of the ``band`` axis.
+        Bands of each resolution in metres, in the order of the ``band`` axis.
     attributes : dict
-        Metadata of the tile, stored with the group; values as JSON knows them.
+        JSON-compatible metadata of the tile, stored with the group.
     polarisations : tuple of str
-        Those of Sentinel-1, in the order of the ``polarisation`` axis; without any there is no such node.
+        Labels of the ``polarisation`` axis; empty without Sentinel-1.
     has_map : bool
-        Whether there is a node for the reference map.
+        True if there is a node for the reference map.
     """
 
     group: str
@@ -63,19 +61,7 @@ class CubeLayout:
 
 @dataclass(frozen=True)
 class Node:
-    """An array of a tile's group that is still to be filled.
-
-    Parameters
-    ----------
-    name : str
-        Name of the node below the tile's group.
-    variable : str
-        Name of the array.
-    dataset : Dataset
-        The array, lazily, with coordinates and attributes.
-    encoding : dict
-        Chunks, shards, compressors and fill value.
-    """
+    """Array to be filled: lazy ``dataset`` of ``variable`` in the node ``name``, and its Zarr ``encoding``."""
 
     name: str
     variable: str
@@ -84,24 +70,10 @@ class Node:
 
 
 class CubeArray(NamedTuple):
-    """What tells the arrays of a tile apart.
+    """Array ``name`` of the node ``node`` of a tile's group.
 
-    Parameters
-    ----------
-    node : str
-        Name of the node below the tile's group.
-    name : str
-        Name of the array.
-    resolution : int
-        Pixel size in metres.
-    fill : float
-        Value where nothing is written.
-    dtype : dtype
-        Type of the pixels.
-    attributes : mapping
-        Attributes of the array.
-    axis : mapping of str to tuple of str
-        The axis before y and x, with its labels, if there is one.
+    ``resolution`` is in metres; ``fill`` is the value where nothing is written; ``axis`` holds the labels of the axis
+    before y and x, if there is one.
     """
 
     node: str
@@ -114,19 +86,19 @@ class CubeArray(NamedTuple):
 
 
 GRID_GROUPS = "grid[0-9]*"
-"""Pattern of the names of further grids' groups, below that of their tile."""
+"""Pattern of the groups of further grids, below that of their tile."""
 
 
 def group_of(tile: str, grid: int = 1) -> str:
-    """Path of the group of a tile, cut along the grid of this number: further grids stand below the tile's own group.
+    """Path of the group of a tile and the number of its grid, from 1; further grids are subgroups of the tile's group.
 
-    Each grid has its own pixels, as an inner chunk is one patch: where grids overlap, pixels are stored once for each.
+    Each grid has its own pixels, as an inner chunk is one patch.
     """
     return tile if grid == 1 else f"{tile}/grid{grid}"
 
 
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
-    """Arrays of a tile's group: bands by resolution, the reference map and Sentinel-1, of these what it has."""
+    """Arrays that a tile's group has: bands by resolution, reference map, Sentinel-1."""
     for resolution, bands in layout.bands.items():
         attributes = {"long_name": "digital number", "nodata": 0}
         yield CubeArray(f"r{resolution}m", "dn", resolution, 0, np.uint16, attributes, {"band": bands})
@@ -140,7 +112,7 @@ def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
 
 
 def empty_nodes(layout: CubeLayout) -> Iterator[Node]:
-    """Nodes of a tile's group, with :func:`cube_arrays` that are still to be filled."""
+    """Nodes of a tile's group, with the :func:`cube_arrays` to be filled."""
     return (_node(layout.grid, array) for array in cube_arrays(layout))
 
 

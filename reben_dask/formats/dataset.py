@@ -1,4 +1,4 @@
-"""Names of the artefacts in the folder of a dataset, and the record of its run."""
+"""Artefacts in the folder of a dataset, and the run record."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CARD = "dataset_card.md"
 CROISSANT = "croissant.json"
 RUN = "run"
 REPORT = "report"
-"""Folder of the report, which is made of the dataset afterwards; that of an earlier dataset is removed."""
+"""Folder of the report, which is made afterwards; a new job removes that of an earlier dataset."""
 
 ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, CARD, CROISSANT, RUN)
-"""Everything that a job makes, in the order in which it is published; the run record comes last."""
+"""Outputs of a job, in the order of publication; the run record comes last."""
 
 DESCRIPTIONS = {
     CUBES: "Pixels and reference maps, Zarr v3, one group per tile",
@@ -45,11 +45,11 @@ BUILDING, LOCK, STATE = ".building", ".lock", "state"
 """Hidden folder of an unfinished job, the lock, and the folder of markers in the former."""
 
 FORMAT = 2
-"""Version of everything that is written into the folder of a dataset."""
+"""Version of all files in the folder of a dataset."""
 
 
 class _Part(BaseModel):
-    """A part of the record; keys of other programs are kept."""
+    """Part of the record; unknown keys are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -70,9 +70,9 @@ class RecordedMap(_Part):
     crs: str = ""
     polygons: int | None = None
     about: str = ""
-    """Description that the file has of itself."""
+    """Description stored in the file."""
     source: dict[str, Any] = Field(default={})
-    """Identity of the file as it was given: ``name``, ``layer`` and others."""
+    """Identity of the given file: ``name``, ``layer`` and others."""
 
 
 class RecordedInputs(_Part):
@@ -98,7 +98,7 @@ class FailedTile(_Part):
 
 
 class RunRecord(_Part):
-    """Contents of ``run/record.json``: what was made, from what, with what, and how long it took."""
+    """Contents of ``run/record.json``: inputs, results, versions and times of a run."""
 
     format: int
     finished: str
@@ -126,12 +126,12 @@ class RunRecord(_Part):
 
     @classmethod
     def read(cls, out: Path) -> Self:
-        """Read the record of a dataset.
+        """Read the record of the dataset in ``out``.
 
         Raises
         ------
         InputError
-            If there is none, if it is damaged, or if another version of this program wrote the dataset.
+            If it is missing, damaged, or of another format version.
         """
         path = out / RECORD
         try:
@@ -154,5 +154,5 @@ class RunRecord(_Part):
             raise InputError(f"The run record {path} is damaged ({key}: {first['msg']}).") from None
 
     def tile_size_m(self, tile: str) -> tuple[int, int] | None:
-        """Height and width of a whole tile in metres, if the record has them."""
+        """Height and width of a whole tile in metres, if recorded."""
         return next((entry.size_m_yx for entry in self.inputs.tiles if entry.tile == tile), None)

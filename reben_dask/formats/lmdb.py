@@ -1,9 +1,8 @@
-"""LMDB values, keys and shards, as rico-hdl writes and ConfigILM reads them, byte for byte.
+"""LMDB values, keys and shards, byte for byte as rico-hdl writes and ConfigILM reads them.
 
-The main database has three kinds of keys, in UTF-8: ``<patch_id>`` (Sentinel-2 bands), ``<patch_id>_reference_map``,
-and ``<s1_name>`` (polarisations). A value is a safetensors file of 2-D arrays at native resolution, one for each band;
-that of a map has the one tensor ``Data``. One environment holds all patches, or each of several shards a part of
-them; ``index.json`` beside the shards says which.
+Keys of the main database (UTF-8): ``<patch_id>`` (Sentinel-2 bands), ``<patch_id>_reference_map``, and ``<s1_name>``
+(polarisations). A value is a safetensors file of one 2-D array per band at native resolution; that of a map has the one
+tensor ``Data``. All patches are in one environment, or in several shards listed in ``index.json``.
 """
 
 from __future__ import annotations
@@ -46,35 +45,30 @@ def kind_of_key(key: str) -> ImageKind:
 
 
 def patch_of_key(key: str) -> str:
-    """Name of the patch that a key belongs to: its ``patch_id``, or ``s1_name`` for Sentinel-1."""
+    """Name of the patch of a key: its ``patch_id``, or ``s1_name`` for Sentinel-1."""
     return key.removesuffix(MAP_SUFFIX)
 
 
 def keys_of(patch_id: str, s1_name: str | None) -> dict[ImageKind, str]:
-    """Keys of a patch by kind of images; without a partner, there is none for Sentinel-1."""
+    """Keys of a patch by kind of images; none for Sentinel-1 without a partner."""
     keys = {ImageKind.S2: patch_id, ImageKind.MAP: reference_map_key(patch_id)}
     return keys if s1_name is None else {**keys, ImageKind.S1: s1_name}
 
 
 def tensors_of(kind: ImageKind, bands: Iterable[str] = BANDS) -> dict[str, Band]:
-    """Tensors of a value by name, with what each must be; ``bands`` are those of Sentinel-2."""
+    """Specifications of a value's tensors by name; ``bands`` are those of Sentinel-2."""
     if kind is ImageKind.S2:
         return {name: BANDS[name] for name in sorted(bands)}
     return dict(S1_BANDS) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
 
 
 def encode_bands(bands: Tensors) -> bytes:
-    """Encode the bands of one patch.
+    """Encode the bands of one patch as safetensors; the same arrays give the same bytes.
 
     Parameters
     ----------
     bands : mapping of str to ndarray, shape (y, x)
-        2-D arrays at native resolution by band name: uint16 DN of Sentinel-2, or float32 dB of Sentinel-1.
-
-    Returns
-    -------
-    bytes
-        A safetensors file. It orders the tensors by dtype and name, so the bytes are determined by the arrays.
+        Native resolution, by band name: uint16 DN of Sentinel-2, or float32 dB of Sentinel-1.
     """
     encoded: bytes = save({name: np.ascontiguousarray(pixels) for name, pixels in bands.items()})
     return encoded
@@ -86,7 +80,7 @@ def encode_reference_map(codes: npt.NDArray[np.uint16]) -> bytes:
 
 
 def decode(value: bytes | memoryview) -> dict[str, npt.NDArray[Any]]:
-    """Decode a value: arrays of shape ``(y, x)`` by name; those of a damaged one raise ``SafetensorError``."""
+    """Decode a value to arrays of shape ``(y, x)`` by name; a damaged value raises ``SafetensorError``."""
     tensors: dict[str, npt.NDArray[Any]] = load(bytes(value))
     return tensors
 
@@ -99,24 +93,24 @@ def value_bytes(kind: ImageKind, bands: Collection[str] = tuple(BANDS), patch_m:
 
 @dataclass(frozen=True)
 class Shard:
-    """One environment of several, as the index lists it."""
+    """Environment, as the index lists it."""
 
     path: str
     """Folder below that of the index; empty for a single environment."""
     first: str | None
-    """First patch in the order of names; ``None`` if there are no patches."""
+    """First patch in name order; ``None`` without patches."""
     last: str | None
     patches: int
     keys: int
 
     def may_hold(self, patch_id: str) -> bool:
-        """Whether a patch lies in the range of names; ranges may overlap where names are not padded."""
+        """Test if a patch is in the range of names; ranges may overlap where names are not padded."""
         return self.first is not None and self.last is not None and self.first <= patch_id <= self.last
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Contents of ``index.json``: which patches are in which environment."""
+    """Contents of ``index.json``: ranges of patches by environment."""
 
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
@@ -128,13 +122,7 @@ class ShardIndex:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read ``index.json`` of a folder.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, or is not an index of shards.
-        """
+        """Read ``index.json`` of a folder; :class:`InputError` if it is unreadable or no index."""
         path = folder / INDEX_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,7 +139,7 @@ class ShardIndex:
 
 
 def is_single(folder: Path) -> bool:
-    """Whether a folder is one environment, and not one of shards."""
+    """Test if a folder is one environment rather than shards."""
     return (folder / DATA_FILE).is_file()
 
 
@@ -161,13 +149,7 @@ def shard_name(number: int, shards: int) -> str:
 
 
 def environments(folder: Path) -> Sequence[Path]:
-    """Folders of the environments in an LMDB folder: itself, or those of its shards that have patches.
-
-    Raises
-    ------
-    InputError
-        If there is neither an environment nor an index of shards.
-    """
+    """Environments in an LMDB folder: itself, or its shards that have patches; :class:`InputError` without any."""
     if is_single(folder):
         return [folder]
     return [folder / shard.path for shard in ShardIndex.read(folder).shards]

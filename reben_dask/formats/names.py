@@ -1,7 +1,5 @@
 """Names of patches: reBEN (v2), BigEarthNet v1, SeasoNet and Sentinel-1.
 
-The published names differ in what stands before the indices and in their padding:
-
 =========  ====================================================  =========
 kind       example                                               padding
 =========  ====================================================  =========
@@ -26,7 +24,7 @@ from reben_dask.errors import InputError
 from reben_dask.grid import PatchGrid
 
 FIRST_PIXEL_M = 5
-"""From the corner of a patch to the centre of its first pixel of 10 m."""
+"""Distance from the corner of a patch to the centre of its first 10 m pixel."""
 
 _INDEX = r"\d{1,4}"
 _MGRS = r"\d{2}[A-Z]{3}"
@@ -44,7 +42,7 @@ _FIELDS = {
     "lat": _DEGREES,
     "lon": _DEGREES,
 }
-"""Fields of a name template, with the text that each matches."""
+"""Fields of a name template, with their patterns."""
 
 _TILE_FIELDS = {"tile": "name", "product": "product", "mgrs": "mgrs", "time": "time"}
 _STARTS = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
@@ -56,15 +54,10 @@ _PUBLISHED = re.compile(rf"(?P<scene>S[12][A-D]_[0-9A-Z_]+)_(?P<x>{_INDEX})_(?P<
 
 
 class TileName(NamedTuple):
-    """Parts of a tile's name that the names of its patches are made of.
+    """Parts of a tile's name that patch names are made of.
 
-    Parameters
-    ----------
-    name : str
-        Product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``.
-    product : str
-        Start of v1 names: mission, level and sensing time; followed by the MGRS tile where several tiles of a dataset
-        have these in common.
+    ``name`` is the product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``.
+    ``product`` starts v1 names: mission, level and sensing time; then the MGRS tile if tiles share these.
     """
 
     name: str
@@ -72,7 +65,7 @@ class TileName(NamedTuple):
 
     @property
     def time(self) -> str:
-        """Sensing time as the name has it."""
+        """Sensing time, as in the name."""
         return self.name.split("_")[2]
 
     @property
@@ -87,7 +80,7 @@ def mgrs_of(tile: str) -> str:
 
 
 def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
-    """Names of tiles, by tile; their products are unique among all of them."""
+    """Names by tile, with products that are unique among ``tiles``."""
     short = {tile: "_".join(tile.split("_")[:3]) for tile in tiles}
     times = Counter(short.values())
     return {
@@ -100,14 +93,8 @@ def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
 class PatchName:
     """Parts of a published patch name; ``str()`` gives the name back.
 
-    Parameters
-    ----------
-    scene : str
-        Text before the indices: the tile (v2), or the product or scene (v1, Sentinel-1).
-    x, y : int
-        Column (eastwards) and row (southwards) of the patch in its tile.
-    digits : int
-        Width to which the indices are padded with zeros; 1 for names without padding.
+    ``scene`` is the text before the indices (tile, product or Sentinel-1 scene); ``x`` (eastwards) and ``y``
+    (southwards) are zero-padded to ``digits``, 1 without padding.
     """
 
     scene: str
@@ -120,13 +107,7 @@ class PatchName:
 
 
 def parse_patch_name(name: str) -> PatchName:
-    """Parse a published patch name: v2, v1 or Sentinel-1.
-
-    Raises
-    ------
-    InputError
-        If ``name`` does not end in two indices after a Sentinel-1 or Sentinel-2 scene name.
-    """
+    """Parse a published v2, v1 or Sentinel-1 patch name; :class:`InputError` if it is none of them."""
     match = _PUBLISHED.fullmatch(name)
     if match is None:
         raise InputError(
@@ -143,7 +124,7 @@ def parse_patch_name(name: str) -> PatchName:
 
 
 class ParsedName(NamedTuple):
-    """Contents of a patch name; ``None`` where the template does not have them."""
+    """Parts of a patch name; ``None`` if the template lacks them."""
 
     mgrs: str | None
     xy: tuple[int, int] | None
@@ -151,23 +132,19 @@ class ParsedName(NamedTuple):
 
 @dataclass(frozen=True)
 class NameTemplate:
-    """Names of the patches of a dataset, formatted and parsed by one template.
+    """Names of a dataset's patches, formatted and parsed by one template.
 
     Parameters
     ----------
     template : str
-        A name with fields in braces: ``tile``, ``product``, ``mgrs``, ``time``, ``grid`` (its number), ``x`` and ``y``,
-        the same padded with zeros (``xx``, ``yy``), and ``lat`` and ``lon``.
+        Name with fields in braces: ``tile``, ``product``, ``mgrs``, ``time``, ``grid`` (its number), ``x``, ``y``,
+        ``xx``, ``yy`` (zero-padded), ``lat``, ``lon`` (centre of the first 10 m pixel, in degrees, six decimals, ``_``
+        for the point; the SeasoNet name in its documentation lies 5 m east and south of a patch corner).
 
     Raises
     ------
     ValueError
         If names would not be unique, or could not be parsed.
-
-    Notes
-    -----
-    ``lat`` and ``lon`` are those of the centre of the first pixel of 10 m, in degrees with six decimals and ``_`` for
-    the point. The one SeasoNet name in its documentation lies 5 m east and south of a corner of the patches.
 
     Examples
     --------
@@ -196,16 +173,16 @@ class NameTemplate:
 
     @property
     def is_padded(self) -> bool:
-        """Whether both indices have as many digits as the largest of a tile."""
+        """True if both indices have the digits of the tile's largest index."""
         return {"xx", "yy"} <= self.fields and self.fields.isdisjoint({"x", "y"})
 
     @property
     def has_grid(self) -> bool:
-        """Whether names of several grids of a tile differ."""
+        """True if names of a tile's grids differ."""
         return {"lat", "lon"} <= self.fields or "grid" in self.fields
 
     def names(self, tile: TileName, grid: PatchGrid, number: int = 1) -> list[str]:
-        """Names of all patches of a grid, in the order of the grid; ``number`` is that of the grid, from 1."""
+        """Names of all patches of a grid, in its order; ``number`` is that of the grid, from 1."""
         if not grid.size:
             return []
         fixed = {"tile": tile.name, "product": tile.product, "mgrs": tile.mgrs, "time": tile.time, "grid": number}
@@ -220,12 +197,12 @@ class NameTemplate:
         ]
 
     def prefix(self, tile: TileName) -> str:
-        """Common start of the names of a tile's patches, which no other tile's names have."""
+        """Common start of the names of a tile's patches, unique to the tile."""
         place = next(match.start() for match in _FIELD.finditer(self.template) if match[1] not in _TILE_FIELDS)
         return _FIELD.sub(lambda match: str(getattr(tile, _TILE_FIELDS[match[1]])), self.template[:place])
 
     def parse(self, name: str | None) -> ParsedName | None:
-        """Parse a name; ``None`` if it is not made from the template."""
+        """Parse a name; ``None`` if it does not match the template."""
         match = self._pattern.fullmatch(name or "")
         if match is None:
             return None
@@ -252,7 +229,7 @@ V2 = NameTemplate("{tile}_{xx}_{yy}")
 
 
 def _lonlat(grid: PatchGrid) -> list[tuple[str, str]]:
-    """Longitude and latitude of the first pixel of each patch, as names have them."""
+    """Longitude and latitude of the first pixel of each patch, as in names."""
     minx, _, _, maxy = grid.bounds().T
     to_degrees = pyproj.Transformer.from_crs(grid.epsg, 4326, always_xy=True)
     degrees = to_degrees.transform(minx + FIRST_PIXEL_M, maxy - FIRST_PIXEL_M)

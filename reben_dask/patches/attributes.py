@@ -1,4 +1,4 @@
-"""Attributes of patches from another polygon layer: the value that covers most of the patch."""
+"""Attributes of patches from another polygon layer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 def largest_share(grid: PatchGrid, polygons: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
     """Value that covers the largest part of each patch.
 
-    Polygons of one value count together. Of values with the same area, the first in alphabetical order is taken.
+    Polygons of one value count together. Of values with equal area, the first in alphabetical order is taken.
 
     Parameters
     ----------
-    grid : PatchGrid
-        Patches of the tile.
     polygons : GeoDataFrame
         Columns ``value`` (str) and the geometry, in any system. Overlapping polygons all count.
 

@@ -1,4 +1,4 @@
-"""Candidate patches of a tile: names, places, splits and seasons; and their NODATA pixels."""
+"""Candidate patches of a tile (names, bounds, splits, seasons), and their NODATA pixels."""
 
 from __future__ import annotations
 
@@ -20,38 +20,30 @@ from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes import Recipe
 
 NODATA_DN = 0
-"""Digital number that means "no data" in every Sentinel-2 L2A band (product specification, special values)."""
+"""DN of "no data" in every Sentinel-2 L2A band (product specification, special values)."""
 
 
 class Scene(NamedTuple):
-    """Properties that patches inherit from their tile."""
+    """Properties of a tile that its patches inherit."""
 
     tile: TileName
     sensing_time: datetime
-    """Start of sensing, aware."""
+    """Start of sensing, with time zone."""
 
     grids: tuple[PatchGrid, ...]
     failed_quality: str | None
-    """Quality indicators that the tile failed, if any."""
+    """Failed quality indicators, if any."""
 
 
 def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
     """List every complete patch of a tile, before any pixel is read.
 
-    Parameters
-    ----------
-    scene : Scene
-        The tile.
-    recipe : Recipe
-        Rules for names, splits and seasons.
-
     Returns
     -------
     GeoDataFrame
-        One row per patch, grid after grid, each in its own order: ``patch_id``, ``tile``, ``grid`` (its number),
-        ``x``, ``y``, ``split`` and a column ``split_<name>`` for each further split of the recipe, ``season``,
-        ``sensing_time``, ``epsg``, bounds ``minx`` to ``maxy`` in the tile's system, ``failed_quality`` and the
-        footprint in EPSG:4326.
+        One row per patch, grid after grid in name order: ``patch_id``, ``tile``, ``grid`` (number), ``x``, ``y``,
+        ``split``, ``split_<name>`` for further splits, ``season``, ``sensing_time``, ``epsg``, ``minx`` to ``maxy`` in
+        the tile's system, ``failed_quality`` and the footprint in EPSG:4326.
     """
     frames = [_patches_of_grid(scene, recipe, number) for number in range(1, len(scene.grids) + 1)]
     footprint = pd.concat([footprints(grid) for grid in scene.grids], ignore_index=True)
@@ -72,19 +64,14 @@ def footprints(grid: PatchGrid) -> gpd.GeoSeries:
 
 
 def season_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> str | None:
-    """Season that holds the month of a sensing time in UTC.
+    """Season of a sensing time by its month in UTC, or ``None``.
 
     Parameters
     ----------
     sensing_time : datetime
-        Aware; it is converted to UTC first.
+        With time zone.
     seasons : mapping of str to sequence of int
-        Months (1 to 12) of each season. A month may be in none: SeasoNet leaves gaps between seasons.
-
-    Returns
-    -------
-    str or None
-        ``None`` where the month is in no season.
+        Months (1 to 12) of each season; SeasoNet leaves gaps between them.
     """
     month = sensing_time.astimezone(UTC).month
     return next((name for name, months in seasons.items() if month in months), None)
@@ -96,11 +83,9 @@ def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) 
     Parameters
     ----------
     dn : ndarray of uint16, shape (y, x)
-        One band of the tile, from its upper-left corner. Pixels outside complete patches do not count.
-    grid : PatchGrid
-        Patches of the tile.
+        Band of the tile from its upper-left corner; pixels outside complete patches do not count.
     resolution : int
-        Pixel size of the band in metres.
+        Pixel size in metres.
 
     Returns
     -------

@@ -25,13 +25,11 @@ def country_column(grid: PatchGrid, countries: geopandas.GeoDataFrame | None) ->
 def nearest_country(grid: PatchGrid, countries: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
     """Name of the country nearest to each patch.
 
-    The distance is measured from the patch square to the country's polygon in the tile's system. Of countries at
-    the same distance (a patch that touches two of them), the first in alphabetical order is taken.
+    The distance is that of the patch square from the country's polygon in the tile's system. Of equally near countries
+    (a patch that touches two), the first in alphabetical order is taken.
 
     Parameters
     ----------
-    grid : PatchGrid
-        Patches of the tile.
     countries : GeoDataFrame
         Columns ``country`` and the geometry, in any system.
 

@@ -31,7 +31,7 @@ REASONS = {
     NO_SENTINEL1: "it has no Sentinel-1 partner",
     NOT_CHOSEN: "another image of that season is clearer",
 }
-"""Reasons for a rejection in the order of the rules, with their meanings."""
+"""Reasons for rejection in the order of the rules, with their meanings."""
 
 _COMPARE = {"at_least": operator.ge, "more_than": operator.gt}
 
@@ -39,26 +39,21 @@ _COMPARE = {"at_least": operator.ge, "more_than": operator.gt}
 def decide(
     patches: pd.DataFrame, *, labeled_fraction: float, comparison: Comparison, pairs_only: bool = False
 ) -> pd.DataFrame:
-    """Add ``status`` and ``reason`` to the patches of tiles.
+    """Add ``status`` (``kept`` or ``rejected``) and ``reason`` (null where kept) to patches.
 
     Parameters
     ----------
     patches : DataFrame
-        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool) and ``labeled_fraction``; with
-        published metadata ``is_published`` (bool), with Sentinel-1 ``s1_name`` (str, null without a partner), with
-        limits of snow and cloud ``season`` (str, null in no season), ``snow_fraction`` and ``cloud_fraction`` (null
-        where unknown) and ``within_limits`` (bool).
+        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool), ``labeled_fraction``; with
+        published metadata ``is_published`` (bool); with Sentinel-1 ``s1_name`` (str, null without a partner); with
+        limits of snow and cloud ``season`` (str, null in no season), ``snow_fraction``, ``cloud_fraction`` (null where
+        unknown) and ``within_limits`` (bool).
     labeled_fraction : float
         Share of a patch's pixels that must carry a label.
     comparison : {"at_least", "more_than"}
-        Whether a patch with exactly that share is kept.
+        Decides if exactly that share is enough.
     pairs_only : bool
-        Whether a patch without a Sentinel-1 partner is rejected.
-
-    Returns
-    -------
-    DataFrame
-        The same patches with ``status`` (``kept`` or ``rejected``) and ``reason`` (null where kept).
+        Reject patches without a Sentinel-1 partner.
     """
     enough = _COMPARE[comparison](patches[columns.LABELED_FRACTION], labeled_fraction)
     never = pd.Series(data=False, index=patches.index)

@@ -1,4 +1,4 @@
-"""The patches as a distributed frame: one partition per tile, to which each step adds columns."""
+"""Patches as a distributed frame: one partition per tile, to which each step adds columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reben_dask.recipes import Recipe
 
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
-    """Candidate patches of some tiles, lazily; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
+    """Lazy candidate patches, one partition per tile; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
     meta = gpd.GeoDataFrame(empty_frame(candidate_columns(recipe)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(
@@ -32,7 +32,7 @@ def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.G
 def with_columns(
     patches: dask_geopandas.GeoDataFrame, columns: Sequence[Delayed], meta: pd.DataFrame
 ) -> dask_geopandas.GeoDataFrame:
-    """Add the columns that one task per tile returns.
+    """Append the columns that one task per tile returns.
 
     Parameters
     ----------
@@ -42,11 +42,6 @@ def with_columns(
         For each tile a frame with one row per patch in name order.
     meta : DataFrame
         Empty frame with the columns and dtypes of each of ``columns``.
-
-    Returns
-    -------
-    dask_geopandas.GeoDataFrame
-        ``patches`` with the columns appended.
     """
     with dask.config.set({"dataframe.convert-string": False}):
         observed = dd.from_delayed(list(columns), meta=meta, verify_meta=False)
@@ -65,7 +60,7 @@ def with_decision(
 
 
 def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
-    """Column ``nodata`` from the NODATA pixel counts of each band: one such pixel in any band is enough."""
+    """Column ``nodata`` from the NODATA counts of all bands: one pixel in any band is enough."""
     return (reduce(pd.Series.add, counts) > 0).to_frame(NODATA)
 
 

@@ -1,9 +1,9 @@
 """Distributed spatial join of patches with the land-cover map.
 
-Both sides are spatially partitioned frames: the patches by tile, the map by the compact areas of its parts. A tile is
-joined with the partitions of the map that it overlaps, and reads only the polygons near it. Unlike
-:func:`dask_geopandas.sjoin`, the result keeps its polygons together by tile, the unit of rasterization: a polygon that
-touches a thousand patches is read once, and none travels between workers.
+Both sides are spatially partitioned frames: patches by tile, the map by its compact parts. A tile is joined with the
+partitions it overlaps, and reads only the polygons near it. Unlike :func:`dask_geopandas.sjoin`, the result keeps its
+polygons together by tile, the unit of rasterization: a polygon that touches a thousand patches is read once, and none
+travels between workers.
 """
 
 from __future__ import annotations
@@ -20,28 +20,26 @@ from reben_dask.errors import InputError
 from reben_dask.grid import PatchGrid
 
 MARGIN_M = 2_000
-"""An edge that is straight in the map's projection is slightly bent in the tile's: 100 km of it by some 100 m."""
+"""A straight edge of 100 km in the map's projection bends by about 100 m in the tile's."""
 
 
 def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
-    """Find the partitions of the map that each tile overlaps.
+    """Find the partitions of the map that each tile overlaps; nothing is computed.
 
     Parameters
     ----------
     landcover : dask_geopandas.GeoDataFrame
-        The map, with ``spatial_partitions`` known.
-    grids : sequence of PatchGrid
-        Tiles.
+        Map with known ``spatial_partitions``.
 
     Returns
     -------
     list of list of int
-        Positions of partitions of ``landcover``, ascending; nothing is computed.
+        Positions of partitions by tile, ascending.
 
     Raises
     ------
     InputError
-        If the partitions of the map are not spatial: then every tile would be joined with all of it.
+        If the map has no spatial partitions: every tile would be joined with all of it.
     """
     partitions = landcover.spatial_partitions
     if partitions is None:
@@ -52,7 +50,7 @@ def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[
 
 
 def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.object_]:
-    """Box of each tile in the map's system outside which no polygon can reach its patches; shape ``(tile,)``."""
+    """Box of each tile in the map's system outside which no polygon reaches its patches; shape ``(tile,)``."""
     epsg = np.array([grid.epsg for grid in grids], int)
     bounds = np.empty((len(grids), 4))
     for zone in np.unique(epsg):
@@ -69,7 +67,7 @@ def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
 
 
 def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:
-    """Outlines of tiles, with a margin, and with vertices along their edges."""
+    """Outlines of tiles with a margin, densified."""
     minx, miny, maxx, maxy = np.array([grid.tile_bounds() for grid in grids], float).T
     boxes = shapely.box(minx - MARGIN_M, miny - MARGIN_M, maxx + MARGIN_M, maxy + MARGIN_M)
     edges: npt.NDArray[np.object_] = shapely.segmentize(boxes, 10 * MARGIN_M)

@@ -23,11 +23,7 @@ def class_counts(codes: npt.NDArray[np.uint16], grid: PatchGrid, nomenclature: N
     Parameters
     ----------
     codes : ndarray of uint16, shape (y, x)
-        Reference map of the tile.
-    grid : PatchGrid
-        Patches of the tile.
-    nomenclature : Nomenclature
-        Class of each code.
+        Reference map of the tile from its upper-left corner.
 
     Returns
     -------
@@ -51,18 +47,13 @@ def largest_regions(
 ) -> npt.NDArray[np.int64]:
     """Count the pixels of the largest connected region of each class in each patch.
 
-    A region is made of pixels of one class that share sides, and ends at the border of its patch. Codes of the same
-    class make one region; pixels without a label belong to none.
-
-    Parameters
-    ----------
-    codes, grid, nomenclature
-        As of :func:`class_counts`.
+    A region consists of pixels of one class that share sides (4-neighbourhood) within a patch. Codes of the same class
+    make one region; unlabelled pixels belong to none. Parameters as for :func:`class_counts`.
 
     Returns
     -------
     ndarray of int64, shape (patch, class)
-        In name order, and in the order of the nomenclature's classes; 0 where the class does not occur.
+        In name order and the order of the nomenclature's classes; 0 where the class does not occur.
     """
     lookup = nomenclature.class_index()
     rows, columns = grid.shape_yx
@@ -94,20 +85,16 @@ def label_columns(
     Parameters
     ----------
     codes : ndarray of uint16, shape (y, x)
-        Reference map of the tile, from its upper-left corner.
-    grid : PatchGrid
-        Patches of the tile.
-    nomenclature : Nomenclature
-        Class of each code.
+        Reference map of the tile from its upper-left corner.
     thresholds_px : mapping of str to int
-        Pixels of a connected region from which on it counts towards the labels. The first makes ``labels``, a further
-        one ``labels_<name>``; 0 and 1 count every pixel.
+        Minimum pixels of a connected region that counts towards the labels; 0 and 1 count every pixel. The first makes
+        ``labels``, others ``labels_<name>``.
 
     Returns
     -------
     DataFrame
-        One row per patch in name order: ``labels`` (sorted names of the classes with a region that counts),
-        ``labeled_fraction`` (float64, share of pixels whose code carries a label) and the labels of further thresholds.
+        One row per patch in name order: ``labels`` (sorted class names), ``labeled_fraction`` (float64, share of pixels
+        with a label) and the labels of further thresholds.
     """
     counts = class_counts(codes, grid, nomenclature)[:, 1:]
     sizes = largest_regions(codes, grid, nomenclature) if max(thresholds_px.values()) > 1 else counts

@@ -1,4 +1,4 @@
-"""Reference map of a tile: land-cover polygons on the pixel grid."""
+"""Reference map of a tile: land-cover polygons burnt into the pixel grid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from affine import Affine
 
 POLYGONS_AT_ONCE = 4_000
-"""Rasterio takes each vertex as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
+"""Rasterio takes vertices as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
 _GDAL_CACHE_BYTES = 64 * 2**20
 _STRIP_ROWS = 64
@@ -33,11 +33,10 @@ _NEAR_PX = 1e-6
 
 
 class RasterizedMap(NamedTuple):
-    """A reference map, and the pixels that depend on the order of the polygons; both of shape ``(y, x)``."""
+    """Reference map of a tile, and the pixels that depend on the order of the polygons; both of shape ``(y, x)``."""
 
     codes: npt.NDArray[np.uint16]
-    """Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers the
-    pixel."""
+    """Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers."""
 
     overlap: npt.NDArray[np.bool_]
     """Pixels that several polygons cover."""
@@ -47,21 +46,20 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
     """Burn land-cover polygons into the 10 m pixels of a tile.
 
     A pixel takes the code of the polygon that covers its centre. Polygons are transformed vertex by vertex to the
-    tile's system, without new vertices on their edges. Where polygons overlap, the one that comes later in the map
-    (the larger ``order``) wins, whatever order the rows have here.
+    tile's system, without densifying. Where polygons overlap, the one later in the map (larger ``order``) wins.
 
     Parameters
     ----------
     polygons : GeoDataFrame
-        Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system.
-        Polygons outside the tile are harmless.
+        Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system, any row
+        order and also outside the tile.
     *grids : PatchGrid
-        Patches of the tile, in one grid or several.
+        One or several grids of the tile.
 
     Notes
     -----
-    One pass finds codes and overlaps: pixels sum up numbers of the classes of their polygons, so large that two of them
-    exceed any one. Polygons near pixels that this leaves open are burnt again, in their order.
+    One pass finds codes and overlaps: pixels sum class numbers so large that two of them exceed any one. Polygons near
+    pixels that this leaves ambiguous are burnt again, in order.
     """
     grid, shape = grids[0], extent_px_yx(grids, MAP_RESOLUTION_M)
     transform = from_origin(grid.ulx, grid.uly, MAP_RESOLUTION_M, MAP_RESOLUTION_M)
@@ -97,7 +95,7 @@ def _burn(
 
 
 def _decode(sums: npt.NDArray[Any], classes: npt.NDArray[Any]) -> RasterizedMap:
-    """Decode sums strip by strip: the map is then in memory once, and its strips in the cache."""
+    """Decode sums strip by strip, so that the map is in memory once and its strips stay in the cache."""
     count = max(1, len(classes))
     code_of = np.full(2 * count + 1, UNLABELED_CODE, np.uint16)
     code_of[count : count + len(classes)] = classes
@@ -121,7 +119,7 @@ def _windows(shapes: geopandas.GeoSeries, transform: Affine, shape: tuple[int, i
 
 
 def _has_edges_on_pixel_centres(shapes: geopandas.GeoSeries, transform: Affine) -> npt.NDArray[np.bool_]:
-    """Mask of polygons with an edge along the pixel centres of a row: GDAL burns those otherwise when it adds."""
+    """Mask of polygons with an edge along the pixel centres of a row: GDAL burns those differently when it adds."""
     points, owners = shapely.get_coordinates(shapes.to_numpy(), return_index=True)
     rows = (transform.f - points[:, 1]) / MAP_RESOLUTION_M
     on_centres = np.abs(rows - np.floor(rows) - 0.5) < _NEAR_PX
@@ -144,19 +142,9 @@ def _candidates(
 
 
 def overlap_column(overlap: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:
-    """Count the pixels of each patch that several polygons cover, so that their order decides.
+    """Count the pixels of each patch that several polygons cover; int32, in name order.
 
-    Parameters
-    ----------
-    overlap : ndarray of bool, shape (y, x)
-        Pixels that several polygons cover; see :class:`RasterizedMap`.
-    grid : PatchGrid
-        Patches of the tile.
-
-    Returns
-    -------
-    Series of int32
-        In name order.
+    ``overlap`` is that of :class:`RasterizedMap`.
     """
     counts = np.zeros(grid.shape_yx, np.int32)
     for row, blocks in enumerate(grid.blocks(overlap, MAP_RESOLUTION_M)):

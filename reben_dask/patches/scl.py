@@ -19,17 +19,15 @@ SCL_RESOLUTION_M = IMAGE_RESOLUTION_M[SCENE_CLASSIFICATION]
 def scl_fractions(scl: npt.NDArray[np.uint8], grid: PatchGrid, classes: SclClasses) -> pd.DataFrame:
     """Fractions of snow, cloud and cloud shadow, and the two flags of the published metadata.
 
-    Cloud and cloud shadow count together for their flag, as one patch may be covered by both.
+    Cloud and cloud shadow count together for their flag.
 
     Parameters
     ----------
     scl : ndarray of uint8, shape (y, x)
-        Scene classification of the tile at 20 m, from its upper-left corner.
-    grid : PatchGrid
-        Patches of the tile.
+        Scene classification of the tile at 20 m from its upper-left corner.
     classes : SclClasses
-        Values and threshold of the recipe. Those of the product specification: 3 cloud shadow; 8, 9 cloud of medium
-        and high probability; 10 thin cirrus; 11 snow or ice.
+        Values and threshold of the recipe. Product specification: 3 cloud shadow; 8, 9 cloud of medium and high
+        probability; 10 thin cirrus; 11 snow or ice.
 
     Returns
     -------

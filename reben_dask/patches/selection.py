@@ -1,4 +1,4 @@
-"""Selection of images: in each season the clearest one of a place, within the limits of snow and cloud."""
+"""Selection of images: the clearest one of each place and season, within the limits of snow and cloud."""
 
 from __future__ import annotations
 
@@ -14,20 +14,10 @@ from reben_dask.recipes.model import Images
 
 
 def with_season_limits(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
-    """Move snowy patches to their own season, and mark the patches within the limits of theirs.
+    """Move snowy patches to their own season, and add ``within_limits`` (bool) for the limits of the season.
 
-    Parameters
-    ----------
-    patches : DataFrame
-        Columns ``season`` (str, null in no season), ``snow_fraction`` and ``cloud_fraction`` (null where unknown, which
-        is within no limit).
-    rule : Images
-        Limits of the recipe.
-
-    Returns
-    -------
-    DataFrame
-        The same patches, ``season`` changed, with ``within_limits`` (bool).
+    ``patches`` needs ``season`` (str, null in no season), ``snow_fraction`` and ``cloud_fraction`` (null where unknown,
+    which is within no limit).
     """
     snow, cloud = (patches[name].astype(float) for name in (columns.SNOW_FRACTION, columns.CLOUD_FRACTION))
     season = patches[columns.SEASON].astype(object)
@@ -47,21 +37,21 @@ def with_season_limits(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
 def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
     """Choose for each place and season the image with the least cloud, shadow and snow; of equals the earliest.
 
-    Snow does not count against an image of the snowy season.
+    Snow does not count against an image of the snowy season. Patches that an earlier call rejected as not chosen take
+    part again, so that the choice may be repeated.
 
     Parameters
     ----------
     patches : DataFrame
-        Patches of all images of one MGRS tile, with the columns ``patch_id``, ``grid``, ``x``, ``y``, ``status``,
-        ``reason``, ``season``, ``sensing_time`` and the three fractions; unique index.
+        Patches of all images of one MGRS tile: ``patch_id``, ``grid``, ``x``, ``y``, ``status``, ``reason``,
+        ``season``, ``sensing_time`` and the three fractions; unique index.
     rule : Images
         Rule of the recipe, with the snowy season.
 
     Returns
     -------
     Series of bool
-        Whether each patch is chosen. Patches that an earlier call rejected for this reason take part again, so that
-        the choice may be repeated.
+        True where chosen.
     """
     eligible = patches[_eligible(patches)]
     snowy = eligible[columns.SEASON] == (rule.snowy.season if rule.snowy else None)
@@ -75,7 +65,7 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
 
 
 def with_choice(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
-    """Set ``status`` and ``reason`` of patches as :func:`choose_images` decides."""
+    """Set ``status`` and ``reason`` of patches by :func:`choose_images`."""
     chosen = choose_images(patches, rule)
     eligible = _eligible(patches)
     status = np.where(eligible, np.where(chosen, KEPT, REJECTED), patches[columns.STATUS])

@@ -1,9 +1,9 @@
-"""Global grid of spatial blocks for leakage-free splits: a split is given to blocks of ground, not to patches.
+"""Global grid of spatial blocks for leakage-free splits: blocks of ground, not patches, are split.
 
-SeasoNet sees a place in several seasons, in two grids that are shifted by half a patch, and in tiles that overlap, even
-in different UTM zones. What all of these share is the place on the globe. The globe is therefore divided into
-nearly square blocks: bands of equal height in latitude, from pole to pole, and each band into equal columns in
-longitude, from 180° W to 180° E. The date line is a border like any other, and at a pole a band still has three blocks.
+SeasoNet sees a place in several seasons, in two grids shifted by half a patch, and in overlapping tiles, even of
+different UTM zones; all of these share the place on the globe. The globe is divided into nearly square blocks: bands of
+equal height in latitude, each divided into equal columns in longitude from 180° W to 180° E. The date line is a border
+like any other; at a pole a band still has three blocks.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of the Earth (IUGG)."""
 
 FARTHEST_LATITUDE = 85.0
-"""UTM ends at 84° N and 80° S. Nearer to a pole, blocks become narrower than they are high."""
+"""UTM ends at 84° N and 80° S; nearer to a pole, blocks become narrower than high."""
 
 _FULL_CIRCLE = 360.0
 _STEPS = 100
-"""Of the search for :func:`adjusted_split_fractions`."""
+"""Iterations of :func:`adjusted_split_fractions`."""
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -46,21 +46,19 @@ class _Boxes(NamedTuple):
 
 
 def blocks_of(lonlat: Floats, block_m: float) -> Integers:
-    """Number of the block of each point.
-
-    A block owns its western and its southern border.
+    """Number of the block of each point; a block owns its western and southern border.
 
     Parameters
     ----------
     lonlat : ndarray of float64, shape (n, 2)
-        Longitude and latitude in degrees. Longitudes may go beyond 180°.
+        Longitude and latitude in degrees. Longitudes may exceed 180°.
     block_m : float
         Height of a block in metres, and about its width.
 
     Returns
     -------
     ndarray of int64, shape (n,)
-        Blocks are numbered eastwards, then northwards, from the date line at the South Pole.
+        Counted eastwards, then northwards, from the date line at the South Pole.
 
     Raises
     ------
@@ -86,9 +84,9 @@ def blocks_of(lonlat: Floats, block_m: float) -> Integers:
 def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
     """Numbers of all blocks that patches touch.
 
-    These are the blocks of the four corners of a box in longitude and latitude around each patch. The corners of the
-    patch itself would not do: a square turned against the meridians can reach into a block between two of its corners,
-    and its edges, straight in UTM, bend across the parallel through their ends.
+    These are the blocks of the corners of a longitude/latitude box around each patch. The corners of the patch itself
+    do not suffice: a square turned against the meridians can reach into a block between two corners, and its edges,
+    straight in UTM, bend across the parallel through their ends.
 
     Parameters
     ----------
@@ -114,11 +112,11 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
     Two patches of different splits share no ground, because
 
     - a patch lies in its box. An edge of ``e`` metres bulges across the parallel through its ends by
-      ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and is bent otherwise by far less; the box is widened by
-      more than twice that;
-    - the four corners of a box lie in all blocks that the box touches, as it is smaller than any block there: at most
-      √2 patch sides, with blocks of at least four, which are as narrow as half of that only near the poles;
-    - a split is given to whole blocks, and blocks do not overlap.
+      ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and bends far less otherwise; the box is widened by more than
+      twice that;
+    - the corners of a box lie in all blocks that it touches, as it is smaller than any block: at most √2 patch sides,
+      with blocks of at least four, which are as narrow as half of that only near the poles;
+    - whole blocks are split, and blocks do not overlap.
     """
     boxes = _boxes(_corners(footprints), block_m)
     corners = [(x, y) for y in (boxes.south, boxes.north) for x in (boxes.west, boxes.east)]
@@ -133,13 +131,12 @@ def splits_of_patches(blocks: Integers, split_of_block: Mapping[int, str]) -> np
     blocks : ndarray of int64, shape (patch, 4)
         From :func:`patch_blocks`.
     split_of_block : mapping of int to str
-        Split of each block. Include all that are touched, ``numpy.unique(blocks)``, even where no patch is at home.
+        Split of each touched block, ``numpy.unique(blocks)``.
 
     Returns
     -------
     ndarray of object, shape (patch,)
-        Names of splits; None for a patch that spans blocks of several splits, or in a block without a split, so that
-        no ground is in two splits.
+        None for a patch that spans blocks of several splits, or touches a block without a split.
     """
     touched, place = np.unique(blocks, return_inverse=True)
     names = sorted(set(split_of_block.values()))
@@ -153,7 +150,7 @@ def splits_of_patches(blocks: Integers, split_of_block: Mapping[int, str]) -> np
 
 
 def blocks_per_patch(blocks: Integers) -> Integers:
-    """Count the patches that touch one block, two, three and four.
+    """Count the patches that touch one, two, three and four blocks, for :func:`adjusted_split_fractions`.
 
     Parameters
     ----------
@@ -163,17 +160,17 @@ def blocks_per_patch(blocks: Integers) -> Integers:
     Returns
     -------
     ndarray of int64, shape (4,)
-        To be summed over all tiles, for :func:`adjusted_split_fractions`.
+        To be summed over all tiles.
     """
     distinct = 1 + np.count_nonzero(np.diff(np.sort(blocks, axis=1), axis=1), axis=1)
     return np.bincount(distinct, minlength=5)[1:]
 
 
 def adjusted_split_fractions(touched: Integers, *, validation: float, test: float) -> tuple[float, float]:
-    """Fractions of blocks that leave patches with the fractions wanted.
+    """Fractions of blocks that leave patches with the wanted fractions.
 
-    A patch that spans two blocks is kept if both have the same split, which is likely for a large split and not for a
-    small one. So blocks that are divided 70:10:20 leave patches 75:8:17 if every third patch spans two of them.
+    A patch that spans two blocks is kept if both have the same split, which is likely for a large split and unlikely
+    for a small one: blocks divided 70:10:20 leave patches 75:8:17 if every third patch spans two of them.
 
     Parameters
     ----------
@@ -185,7 +182,7 @@ def adjusted_split_fractions(touched: Integers, *, validation: float, test: floa
     Returns
     -------
     validation, test : float
-        Fractions to split the blocks by, to four decimals. They hold where neighbours have independent splits.
+        Fractions of blocks, to four decimals; they hold where neighbours have independent splits.
     """
     touching = touched / max(touched.sum(), 1)
     wanted = np.array([1 - validation - test, validation, test])
@@ -222,7 +219,7 @@ def _corners(footprints: Footprints) -> Floats:
 
 
 def _boxes(corners: Floats, block_m: float) -> _Boxes:
-    """Boxes in longitude and latitude that certainly cover the patches."""
+    """Longitude/latitude boxes that certainly cover the patches."""
     first, latitude = corners[:, :1, 0], corners[..., 1]
     # From the first corner at most half around the globe: then a patch on the date line is no different.
     longitude = first + (corners[..., 0] - first + 180) % _FULL_CIRCLE - 180

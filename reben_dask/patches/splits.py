@@ -1,4 +1,4 @@
-"""Splits that follow from a patch and its tile alone: geographic, random and grid."""
+"""Splits that depend on a patch and its tile alone: geographic, random and grid."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from reben_dask.grid import PatchGrid
 from reben_dask.recipes.model import GeographicSplit, GridSplit, RandomSplit, Split, StratifiedSplit
 
 _GROUP_OF_BLOCKS = np.array([["train", "validation"], ["test", "train"]])
-"""Splits of two by two blocks, shape ``(block_y, block_x)``; repeated, no block has the split of one beside it."""
+"""Splits of two by two blocks, shape ``(block_y, block_x)``; repeated, adjacent blocks differ."""
 
 
 def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.NDArray[np.str_]:
     """Split a tile by concentric squares: train outside, validation between, test inside.
 
     With ``s`` the side of the whole tile and ``d`` the distance of a patch centre from the nearest border,
-    a patch trains if ``d < s (1 - sqrt(test + validation)) / 2``, validates if ``d < s (1 - sqrt(test)) / 2``,
-    and tests otherwise, so that the areas have the shares asked for.
+    a patch is train if ``d < s (1 - sqrt(test + validation)) / 2``, validation if ``d < s (1 - sqrt(test)) / 2``,
+    else test.
 
     Parameters
     ----------
-    grid : PatchGrid
-        Patches of the tile. Of a tile that is not square, the shorter side counts.
+        Of a tile that is not square, the shorter side counts.
     validation, test : float
-        Share of the tile's area; the rest is for training.
+        Shares of the tile's area; the rest is for training.
 
     Returns
     -------
@@ -49,17 +48,14 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
 
 
 def random_split(patch_ids: Sequence[str], *, validation: float, test: float, seed: int) -> npt.NDArray[np.str_]:
-    """Split patches at random, as BigEarthNet v1 was split.
+    """Split patches at random, as in BigEarthNet v1.
 
-    A patch's split depends on its id and the seed alone, not on the order of patches, on partitions, or on other
-    patches; the fractions are those asked for up to chance.
+    The split of a patch depends on its id and the seed alone; the fractions hold up to chance.
 
     Parameters
     ----------
-    patch_ids : sequence of str
-        Names of patches.
     validation, test : float
-        Probability of these splits; the rest is for training.
+        Probabilities; the rest is for training.
     seed : int
         Another seed gives another split.
 
@@ -76,16 +72,13 @@ def random_split(patch_ids: Sequence[str], *, validation: float, test: float, se
 def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
     """Split by square blocks of patches in a fixed pattern 2:1:1 of train, validation and test.
 
-    Two by two blocks make a group of two for training, one for validation and one for test, and all groups are alike.
-    Blocks that share a side are in different splits; those for training touch at their corners.
+    Each group of two by two blocks has two train blocks, touching at a corner, one validation and one test block;
+    blocks that share a side differ.
 
     Parameters
     ----------
-    grid : PatchGrid
-        Patches of the tile.
     block : int
-        Side of a block in patches. Blocks are counted from the tile's upper-left corner; those at the right and
-        lower edge may be smaller.
+        Side of a block in patches, counted from the tile's upper-left corner; edge blocks may be smaller.
 
     Returns
     -------
@@ -95,13 +88,11 @@ def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
     Raises
     ------
     ValueError
-        If a block has no patch.
+        If ``block`` is less than 1.
 
-    Notes
-    -----
-    For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the same groups
-    of two by two patches, but within each the order is random, and patches beyond the last complete group are for
-    training; no rule reproduces them.
+    Notes ----- For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the
+    same groups of two by two patches, but in random order within each, and patches beyond the last complete group are
+    for training; no rule reproduces them.
     """
     if block < 1:
         raise ValueError(f"a block of {block} x {block} patches has no patch; a block's side is at least 1")
@@ -110,19 +101,12 @@ def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
 
 
 def seeded_hashes(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
-    """Hash each name together with a seed: the 8-byte BLAKE2b of ``<seed>/<name>`` in UTF-8, as a big-endian number.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of patches or units.
-    seed : int
-        Another seed gives unrelated hashes.
+    """Hash names with a seed: the 8-byte BLAKE2b of ``<seed>/<name>`` in UTF-8, as a big-endian number.
 
     Returns
     -------
     ndarray of uint64, shape (name,)
-        The same on every machine.
+        The same on every machine; another seed gives unrelated hashes.
     """
     prefix = f"{seed}/".encode()
     digests = b"".join([blake2b(prefix + name.encode(), digest_size=8).digest() for name in names])
@@ -130,7 +114,7 @@ def seeded_hashes(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
 
 
 def split_of_tile(rule: Split, grid: PatchGrid, patch_ids: Sequence[str]) -> npt.NDArray[Any] | None:
-    """Split of each patch of a grid, in its order; ``None`` if the rule has to know all tiles first."""
+    """Split of each patch of a grid, in name order; ``None`` if the rule needs all tiles."""
     match rule:
         case GeographicSplit():
             return geographic_split(grid, validation=rule.validation, test=rule.test)

@@ -1,7 +1,7 @@
-"""Splits in which each class has the fractions asked for: iterative stratification of multi-label data.
+"""Stratified splits: iterative stratification of multi-label data by whole units.
 
-A start deals units to splits, then a local search moves and exchanges them. The search uses integers only: sums of
-floats may differ in their last digit from one processor to the next, and a tie decided otherwise gives another split.
+An initial assignment is improved by a local search that moves and exchanges units. The search uses integers only: sums
+of floats may differ in their last digit between processors, and a tie decided otherwise gives another split.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Integers = npt.NDArray[np.int64]
 
 _STARTS = 32
 _UNITS_OF_ALL_STARTS = 20_000
-"""A few heavy units are hard to balance and quick to try in several ways; many light ones are neither."""
+"""Limits the number of starts: few heavy units are hard to balance and quick to try, many light ones are neither."""
 
 _WHOLE = 2**24
-"""All samples of a class. Sums of its squares, of a hundred classes in three splits, still fit an int64."""
+"""All samples of a class. Sums of its squares, of 100 classes in three splits, still fit an int64."""
 
 _NEGLIGIBLE = (_WHOLE // 100_000) ** 2
-"""Smallest improvement worth a step: that of one class in one split by a thousandth of a percentage point."""
+"""Smallest improvement worth a step: one class in one split by 0.001 percentage points."""
 
 _CANDIDATES = 256
-"""Units examined at a time, and every pair of them for an exchange."""
+"""Units examined at a time, with every pair of them for an exchange."""
 
 _FORBIDDEN = np.iinfo(np.int64).max // 4
 
@@ -43,30 +43,27 @@ def stratified_split(
     Parameters
     ----------
     units : sequence of str
-        Names of units that must not be divided: locations, or blocks of them. Their order makes no difference.
+        Indivisible units: locations, or blocks of them; their order makes no difference.
     counts : ndarray of integers, shape (unit, class)
-        Samples of each class in each unit, 0 or more. With the number of all samples as a further column, that is
-        balanced, too.
+        Samples of each class in each unit. A further column with the number of all samples balances that, too.
     validation, test : float
-        Fraction of the samples of each class, and of the units; the rest is for training.
+        Fractions of the samples of each class, and of the units; the rest is for training.
     seed : int
         Another seed gives another split.
 
     Returns
     -------
     ndarray of str, shape (unit,)
-        In the order of ``units``. With as many units as there are fractions above 0, no such split is empty.
+        In the order of ``units``. With at least as many units as fractions above 0, no such split is empty.
 
     Raises
     ------
     ValueError
-        If there are not as many rows as units, a unit is named twice, or a count is negative.
+        If rows and units differ in number, a unit is repeated, or a count is negative.
 
-    Notes
-    -----
-    Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class is dealt
-    first, as later steps cannot make up for it. Here all units with that class are dealt at once, ordered by their
-    other classes, so that these are spread evenly, too. A local search reduces the remaining error.
+    Notes ----- Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class is
+    assigned first, as later steps cannot compensate for it. Here all units with that class are assigned at once,
+    ordered by their other classes, so that these are spread evenly, too. A local search reduces the remaining error.
     """
     names = list(units)
     hashes = seeded_hashes(names, seed)
@@ -103,7 +100,7 @@ def _starts(names: Sequence[str], table: csr_array, shares: npt.NDArray[np.float
 
 
 def _stratified(table: csr_array, shares: npt.NDArray[np.float64]) -> Splits:
-    """Deal units class by class, from the rarest to the one that all have, by the samples each split still lacks."""
+    """Assign units class by class, from the rarest to the most common, by the samples each split still lacks."""
     units, classes = table.shape
     rarity = np.argsort(np.bincount(table.indices, minlength=classes), kind="stable")
     rank = np.argsort(rarity, kind="stable")
@@ -131,7 +128,7 @@ def _given(rows: csr_array, splits: Splits, number: int) -> npt.NDArray[np.float
 
 
 def _spread(number: int, shares: npt.NDArray[np.float64]) -> Splits:
-    """A sequence of splits in which any stretch has the shares, as nearly as whole numbers allow."""
+    """Sequence of splits in which any stretch has the shares, as nearly as whole numbers allow."""
     exact = shares / shares.sum() * number
     numbers = np.floor(exact).astype(np.int64)
     numbers[np.argsort(numbers - exact, kind="stable")[: number - numbers.sum()]] += 1
@@ -140,7 +137,7 @@ def _spread(number: int, shares: npt.NDArray[np.float64]) -> Splits:
 
 
 def _none_empty(splits: Splits, shares: npt.NDArray[np.float64]) -> Splits:
-    """Move a unit of the largest split, if it has one to spare, to each empty split with a share above 0."""
+    """Move a unit of the largest split, if it can spare one, to each empty split with a share above 0."""
     for number in np.flatnonzero(shares > 0):
         units = np.bincount(splits, minlength=len(shares))
         if not units[number] and units.max() > 1:
@@ -151,10 +148,10 @@ def _none_empty(splits: Splits, shares: npt.NDArray[np.float64]) -> Splits:
 def _balanced(table: csr_array, shares: npt.NDArray[np.float64], starts: Iterable[Splits]) -> Splits:
     """Improve assignments of units, and return the one with the smallest error; of several, the earliest.
 
-    The error is the sum, over classes and splits, of the squared difference between the share of the class's samples
-    in the split and the wanted one: every class counts alike, however rare. Steps are the move of a unit to another
-    split and the exchange of two units, each time the one that helps most. A split with a share of 0 gets no unit, and
-    none loses its last. No row of ``table``, shape ``(unit, class)``, is without samples.
+    The error is the sum, over classes and splits, of the squared difference between actual and wanted share of the
+    class's samples: every class counts alike, however rare. Each step is the best move of a unit or exchange of two. A
+    split with a share of 0 gets no unit, and none loses its last. No row of ``table``, shape ``(unit, class)``, is
+    without samples.
     """
     totals = table.sum(axis=0)[table.indices]
     parts = (table.data * _WHOLE + totals // 2) // totals
@@ -189,7 +186,7 @@ class _Search:
             self._improve(_smallest(moves.min(axis=1), _CANDIDATES))
 
     def _improve(self, chosen: Integers) -> None:
-        """Take steps among some units while they improve the error."""
+        """Improve the error by steps among ``chosen`` units."""
         parts, squares, splits = self.parts[chosen].toarray(), self.squares[chosen], self.splits[chosen]
         common = 4 * (parts @ parts.T)
         while True:
@@ -211,7 +208,7 @@ class _Search:
         self.splits[chosen] = splits
 
     def _moves(self, parts: csr_array | Integers, squares: Integers, splits: Splits) -> Integers:
-        """Change of the error if a unit went to a split, shape ``(unit, split)``; forbidden where it is already."""
+        """Change of the error if a unit moved to a split, shape ``(unit, split)``; forbidden for its own split."""
         here = np.arange(len(splits))
         overlap = parts @ self.excess.T
         change = 2 * (overlap - overlap[here, splits][:, None] + squares[:, None])
@@ -226,7 +223,7 @@ class _Search:
 
 
 def _smallest(values: Integers, number: int) -> Integers:
-    """Places of the smallest values, in order; of equal ones the first, which ``argpartition`` does not promise."""
+    """Positions of the smallest values, in order; of equal ones the first, unlike ``argpartition``."""
     if len(values) <= number:
         return np.arange(len(values))
     limit = np.partition(values, number)[number]

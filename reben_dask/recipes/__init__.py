@@ -1,4 +1,4 @@
-"""Recipes: the choices of a dataset as data, with the typed model that checks them."""
+"""Recipes: the choices of a dataset as data, with a typed model."""
 
 from reben_dask.recipes.load import load_recipe, shipped_recipes
 from reben_dask.recipes.model import Recipe

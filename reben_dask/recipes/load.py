@@ -1,4 +1,4 @@
-"""Recipes from the package and from YAML files, with messages for their errors."""
+"""Loading of shipped recipes and of YAML files, with explained errors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from reben_dask.recipes.model import Recipe
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package, sorted."""
+    """Names of the package's recipes, sorted."""
     folder = resources.files("reben_dask.recipes")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_recipe(name: str) -> Recipe:
-    """Load a recipe by name, or from a YAML file of one's own.
+    """Load a recipe of the package or of a YAML file.
 
     Parameters
     ----------
     name : str
-        The name of a recipe that comes with the package (with ``-`` or ``_``), or a path that ends in ``.yaml`` or
-        ``.yml``. A nomenclature file that such a recipe names is looked for beside it.
+        Name of a recipe (with ``-`` or ``_``), or a path that ends in ``.yaml`` or ``.yml``; a nomenclature file that
+        the recipe names is looked for beside it.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def _shipped_text(name: str) -> str:
 
 
 class _TwiceError(Exception):
-    """A key that occurs twice; YAML would take the second silently."""
+    """Key that occurs twice; YAML would silently take the second."""
 
 
 class _DistinctKeys(yaml.SafeLoader):
@@ -134,14 +134,14 @@ def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
 
 
 def _inside(part: Any, key: str) -> Any:
-    """Type under a key: a part, strategies to choose from, or anything else."""
+    """Type under a key: a part, alternative strategies, or anything else."""
     if isinstance(part, type) and issubclass(part, BaseModel):
         return part.model_fields[key].annotation if key in part.model_fields else None
     return get_args(part)[-1] if get_origin(part) is dict else None
 
 
 def _models(part: Any) -> list[type[BaseModel]]:
-    """Parts that a key can choose from."""
+    """Alternative parts under a key."""
     if isinstance(part, type):
         return [part] if issubclass(part, BaseModel) else []
     return [model for choice in get_args(part) for model in _models(choice)]

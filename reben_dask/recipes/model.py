@@ -24,15 +24,15 @@ else:
     TreeName = Literal[tuple(LAYOUTS)]
 
 PIXEL_M = math.lcm(*BAND_RESOLUTION_M.values())
-"""Metres that are a whole number of pixels in each band."""
+"""Length in metres that is a whole number of pixels in each band."""
 
 MIN_BLOCK_PATCHES = 4
-"""Least side of a spatial block in patches; in smaller ones few patches would lie in a single block."""
+"""Minimum side of a spatial block in patches; smaller blocks would hold few whole patches."""
 
 MAX_BLOCK_M = 1_000_000
 
 EVERY_PIXEL = {"all": 0}
-"""A single region threshold, with which every pixel counts."""
+"""Single region threshold with which every pixel counts."""
 
 Comparison = Literal["at_least", "more_than"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -46,14 +46,14 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def _plain_name(name: str) -> str:
-    """Return a name that may be that of a column and of a folder."""
+    """Validate a name that may be that of a column and of a folder."""
     if not _WORD.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain name; use small letters, digits, - and _")
     return name
 
 
 def _first_twice(values: Sequence[Any]) -> Any:
-    """The smallest value that occurs more than once, or ``None``."""
+    """Smallest value that occurs more than once, or ``None``."""
     return min((value for value in values if values.count(value) > 1), default=None)
 
 
@@ -64,14 +64,14 @@ class Part(BaseModel):
 
 
 class LabeledFraction(Part):
-    """Share of a patch that must carry a label, and whether exactly that much is enough."""
+    """Share of a patch that must carry a label, and whether exactly that share is enough."""
 
     threshold: Fraction
     comparison: Comparison
 
 
 class SclClasses(Part):
-    """SCL values of snow, cloud and shadow, and the share from which on a patch is flagged, if any."""
+    """SCL values of snow, cloud and shadow, and the share from which a patch is flagged, if any."""
 
     snow: tuple[SclValue, ...]
     cloud: tuple[SclValue, ...]
@@ -87,14 +87,14 @@ class SclClasses(Part):
 
 
 class SeasonLimits(Part):
-    """Shares of a patch below which snow and cloud must stay."""
+    """Exclusive upper limits on the shares of snow and cloud."""
 
     snow: Fraction
     cloud: Fraction
 
 
 class Snowy(Part):
-    """Season of its own for patches with at least a share of snow, whatever their month, and below one of cloud."""
+    """Season for patches with at least a share of snow and less than one of cloud, in any month."""
 
     season: str
     snow_from: Share
@@ -107,27 +107,27 @@ class Snowy(Part):
 
 
 class Images(Part):
-    """Selection of images of a place: in each season the clearest one within the limits."""
+    """Selection of images: the clearest one of each place and season, within the limits."""
 
     limits: dict[str, SeasonLimits]
     snowy: Snowy | None = None
 
 
 class Sentinel1(Part):
-    """Rejection of patches without a Sentinel-1 partner, and the time between partners."""
+    """Rejection of patches without a Sentinel-1 partner, and the maximum time between partners."""
 
     required: bool
     max_days: float = Field(gt=0)
 
 
 class Attribute(Part):
-    """Column of another polygon layer; each patch takes the value of the polygon that covers most of it."""
+    """Column of another polygon layer; each patch takes the value that covers most of it."""
 
     column: str = Field(min_length=1)
 
 
 class _Shares(Part):
-    """``validation`` and ``test`` as shares of the whole; the rest is for training."""
+    """Shares of ``validation`` and ``test``; the rest is for training."""
 
     validation: Share
     test: Share
@@ -146,7 +146,7 @@ class GeographicSplit(_Shares):
 
 
 class RandomSplit(_Shares):
-    """Patches at random, by a hash of their names."""
+    """Random split by a hash of patch names."""
 
     strategy: Literal["random"]
     seed: int
@@ -160,7 +160,7 @@ class GridSplit(Part):
 
 
 class StratifiedSplit(_Shares):
-    """Blocks of ground of ``block_m`` metres, all images of a place in one split, with equal shares of each class.
+    """Spatial blocks of ``block_m`` metres, all images of a place in one split, with equal shares of each class.
 
     A patch that spans blocks of several splits is in no split.
     """
@@ -171,13 +171,13 @@ class StratifiedSplit(_Shares):
 
 
 TileSplit = Annotated[GeographicSplit | RandomSplit | GridSplit, Field(discriminator="strategy")]
-"""Strategies that depend on nothing but the tile."""
+"""Strategies that depend on the tile alone."""
 
 Split = Annotated[GeographicSplit | RandomSplit | GridSplit | StratifiedSplit, Field(discriminator="strategy")]
 
 
 class Recipe(Part):
-    """All choices in which datasets differ. ``README.md`` in this folder explains each key."""
+    """Choices in which datasets differ; ``README.md`` in this folder explains each key."""
 
     name: str
     title: str
@@ -283,7 +283,7 @@ class Recipe(Part):
 
     @property
     def all_seasons(self) -> tuple[str, ...]:
-        """Names of all seasons, that of snowy images included."""
+        """Names of all seasons, including that of snowy images."""
         snowy = self.images and self.images.snowy
         return (*self.seasons, *((snowy.season,) if snowy else ()))
 
@@ -294,7 +294,7 @@ class Recipe(Part):
 
     @property
     def extra_labels(self) -> tuple[str, ...]:
-        """Columns of labels besides the first, one for each further threshold of region size."""
+        """Label columns of further region thresholds."""
         return tuple(EXTRA_LABELS + name for name in list(self.region_thresholds_px)[1:])
 
     @property

@@ -1,4 +1,4 @@
-"""Opening images with GDAL."""
+"""Access to images through GDAL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 GDAL_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {"GDAL_CACHEMAX": 64 * 2**20, "GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 )
-"""By default GDAL's cache is 5 % of the machine's memory in every process, and GDAL lists each folder for side files.
+"""By default GDAL caches 5 % of the machine's memory in every process, and lists each folder for side files.
 
 rasterio sets the cache in bytes, for all threads of the process: too small a cache slows down rasterization in others.
 """
@@ -29,10 +29,11 @@ def use_image(
     driver: str | None = None,
     options: Mapping[str, Any] = GDAL_OPTIONS,
 ) -> T:
-    """Pass the dataset of an image, a path of GDAL or the bytes of a file, to a function, and close it.
+    """Open an image, pass its dataset to ``use``, and close it.
 
-    Each call opens the file again: GDAL's datasets must not be shared between threads. Errors of GDAL become an
-    :class:`InputError` whose message ``explain`` makes from GDAL's reason. ``driver`` is the only one that may open it.
+    ``source`` is a GDAL path or the bytes of a file. Each call opens it again, as GDAL's datasets must not be shared
+    between threads. ``explain`` turns GDAL's reason into the message of an :class:`InputError`. ``driver`` excludes all
+    others.
     """
     # Imported here: workers that read only plain files (tiff.py) need no GDAL, and its import takes as long as
     # reading 10,000 of them.
@@ -52,6 +53,6 @@ def use_image(
 
 
 def _cause(error: BaseException) -> str:
-    """Reason that GDAL gives, without the names of its functions and files."""
+    """GDAL's reason, without the names of its functions and files."""
     message = str(error.__cause__ or error).strip() or type(error).__name__
     return message.rpartition(": ")[2].rpartition("' ")[2].rstrip(".")

@@ -49,8 +49,6 @@ class PatchTree:
 
         Parameters
         ----------
-        s1_name : str
-            Name of the patch.
         side_px : int
             Expected side in pixels of 10 m.
 
@@ -77,13 +75,7 @@ class PatchTree:
 
 
 def open_patch_tree(path: str) -> PatchTree:
-    """Open a folder of published patches.
-
-    Raises
-    ------
-    InputError
-        If the folder does not exist, or is empty.
-    """
+    """Open a folder of published patches; :class:`InputError` if it does not exist, or is empty."""
     root = Path(path).absolute()
     if not root.is_dir():
         raise InputError(missing("The Sentinel-1 folder", path))
@@ -96,10 +88,10 @@ def open_patch_tree(path: str) -> PatchTree:
 
 @dataclass(frozen=True)
 class S1Scene:
-    """A scene: one image for each polarisation."""
+    """Scene with one image for each polarisation."""
 
     name: str
-    """Name of its files before the polarisation; begins as ``S1A_IW_GRDH_1SDV_20170613T165043``."""
+    """File name before the polarisation, such as ``S1A_IW_GRDH_1SDV_20170613T165043…``."""
 
     time: datetime
     """Start of sensing, in UTC, from the name."""
@@ -112,16 +104,16 @@ class S1Scene:
 
     @property
     def short_name(self) -> str:
-        """First five parts of the name, with which the names of published patches begin."""
+        """First five parts of the name, the start of published patch names."""
         return "_".join(self.name.split("_")[:5])
 
     def intersects(self, bounds: tuple[float, float, float, float]) -> bool:
-        """Return whether the bounds of the scene intersect others in degrees."""
+        """Test if the scene intersects bounds in degrees."""
         return bool(shapely.box(*self.bounds).intersects(shapely.box(*bounds)))
 
 
 def find_scenes(path: str) -> tuple[S1Scene, ...]:
-    """Find the scenes in a folder, at any depth; headers are read, no pixels.
+    """Find the scenes in a folder, at any depth; only headers are read.
 
     Raises
     ------
@@ -149,8 +141,6 @@ def warp_scene(scene: S1Scene, epsg: int, ulx: float, uly: float, shape_yx: tupl
 
     Parameters
     ----------
-    scene : S1Scene
-        The scene.
     epsg : int
         System of the pixels.
     ulx, uly : float

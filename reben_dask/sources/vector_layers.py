@@ -17,7 +17,7 @@ _OTHER_GEOMETRY = ("Point", "LineString")
 
 
 def files_of(path: Path) -> list[Path]:
-    """Files that make up a vector dataset: a shapefile keeps its columns beside it, a file geodatabase is a folder."""
+    """Files of a vector dataset: a shapefile has several side by side, a file geodatabase is a folder."""
     if path.is_dir():
         return [path, *path.rglob("*")]
     if path.suffix.lower() == ".shp":
@@ -28,24 +28,23 @@ def files_of(path: Path) -> list[Path]:
 def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDataFrame:
     """Read the polygons of countries from a vector file.
 
-    The column of names is found by its content: the text column in which most of ``names`` occur.
-
     Parameters
     ----------
     path : str
         Any vector file that GDAL reads, with a coordinate reference system.
     names : tuple of str or None
-        Countries wanted; ``None`` takes every row, named by the column ``name``, ``NAME`` or ``country``.
+        Countries wanted, which also identify the column of names: the text column in which most of them occur. ``None``
+        takes every row, named by the column ``name``, ``NAME`` or ``country``.
 
     Returns
     -------
     GeoDataFrame
-        Columns ``country`` and ``geometry``; one row per polygon of the file that is wanted.
+        Columns ``country`` and ``geometry``; one row per polygon.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has no system, or names none of the countries.
+        If the file is unreadable, has no system, or names none of the countries.
     """
     table = _read_polygons(path)
     column = _name_column(table, names)
@@ -57,17 +56,17 @@ def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDat
 
 
 def missing_countries(countries: geopandas.GeoDataFrame, names: tuple[str, ...] | None) -> list[str]:
-    """Names that are not among the countries of :func:`read_countries`, sorted."""
+    """Names missing from the result of :func:`read_countries`, sorted."""
     return sorted(set(names or ()) - set(countries["country"]))
 
 
 def read_outlines(path: str) -> geopandas.GeoSeries:
-    """Read all polygons of a vector file, whatever their columns, for a map.
+    """Read all polygons of a vector file, whatever their columns.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or has no polygons with a coordinate reference system.
+        If the file is unreadable, or has no polygons with a coordinate reference system.
     """
     return _read_polygons(path, columns=[]).geometry.reset_index(drop=True)
 
@@ -80,17 +79,17 @@ def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
     path : str
         Any vector file that GDAL reads, with a coordinate reference system.
     column : str
-        The column; upper and lower case do not matter.
+        Name of the column, in any case.
 
     Returns
     -------
     GeoDataFrame
-        Columns ``value`` (str) and ``geometry``, without rows in which one of them is missing.
+        Columns ``value`` (str) and ``geometry``, without rows in which one is missing.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has no system, or has no such column.
+        If the file is unreadable, has no system, or has no such column.
     """
     found = require_attribute(path, column)
     table = _with_geometry(pyogrio.read_dataframe(path, columns=[found])).rename(columns={found: "value"})
@@ -99,7 +98,7 @@ def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
 
 
 def require_attribute(path: str, column: str) -> str:
-    """Check the header of a layer for :func:`read_attribute`, and return the column as the layer spells it."""
+    """Check the header of a layer for :func:`read_attribute`; return the column as the layer spells it."""
     if not Path(path).exists():
         raise InputError(missing("The layer", path))
     try:

@@ -1,4 +1,4 @@
-"""Layouts of folders in which datasets are published, by the name that a recipe gives them (``tree``).
+"""Published folder layouts, by their name in recipes (``tree``).
 
 To add a layout, add a module with ``LAYOUT`` and ``layout`` to this package.
 """
@@ -14,7 +14,7 @@ from reben_dask.formats.trees.layout import Contents, FileSpec, PatchPixels, Tre
 __all__ = ["DEFAULT_LAYOUT", "LAYOUTS", "Contents", "FileSpec", "PatchPixels", "Tree", "TreeLayout"]
 
 DEFAULT_LAYOUT = "bigearthnet-v2"
-"""Layout of data that nothing else is known of."""
+"""Layout of data of unknown origin."""
 
 
 def _find_layouts() -> Mapping[str, Callable[[Contents], TreeLayout]]:

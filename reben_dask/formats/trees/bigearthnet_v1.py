@@ -1,9 +1,8 @@
-"""The trees of BigEarthNet v1: patches side by side, each with a JSON file of its labels.
+"""Trees of BigEarthNet v1: patches side by side, each with a JSON file of its labels.
 
 ``BigEarthNet-v1.0/<patch>/<patch>_B02.tif`` and ``BigEarthNet-S1-v1.0/<s1_name>/<s1_name>_VV.tif``, with the tags of
-the published files (no NODATA tag). Version 1 had no reference maps; ours lie in the same way in
-``Reference_Maps-v1.0``, as those of reBEN in all but their place. Lists of pairs by split, ``bigearthnet-train.csv``
-and so on, are those that readers of version 1 ask for.
+the published files (no NODATA tag). Version 1 had no reference maps; ours are in ``Reference_Maps-v1.0``, with the
+files of reBEN. ``bigearthnet-train.csv`` and so on list the pairs by split, as readers of version 1 expect.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ LISTS = {name: f"bigearthnet-{short}.csv" for name, short in SHORT_SPLITS.items(
 
 _TIME = re.compile(r"_(\d{8}T\d{6})_")
 _PARTS_IN_NAMES = 5
-"""Words of a scene's name in the names of its patches."""
+"""Words of a scene's name in patch names."""
 
 _PARTS_OF_SCENE = 9
-"""Words of a Sentinel-1 product's own name; those of processed scenes have more."""
+"""Words of a Sentinel-1 product's name; those of processed scenes have more."""
 
 
 def layout(contents: Contents) -> TreeLayout:
@@ -104,7 +103,7 @@ def layout(contents: Contents) -> TreeLayout:
 
 
 def _list_lines(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
-    """Lines ``<patch>,<s1_name>`` for the clear patches of each split; flagged ones are in no published list."""
+    """Lines ``<patch>,<s1_name>`` for the patches of each split that are not flagged, as in the published lists."""
     for row in rows:
         if row[SPLIT] in LISTS and not flagged(row):
             yield LISTS[row[SPLIT]], f"{row[PATCH_ID]},{row[S1_NAME] or ''}\n"
@@ -144,14 +143,14 @@ def _document(numbers: Mapping[str, int], row: Row, lower: str, **more: str | No
 
 @lru_cache
 def _projection(epsg: int) -> str:
-    """Well-known text in GDAL's old dialect, with the axes of the geographic system, as GDAL wrote it at that time."""
+    """Well-known text in GDAL's old dialect, with the axes of the geographic system, as GDAL wrote it then."""
     geographic = pyproj.CRS.from_epsg(4326)
     bare, with_axes = (str(geographic.to_wkt("WKT1_GDAL", output_axis_rule=rule)) for rule in (False, True))
     return str(pyproj.CRS.from_epsg(epsg).to_wkt("WKT1_GDAL")).replace(bare, with_axes)
 
 
 def _scene(row: Row, scenes: Sequence[str]) -> str:
-    """Name of the scene's product where the dataset was made from scenes, or the part of it in the patch's name."""
+    """Name of the scene's product, or the part of it in the patch's name if the dataset was not made from scenes."""
     short = "_".join(row[S1_NAME].split("_")[:_PARTS_IN_NAMES])
     found = next((scene for scene in scenes if scene.startswith(f"{short}_")), short)
     return "_".join(found.split("_")[:_PARTS_OF_SCENE])

@@ -1,4 +1,4 @@
-"""The trees of reBEN: patches in a folder for each tile, or Sentinel-1 scene.
+"""Trees of reBEN: patches in a folder for each tile or Sentinel-1 scene.
 
 ``BigEarthNet-S2/<tile>/<patch>/<patch>_B02.tif``, ``BigEarthNet-S1/<scene>/<s1_name>/<s1_name>_VV.tif`` and
 ``Reference_Maps/<tile>/<patch>/<patch>_reference_map.tif``, with the tags of the published files.

@@ -1,9 +1,8 @@
-"""The trees of SeasoNet: a folder for each season and grid, images of several bands, and maps of class numbers.
+"""Trees of SeasoNet: a folder for each season and grid, multi-band images, and maps of class numbers.
 
 ``spring/grid1/<patch>/<patch>_10m_RGB.tif`` with ``10m_IR``, ``20m``, ``60m`` and ``labels``, ``meta.csv``, and
-``splits/{train,val,test}.csv`` of row numbers. Sentinel-1 has no place in it. ``meta.csv`` has the columns of the
-published file in their order, as far as the dataset has them, and behind ``Path`` the classes of further thresholds of
-region size:
+``splits/{train,val,test}.csv`` of row numbers; no Sentinel-1. ``meta.csv`` has the columns of the published file in
+their order, as far as the dataset has them, then the classes of further region thresholds:
 
 =====================================  ===============================================================================
 column                                 content
@@ -72,7 +71,7 @@ BANDS = {
     "20m": ("B05", "B06", "B07", "B8A", "B11", "B12"),
     "60m": ("B01", "B09"),
 }
-"""Bands of each image, in their order."""
+"""Bands of each image, in order."""
 
 META = "meta.csv"
 SPLITS_FOLDER = "splits"
@@ -91,13 +90,12 @@ _AT_ONCE = 4_096
 
 
 def layout(contents: Contents) -> TreeLayout:
-    """A tree for each season, and the tables.
+    """Trees of the seasons, and the tables.
 
     Raises
     ------
     RecipeError
-        If the dataset lacks a band, has more classes than a map of bytes can tell apart, or a season whose name cannot
-        be that of a folder.
+        If a band is missing, there are too many classes for uint8, or a season's name cannot be a folder's.
     """
     _require_bands(contents.bands)
     _require_seasons(contents.seasons)
@@ -163,7 +161,7 @@ def _table_lines(contents: Contents, rows: Iterable[Row]) -> Iterator[tuple[str,
 
 
 def attribute_headers(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Columns of the patch table by the names of their layers' columns, or by their own where those are ambiguous."""
+    """Columns of the patch table by their name in the layer, or by their own where that is ambiguous."""
     layers = {column: name for name, column in attributes.items()}
     is_taken = any(column in _TAKEN or column.startswith(_CLASSES) for column in layers)
     return {name: name for name in attributes} if is_taken or len(layers) < len(attributes) else layers
@@ -180,7 +178,7 @@ def _numbers(labels: Sequence[str] | None, numbers: Mapping[str, int]) -> str:
 
 
 def _with_place(rows: Iterator[Row]) -> Iterator[tuple[Row, tuple[float, float]]]:
-    """Patches with the longitude and latitude of their first pixel."""
+    """Add the longitude and latitude of the first pixel of each patch."""
     for epsg, together in groupby(rows, lambda row: row[EPSG]):
         to_degrees = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
         while batch := list(islice(together, _AT_ONCE)):

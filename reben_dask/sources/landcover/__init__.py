@@ -1,4 +1,4 @@
-"""Land cover: published vector maps, and spatially sorted copies from which a tile reads only what it overlaps."""
+"""Land cover: published vector maps, and spatially sorted copies of which a tile reads only its part."""
 
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, read_polygons
 from reben_dask.sources.landcover.sorting import sort_landcover

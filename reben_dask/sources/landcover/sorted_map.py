@@ -1,4 +1,4 @@
-"""Sorted maps: GeoParquet parts, each of which covers a compact area, and a description beside them."""
+"""Sorted maps: spatially compact GeoParquet parts, with a description beside them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from reben_dask.errors import InputError
 from reben_dask.sources.landcover.vector_map import LandcoverMap
 
 DESCRIPTION_FILE = "_landcover.json"
-"""Begins with an underscore, so that readers of Parquet folders pass over it."""
+"""Starts with an underscore, so that readers of Parquet folders ignore it."""
 
 COLUMNS = ("code", "order", "geometry")
 
 
 @dataclass(frozen=True)
 class SortedMap:
-    """A sorted map in a folder, as :func:`~reben_dask.sources.landcover.sort_landcover` writes it."""
+    """Sorted map in a folder, written by :func:`~reben_dask.sources.landcover.sort_landcover`."""
 
     folder: Path
 
@@ -66,26 +66,25 @@ class SortedMap:
 
     @property
     def left_out(self) -> int:
-        """Rows of the source that are no polygons."""
+        """Rows of the source without a polygon."""
         return int(self.description["left_out"])
 
     @property
     def bounds(self) -> tuple[float, ...] | None:
-        """``(minx, miny, maxx, maxy)`` of the polygons in ``crs``; ``None`` without any."""
+        """``(minx, miny, maxx, maxy)`` of the polygons in ``crs``; ``None`` if empty."""
         bounds = self.description["bounds"]
         return tuple(bounds) if bounds else None
 
     @cached_property
     def parts(self) -> list[Path]:
-        """Files of the parts; their order is that of the partitions of :attr:`frame`."""
+        """Files of the parts, in the order of the partitions of :attr:`frame`."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     @cached_property
     def frame(self) -> dask_geopandas.GeoDataFrame:
-        """The map as a lazy, spatially partitioned frame.
+        """Map as a lazy frame with ``spatial_partitions``, one partition per part.
 
-        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``; one partition per part, with
-        ``spatial_partitions`` known.
+        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``.
         """
         frame = dask_geopandas.read_parquet(list(map(str, self.parts)), columns=list(COLUMNS), split_row_groups=False)
         if frame.spatial_partitions is None:
@@ -94,13 +93,7 @@ class SortedMap:
         return frame
 
     def require_known(self, codes: Collection[int]) -> None:
-        """Make sure that a nomenclature knows each code of the map.
-
-        Raises
-        ------
-        InputError
-            Naming the first that it does not know.
-        """
+        """Raise :class:`InputError` with the first code of the map that a nomenclature does not know."""
         found: Mapping[str, Mapping[str, int]] = self.description["codes"]
         unknown = {code: count for code, count in found.items() if int(code) not in codes}
         if unknown:
@@ -114,7 +107,7 @@ class SortedMap:
 
 
 def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
-    """Read the polygons of some parts whose own bounds meet ``bounds``; other row groups are not decoded.
+    """Read the polygons whose own bounds meet ``bounds``; other row groups are not decoded.
 
     Parameters
     ----------
@@ -133,7 +126,7 @@ def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, floa
 
 
 def is_sorted_landcover(path: str | Path) -> bool:
-    """Return whether a path is a sorted map."""
+    """Test if a path is a sorted map."""
     return (Path(path) / DESCRIPTION_FILE).is_file()
 
 
@@ -149,7 +142,7 @@ def write_description(
     extent: tuple[float, ...],
     left_out: int,
 ) -> None:
-    """Describe the parts in a folder; ``codes`` has the number of ``rows`` and the ``first_row`` of each code."""
+    """Describe the parts in a folder; ``codes`` maps each code to its ``rows`` and ``first_row``."""
     polygons = sum(count["rows"] for count in codes.values()) - left_out
     description = {
         "version": 1,

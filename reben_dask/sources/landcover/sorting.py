@@ -1,8 +1,8 @@
 """Spatial sort of a vector map, in two passes and bounded memory.
 
-A GeoPackage can be read only from its beginning to its end, its polygons have no useful order, and the map of Europe
-does not fit into memory. The first pass reads it in batches and writes each polygon to an on-disk bucket, one for each
-stretch of a Hilbert curve; the second reads the buckets in their order, sorts each, and writes full parts.
+A GeoPackage can be read only from beginning to end, its polygons have no useful order, and the map of Europe does not
+fit into memory. The first pass reads batches and writes each polygon to an on-disk bucket, one per stretch of a Hilbert
+curve; the second sorts the buckets one by one and writes full parts.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcov
 from reben_dask.sources.landcover.vector_map import LandcoverMap, PolygonBatch, read_batches, whole_bounds
 
 POLYGONS_PER_PART = 8_000
-"""A part of the official map is then about 16 MB in memory, and a tile overlaps a handful of parts."""
+"""A part of the official map is about 16 MB in memory, and a tile overlaps a handful of parts."""
 
 POLYGONS_PER_ROW_GROUP = 1_000
-"""Within a part, a tile decodes only the row groups it overlaps."""
+"""A tile decodes only the row groups it overlaps."""
 
 STRETCH_BITS = 10
-"""The curve has 1,024 stretches: one of them is a small share of any map that is larger than a city."""
+"""1,024 stretches: each is a small share of any map larger than a city."""
 
 _CURVE_BITS = 32
 _SPILLED = pa.schema([("code", pa.uint16()), ("order", pa.int64()), ("curve", pa.uint32()), ("geometry", pa.binary())])
-"""``order`` is the row in the source, ``curve`` the position on the curve, ``geometry`` is WKB."""
+"""``order`` is the row in the source, ``curve`` the position on the curve, ``geometry`` WKB."""
 
 
 def sort_landcover(
@@ -46,21 +46,16 @@ def sort_landcover(
     Parameters
     ----------
     source : LandcoverMap
-        The map as published. It is streamed: memory does not grow with its size.
+        It is streamed: memory does not grow with its size.
     destination : Path
-        Folder for the parts. It appears when it is complete; if the same map is there already, nothing is done.
+        Folder for the parts, visible only when complete; kept if it holds the same map already.
     advance : callable
-        Called with a number of rows as they pass; each passes twice.
-
-    Returns
-    -------
-    SortedMap
-        The map at ``destination``.
+        Called with numbers of rows; each row counts twice.
 
     Raises
     ------
     InputError
-        If a row has no code, or one that is not a whole number from 1 to 65535, or if the map cannot be read.
+        If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
     OutputError
         If something else is at ``destination``.
     """
@@ -114,7 +109,7 @@ class _Spill:
                 self._written += 1
 
     def stretches(self) -> Iterator[pa.Table]:
-        """Rows of each bucket that has any, along the curve; nothing can be added afterwards."""
+        """Rows of each non-empty bucket along the curve; ends writing."""
         self._writer.close()
         # Not memory-mapped: Dask counts mapped pages against a worker's memory.
         with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as reader:
@@ -162,7 +157,7 @@ def _united(extent: npt.NDArray[np.float64], areas: npt.NDArray[np.object_]) -> 
 
 
 def _parts(stretches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Full parts, whatever the lengths of the stretches; at least one, which may be empty."""
+    """Full parts across stretches; at least one, which may be empty."""
     rest, number = _SPILLED.empty_table(), 0
     for stretch in stretches:
         rest = pa.concat_tables([rest, stretch.sort_by([("curve", "ascending"), ("order", "ascending")])])

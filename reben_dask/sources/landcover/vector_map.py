@@ -1,4 +1,4 @@
-"""Published land-cover vector maps: any file that GDAL reads, and its polygons as a stream of batches."""
+"""Published land-cover vector maps, as any file that GDAL reads, and their polygons in batches."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from reben_dask.errors import InputError, missing
 from reben_dask.sources.vector_layers import files_of
 
 CODE_COLUMNS = ("code_18", "clc_code", "code", "code_12", "code_06", "code_00", "clc")
-"""Names, in small letters, of the class code in releases of CORINE and its relatives."""
+"""Names in lower case of the class code in releases of CORINE and its relatives."""
 
 ROWS_AT_ONCE = 16_384
-"""A batch of the official map is about 40 MB, and as much again as geometries."""
+"""A batch of the official map takes about 40 MB, and as much again as geometries."""
 
 _POLYGON, _MULTIPOLYGON, _CURVE_POLYGON, _MULTISURFACE = 3, 6, 10, 12
-"""Geometry types in WKB."""
+"""WKB geometry types."""
 
 
 @dataclass(frozen=True)
 class LandcoverMap:
-    """Description of a land-cover file; opening it reads no polygon."""
+    """Description of a land-cover file, without its polygons."""
 
     path: str
     layer: str
@@ -42,7 +42,7 @@ class LandcoverMap:
     """Number of rows."""
 
     bounds: tuple[float, ...] | None = None
-    """``(minx, miny, maxx, maxy)`` of all rows in ``crs``, if the file keeps it."""
+    """``(minx, miny, maxx, maxy)`` of all rows in ``crs``, if the file stores it."""
 
     about: str = ""
     """Description of the layer in the file, such as that of a GeoPackage; mostly empty."""
@@ -67,7 +67,7 @@ class LandcoverMap:
 
     @property
     def cache_name(self) -> str:
-        """Name for a sorted copy; a changed map, or another layer or column of it, has another name."""
+        """File name for a sorted copy, unique to the version, layer and column of the map."""
         digest = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()
         return f"{Path(self.path).stem}-{digest[:8]}.parquet"
 
@@ -76,13 +76,13 @@ class PolygonBatch(NamedTuple):
     """Consecutive rows of a map."""
 
     first_row: int
-    """Position of the first row in the map, from 0."""
+    """Position in the map, from 0."""
 
     codes: pa.Array
-    """Class codes as the map has them."""
+    """Class codes as in the map."""
 
     geometry: npt.NDArray[Any]
-    """Polygons and multipolygons in two dimensions; ``None`` where the row has none with finite coordinates."""
+    """2-D polygons and multipolygons; ``None`` where the row has none with finite coordinates."""
 
 
 def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap:
@@ -91,14 +91,14 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
     Parameters
     ----------
     path : str
-        Any vector file that GDAL reads. Of several layers, the first with polygons and a code column is used.
+        Any vector file that GDAL reads; the first layer with polygons and a code column is used.
     code_column : str, optional
-        Name of the column with the class codes, in any case; by default one of :data:`CODE_COLUMNS`.
+        Column of the class codes, in any case; by default one of :data:`CODE_COLUMNS`.
 
     Raises
     ------
     InputError
-        If the file is no readable map, or has no such column, polygons or coordinate reference system.
+        If the file is unreadable, or has no such column, polygons or coordinate reference system.
     """
     if not Path(path).exists():
         raise InputError(missing("The land-cover map", path))
@@ -126,7 +126,7 @@ def open_landcover(path: str, *, code_column: str | None = None) -> LandcoverMap
 
 
 def whole_bounds(source: LandcoverMap) -> tuple[float, ...]:
-    """Bounds of a map; of a format that does not keep them, by reading it once more."""
+    """Bounds of a map; reads all of it if the format does not store them."""
     if source.bounds is not None:
         return source.bounds
     bounds = pyogrio.read_info(source.path, layer=source.layer, force_total_bounds=True)["total_bounds"]
@@ -134,7 +134,7 @@ def whole_bounds(source: LandcoverMap) -> tuple[float, ...]:
 
 
 def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
-    """Read a map from its beginning to its end; a damaged file raises :class:`InputError` with its first bad row."""
+    """Read all rows of a map in order; a damaged file raises :class:`InputError` with its first bad row."""
     wanted: dict[str, Any] = {"layer": source.layer, "columns": [source.code_column], "return_fids": True}
     row = 0
     try:
@@ -154,7 +154,7 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
 
 
 def _may_hold_polygons(kind: str) -> bool:
-    """Return whether a layer may hold polygons: many programs declare the type of a layer as unknown."""
+    """Test if a layer may hold polygons; many programs declare its type as unknown."""
     return "Polygon" in kind or "Surface" in kind or kind in {"Unknown", "Geometry", "GeometryCollection"}
 
 
@@ -197,7 +197,7 @@ def _decode_by_kind(source: LandcoverMap, encoded: npt.NDArray[Any], fids: npt.N
 
 
 def _kind(wkb: bytes | None) -> int:
-    """Geometry type, whatever its dimensions: ISO adds thousands to it, older WKB sets high bits."""
+    """Geometry type without dimensions: ISO adds thousands for them, older WKB sets high bits."""
     if not wkb:
         return 0
     return (int.from_bytes(wkb[1:5], "little" if wkb[0] else "big") & 0xFFFF) % 1_000

@@ -1,1 +1,1 @@
-"""What was published: BigEarthNet v1 and v2 as others made them, their GeoTIFF trees and their tables."""
+"""Published BigEarthNet v1 and v2: GeoTIFF trees and tables."""

@@ -1,9 +1,8 @@
-"""Reader of the published GeoTIFF files: pixels, place and NODATA, mostly without GDAL.
+"""Reader of the published GeoTIFF files (pixels, place, NODATA), mostly without GDAL.
 
-A dataset has seven million of them, and GDAL needs 10 to 20 times the CPU seconds for one. Only files as they are
-published are decoded here: little-endian, one image in strips, not compressed or (reference maps) deflated, in a UTM
-zone. Any other file is read with GDAL. Damaged deflated pixels are an error here; GDAL 3.10 returns numbers for some,
-which differ between calls.
+A dataset has seven million of them, and GDAL needs 10 to 20 times the CPU seconds for one. Only files as published are
+decoded here: little-endian, one image in strips, uncompressed or (reference maps) deflated, in a UTM zone; GDAL reads
+any other. Damaged deflated pixels are an error here; GDAL 3.10 returns numbers for some, which differ between calls.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from reben_dask.sources.gdal import use_image
 T = TypeVar("T")
 
 PLAIN_FILE_BYTES = 2**20
-"""Larger files are left to GDAL: the published ones have at most 58 kB."""
+"""Larger files are left to GDAL; published ones have at most 58 kB."""
 
 IMAGE_BYTES = 2**26
-"""Larger images, and images with larger blocks, are refused: a few damaged bytes may declare terabytes."""
+"""Larger images or blocks are refused: a few damaged bytes may declare terabytes."""
 
 _HEAD_BYTES = 4_096  # the tags of published files are in the first 400 bytes
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
@@ -74,13 +73,13 @@ class Image:
 
     nodata: float | None
     epsg: int | None
-    """``None`` where its coordinate reference system has no EPSG code."""
+    """``None`` if the coordinate reference system has no EPSG code."""
 
     transform: Transform
 
     @property
     def pixels(self) -> npt.NDArray[Any]:
-        """The first band, shape ``(y, x)``."""
+        """First band, shape ``(y, x)``."""
         first: npt.NDArray[Any] = self.bands[0]
         return first
 
@@ -91,18 +90,18 @@ class Image:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of an image without rotation."""
+        """``(left, bottom, right, top)`` of an image without rotation."""
         width, _, left, _, height, top = self.transform
         rows, columns = self.pixels.shape
         return (left, top + height * rows, left + width * columns, top)
 
 
 class _Unusual(Exception):  # noqa: N818 - not an error: GDAL may read the file
-    """Something that the published files do not have."""
+    """Feature that the published files do not have."""
 
 
 class _DamagedError(Exception):
-    """Deflated pixels that are not what was compressed."""
+    """Corrupt deflated pixels."""
 
 
 def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -111,17 +110,17 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     Parameters
     ----------
     path : path
-        Any kind of TIFF file that GDAL reads, of at most 64 MiB of pixels.
+        Any TIFF file that GDAL reads, of at most 64 MiB of pixels.
 
     Returns
     -------
     ndarray, shape (y, x)
-        The pixels as they are stored, in the machine's byte order.
+        Pixels as stored, in the machine's byte order.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is damaged, too large, or no TIFF file; the message names it.
+        If the file is unreadable, damaged, too large, or no TIFF file.
     """
     try:
         pixels: npt.NDArray[Any] = _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
@@ -133,12 +132,12 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 
 def read_corner(path: str | os.PathLike[str]) -> Corner:
-    """Read the place of a small TIFF file.
+    """Read the upper-left corner and pixel size of a small TIFF file.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or is not georeferenced north up, with square pixels, in a system with an EPSG code.
+        If it is unreadable, or not georeferenced north up, with square pixels, in a system with an EPSG code.
     """
     try:
         epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
@@ -154,12 +153,7 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
 
 
 def decode_image(content: bytes) -> Image:
-    """Decode the bytes of a TIFF file.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file, of at most 64 MiB of pixels.
+    """Decode the bytes of a TIFF file of at most 64 MiB of pixels.
 
     Raises
     ------
@@ -187,13 +181,13 @@ def _read(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 class _Tags(NamedTuple):
-    """Tags of the only image of a file: type, count and position of the values, all of them within ``content``."""
+    """Tags of the only image of a file: type, count and position of the values, all within ``content``."""
 
     content: bytes
     entries: dict[int, tuple[str, int, int]]
 
     def values(self, tag: int, types: str, default: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
-        """Values of a tag that has one of some types; ``default`` where it is missing."""
+        """Values of a tag, if its type is one of ``types``; ``default`` if it is missing."""
         if tag not in self.entries:
             if default is None:
                 raise _Unusual
@@ -204,7 +198,7 @@ class _Tags(NamedTuple):
         return struct.unpack_from(f"<{count}{letter}", self.content, where)
 
     def integer(self, tag: int, default: int | None = None) -> int:
-        """The one value of a tag."""
+        """Single value of a tag."""
         values = self.values(tag, _INTEGERS, None if default is None else (default,))
         if len(values) != 1:
             raise _Unusual

@@ -1,7 +1,7 @@
 """Files of a product, in a folder or in place inside a zip file, and their checksums.
 
-A flipped bit in a JPEG 2000 file is decoded without an error, to other pixels. The product's ``manifest.safe`` has a
-checksum of each file (MD5, since 2021 SHA3-256), and a zip file has one of each member; GDAL checks neither.
+A flipped bit in a JPEG 2000 file decodes without an error, to other pixels. ``manifest.safe`` has a checksum of each
+file (MD5, since 2021 SHA3-256), and a zip file has one of each member; GDAL checks neither.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ METADATA_FILE = "MTD_MSIL2A.xml"
 MANIFEST_FILE = "manifest.safe"
 
 MAX_XML_BYTES = 64 * 2**20
-"""No metadata file of a product comes near this; a larger one is not read."""
+"""Limit for metadata files, far above real ones; larger ones are not read."""
 
 ALGORITHMS = {"MD5": "md5", "SHA3-256": "sha3_256", "SHA-256": "sha256"}
-"""Names of checksum algorithms in :mod:`hashlib`, by the manifest's spelling."""
+"""Checksum algorithms of :mod:`hashlib`, by their name in manifests."""
 
 _PIECE_BYTES = 4 * 2**20
 _UNPACKING_ERRORS = (
@@ -42,19 +42,16 @@ _UNPACKING_ERRORS = (
 
 
 class Checksum(NamedTuple):
-    """Checksum in a manifest: algorithm, one of :data:`ALGORITHMS`, and hexadecimal digest in small letters."""
+    """Checksum in a manifest: one of :data:`ALGORITHMS`, and the hexadecimal digest in lower case."""
 
     name: str
     digest: str
 
 
 class ProductFiles:
-    """Files of the product at ``path``, a folder or a zip file, addressed by their path inside it.
+    """Files of the product at ``path``, a folder or a zip file, by their path inside it.
 
-    Raises
-    ------
-    InputError
-        If it is neither, or holds no ``MTD_MSIL2A.xml``.
+    :class:`InputError` if it is neither, or holds no ``MTD_MSIL2A.xml``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +68,7 @@ class ProductFiles:
             raise InputError(f"{path} holds no {METADATA_FILE}; only Sentinel-2 L2A products can be read.")
 
     def exists(self, name: str) -> bool:
-        """Return whether the product holds a file of this name."""
+        """Test if the product holds a file."""
         if self._sizes is not None:
             return self._root + name in self._sizes
         # Unlike Path.is_file, this takes a name that no file can have for a file that does not exist.
@@ -86,12 +83,12 @@ class ProductFiles:
             return stream.read()
 
     def gdal_path(self, name: str) -> str:
-        """Path under which GDAL opens the file."""
+        """Path of a file for GDAL."""
         # Braces mark the end of the archive's own path: a folder may have ".zip" in its name.
         return str(self._path / name) if self._sizes is None else f"/vsizip/{{{self._path}}}/{self._root}{name}"
 
     def require_intact(self, name: str, checksum: Checksum | None) -> None:
-        """Raise :class:`InputError` if a file differs from its checksum in the manifest or in its archive."""
+        """Raise :class:`InputError` if a file differs from its checksum in the manifest or the archive."""
         if checksum is None and self._sizes is None:
             return
         found = hashlib.new(ALGORITHMS[checksum.name]) if checksum else None
@@ -139,7 +136,7 @@ def _member_sizes(path: Path) -> dict[str, int]:
 
 @contextmanager
 def _unpacking(path: Path) -> Iterator[None]:
-    """Turn any error that :mod:`zipfile` raises for a damaged, encrypted or exotic archive into one sentence."""
+    """Turn any error of :mod:`zipfile` for a damaged, encrypted or exotic archive into one sentence."""
     try:
         yield
     except _UNPACKING_ERRORS as error:

@@ -1,6 +1,6 @@
 """XML files of a product: ``MTD_MSIL2A.xml``, ``MTD_TL.xml`` of its granule, and ``manifest.safe``.
 
-Elements are found by their local name, as namespaces change with the processing baseline.
+Elements are found by local name, as namespaces change with the processing baseline.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PASSED = "PASSED"
 
 @dataclass(frozen=True)
 class ProductMetadata:
-    """The parts of ``MTD_MSIL2A.xml`` that building a dataset needs."""
+    """Parts of ``MTD_MSIL2A.xml`` that a dataset needs."""
 
     product: str
-    """Name of the product, without ``.SAFE``."""
+    """Product name without ``.SAFE``."""
 
     sensing_time: datetime
     """Start of sensing, in UTC."""
@@ -44,12 +44,12 @@ class ProductMetadata:
     """``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00."""
 
     quality: dict[str, str]
-    """Outcome (``PASSED``, ``FAILED``) of each quality indicator that the file has."""
+    """Outcome (``PASSED``, ``FAILED``) of each quality indicator in the file."""
 
 
 @dataclass(frozen=True)
 class Geocoding:
-    """Place and size of a granule, from ``MTD_TL.xml``; the upper-left corner is in metres of a UTM zone."""
+    """Place and size of a granule, from ``MTD_TL.xml``; upper-left corner in metres of a UTM zone."""
 
     epsg: int
     ulx: int
@@ -59,7 +59,7 @@ class Geocoding:
 
 
 def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
-    """Read ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
+    """Parse ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
     root = _parse(xml, source)
     granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
     if len(granules) != 1:
@@ -78,7 +78,7 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
 
 
 def parse_geocoding(xml: bytes, source: str) -> Geocoding:
-    """Read the place and size of a granule from ``MTD_TL.xml``."""
+    """Parse the place and size of a granule from ``MTD_TL.xml``."""
     root = _parse(xml, source, until="Tile_Geocoding")
     epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
     shapes = {
@@ -100,7 +100,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
 
 
 def parse_manifest(xml: bytes, source: str) -> dict[str, Checksum]:
-    """Read the checksums in ``manifest.safe``, by the path of the file in the product."""
+    """Parse the checksums in ``manifest.safe``, by path in the product."""
     root = _parse(xml, source)
     streams = ((stream.find("{*}fileLocation"), stream.find("{*}checksum")) for stream in root.iter("byteStream"))
     return {
@@ -111,7 +111,7 @@ def parse_manifest(xml: bytes, source: str) -> dict[str, Checksum]:
 
 
 def _parse(xml: bytes, source: str, until: str | None = None) -> Element:
-    """Root of a document, or its first element ``until``: the rest, up to nine tenths of it, is then not read."""
+    """Root of a document, or its first element ``until``; the rest, up to nine tenths of the file, is then not read."""
     try:
         for _, element in iterparse(BytesIO(xml), forbid_dtd=True):
             if until and str(element.tag).rpartition("}")[2] == until:

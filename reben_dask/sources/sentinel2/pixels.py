@@ -26,17 +26,15 @@ def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) ->
 
     Parameters
     ----------
-    tile : Tile
-        The product.
     band : str
         A band such as ``B02``.
     shape_yx : tuple of int, optional
-        Rows and columns to read, from the upper-left corner; by default all of them.
+        Rows and columns to read from the upper-left corner; by default all.
 
     Returns
     -------
     ndarray of uint16, shape (y, x)
-        Digital numbers at native resolution.
+        DN at native resolution.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def read_scene_classification(tile: Tile) -> npt.NDArray[np.uint8]:
 
 
 def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[Any]:
-    """Decode a window of an image, shape ``(y, x)``; ``None`` stands for the whole. Raises as :func:`read_band`."""
+    """Decode a window of an image, by default all, shape ``(y, x)``. Raises as :func:`read_band`."""
     pixels: npt.NDArray[Any] = _with_image(tile, image, lambda dataset: dataset.read(1, window=window))
     return pixels
 
@@ -66,7 +64,7 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     Parameters
     ----------
     dn : ndarray of uint16
-        Digital numbers of any shape; 0 is NODATA and stays 0.
+        Any shape; 0 is NODATA and stays 0.
     offset : int
         ``BOA_ADD_OFFSET`` of the band, usually -1000.
 
@@ -83,23 +81,21 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
 
 
 def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: bool = False) -> xr.DataTree:
-    """Open a tile as a lazy cube. Headers are read, no pixels.
+    """Open a tile as a lazy cube; only headers are read.
 
     Parameters
     ----------
-    tile : Tile
-        The product.
     bands : tuple of str, optional
         Bands to open; all twelve by default.
     harmonized : bool
-        Shift digital numbers to the scale before baseline 04.00.
+        Shift DN to the scale before baseline 04.00.
 
     Returns
     -------
     DataTree
-        Nodes ``r10m``, ``r20m``, ``r60m`` (the names of ESA's EOPF Zarr), each with the variable ``dn``, uint16,
-        dims ``(band, y, x)``, chunks of one band and whole rows of the file's blocks, pixel centres as coordinates and
-        a CF ``spatial_ref``. The attributes of the root hold the metadata of the product.
+        Nodes ``r10m``, ``r20m``, ``r60m`` (the names of ESA's EOPF Zarr), each with ``dn``, uint16, dims ``(band, y,
+        x)``, chunks of one band and whole rows of the file's blocks, pixel centres as coordinates and a CF
+        ``spatial_ref``; the metadata of the product as attributes of the root.
 
     Raises
     ------
@@ -148,7 +144,7 @@ def _check_place(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> Non
 
 @dataclass(frozen=True)
 class _LazyImage:
-    """An array-like image for :func:`dask.array.from_array` that decodes windows on demand."""
+    """Array-like image for :func:`dask.array.from_array` that decodes windows on demand."""
 
     tile: Tile
     band: str

@@ -75,14 +75,14 @@ class Tile:
     """Path of each image inside the product, and its checksum in ``manifest.safe``."""
 
     metadata_sha256: str = ""
-    """Digest of the product's ``MTD_MSIL2A.xml``."""
+    """Digest of ``MTD_MSIL2A.xml``."""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
-        """Names of ``indicators`` that are present and did not pass."""
+        """Those of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
     def require_intact(self, image: str) -> None:
-        """Compare the file of a band or of ``SCL`` with ``manifest.safe`` and the zip file, if there are any.
+        """Compare the file of a band or of ``SCL`` with ``manifest.safe`` and the zip file, if any.
 
         Raises
         ------
@@ -93,13 +93,7 @@ class Tile:
             ProductFiles(self.path).require_intact(*self.files[image])
 
     def require(self, bands: tuple[str, ...]) -> None:
-        """Make sure that the product holds each of ``bands`` at its native resolution.
-
-        Raises
-        ------
-        InputError
-            Naming the bands that are missing.
-        """
+        """Raise :class:`InputError` if the product lacks any of ``bands`` at native resolution."""
         if missing := [band for band in bands if band not in self.images]:
             raise InputError(
                 f"The product {self.path} has no image of {', '.join(missing)} at native resolution; "
@@ -155,8 +149,7 @@ def open_tile(path: Path) -> Tile:
 def tile_identity(tile: Tile) -> str:
     """Digest of a product's metadata and of the sizes of its images, or of its zip file.
 
-    Pixels are not read: images are compressed, and those with other pixels have another size. The place of a product
-    and the time of its files make no difference.
+    Pixels are not read: other pixels compress to another size. Path and modification times make no difference.
     """
     paths = [tile.path / image for image in tile.images.values()] if tile.path.is_dir() else [tile.path]
     sizes = {path.name: path.stat().st_size for path in paths}
