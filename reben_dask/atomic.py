@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all."""
+"""Atomic files and folders: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,21 +14,11 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
-    """Provide a hidden sibling to write a file or folder to, and rename it to ``path`` when the block succeeds.
+    """Yield a hidden sibling path to write a file or folder to; renamed to ``path`` when the block succeeds.
 
-    Parameters
-    ----------
-    path : Path
-        Where the file or folder will be. Its parent folders are made.
-    keep_existing : bool
-        If something is at ``path`` by then, keep that: another attempt of the same task was faster. By default it
-        is replaced.
-
-    Yields
-    ------
-    Path
-        A path of the same name in a new hidden folder beside ``path``; nothing is there yet. If the block fails, or
-        writes nothing, ``path`` stays as it was. The hidden folder is removed in any case.
+    The yielded path has the same name, in a new hidden folder that is always removed. If the block fails or writes
+    nothing, ``path`` stays unchanged. Parents are made. ``keep_existing`` keeps a ``path`` that has appeared by then,
+    from a faster attempt of the same task, instead of replacing it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as scratch:
@@ -45,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write a JSON file atomically, on disk before it appears."""
+    """Write a JSON file atomically, synced to disk before it appears."""
     with atomic_path(path) as draft, draft.open("w", encoding="utf-8") as file:
         json.dump(content, file, ensure_ascii=False, indent=indent)
         file.write("\n")
@@ -54,7 +44,7 @@ def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; ``None`` if there is none, or it is damaged."""
+    """Read a JSON file; ``None`` if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -62,7 +52,7 @@ def read_json(path: Path) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, link or folder, if it is there."""
+    """Delete a file, link or folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""House style of figures, and figures as reproducible image files."""
+"""House style of figures, and reproducible image files."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from reben_dask.errors import InputError, OutputError
 SUFFIXES = (".png", ".svg")
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours that people with any colour vision can tell apart (Okabe and Ito 2008, Color Universal Design)."""
+"""Colour-blind safe palette (Okabe and Ito 2008, Color Universal Design)."""
 
 SPLIT_COLOURS = {"train": COLOURS[0], "validation": COLOURS[4], "test": COLOURS[2]}
 STRATEGY_COLOURS = {"geographic": COLOURS[1], "grid": COLOURS[3], "random": COLOURS[5], "stratified": COLOURS[6]}
 NO_SPLIT_COLOUR = "#9aa1a8"
 PRESENT, ABSENT = "#56636f", "#b4bac1"
-"""What is there (kept, gained), and what is not (rejected, lost)."""
+"""Colours of presence (kept, gained) and absence (rejected, lost)."""
 
 INK, FAINT, GRID = "#23292f", "#6a727a", "#e1e4e8"
-"""Text and axes, secondary text, and grid lines."""
+"""Colours of text and axes, secondary text, and grid lines."""
 
 FONT_PT = 12
-"""Size of the text of a page, at 96 pixels an inch."""
+"""Text size of a page, at 96 pixels per inch."""
 
 _DPI, _MIN_PNG_PX = 200, 1920
 _STYLE = {
@@ -61,23 +61,23 @@ _STYLE = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Apply fonts, colours and lines of all figures; hold it while a figure is drawn and saved."""
+    """Apply the fonts, colours and lines of all figures, while a figure is drawn and saved."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, with a layout that finds room for everything in it."""
+    """Make an empty figure of a size in inches, with automatic layout."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def plain(name: str) -> str:
-    """Escape a name as a label; matplotlib takes dollars for formulas, and hides what begins with an underscore."""
+    """Escape a name as a label: matplotlib reads dollars as formulas, and hides names with a leading underscore."""
     return name.lstrip("_").replace("$", r"\$")
 
 
 def image_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """Render a figure as a PNG, at least 1,920 pixels wide, or SVG image; the same figure gives the same bytes."""
+    """Render a figure as PNG, at least 1,920 pixels wide, or SVG; the same figure gives the same bytes."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         # The layout takes as long as drawing, and would be computed again for each image.
         figure.draw_without_rendering()
@@ -90,14 +90,9 @@ def image_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 
 
 def require_image_name(path: Path) -> None:
-    """Check that a figure can be saved under a name, before anything is computed for it.
+    """Check early that a figure can be saved at ``path``.
 
-    Raises
-    ------
-    InputError
-        If ``path`` has another suffix than ``.png`` or ``.svg``.
-    OutputError
-        If there is a folder at ``path``.
+    Raises InputError for suffixes other than ``.png`` and ``.svg``, OutputError if ``path`` is a folder.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"The plot {path} ends in {path.suffix or 'nothing'}; give a name that ends in .png or .svg.")
@@ -106,13 +101,7 @@ def require_image_name(path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure as a file ``.png`` or ``.svg``, atomically.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Save a figure as ``.png`` or ``.svg``, atomically; raises OutputError if it cannot be written."""
     content = image_bytes(figure, "svg" if path.suffix.lower() == ".svg" else "png")
     try:
         with atomic_path(path) as draft:

@@ -1,4 +1,4 @@
-"""Progress by stage: bars on a terminal, bars below the cell of a notebook, plain lines everywhere else."""
+"""Progress by stage: bars on a terminal or below a notebook cell, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ TITLES = {
     "verify-digest": "Digests",
 }
 TILE_STATES = ("working", "again", "done", "failed")
-"""States of a tile that is not waiting: in progress, to be tried again, finished, failed."""
+"""States of a started tile: in progress, to be retried, finished, failed."""
 
 _WIDTH = 30
-"""Characters of a bar in a notebook."""
+"""Width of a notebook bar in characters."""
 
 _LINES = 10
-"""Lines of each stage without a terminal."""
+"""Lines per stage without a terminal."""
 
 
 def console() -> Console:
-    """Return the terminal; paths and names are printed as they are, and in a notebook as plain text."""
+    """Return the terminal; paths and names are printed unchanged, in a notebook as plain text."""
     # Notebooks ask for colours in the environment, which rich takes for a terminal.
     return Console(markup=False, emoji=False, soft_wrap=True, force_jupyter=False, force_terminal=sys.stdout.isatty())
 
 
 class View(Protocol):
-    """Further display of progress."""
+    """Additional display of progress."""
 
     def show(self, done: Mapping[str, int], totals: Mapping[str, int]) -> None:
-        """Show the steps of each stage that are done, and their totals."""
+        """Show the completed steps and the total of each stage."""
 
     def tile(self, name: str, state: str, remark: str) -> None:
         """Show the state of a tile."""
 
 
 class Cell:
-    """Bars below the cell of a notebook, redrawn when one of them has grown."""
+    """Bars below a notebook cell, redrawn when one of them has grown."""
 
     def __init__(self) -> None:
         from IPython.display import display  # noqa: PLC0415 - only in a notebook
@@ -86,14 +86,7 @@ def cells_of_notebook() -> list[Cell]:
 class StageProgress:
     """Display of the progress of each stage; a context manager.
 
-    Parameters
-    ----------
-    console : Console
-        The terminal.
-    totals : mapping of str to int
-        Steps of each stage, in the order of their display.
-    *views : View
-        Further displays. If one is the cell of a notebook, nothing is printed.
+    ``totals`` has the steps of each stage in display order. If one of ``views`` is a notebook cell, nothing is printed.
     """
 
     def __init__(self, console: Console, totals: Mapping[str, int], *views: View) -> None:
@@ -135,7 +128,7 @@ class StageProgress:
         self._bars.start_task(self._ids[stage])
 
     def advance(self, stage: str, steps: int = 1) -> None:
-        """Add steps that are done."""
+        """Add completed steps."""
         with self._lock:
             before, total = self._done[stage], self._totals[stage]
             self._done[stage] = done = min(before + steps, total)
@@ -154,6 +147,6 @@ class StageProgress:
             self._console.print(f"{name} failed, and is tried again: {remark}", highlight=False)
 
     def finish(self, stage: str) -> None:
-        """Complete a stage, whether or not each step was reported."""
+        """Complete a stage, even if some steps were not reported."""
         if self._totals[stage]:
             self.advance(stage, self._totals[stage] - self._done[stage])

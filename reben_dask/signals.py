@@ -1,4 +1,4 @@
-"""SIGINT handling: processes that ignore Ctrl-C, and times at which it has nothing to interrupt."""
+"""SIGINT handling: child processes and cleanup phases that ignore Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from threading import current_thread, main_thread
 
 @contextmanager
 def block_sigint() -> Iterator[None]:
-    """Block SIGINT in processes that the block, or threads that it starts, will start: a mask is inherited.
+    """Block SIGINT in processes started in the block, also by its threads: they inherit the mask.
 
-    Ctrl-C is then left to this process, which ends them in good order.
+    Ctrl-C is then left to this process, which ends them in order.
     """
     # It unblocks signals where it is started.
     resource_tracker.ensure_running()
@@ -26,7 +26,7 @@ def block_sigint() -> Iterator[None]:
 
 @contextmanager
 def sigint_ignored() -> Iterator[None]:
-    """Ignore SIGINT in the block: another Ctrl-C would only break off the cleaning up."""
+    """Ignore SIGINT in the block, so that a second Ctrl-C does not interrupt cleanup."""
     before = signal.getsignal(signal.SIGINT)
     ignore_sigint()
     try:

@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.text import Text
 
 TEXT, COUNT, PERCENT = "", ",d", ".1%"
-"""Formats of columns: left-aligned text; numbers, which are right-aligned, take any format specification."""
+"""Column formats: left-aligned text; numbers, right-aligned, take any format specification."""
 
 Cell = str | int | float | None
 _WIDE = 100_000
@@ -25,18 +25,18 @@ _WIDE = 100_000
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values under a title; the first cell of a row says what it is about."""
+    """Titled rows of values; the first cell of a row is its heading."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    """Values. None and NaN are empty cells, as are those that a short row lacks; a str is shown as it is."""
+    """Values. None, NaN and cells missing in a short row are empty; a str is shown unchanged."""
     formats: Sequence[str] | str = COUNT
     """Format specification of each column, or one of all columns but the first, which is text."""
     has_total: bool = False
-    """The last row sums up the others."""
+    """True if the last row is the sum of the others."""
     folded: bool = False
-    """A page shows the title only, and the rows on demand."""
+    """True if a page shows only the title, and the rows on demand."""
 
     @classmethod
     def from_frame(
@@ -49,37 +49,37 @@ class Table:
         has_total: bool = False,
         folded: bool = False,
     ) -> Self:
-        """Make a table of a frame; its index is the first column, under its own name or ``index``."""
+        """Convert a frame; its index becomes the first column, under its own name or ``index``."""
         name = index if index is not None else str(frame.index.name or "")
         rows = [[str(key), *values] for key, *values in frame.itertuples(name=None)]
         return cls(title, [name, *map(str, frame.columns)], rows, formats, has_total, folded)
 
     @property
     def is_number(self) -> list[bool]:
-        """Whether each column is right-aligned."""
+        """Alignment of each column: True for right-aligned."""
         return [form != TEXT for form in self._formats]
 
     @property
     def texts(self) -> list[list[str]]:
-        """Cells as a reader sees them; all rows have the same length."""
+        """Formatted cells; all rows have the same length."""
         return [
             [_text(value, form) for value, form in zip(row, self._formats, strict=True)] for row in self._full_rows()
         ]
 
     def with_total(self, name: str = "all") -> Self:
-        """Append a row of the sums of all columns of numbers."""
+        """Append the sums of all numeric columns."""
         numbers = [[value for value in column if _is_number(value)] for column in self._columns_of_cells()]
         sums = [sum(column) if number else None for column, number in zip(numbers, self.is_number, strict=True)]
         return replace(self, rows=[*self.rows, [name, *sums[1:]]], has_total=True)
 
     def without_zero_rows(self) -> Self:
-        """Leave out rows whose numbers are all zero or empty; the total stays."""
+        """Drop rows whose numbers are all zero or empty, except the total."""
         body, total = (self.rows[:-1], self.rows[-1:]) if self.has_total else (self.rows, [])
         kept = [row for row in body if any(map(_is_something, self._numbers(row)))]
         return replace(self, rows=[*kept, *total])
 
     def without_zero_columns(self) -> Self:
-        """Leave out columns of numbers that are all zero or empty."""
+        """Drop numeric columns that are all zero or empty."""
         columns = self._columns_of_cells()
         kept = [
             place
@@ -91,7 +91,7 @@ class Table:
         return replace(self, columns=names, rows=rows, formats=formats)
 
     def to_markdown(self) -> str:
-        """A table of GitHub's Markdown, without the title."""
+        """Format as GitHub Markdown, without the title."""
         rule = ["---:" if number else "---" for number in self.is_number]
         lines: list[Sequence[str]] = [
             self.columns,
@@ -101,14 +101,14 @@ class Table:
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def to_csv(self) -> str:
-        """Comma-separated values as they are, without format."""
+        """Format as CSV with raw values."""
         file = io.StringIO()
         rows = [["" if pd.isna(value) else value for value in row] for row in self._full_rows()]
         csv.writer(file, lineterminator="\n").writerows([self.columns, *rows])
         return file.getvalue()
 
     def to_latex(self) -> str:
-        """A ``tabular`` of the package booktabs, with numbers as they are."""
+        """Format as a booktabs ``tabular`` with raw numbers."""
         rows: list[list[Cell]] = [[name.capitalize() for name in self.columns], *self._full_rows()]
         lines = [f"  {' & '.join(_latex(cell) for cell in row)} \\\\" for row in rows]
         head, body = lines[0], lines[1:]
@@ -119,7 +119,7 @@ class Table:
         return "\n".join([begin, "  \\toprule", head, "  \\midrule", *body, "  \\bottomrule", end])
 
     def to_rich(self) -> rich_table.Table:
-        """A table of a terminal; columns get no narrower than their longest word."""
+        """Convert to a rich table; columns are at least as wide as their longest word."""
         table = rich_table.Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         texts = self.texts
         for place, (name, number) in enumerate(zip(self.columns, self.is_number, strict=True)):
@@ -132,7 +132,7 @@ class Table:
         return table
 
     def show(self, console: Console) -> None:
-        """Print on a terminal, on several lines where that makes it fit, and wider than the terminal if need be."""
+        """Print on a terminal, with wrapped cells if needed to fit; wider than the terminal if unavoidable."""
         table = self.to_rich()
         room = Measurement.get(console, console.options.update(max_width=_WIDE), table)
         if not console.is_terminal:
@@ -158,7 +158,7 @@ class Table:
 
 
 def share(part: float, whole: float) -> float | None:
-    """Fraction of a whole; None of nothing."""
+    """Fraction of a whole; None if the whole is 0."""
     return part / whole if whole else None
 
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    noun : str
-        What one of them is called; what stands before the last word stays as it is.
+    """Format a number with its noun in singular or plural; only the last word is inflected.
 
     Examples
     --------

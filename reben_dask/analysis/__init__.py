@@ -1,1 +1,1 @@
-"""Measuring and comparing datasets: counts, differences, and spatial correlation of labels and splits."""
+"""Measurement and comparison of datasets: counts, differences, and spatial correlation of labels and splits."""

@@ -21,25 +21,25 @@ from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS
 
 APART, TOUCHING, OVERLAPPING = 0, 1, 2
 CONTACTS = ("apart", "touching", "overlapping")
-"""Contact of a patch with the nearest of others: none; an edge or a corner; more than that."""
+"""Contact of a patch with the nearest other patch: none; along an edge or at a corner; more."""
 
 _DIAGONAL = 2**-0.5
 _STRETCH = 1.01
-"""A metre of a UTM zone is 0.9996 to 1.0022 metres on the ground as far as tiles reach beyond their zone."""
+"""Length on the ground of a metre of UTM is 0.9996 to 1.0022 m as far as tiles extend beyond their zone."""
 
 EDGES_M = 1000.0 * np.array(
     [0, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 13000]
 )
-"""Limits of the distance classes; the last is more than the diameter of the Earth."""
+"""Limits of the distance classes; the last exceeds the diameter of the Earth."""
 
 SEED = 2018
 PAIRS = 100_000
-"""Approximate number of pairs drawn for each figure."""
+"""Approximate number of pairs sampled for each figure."""
 
 _PILOTS = 500
 _ROUNDS = 10
 _LOOKED_AT = 20
-"""Closer pairs looked at for each pair drawn, at most."""
+"""Maximum number of close pairs examined per pair drawn."""
 
 QUANTILES = {"minimum": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "maximum": 1.0}
 
@@ -52,13 +52,13 @@ _Bools = npt.NDArray[np.bool_]
 
 
 def centres_xy(places: pd.DataFrame) -> _Floats:
-    """Easting and northing of the centres in metres of their own zones, shape ``(patch, 2)``; exact."""
+    """Compute eastings and northings of patch centres in metres of their own zones, shape ``(patch, 2)``; exact."""
     half = places.side / 2
     return np.column_stack([places.minx + half, places.maxy - half])
 
 
 def lonlat(places: pd.DataFrame) -> _Floats:
-    """Longitude and latitude of the centres in degrees, shape ``(patch, 2)``."""
+    """Compute longitude and latitude of patch centres in degrees, shape ``(patch, 2)``."""
     centres, degrees = centres_xy(places), np.empty((len(places), 2))
     for epsg in places.epsg.unique().tolist():
         rows = (places.epsg == epsg).to_numpy()
@@ -68,10 +68,10 @@ def lonlat(places: pd.DataFrame) -> _Floats:
 
 
 def geocentric(places: pd.DataFrame) -> _Floats:
-    """The centres in space, in metres from the Earth's centre, shape ``(patch, 3)``.
+    """Compute geocentric coordinates of patch centres in metres, shape ``(patch, 3)``.
 
-    Straight distances between them are right within and across UTM zones: they differ from distances along the WGS 84
-    ellipsoid by a tenth of a millimetre at 5 km, 1 m at 100 km and 1 km at 1,000 km.
+    Straight distances hold within and across UTM zones: they differ from distances along the WGS 84 ellipsoid by 0.1 mm
+    at 5 km, 1 m at 100 km and 1 km at 1,000 km.
     """
     to_space = pyproj.Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
     longitude, latitude = lonlat(places).T
@@ -82,31 +82,30 @@ def geocentric(places: pd.DataFrame) -> _Floats:
 
 
 class Nearest(NamedTuple):
-    """The nearest training patch of each test patch, in the order of the test patches."""
+    """Nearest training patch of each test patch, in the order of the test patches."""
 
     train: _Rows
-    """Its position among the training patches; of several at the same distance, any one."""
+    """Position among the training patches; any of several at the same distance."""
     distance_m: _Floats
-    """Distance of the centres."""
     contact: npt.NDArray[np.int8]
     """Contact with any training patch: :data:`APART`, :data:`TOUCHING` or :data:`OVERLAPPING`."""
 
 
 def nearest_training(test: pd.DataFrame, train: pd.DataFrame) -> Nearest:
-    """Find the nearest training patch of each test patch by their places, at least one each.
+    """Find the nearest training patch of each test patch by place; both tables have at least one row.
 
     Milà et al. (2022, Methods in Ecology and Evolution 13, 1304-1316) and Meyer and Pebesma (2022, Nature
-    Communications 13, 2208) judge from the distribution of these distances what a test says about unseen places.
+    Communications 13, 2208) judge by the distribution of these distances how far a test represents unseen places.
     """
     distance, position = cKDTree(geocentric(train)).query(geocentric(test))
     return Nearest(position.astype(np.int64), distance, contact(test, train))
 
 
 def contact(test: pd.DataFrame, train: pd.DataFrame) -> npt.NDArray[np.int8]:
-    """Find the contact of each test patch with any of the training patches, as in :attr:`Nearest.contact`.
+    """Find the contact of each test patch with any training patch; see :attr:`Nearest.contact`.
 
-    Within a UTM zone this is decided in whole metres. Patches of different zones are rotated against each other; there,
-    those that meet overlap.
+    Exact in whole metres within a UTM zone. Patches of different zones are rotated against each other: any contact
+    counts as overlap.
     """
     found = np.full(len(test), APART, np.int8)
     zone, centres = test.epsg.to_numpy(), geocentric(test)
@@ -134,7 +133,7 @@ def _contact_in_zone(test: pd.DataFrame, train: pd.DataFrame) -> npt.NDArray[np.
 
 
 def _meets_across_zones(test: pd.DataFrame, centres: _Floats, train: pd.DataFrame) -> _Bools:
-    """Mark patches whose squares meet one of the training patches, which are all of one other zone."""
+    """Mask of the patches whose squares meet a training patch; these are all of one other zone."""
     meets = np.zeros(len(test), bool)
     trained, reach = geocentric(train), (test.side.max() + train.side.max()) * _DIAGONAL * _STRETCH
     near = np.flatnonzero(cKDTree(trained).query(centres, distance_upper_bound=reach)[0] < np.inf)
@@ -148,7 +147,6 @@ def _meets_across_zones(test: pd.DataFrame, centres: _Floats, train: pd.DataFram
 
 
 def _squares(places: pd.DataFrame) -> gpd.GeoSeries:
-    """Squares of patches of one zone, in its system."""
     west, north, side = places.minx, places.maxy, places.side
     return gpd.GeoSeries(shapely.box(west, north - side, west + side, north), crs=places.epsg.iloc[0])
 
@@ -157,9 +155,9 @@ def _squares(places: pd.DataFrame) -> gpd.GeoSeries:
 
 
 def jaccard(left: _Bools, right: _Bools) -> _Floats:
-    """Jaccard similarity of pairs of label sets: labels that both carry, by labels that at least one carries.
+    """Compute the Jaccard similarity of pairs of label sets: size of the intersection by size of the union.
 
-    From 0 (nothing in common) to 1 (the same labels); two patches without any label are the same.
+    From 0 (disjoint) to 1 (equal); two empty label sets are equal.
     """
     shared, either = (np.count_nonzero(sets, axis=1) for sets in (left & right, left | right))
     similarity: _Floats = np.divide(shared, either, out=np.ones(len(shared)), where=either > 0)
@@ -167,9 +165,9 @@ def jaccard(left: _Bools, right: _Bools) -> _Floats:
 
 
 def similarity_within(labels: _Bools, pairs: int = PAIRS, seed: int = SEED) -> float:
-    """Mean Jaccard similarity of random pairs of different patches; of all pairs if not more than ``pairs``.
+    """Compute the mean Jaccard similarity of random pairs of different patches; of all pairs if at most ``pairs``.
 
-    ``labels`` has at least two patches; the same seed draws the same pairs.
+    Needs at least two patches; the same seed draws the same pairs.
     """
     patches = len(labels)
     if patches * (patches - 1) // 2 <= pairs:
@@ -182,9 +180,9 @@ def similarity_within(labels: _Bools, pairs: int = PAIRS, seed: int = SEED) -> f
 
 
 def similarity_between(left: _Bools, right: _Bools, pairs: int = PAIRS, seed: int = SEED) -> float:
-    """Mean Jaccard similarity of random pairs, one patch of each side; of all pairs if not more than ``pairs``.
+    """Compute the mean Jaccard similarity of random pairs, one patch of each side; of all pairs if at most ``pairs``.
 
-    Each side has at least one patch; the same seed draws the same pairs.
+    Needs at least one patch per side; the same seed draws the same pairs.
     """
     if len(left) * len(right) <= pairs:
         one, other = (grid.ravel() for grid in np.indices((len(left), len(right))))
@@ -195,31 +193,28 @@ def similarity_between(left: _Bools, right: _Bools, pairs: int = PAIRS, seed: in
 
 
 def above_chance(observed: float, by_chance: float) -> float:
-    """Share of the similarity that chance leaves open: 0 as by chance, 1 for equal labels; as in kappa (Cohen 1960)."""
+    """Rescale a similarity to 0 for chance and 1 for equal labels, as in kappa (Cohen 1960)."""
     return (observed - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
 
 
 def correlogram(
     centres: _Floats, labels: _Bools, *, edges_m: _Floats = EDGES_M, pairs: int = PAIRS, seed: int = SEED
 ) -> pd.DataFrame:
-    """Similarity of labels by distance: mean Jaccard similarity, and Moran's I, of the pairs of each distance class.
+    """Measure the similarity of labels by distance: mean Jaccard similarity and Moran's I of each distance class.
 
-    About ``pairs`` pairs are drawn of each distance class, every pair of the class with the same chance; a class with
-    few pairs is taken whole. Pairs of a patch with itself do not count, pairs of two images of one place do. Of the
-    limits of a class, the lower one belongs to it. The same seed draws the same pairs.
-
-    Returns a row for each class that has pairs: ``from_m``, ``to_m``, ``pairs``, and their means ``distance_m``,
-    ``jaccard`` and ``moran_i`` (NaN if no label ever differs).
+    About ``pairs`` pairs are drawn per class, each with the same chance; a class with few pairs is used whole. Pairs of
+    a patch with itself do not count, pairs of two images of one place do. Lower limits are inclusive. The same seed
+    draws the same pairs. Returns a row for each class that has pairs: ``from_m``, ``to_m``, ``pairs``, and their means
+    ``distance_m``, ``jaccard`` and ``moran_i`` (NaN if no label ever differs).
 
     Notes
     -----
     Mean Jaccard similarity by distance is the distance decay of similarity of Nekola and White (1999, Journal of
     Biogeography 26, 867-878). Moran's I (Moran 1950, Biometrika 37, 17-23; by distance class as in Cliff and Ord 1981,
-    Spatial Processes) is taken of the presence of all classes together: the sum over classes of the covariance of
-    pairs, by the sum of their variances. That is the trace of Wartenberg's matrix (1985, Geographical Analysis 17,
-    263-283) for variables that are centred and not scaled. It is 1 if labels are always equal and about 0 for pairs
-    drawn by chance, however many classes and labels there are; what chance makes of mean Jaccard similarity depends on
-    their number.
+    Spatial Processes) is of the presence of all classes together: the sum over classes of the covariance of pairs, by
+    the sum of their variances. That is the trace of Wartenberg's matrix (1985, Geographical Analysis 17, 263-283) for
+    centred, unscaled variables: 1 for equal labels and about 0 for random pairs, for any number of classes and labels;
+    the mean Jaccard similarity of random pairs depends on these numbers.
     """
     columns = ["from_m", "to_m", "pairs", "distance_m", "jaccard", "moran_i"]
     if len(labels) < 2:
@@ -259,10 +254,10 @@ def _pairs_within(centres: _Floats, radii: _Floats, random: np.random.Generator)
 def _draw(
     centres: _Floats, between: tuple[float, float], share: float, random: np.random.Generator
 ) -> tuple[_Rows, _Rows, _Floats]:
-    """Draw pairs of a distance class, every one with the same chance; with a share of 1, all of them.
+    """Draw pairs of a distance class, each with the same chance; with a share of 1, all of them.
 
-    All pairs of a few patches with a few others are looked at, so that near pairs are found without looking at all
-    pairs; and this in several rounds, so that not all depends on the same patches.
+    Each round pairs few patches with few others, which finds near pairs without a full search; several rounds spread
+    them.
     """
     rounds = 1 if share == 1 else _ROUNDS
     size = math.ceil(len(centres) * math.sqrt(share / rounds))
@@ -283,10 +278,10 @@ def _draw(
 
 @dataclass(frozen=True)
 class SplitCorrelation:
-    """Distance and similarity between the test and training patches of one split."""
+    """Distance and similarity between the test and training patches of one split column."""
 
     columns: tuple[str, ...]
-    """The split column; several, if they hold the same."""
+    """Split column; several if they are equal."""
     test: _Rows
     train: _Rows
     """Positions of the test and training patches among the kept patches."""
@@ -298,16 +293,16 @@ class SplitCorrelation:
 
     @property
     def strategy(self) -> str:
-        """The strategy, where the name of a column has it, else ``split``."""
+        """Strategy in the column name, else ``split``."""
         return " = ".join(name.removeprefix(EXTRA_SPLITS) for name in self.columns if name != SPLIT) or SPLIT
 
     @property
     def title(self) -> str:
-        """The strategy; the split that the dataset is published with is marked."""
+        """Strategy, with a mark on the published split."""
         return self.strategy + f" ({SPLIT})" * (SPLIT in self.columns and self.strategy != SPLIT)
 
     def measures(self) -> dict[str, float]:
-        """Counts, shares of the test patches (0 to 1), distances in metres, and similarities."""
+        """Return counts, shares of the test patches (0 to 1), distances in metres, and similarities."""
         touch, similarity = self.nearest.contact, float(self.similarity.mean())
         distances = np.quantile(self.nearest.distance_m, list(QUANTILES.values())).tolist()
         return {
@@ -328,13 +323,12 @@ class SpatialCorrelation:
 
     kept: PatchSet
     splits: tuple[SplitCorrelation, ...]
-    """Splits that have test and training patches."""
+    """Split columns that have test and training patches."""
     without: Mapping[str, str]
-    """Split columns that have not, each with a phrase that names what is missing."""
+    """Other split columns, each with a phrase that names what is missing."""
     correlogram: pd.DataFrame
-    """See :func:`correlogram`."""
     by_chance: float
-    """Mean Jaccard similarity of random pairs of kept patches; NaN of fewer than two patches."""
+    """Mean Jaccard similarity of random pairs of kept patches; NaN for fewer than two patches."""
 
 
 def spatial_correlation(dataset: PatchSet) -> SpatialCorrelation:
@@ -355,7 +349,7 @@ def spatial_correlation(dataset: PatchSet) -> SpatialCorrelation:
 
 
 def _distinct_splits(kept: PatchSet) -> Iterator[tuple[tuple[str, ...], npt.NDArray[np.object_]]]:
-    """Distinct split columns: a strategy may stand in a column of its own and be the dataset's split too."""
+    """Distinct split columns: the dataset's split may repeat the column of a strategy."""
     contents = {name: kept.patches[name].astype(object).fillna("").to_numpy() for name in kept.splits}
     while contents:
         first = next(iter(contents.values()))

@@ -20,7 +20,7 @@ from reben_dask.stores.patch_table import part_files, read_rows
 TOTAL = "all"
 
 FIRST_MONTH = 3
-"""A year of seasons begins in March."""
+"""First month of a year of seasons."""
 
 NO_SEASON = "(none)"
 
@@ -35,15 +35,14 @@ def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> p
     keys : Series
         Values to count by, without nulls.
     splits : Series of str
-        Split of the same rows; null in no split.
+        Split of each row; null for none.
     name : str
         Name of the index.
 
     Returns
     -------
     DataFrame
-        A row for each key, sorted; integer columns ``train``, ``validation``, ``test`` and ``all``, which counts
-        rows in no split too.
+        Sorted by key; integer columns ``train``, ``validation``, ``test``, and ``all`` (with rows in no split).
     """
     together = keys.value_counts()
     counts = pd.crosstab(keys, splits).reindex(index=together.index, columns=list(columns.SPLITS))
@@ -54,23 +53,15 @@ def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> p
 def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     """Count patches by class and split: Table I of the reBEN paper.
 
-    Parameters
-    ----------
-    patches : DataFrame
-        ``labels`` (lists of class names) and ``split``, as in the metadata files and for kept patches.
-
-    Returns
-    -------
-    DataFrame
-        See :func:`count_by_split`. A patch counts once for each of its labels, so the columns add up to more than the
-        number of patches.
+    ``patches`` has ``labels`` (lists of class names) and ``split``, as metadata files do. Returns the columns of
+    :func:`count_by_split`; a patch counts once for each of its labels, so columns add up to more than the patches.
     """
     pairs = patches[[columns.LABELS, columns.SPLIT]].explode(columns.LABELS).dropna(subset=columns.LABELS)
     return count_by_split(pairs[columns.LABELS], pairs[columns.SPLIT], "class")
 
 
 def label_number_table(patches: pd.DataFrame) -> pd.DataFrame:
-    """Count patches by the number of their labels; columns ``labels`` and ``split`` are needed."""
+    """Count patches by their number of labels and split; needs columns ``labels`` and ``split``."""
     numbers = patches[columns.LABELS].map(len, na_action="ignore").fillna(0).astype("int64")
     return count_by_split(numbers, patches[columns.SPLIT], "labels")
 
@@ -82,7 +73,7 @@ def date_table(patches: pd.DataFrame) -> pd.DataFrame:
 
 
 def season_table(patches: pd.DataFrame) -> pd.DataFrame:
-    """Count patches by ``season``, in the order of their first months from March on; those without one come last."""
+    """Count patches by ``season``, from March on; null last."""
     months = (patches[columns.SENSING_TIME].dt.tz_convert("UTC").dt.month - FIRST_MONTH) % 12
     first = months.groupby(patches[columns.SEASON]).min()
     order = sorted(first.index, key=lambda season: (first[season], season))
@@ -96,23 +87,14 @@ TABLES: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "season": season_table,
     "labels": label_number_table,
 }
-"""Tables of counts by the name of their index."""
+"""Functions of tables by the name of their index."""
 
 
 def read_acquisitions(out: Path, *, clear_only: bool = False) -> pd.DataFrame:
     """Read season, sensing time and split of the kept patches of a dataset from its patch table.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
-    clear_only : bool
-        Leave out patches that are flagged for snow, cloud or shadow.
-
-    Raises
-    ------
-    InputError
-        If there is no patch table, which alone has dates and seasons, or it cannot be read.
+    ``clear_only`` leaves out flagged patches (snow, cloud or shadow). Raises InputError if the patch table, which alone
+    has dates and seasons, is missing or cannot be read.
     """
     parts = part_files(out / TABLE)
     if not parts:

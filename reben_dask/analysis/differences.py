@@ -42,29 +42,24 @@ class LabelChanges(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """Two datasets side by side."""
+    """Differences of two datasets."""
 
     matches: Matches
-    """Rows of the candidates that both have."""
     overlap: pd.DataFrame
     """See :func:`~reben_dask.analysis.matching.overlap_table`."""
     reasons: pd.DataFrame
     """``kept in`` (A or B), ``reason`` why the other does not keep them, ``patches``."""
     other_time: Mapping[str, int]
-    """Number of candidates that only A or only B has where the other has patches of another time."""
+    """Number of candidates of only A or only B at places where the other has patches of another time."""
     labels: LabelChanges
-    """Of the patches that both keep."""
     splits: pd.DataFrame
-    """See :func:`~reben_dask.analysis.matching.split_table`; of the patches that both keep."""
+    """See :func:`~reben_dask.analysis.matching.split_table`; of the patches kept in both."""
 
 
 def compare_datasets(a: PatchSet, b: PatchSet) -> Differences:
-    """Compare the candidates of two datasets, and the labels and splits of the patches that both keep.
+    """Compare the candidates of two datasets, and labels and splits of the patches that both keep.
 
-    Raises
-    ------
-    InputError
-        If they have no candidate in common.
+    Raises InputError if they have no candidate in common.
     """
     matches = match_patches(a.patches, b.patches)
     other_time = {
@@ -89,7 +84,7 @@ def compare_datasets(a: PatchSet, b: PatchSet) -> Differences:
 
 
 def label_changes(a: LabelSets, b: LabelSets) -> LabelChanges:
-    """Compare the labels of the same patches, in the same order, by the names of their classes."""
+    """Compare the labels of the same patches in the same order, by class name."""
     names = sorted({*a.classes, *b.classes})
     here, there = a.recoded(names).carried, b.recoded(names).carried
     lost, gained = here & ~there, there & ~here

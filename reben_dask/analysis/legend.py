@@ -22,11 +22,9 @@ class LegendEntry(NamedTuple):
 
 @cache
 def corine_legend() -> dict[int, LegendEntry]:
-    """Entries of all codes of level 3, and of pixels that no polygon covers.
+    """Return the entries of all codes of level 3, and of pixels that no polygon covers.
 
-    Notes
-    -----
-    Colours are those of the legend that comes with the CORINE Land Cover data (European Environment Agency).
+    Colours are those of the legend shipped with the CORINE Land Cover data (European Environment Agency).
     """
     table = resources.files("reben_dask") / "nomenclatures" / "clc44.csv"
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
@@ -35,12 +33,12 @@ def corine_legend() -> dict[int, LegendEntry]:
 
 
 def legend_entry(code: int) -> LegendEntry:
-    """Look up a code; one that CORINE does not know is grey and named by its number."""
+    """Look up a code; unknown codes are grey and named by their number."""
     return corine_legend().get(code, LegendEntry(f"code {code}", "#7f7f7f"))
 
 
 def coloured(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Colour a reference map of codes, shape ``(y, x)``, as red, green and blue, shape ``(y, x, 3)``."""
+    """Colour a reference map of codes, shape ``(y, x)``, as RGB, shape ``(y, x, 3)``."""
     known, places = np.unique(codes, return_inverse=True)
     palette = [list(bytes.fromhex(legend_entry(code).colour.removeprefix("#"))) for code in known.tolist()]
     return np.array(palette, np.uint8).reshape(-1, 3)[places.reshape(codes.shape)]

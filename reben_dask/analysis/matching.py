@@ -1,4 +1,4 @@
-"""Patches that two datasets have in common, whatever their names: matched by place and sensing time."""
+"""Patches common to two datasets, matched by place and sensing time instead of name."""
 
 from __future__ import annotations
 
@@ -13,39 +13,27 @@ from reben_dask.formats.columns import EPSG, KEPT, MAXY, MINX, REASON, SENSING_T
 
 PLACE = (EPSG, MINX, MAXY, "side")
 KEY = (*PLACE, SENSING_TIME)
-"""Identity of a patch: the system and corner of its square, its side, and the start of sensing."""
+"""Identity of a patch: coordinate system and corner of its square, its side, and the start of sensing."""
 
 NO_CANDIDATE = "no_candidate"
-"""Reason of patches that are not even candidates."""
+"""Reason of patches that are no candidates."""
 
 UNASSIGNED = "none"
 TOTAL = "all"
 
 
 class Matches(NamedTuple):
-    """Positions of patches that two datasets have in common.
-
-    Parameters
-    ----------
-    a, b : ndarray of int64, shape (match,)
-        Position of each common patch in the one and the other table, ascending in the first.
-    """
+    """Positions of the patches common to two tables, shape ``(match,)``, ascending in the first."""
 
     a: npt.NDArray[np.int64]
     b: npt.NDArray[np.int64]
 
 
 def match_patches(a: pd.DataFrame, b: pd.DataFrame) -> Matches:
-    """Find the patches that two tables have in common.
+    """Find the patches that two tables with columns :data:`KEY` have in common.
 
-    Names are not looked at: those of version 1 and 2 differ. Patches of a shifted grid have other corners, and so match
-    only their own like. Where one table has a place and time more than once (tiles that overlap), its rows are matched
-    in their order, each at most once.
-
-    Parameters
-    ----------
-    a, b : DataFrame
-        Columns :data:`KEY`.
+    Names are ignored: those of version 1 and 2 differ. Patches of shifted grids have other corners and match only each
+    other. Where a table repeats a place and time (overlapping tiles), rows match in their order, each at most once.
     """
     left, right = (_numbered(table) for table in (a, b))
     both = left.merge(right, on=list(left.columns.drop("row")), suffixes=("_a", "_b"), validate="one_to_one")
@@ -54,25 +42,15 @@ def match_patches(a: pd.DataFrame, b: pd.DataFrame) -> Matches:
 
 
 def at_places_of(a: pd.DataFrame, b: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Mask of the patches of ``a`` at a place (:data:`PLACE`) where ``b`` has a patch too, at any time."""
+    """Mask of the patches of ``a`` at a place (:data:`PLACE`) where ``b`` has a patch of any time."""
     places = b[list(PLACE)].drop_duplicates()
     return a[list(PLACE)].merge(places, how="left", on=list(PLACE), indicator="found")["found"].eq("both").to_numpy()
 
 
 def overlap_table(a: pd.DataFrame, b: pd.DataFrame, matches: Matches) -> pd.DataFrame:
-    """Count the patches in both tables, and in only one.
+    """Count the patches in both tables and in only one; needs column ``status``.
 
-    Parameters
-    ----------
-    a, b : DataFrame
-        Column ``status``.
-    matches : Matches
-        Of :func:`match_patches`.
-
-    Returns
-    -------
-    DataFrame
-        Index ``candidates`` and ``kept``; integer columns ``A``, ``B``, ``both``, ``only A``, ``only B``.
+    Returns index ``candidates`` and ``kept``, integer columns ``A``, ``B``, ``both``, ``only A``, ``only B``.
     """
     kept_a, kept_b = (table[STATUS].eq(KEPT).to_numpy() for table in (a, b))
     rows = {
@@ -84,19 +62,10 @@ def overlap_table(a: pd.DataFrame, b: pd.DataFrame, matches: Matches) -> pd.Data
 
 
 def reasons_elsewhere(kept_in: pd.DataFrame, other: pd.DataFrame, rows: npt.NDArray[np.integer]) -> pd.Series[int]:
-    """Count patches that one dataset keeps and another does not, by the reason of the other.
+    """Count patches that one dataset keeps and another does not, by the reason of the other, most frequent first.
 
-    Parameters
-    ----------
-    kept_in, other : DataFrame
-        Columns ``status`` and ``reason``.
-    rows : ndarray of int, shape (patch of kept_in,)
-        Position of each patch in ``other``, -1 where it is no candidate there.
-
-    Returns
-    -------
-    Series
-        Number of patches by reason, the most frequent first; :data:`NO_CANDIDATE` is one of them.
+    Both tables have ``status`` and ``reason``; ``rows`` is the position of each patch in ``other``, -1 for none, which
+    counts as :data:`NO_CANDIDATE`.
     """
     asked = rows[kept_in[STATUS].eq(KEPT).to_numpy()]
     reasons = pd.Series(other[REASON].astype(object).to_numpy()[asked[asked >= 0]], dtype=object).dropna()
@@ -106,17 +75,9 @@ def reasons_elsewhere(kept_in: pd.DataFrame, other: pd.DataFrame, rows: npt.NDAr
 
 
 def split_table(a: pd.Series[str], b: pd.Series[str]) -> pd.DataFrame:
-    """Count patches by their split in one dataset and in the other.
+    """Count patches by their split in A (index) and B (columns), with sums (:data:`TOTAL`).
 
-    Parameters
-    ----------
-    a, b : Series of str
-        Splits of the same patches in the same order; patches without one count as :data:`UNASSIGNED`.
-
-    Returns
-    -------
-    DataFrame
-        Index: split in A, columns: split in B, each with the sum over all (:data:`TOTAL`); integers.
+    Both series are of the same patches in the same order; null counts as :data:`UNASSIGNED`.
     """
     rows, columns = (side.astype(object).fillna(UNASSIGNED).to_numpy() for side in (a, b))
     counts = pd.crosstab(rows, columns).reindex(index=_ordered(rows), columns=_ordered(columns), fill_value=0)

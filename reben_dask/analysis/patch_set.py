@@ -1,4 +1,4 @@
-"""The patch table of a dataset in memory, with the columns that a comparison needs."""
+"""Patch table of a dataset in memory, with the columns that comparisons need."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LabelSets:
         return LabelSets(self.classes, self.carried[rows])
 
     def recoded(self, classes: Sequence[str]) -> LabelSets:
-        """Express the labels in another class list; classes that are not in it are left out."""
+        """Recode to another class list; classes missing there are left out."""
         table = pd.DataFrame(self.carried, columns=list(self.classes))
         return LabelSets(tuple(classes), table.reindex(columns=list(classes), fill_value=False).to_numpy(bool))
 
@@ -53,14 +53,13 @@ class PatchSet:
     """The candidate patches of a dataset."""
 
     path: Path
-    """Folder of the dataset."""
     patches: pd.DataFrame
-    """A row for each candidate: ``patch_id``, ``tile``, ``status``, ``reason``, ``sensing_time``, ``epsg``, ``minx``,
+    """One row per candidate: ``patch_id``, ``tile``, ``status``, ``reason``, ``sensing_time``, ``epsg``, ``minx``,
     ``maxy``, ``side`` (metres), and the columns of :attr:`splits`."""
     labels: LabelSets
-    """Labels in the same order; none for patches of tiles that were not labelled."""
+    """Labels in the same order; empty for tiles that were not labelled."""
     splits: tuple[str, ...]
-    """Names of the columns that assign a split: ``split`` first, then ``split_<strategy>``."""
+    """Split columns: ``split`` first, then ``split_<strategy>``."""
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -81,24 +80,13 @@ class PatchSet:
 
 
 def names_of(datasets: Mapping[str, PatchSet]) -> dict[str, str]:
-    """Name each dataset by its folder if the folders differ in name, else by its letter."""
+    """Name each dataset by its folder if these differ in name, else by its letter."""
     names = {letter: dataset.path.resolve().name for letter, dataset in datasets.items()}
     return names if len(set(names.values())) == len(names) else {letter: letter for letter in names}
 
 
 def read_patch_set(out: Path) -> PatchSet:
-    """Read the patch table of a dataset.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
-
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, or its patch table cannot be read.
-    """
+    """Read the patch table of a dataset; raises InputError if it is missing or cannot be read."""
     parts = dataset_parts(out)
     classes, splits = _described(parts[0])
     tables, carried = [], []
@@ -112,7 +100,6 @@ def read_patch_set(out: Path) -> PatchSet:
 
 
 def _described(part: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Classes and split columns of a part file."""
     try:
         schema = pq.read_schema(part)
         classes = columns.decode_classes(schema.metadata)

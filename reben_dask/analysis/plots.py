@@ -1,6 +1,6 @@
 """Figure of a comparison: distance from test to training patches, and similarity of labels by distance.
 
-A strategy has one colour in all figures; datasets differ in line and marker.
+Colour marks the strategy, line and marker the dataset.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from reben_dask.grid import PATCH_SIDE_M
 
 
 class _Look(NamedTuple):
-    """Line and marker of a dataset."""
-
     line: str | tuple[int, tuple[float, ...]]
     marker: str
 
@@ -32,27 +30,17 @@ class _Look(NamedTuple):
 _LOOKS = (_Look("-", "o"), _Look((0, (4, 1.5)), "s"))
 _COLUMNS, _TICKS = 4, 9
 _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1,))
-"""Digits at which distances have ticks: the first of these that makes fewer than ``_TICKS``."""
+"""Candidate digits for distance ticks; the first that gives fewer than ``_TICKS`` is used."""
 
 _SHARES = np.linspace(0, 1, 2001)
 _LINEAR_KM = 1.0
-"""Up to this the scale of distances is linear, as patches may be at no distance; beyond, it is logarithmic."""
+"""Upper end of the linear part of the distance scale, which includes 0; logarithmic beyond."""
 
 
 def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> None:
-    """Draw the spatial correlation of one or two datasets into an image file, atomically.
+    """Draw the spatial correlation of datasets, by name, to a ``.png`` or ``.svg`` file, atomically.
 
-    Parameters
-    ----------
-    found : mapping of str to SpatialCorrelation
-        Spatial correlation of each dataset, by its name in the legend.
-    path : Path
-        The file, ``.png`` or ``.svg``.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     with house_style():
         save_figure(draw_correlation(found), path)
@@ -60,7 +48,7 @@ def plot_correlation(found: Mapping[str, SpatialCorrelation], path: Path) -> Non
 
 @house_style()
 def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2) -> Figure:
-    """Draw both panels, side by side or one above the other; see :func:`plot_correlation`."""
+    """Draw both panels in ``across`` columns; see :func:`plot_correlation`."""
     figure = new_figure(6 * across, 5.8 if across > 1 else 11)
     distances, similarity = figure.subplots(2 // across, across).flat
     colours = _colours(split for correlation in found.values() for split in correlation.splits)
@@ -83,12 +71,11 @@ def draw_correlation(found: Mapping[str, SpatialCorrelation], *, across: int = 2
 
 
 def _strategy(split: SplitCorrelation) -> str:
-    """The strategy without a mark such as ``(computed)``."""
+    """Strategy without a mark such as ``(computed)``."""
     return split.strategy.partition(" (")[0]
 
 
 def _colours(splits: Iterable[SplitCorrelation]) -> dict[str, str]:
-    """Colour of each strategy."""
     others = sorted({_strategy(split) for split in splits} - STRATEGY_COLOURS.keys())
     free = cycle(colour for colour in COLOURS if colour not in STRATEGY_COLOURS.values())
     return {**STRATEGY_COLOURS, **dict(zip(others, free, strict=False))}

@@ -16,7 +16,7 @@ from reben_dask.stores.patch_table import read_rows
 
 MISSING_HERE, MISSING_THERE = "missing here", "missing there"
 COMPARED = (columns.LABELS, columns.SPLIT, columns.COUNTRY, *columns.FLAGS)
-"""Columns whose values are compared where both sides have the patch."""
+"""Columns compared where both sides have the patch."""
 
 SEPARATOR = "; "
 SCHEMA = pa.schema([(name, pa.string()) for name in (columns.PATCH_ID, columns.TILE, "what", "here", "there")])
@@ -25,23 +25,10 @@ SCHEMA = pa.schema([(name, pa.string()) for name in (columns.PATCH_ID, columns.T
 def write_comparison(
     parts: Sequence[Path], published: Callable[[str], pd.DataFrame], destination: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare a patch table with published metadata tile by tile, and write a row for each difference.
+    """Compare a patch table with published metadata tile by tile, and write a row per difference to ``destination``.
 
-    Parameters
-    ----------
-    parts : sequence of Path
-        Part files of the patch table.
-    published : callable
-        Gives the published patches of a tile, by its name.
-    destination : Path
-        The Parquet file to write.
-
-    Returns
-    -------
-    by_tile : DataFrame
-        ``tile``, ``published`` and ``kept`` patches, and differences of each kind.
-    by_class : DataFrame
-        See :func:`class_differences`.
+    ``published`` returns the published patches of a tile, by its name. Returns a table by tile (``tile``, numbers of
+    ``published`` and ``kept`` patches and of differences of each kind) and one by class (:func:`class_differences`).
     """
     by_tile, by_class = [], []
     with pq.ParquetWriter(destination, SCHEMA, compression="zstd") as writer:
@@ -61,9 +48,9 @@ def write_comparison(
 def compare_patches(tile: str, here: pd.DataFrame, there: pd.DataFrame) -> pd.DataFrame:
     """List the differences between all candidates of a tile and its published patches, as rows of :data:`SCHEMA`.
 
-    ``what`` is :data:`MISSING_HERE`, :data:`MISSING_THERE` or one of :data:`COMPARED`; ``here`` and ``there`` are the
-    values as text, ``here`` the reason of the rejection of a patch that is missing. A column that is all null here is
-    not compared.
+    ``what`` is :data:`MISSING_HERE`, :data:`MISSING_THERE` or one of :data:`COMPARED`; ``here`` and ``there`` are
+    values as text. For a missing patch, ``here`` is the reason of its rejection. Columns that are all null here are not
+    compared.
     """
     ours, theirs = here.set_index(columns.PATCH_ID), there.set_index(columns.PATCH_ID)
     kept = ours[ours[columns.REASON].isna()]
@@ -80,7 +67,7 @@ def compare_patches(tile: str, here: pd.DataFrame, there: pd.DataFrame) -> pd.Da
 
 
 def class_differences(differences: pd.DataFrame) -> pd.DataFrame:
-    """Count the patches that have each class ``here only`` and ``there only``, in rows of :data:`SCHEMA`."""
+    """Count the patches with each class ``here only`` and ``there only``, from rows of :data:`SCHEMA`."""
     rows = differences[differences["what"] == columns.LABELS]
     here, there = ([set(text.split(SEPARATOR)) - {""} for text in rows[side]] for side in ("here", "there"))
     only = {

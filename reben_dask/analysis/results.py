@@ -1,4 +1,4 @@
-"""Results of a comparison as tables for a reader, and as CSV and Parquet files."""
+"""Results of a comparison as tables for display, and as CSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def describe_datasets(datasets: Mapping[str, PatchSet]) -> Iterator[str]:
 
 
 def difference_tables(found: Differences) -> Iterator[Table | str]:
-    """Tables, and notes to the reader, of the patches, labels and splits of two datasets."""
+    """Yield tables and notes on patches, labels and splits of two datasets."""
     yield Table.from_frame("Patches, matched by place and time", found.overlap, index="")
     for name, other in (("A", "B"), ("B", "A")):
         if moved := found.other_time[name]:
@@ -71,7 +71,7 @@ def difference_tables(found: Differences) -> Iterator[Table | str]:
 
 
 def correlation_tables(found: Mapping[str, SpatialCorrelation]) -> Iterator[Table | str]:
-    """Tables, and notes to the reader, of distances to training patches and of similarity by distance."""
+    """Yield tables and notes on distances to training patches and similarity by distance."""
     for name, correlation in found.items():
         for why in correlation.without.values():
             yield f"{_prefix(found, name)}{why}; its distances are left out."
@@ -120,7 +120,6 @@ def _distance_table(found: Mapping[str, SpatialCorrelation]) -> Table:
 
 
 def _prefix(datasets: Mapping[str, object], name: str) -> str:
-    """The letter of a dataset, if there is another one."""
     return f"{name}: " if len(datasets) > 1 else ""
 
 
@@ -130,23 +129,10 @@ def write_results(
     differences: Differences | None,
     found: Mapping[str, SpatialCorrelation],
 ) -> None:
-    """Write all results into a new folder, which appears when it is complete.
+    """Write all results into a new folder, atomically.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    datasets : mapping of str to PatchSet
-        The compared datasets, by the letters A and B.
-    differences : Differences or None
-        Differences of two datasets; ``None`` of a single one.
-    found : mapping of str to SpatialCorrelation
-        Spatial correlation in each.
-
-    Raises
-    ------
-    OutputError
-        If there is something at ``folder``, or it cannot be written.
+    ``datasets`` and ``found`` are by the letters A and B; ``differences`` is None for a single dataset. Raises
+    OutputError if ``folder`` exists or cannot be written.
     """
     require_new(folder)
     frames = _correlation_frames(found)
@@ -191,7 +177,6 @@ def _correlation_frames(found: Mapping[str, SpatialCorrelation]) -> dict[str, pd
 
 
 def _nearest(name: str, found: SpatialCorrelation, split: Any) -> pa.Table:
-    """A row for each test patch of a split: its nearest training patch."""
     patch_ids = pa.array(found.kept.patches[columns.PATCH_ID])
     contact = pa.DictionaryArray.from_arrays(split.nearest.contact, list(CONTACTS))
     return pa.table(
@@ -208,7 +193,6 @@ def _nearest(name: str, found: SpatialCorrelation, split: Any) -> pa.Table:
 
 
 def _matched(a: PatchSet, b: PatchSet, found: Differences) -> pa.Table:
-    """A row for each candidate that both datasets have."""
     one, other = a.take(found.matches.a), b.take(found.matches.b)
     arrays = {name: pa.array(one.patches[name]) for name in KEY}
     for suffix, side in (("a", one), ("b", other)):

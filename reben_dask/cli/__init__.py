@@ -1,6 +1,6 @@
-"""The ``reben`` command and its subcommands, each loaded when it is called.
+"""The ``reben`` command and its subcommands, imported on demand.
 
-Dask imports this module for every ``dask …`` command, so it imports nothing but click.
+Dask imports this module for every ``dask …`` command, so it imports only click.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _OWN_OPTIONS = {"-h", "--help", "--version"}
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is needed; options alone mean ``run``."""
+    """Group that imports subcommands on demand; options alone mean ``run``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the subcommands, in the order of their use."""
+        """List the subcommands in their usual order of use."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -47,14 +47,14 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the subcommand that was meant, where there is none of the name given."""
+        """Resolve a subcommand, with a suggestion for an unknown name."""
         if args[0] not in SUBCOMMANDS:
             near = get_close_matches(args[0], SUBCOMMANDS, n=1)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``run`` before options that stand alone."""
+        """Insert ``run`` before options without a subcommand."""
         if args and args[0].startswith("-") and args[0] not in _OWN_OPTIONS:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -65,5 +65,5 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Build labelled Sentinel datasets (reBEN and its relatives) as one Dask job.
 
-    `reben --s2 …` is short for `reben run --s2 …`. Begin with `reben demo`.
+    `reben --s2 …` is short for `reben run --s2 …`. Start with `reben demo`.
     """

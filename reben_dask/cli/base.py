@@ -1,4 +1,4 @@
-"""Common parts of the commands: an error that the user can fix is one sentence, not a traceback."""
+"""Common parts of the commands; an error that the user can fix is one sentence, not a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reben_dask.signals import ignore_sigint
 
 
 class Command(click.Command):
-    """A command that explains its failures; with its option ``--debug``, if it has one, it shows the traceback."""
+    """Command that explains its failures; with ``--debug``, if it has this option, it shows the traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; on failure print one sentence and end with status 1."""
@@ -28,13 +28,13 @@ class Command(click.Command):
                 raise
             raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
-            # Another one would break off the cleaning up of libraries with a traceback.
+            # A second one would interrupt the cleanup of libraries with a traceback.
             ignore_sigint()
             raise Failure("Interrupted. Finished tiles are kept.") from None
 
 
 class Failure(click.ClickException):
-    """The last word of a command that failed."""
+    """Final message of a failed command."""
 
     def show(self, file: Any = None) -> None:
         """Print the message to standard error."""
@@ -43,13 +43,7 @@ class Failure(click.ClickException):
 
 @contextmanager
 def of_finished_jobs(*outs: Path) -> Iterator[None]:
-    """Where a dataset cannot be read because its job is unfinished, say that it is.
-
-    Raises
-    ------
-    InputError
-        Instead of the one that the block raises.
-    """
+    """Replace an InputError of the block with one that names the unfinished job, if that is the cause."""
     try:
         yield
     except InputError:

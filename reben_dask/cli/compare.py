@@ -45,16 +45,16 @@ def compare(
     """Compare two datasets of one area, and measure the spatial correlation between their splits.
 
     OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes. Patches are matched
-    by place, side and sensing time, not by name. Prints the candidates and kept patches that both have, the labels that
-    patches kept in both gain and lose, class by class, and their splits in both.
+    by place, side and sensing time, not by name. Prints the candidates and kept patches common to both, and for patches
+    kept in both the labels lost and gained, by class, and the splits.
 
-    Of each dataset, for its split and any further column `split_<strategy>`: the distance from test patches to the
-    nearest training patch, the share that touches one, the similarity of their labels beside random pairs; and the
-    similarity of labels by distance. With OUT_A alone, only this.
+    For the split of each dataset, and any further column `split_<strategy>`, prints the distance from test patches to
+    the nearest training patch, the share that touches one, and the similarity of their labels compared with random
+    pairs; also the similarity of labels by distance. With OUT_A alone, only this.
 
-    FOLDER gets each table as a CSV file, matched patches with the labels of both, and the nearest training patch of
-    each test patch, as Parquet. With --report, the page FOLDER/index.html has everything, and loads nothing from
-    elsewhere; each of its figures is also a PNG and an SVG file.
+    FOLDER gets each table as a CSV file, and as Parquet the matched patches with the labels of both and the nearest
+    training patch of each test patch. With --report, the self-contained page FOLDER/index.html shows everything; each
+    of its figures is also saved as PNG and SVG.
     """
     from reben_dask.analysis import results  # noqa: PLC0415 - takes long to import
     from reben_dask.analysis.correlation import spatial_correlation  # noqa: PLC0415

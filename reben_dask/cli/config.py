@@ -19,9 +19,9 @@ Examples:
 def config(*, debug: bool) -> None:  # noqa: ARG001 - for Command
     """Print the settings that hold, and where each comes from.
 
-    Settings are defaults of the options of `reben run`. They stand in Dask's configuration, in the section `reben` of
-    any of its files; a commented copy of all of them is placed in its folder for you. The command line comes before
-    environment variables, such as DASK_REBEN__MEMORY_LIMIT=6GiB, and these come before files.
+    Settings are defaults of the options of `reben run`. They are read from the section `reben` of any file in Dask's
+    configuration; a commented copy of all of them is placed in its folder. The command line takes precedence over
+    environment variables, such as DASK_REBEN__MEMORY_LIMIT=6GiB, and these over files.
     """
     from rich.table import Table  # noqa: PLC0415 - takes long to import, for --help
 

@@ -1,7 +1,6 @@
-"""Settings in Dask's configuration: what holds, and where it comes from.
+"""Settings in Dask's configuration, and their sources.
 
-The command line comes before environment variables (``DASK_REBEN__…``), these before files, and files before the
-defaults of ``reben.yaml``, which comes with the package.
+Precedence: command line, environment variables (``DASK_REBEN__…``), files, defaults in the package's ``reben.yaml``.
 """
 
 from __future__ import annotations
@@ -20,23 +19,16 @@ from reben_dask.errors import InputError
 NAMESPACE = "reben"
 DEFAULTS_FILE = Path(__file__).with_name("reben.yaml")
 DEFAULT = "default"
-"""Source of a setting that nobody has changed."""
+"""Source of an unchanged setting."""
 
 PARAMETERS = {"export": "exports"}
-"""Settings whose option has another name in the program."""
+"""Parameter names of settings whose option is named differently."""
 
 
 class Setting(NamedTuple):
-    """A setting that holds.
+    """Setting in effect: its key below ``reben``, its value, and its source.
 
-    Parameters
-    ----------
-    key : str
-        Its name below ``reben``, such as ``memory-limit``.
-    value : object
-        Its value.
-    source : str
-        The environment variable or the file that it comes from, or :data:`DEFAULT`.
+    The source is an environment variable, a file, or :data:`DEFAULT`.
     """
 
     key: str
@@ -45,18 +37,15 @@ class Setting(NamedTuple):
 
 
 def place_for_user() -> Path:
-    """Put a commented copy of the defaults where Dask looks for settings, unless there is one; gives its path."""
+    """Put a commented copy of the defaults into Dask's configuration folder, unless it exists; return its path."""
     dask.config.ensure_file(source=str(DEFAULTS_FILE))
     return Path(dask.config.PATH, DEFAULTS_FILE.name)
 
 
 def settings() -> list[Setting]:
-    """All settings, in the order of ``reben.yaml``.
+    """List all settings in the order of ``reben.yaml``.
 
-    Raises
-    ------
-    InputError
-        If there is a setting of a name that is not known, or ``reben`` is no section.
+    Raises InputError for unknown names, or if ``reben`` is no section.
     """
     found = {key: Setting(key, value, DEFAULT) for key, value in _defaults().items()}
     for source, section in _sections():
@@ -69,7 +58,7 @@ def settings() -> list[Setting]:
 
 
 def option_defaults() -> dict[str, Any]:
-    """Settings as defaults of the options of ``reben run``, by parameter; null ones are left out."""
+    """Map parameters of ``reben run`` to their settings as defaults; null ones are left out."""
     held = (setting for setting in settings() if setting.value not in (None, []))
     return {PARAMETERS.get(key, key.replace("-", "_")): value for key, value, _ in held}
 
@@ -83,7 +72,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _sections() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What files and the environment say, those that count most last."""
+    """Settings of files and the environment, by ascending precedence."""
     sources = [(str(path), content) for path, content in dask.config.collect_yaml(dask.config.paths, return_paths=True)]
     for source, content in [*sources, (_ENVIRONMENT, dask.config.collect_env())]:
         section = (content or {}).get(NAMESPACE)
@@ -95,7 +84,7 @@ def _sections() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _variable(key: str) -> str:
-    """The environment variable of a setting, as it is spelt."""
+    """Environment variable of a setting, as the user spelled it."""
     return next((name for name in os.environ if name.upper() == _variable_name(key)), _variable_name(key))
 
 

@@ -25,11 +25,11 @@ def demo(folder: Path, *, full_size: bool) -> None:
     DIR gets all inputs of a run: Sentinel-2 products (two neighbouring tiles, summer and winter), a land-cover map with
     the schema of CORINE Land Cover 2018, countries, and Sentinel-1 patches with their table of pairs.
 
-    The region has an example of each case that a run must handle: a tile that failed its quality check, patches with
-    NODATA, without land cover, under snow, under cloud and in cloud shadow, a product in a zip archive, products with
-    and without an offset, and a patch without a Sentinel-1 partner.
+    The region has an example of each case that a run must handle: a tile that failed its quality check; patches with
+    nodata, without land cover, under snow, under cloud and in cloud shadow; a product in a zip archive; products with
+    and without an offset; and a patch without a Sentinel-1 partner.
 
-    The landscape and the borders are invented, and the same at every call. The last line of the output is the command
+    The landscape and the borders are invented, and identical at every call. The last line of the output is the command
     that builds a dataset from the region.
     """
     region = make_demo_region(folder, full_size=full_size, progress=click.echo)

@@ -26,11 +26,11 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
     """Sort a land-cover map, so that a tile reads only what it overlaps.
 
     MAP is any vector file with CORINE codes that GDAL reads. OUT.parquet becomes a folder of GeoParquet files along a
-    Hilbert curve, each with the bounding box of every polygon, which `reben run --landcover`, GeoPandas, DuckDB and
-    QGIS read. The map is streamed; memory does not grow with its size.
+    Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.
+    The map is streamed; memory does not grow with its size.
 
-    A run that is given a MAP makes such a copy by itself and keeps it beside its output for the next run. Sort it
-    yourself to choose the place, or to share one copy.
+    A run with a MAP makes such a copy itself and keeps it beside its output for the next run. Use this command to
+    choose the location, or to share one copy.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415
     from reben_dask.sources.landcover import is_sorted_landcover, open_landcover, sort_landcover  # noqa: PLC0415

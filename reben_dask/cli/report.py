@@ -30,9 +30,9 @@ _PATH = click.Path(path_type=Path)
 def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
     """Make a page about a dataset: OUT/report/index.html.
 
-    The page shows why candidates were rejected, and classes, splits, tiles, dates and examples of patches beside their
-    reference maps, from the contents of OUT. It loads nothing from elsewhere. Each of its figures is also a PNG and an
-    SVG file in OUT/report/figures. An older report is replaced.
+    The self-contained page is made from the contents of OUT. It shows why candidates were rejected, and classes,
+    splits, tiles, dates and example patches beside their reference maps. Each of its figures is also saved as PNG and
+    SVG in OUT/report/figures. An older report is replaced.
 
     With --compare it also has the results of `reben compare OUT OTHER`.
     """
@@ -44,7 +44,7 @@ def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG0
 
 
 def make_report(out: Path, other: Path | None = None) -> Path:
-    """Make the report of a dataset, with a comparison if there is another one; return the path of the page."""
+    """Make the report of a dataset, compared with another one if given; return the path of the page."""
     from reben_dask.formats.dataset import REPORT  # noqa: PLC0415 - takes long to import
     from reben_dask.report.comparison import compare  # noqa: PLC0415
     from reben_dask.report.dataset import dataset_page  # noqa: PLC0415
@@ -56,7 +56,7 @@ def make_report(out: Path, other: Path | None = None) -> Path:
 
 
 def report_on(out: Path) -> None:
-    """Make the report of a dataset that was just completed; a failure is a note, and leaves the dataset as it is."""
+    """Make the report of a dataset that was just completed; a failure is only noted."""
     from reben_dask.progress import console  # noqa: PLC0415 - takes long to import
 
     terminal = console()
@@ -75,7 +75,7 @@ def report_on(out: Path) -> None:
 
 
 def _countries(out: Path) -> geopandas.GeoSeries | None:
-    """Polygons of the countries that the job was given, if they are still on this machine."""
+    """Country polygons of the job, if still readable."""
     from reben_dask.report.origin import read_record  # noqa: PLC0415 - takes long to import
     from reben_dask.sources.vector_layers import read_outlines  # noqa: PLC0415
 

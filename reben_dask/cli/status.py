@@ -39,9 +39,9 @@ def status(
 ) -> None:
     """Show which tiles are done, failed or stale.
 
-    Covers the dataset in OUT and its unfinished job, if there is one: the number of tiles that are done, errors of
-    those that failed, and stale ones, whose products have changed since or are gone. Nothing is written, and a running
-    job is not disturbed.
+    Covers the dataset in OUT and its unfinished job, if there is one: the number of completed tiles, the errors of
+    failed ones, and stale ones, whose products have changed since or are missing. Nothing is written, and a running job
+    is not disturbed.
 
     The exit status is 0 if the dataset is complete and up to date, 3 if anything failed, is stale, or is unfinished,
     and 1 if there is nothing at OUT.

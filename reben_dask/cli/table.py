@@ -44,7 +44,7 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
     "season": _acquisitions,
     "labels": _labels,
 }
-"""Source of each table."""
+"""Reader of each table."""
 
 
 @click.command("table", cls=Command, epilog=EPILOG)
@@ -63,8 +63,8 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
 def table(paths: Sequence[Path], by: str, style: str, *, clear: bool) -> None:
     """Print how many patches of each split carry each class: Table I of the reBEN paper, for any dataset.
 
-    Takes datasets that `reben run` made, or metadata files as they are published. A patch counts once for each of its
-    labels. With --by it prints how many were sensed on each day or in each season, or have how many labels.
+    Takes datasets that `reben run` made, or published metadata files. A patch counts once for each of its labels. With
+    --by, counts patches by day or season of sensing, or by number of labels.
     """
     from reben_dask.analysis.counts import TABLES  # noqa: PLC0415
     from reben_dask.tables import Table  # noqa: PLC0415

@@ -44,24 +44,24 @@ def verify(
 ) -> None:
     """Check that a dataset is complete and consistent.
 
-    PATH is a dataset of `reben run`; or an LMDB in rico-hdl's layout, or a folder of such shards; or a folder with the
-    trees of GeoTIFFs of reBEN, BigEarthNet v1 or SeasoNet, or one of them; or the archives of these trees, as `reben
-    run` writes them, or one of them; or a Zarr store of `reben convert`.
+    PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, or a folder of such shards; a folder with
+    the trees of GeoTIFFs of reBEN, BigEarthNet v1 or SeasoNet, or a single tree; the archives of these trees, as `reben
+    run` writes them, or a single archive; a Zarr store of `reben convert`.
 
-    Checks names, order, splits, flags and labels of the metadata; that each of their patches has its bands, its
-    Sentinel-1 partner and its reference map, with the right types and shapes; that nothing is left over; that labels
-    are those of the reference maps; and of a dataset, that pixels, patch table, counts, LMDB, trees, archives, and the
-    tables and label files of trees agree. Without a dataset, these tables and label files are checked by themselves.
-    Of LMDBs and Zarr stores, the pixels of a sample are read, unless --full is given; archives are not unpacked.
+    Checks names, order, splits, flags and labels of the metadata; that each patch has its bands, its Sentinel-1 partner
+    and its reference map, with the right types and shapes; that there is nothing else; and that labels match the
+    reference maps. For a dataset, also checks that pixels, patch table, counts, LMDB, trees, archives, and the tables
+    and label files of trees agree. Without a dataset, these tables and label files are checked by themselves. Of LMDBs
+    and Zarr stores, a sample of the pixels is read, unless --full is given; archives are not unpacked.
 
-    Does not check whether the data are those of their sources: pixels are not compared with Sentinel products, maps not
-    with the land cover, and splits, countries, seasons and shares of snow and cloud are not worked out again.
+    Does not compare pixels with Sentinel products or maps with the land cover, and does not recompute splits,
+    countries, seasons and shares of snow and cloud.
 
-    Data without a run record are taken for the published dataset whose patches are named as theirs. If their recipe was
-    another one, keep the folder run of their dataset beside them.
+    Data without a run record are taken for the published dataset with the same patch names. If they were made with
+    another recipe, keep the folder run of their dataset beside them.
 
-    Prints one line for each check, and a verdict, which says what was not checked. The exit status is 0 if there are no
-    problems, 1 if there are, and 2 if PATH is nothing that can be verified.
+    Prints one line for each check, and a verdict, which names anything not checked. The exit status is 0 if there are
+    no problems, 1 if there are, and 2 if PATH is nothing that can be verified.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415 - takes long to import, for --help
     from reben_dask.verify import Report, Settings, silent  # noqa: PLC0415

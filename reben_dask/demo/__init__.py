@@ -1,7 +1,7 @@
-"""A small synthetic region to try the job on, with every convention of real inputs.
+"""Small synthetic region to try the job on, with every convention of real inputs.
 
 :func:`make_demo_region` writes Sentinel-2 products, a CORINE-like land-cover map, countries and Sentinel-1 patches of
-a landscape that does not exist: invented terrain, invented borders, reproducible to the last pixel.
+an invented landscape, reproducible to the last pixel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DemoRegion:
 
     @classmethod
     def inside(cls, folder: Path, *, full_size: bool = False) -> DemoRegion:
-        """Return the paths of a region in ``folder``; nothing is read or made."""
+        """Return the paths of a region in ``folder``, without access to it."""
         return cls(
             s2=folder / "sentinel2",
             landcover=folder / "landcover.gpkg",
@@ -48,28 +48,23 @@ def make_demo_region(
 ) -> DemoRegion:
     """Make a synthetic region that keeps every convention of real inputs.
 
-    The same call gives the same pixels, polygons and names every time. The landscape, its countries and their borders
-    are invented; nothing in it is an observation of the Earth.
+    The same call gives the same pixels, polygons and names. Landscape, countries and borders are invented: no
+    observation of the Earth.
 
     Parameters
     ----------
     destination : Path
-        Folder to make. It must not exist, or be empty; it appears when everything in it is complete.
+        Folder to make, missing or empty; it appears when complete.
     full_size : bool
         Make tiles of 109.8 km, as real ones are, without Sentinel-1 (minutes, 4 GB of memory, 2.5 GB of disk),
         instead of 10.2 km (seconds, 30 MB of disk).
     progress : callable, optional
         Called with one line of text after each step.
 
-    Returns
-    -------
-    DemoRegion
-        Paths of the files.
-
     Raises
     ------
     OutputError
-        If ``destination`` holds something already, or cannot be written.
+        If ``destination`` is not empty, or cannot be written.
 
     Examples
     --------
@@ -99,5 +94,5 @@ def make_demo_region(
 
 
 def open_demo_region(folder: Path) -> DemoRegion:
-    """Paths of the small region in a folder; it is made if there is nothing yet. See :func:`make_demo_region`."""
+    """Open the small region in a folder, made on the first call; see :func:`make_demo_region`."""
     return DemoRegion.inside(folder) if DemoRegion.inside(folder).s2.is_dir() else make_demo_region(folder)

@@ -1,8 +1,8 @@
-"""The demo's land-cover map and countries, drawn as rasters and turned into polygons that share their borders.
+"""Land-cover map and countries of the demo: rasters turned into polygons with shared borders.
 
-Parcels are the cells of a Voronoi diagram with winding borders. ``niches.csv`` describes where each class occurs: for
-each property of a place, the value that suits the class best and the deviation (``_tol``) that costs one unit of
-``weight``; an empty value has no influence.
+Parcels are Voronoi cells with winding borders. ``niches.csv`` describes where each class occurs: for each property of a
+place, the value that suits the class best and the deviation (``_tol``) that costs one unit of ``weight``; an empty
+value has no influence.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Codes = npt.NDArray[np.int16]
 _MAP_EPSG = 3035
 _MAP_PIXEL_M = 20
 _MAP_SHIFT_M = (3.3, 7.1)
-"""Keeps borders off the centres of the tiles' pixels, where the last digit of a coordinate would decide."""
+"""Offset that keeps borders off pixel centres, where the last digit of a coordinate would decide."""
 
 _SMALLEST_HA = 4.0
 _JITTER = 0.42
-"""Largest distance of a parcel's seed from its lattice point along an axis, in lattice steps."""
+"""Maximum distance of a parcel's seed from its lattice point along an axis, in lattice steps."""
 
 _WIGGLE_M = 60
 _TOWN_AREA_M2 = 1.8e7
-"""Land for each town."""
+"""Land area per town."""
 
 _RIVER, _LAKE, _LAGOON, _ESTUARY, _SEA = 511, 512, 521, 522, 523
 _BEACH, _SALT_MARSH, _TIDAL_FLAT = 331, 421, 423
@@ -95,13 +95,13 @@ class Parcels:
 
 
 class LandCover(NamedTuple):
-    """Polygons in :data:`EPSG` and the level-3 code of each; both of shape ``(polygon,)``."""
+    """Polygons in :data:`EPSG` and their level-3 codes, both of shape ``(polygon,)``."""
 
     polygons: npt.NDArray[np.object_]
     codes: Codes
 
     def rasterize(self, box: Box, pixel_m: float) -> Codes:
-        """Codes by pixel centre, shape ``(y, x)``."""
+        """Rasterize codes by pixel centre, shape ``(y, x)``."""
         near = np.sort(shapely.STRtree(self.polygons).query(shapely.box(*box)))
         shapes = zip(self.polygons[near], self.codes[near].tolist(), strict=True)
         placed = {"out_shape": Centres.of(box, pixel_m).shape, "transform": _transform(box, pixel_m)}
@@ -110,7 +110,7 @@ class LandCover(NamedTuple):
 
 
 def draw_land_cover(terrain: Terrain, parcels: Parcels) -> LandCover:
-    """Draw a valid coverage in which neighbours of one class are one polygon."""
+    """Draw a valid coverage; neighbours of one class are one polygon."""
     west, south, east, north = terrain.layout.map_box
     box = Box(west - _MAP_SHIFT_M[0], south, east, north + _MAP_SHIFT_M[1])
     at, classes = Centres.of(box, _MAP_PIXEL_M), _choose_classes(terrain, parcels.lattice)
@@ -125,7 +125,7 @@ def draw_land_cover(terrain: Terrain, parcels: Parcels) -> LandCover:
 
 
 def _waters_and_shore(terrain: Terrain, ground: Ground, at: Centres) -> Codes:
-    """Classes that the terrain itself decides; 0 where parcels decide."""
+    """Classes that follow from the terrain; 0 where parcels decide."""
     u, v = terrain.layout.sides(at)
     inland = ground.inland
     mouth = 1 + 2.6 * (1 - ramp(inland, -0.02, 0.13))
@@ -146,7 +146,7 @@ def _waters_and_shore(terrain: Terrain, ground: Ground, at: Centres) -> Codes:
 
 
 def _choose_classes(terrain: Terrain, at: Centres) -> Codes:
-    """Choose the best class of each parcel, but each class for at least its share of the dry parcels in the tiles."""
+    """Choose the best class of each parcel, with a minimum share of the dry parcels in the tiles for each class."""
     ground = terrain.ground(at)
     scores = _suitability(terrain.layout, ground, at)
     west, south, east, north = terrain.layout.region.grown(-400)
@@ -167,7 +167,7 @@ def _choose_classes(terrain: Terrain, at: Centres) -> Codes:
 
 
 def _suitability(layout: Layout, ground: Ground, at: Centres) -> Field:
-    """Score of each class on each parcel, shape ``(class, parcel)``, with random differences between places."""
+    """Score of each class on each parcel, shape ``(class, parcel)``, with random local differences."""
     moisture = Noise("moisture", layout.map_box.grown(3 * layout.parcel_m), min(0.16 * layout.side_m, 2500), 600, 0.6)
     places = {
         "height_m": ground.height_m,
@@ -188,7 +188,7 @@ def _suitability(layout: Layout, ground: Ground, at: Centres) -> Field:
 
 
 def _settlement(ground: Ground, at: Centres) -> Field:
-    """Degree of building from 0 to 1: towns on low ground, each with a centre and suburbs."""
+    """Building density from 0 to 1: towns on low ground, each with a centre and suburbs."""
     rng = random_stream("towns")
     rows, columns = np.nonzero((ground.height_m < 200) & (ground.inland > 0.02))
     wanted = max(int(np.ptp(at.eastings) * np.ptp(at.northings) / _TOWN_AREA_M2), 6)
@@ -202,7 +202,7 @@ def _settlement(ground: Ground, at: Centres) -> Field:
 
 
 def _polygons(raster: Codes, box: Box, pixel_m: float) -> tuple[npt.NDArray[np.object_], Codes]:
-    """Turn regions of one value other than 0 into polygons with smoothed, shared borders."""
+    """Turn regions of one non-zero value into polygons with smoothed, shared borders."""
     shapes = features.shapes(raster, mask=raster > 0, connectivity=4, transform=_transform(box, pixel_m))
     polygons, values = zip(*((shapely.geometry.shape(outline), value) for outline, value in shapes), strict=True)
     # The raster's outlines lack a vertex where only the neighbours on the other side part; a coverage needs it.
@@ -216,7 +216,7 @@ def _transform(box: Box, pixel_m: float) -> Any:
 
 
 def write_land_cover(cover: LandCover, path: Path) -> None:
-    """Write the map as the official file has it, with a description that calls it synthetic."""
+    """Write the map with the official schema, and a description that calls it synthetic."""
     polygons = _reproject(cover.polygons, _MAP_EPSG)
     table = gpd.GeoDataFrame(
         {
@@ -248,7 +248,7 @@ def write_countries(layout: Layout, path: Path) -> None:
 
 
 def _reproject(polygons: npt.NDArray[np.object_], epsg: int) -> npt.NDArray[np.object_]:
-    """Move polygons vertex by vertex from :data:`EPSG` to another system."""
+    """Reproject polygons vertex by vertex from :data:`EPSG`."""
     transformer = pyproj.Transformer.from_crs(EPSG, epsg, always_xy=True)
     moved: npt.NDArray[np.object_] = shapely.transform(polygons, transformer.transform, interleaved=False)
     return moved

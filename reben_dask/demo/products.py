@@ -1,4 +1,4 @@
-"""Products of the demo: five acquisitions as ``.SAFE`` folders or archives, and the order in which all is made."""
+"""Products of the demo: five acquisitions as ``.SAFE`` folders or archives, and the build of the region."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TEMPLATES = jinja2.Environment(
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """One product: time and tile, and its faults."""
+    """Product of the demo: time, tile and defects."""
 
     tile: Tile
     platform: str
@@ -57,15 +57,15 @@ class Acquisition:
     snowy: bool = False
     cloudy: bool = False
     wedge: bool = False
-    """The swath ends within the tile."""
+    """True if the swath ends within the tile."""
     dead_pixels: bool = False
-    """Single pixels of one band are NODATA."""
+    """True if single pixels of one band are nodata."""
     aerosol: bool = False
-    """The product has an AOT map."""
+    """True if the product has an AOT map."""
     failed_check: str | None = None
     zipped: bool = False
     sentinel1: str | None = None
-    """Name of the Sentinel-1 scene that goes with it."""
+    """Name of the accompanying Sentinel-1 scene."""
     unpaired_xy: tuple[int, int] | None = None
     """Column and row of a patch without a partner in that scene."""
 
@@ -81,7 +81,7 @@ class Acquisition:
 
     @property
     def tile_name(self) -> str:
-        """Product name without its last time and ``.SAFE``, with which patch names begin."""
+        """Prefix of patch names: the product name without its last time and ``.SAFE``."""
         baseline = self.baseline.replace(".", "")
         return f"{self.platform}_MSIL2A_{self.start:{_COMPACT}}_N{baseline}_R122_T{self.tile.mgrs}"
 
@@ -91,22 +91,22 @@ class Acquisition:
         return f"{self.tile_name}_{self.generated:{_COMPACT}}.SAFE"
 
     def image(self, band: str, resolution: int) -> str:
-        """Path of an image in the product, without its ending, as ``IMAGE_FILE`` has it."""
+        """Path of an image in the product, without suffix, as in ``IMAGE_FILE``."""
         name = f"T{self.tile.mgrs}_{self.start:{_COMPACT}}_{band}_{resolution}m"
         return f"{self.granule}/IMG_DATA/R{resolution}m/{name}"
 
     @property
     def sensed(self) -> str:
-        """Time at which the tile was passed, minutes after the datatake began."""
+        """Sensing time of the tile, minutes after the start of the datatake."""
         return f"{self.start + timedelta(minutes=4, seconds=38):{_COMPACT}}"
 
 
 def list_acquisitions(layout: Layout) -> list[Acquisition]:
-    """List the acquisitions of a region, those of one tile together.
+    """List the acquisitions of a region, grouped by tile.
 
-    Both tiles are seen on a summer and on a winter day; the western one also on a day in spring, in a product whose
-    geometry failed its check. The summer products come from a recent baseline with an offset, the winter ones from
-    the reprocessing of reBEN, the spring one from an old baseline.
+    Both tiles have a summer and a winter day; the western one also a spring day whose geometry failed its check. The
+    summer products have a recent baseline with an offset, the winter ones reBEN's reprocessing, the spring one an old
+    baseline.
     """
     west, east = layout.tiles
     summer = Acquisition(
@@ -131,7 +131,7 @@ def list_acquisitions(layout: Layout) -> list[Acquisition]:
 
 
 def build_region(region: DemoRegion, *, full_size: bool, progress: Callable[[str], None]) -> None:
-    """Write every file of a region, with one line of progress for each step."""
+    """Write all files of a region, with one line of progress for each step."""
     layout = FULL if full_size else SMALL
     terrain, parcels = Terrain(layout), Parcels(layout)
     cover = draw_land_cover(terrain, parcels)
@@ -202,7 +202,7 @@ def _metadata(acquisition: Acquisition, images: list[str], scl: npt.NDArray[np.u
 
 
 def _footprint(acquisition: Acquisition) -> list[tuple[float, float]]:
-    """Latitude and longitude of the corners of the imaged ground, clockwise from the upper left and back to it."""
+    """Latitude and longitude of the corners of the imaged ground, as a closed clockwise ring from the upper left."""
     box, side = acquisition.tile.box, acquisition.tile.grid.tile_m.x
     corners = [(box.west, box.north), (box.east, box.north), (box.east, box.south), (box.west, box.south)]
     if acquisition.wedge:
@@ -244,7 +244,7 @@ def _describe(path: Path, safe: Path) -> dict[str, object]:
 
 
 def _zip(safe: Path) -> None:
-    """Move a ``.SAFE`` folder into a zip archive; the images are compressed already."""
+    """Move a ``.SAFE`` folder into an uncompressed zip archive (images are compressed already)."""
     with zipfile.ZipFile(safe.with_suffix(".zip"), "w", zipfile.ZIP_STORED) as archive:
         for path in _files(safe):
             archive.write(path, path.relative_to(safe.parent))

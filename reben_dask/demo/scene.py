@@ -1,4 +1,4 @@
-"""Scenes of the demo: snow, clouds and their shadows over the ground, and the images that a satellite takes of them."""
+"""Scenes of the demo: snow, clouds and shadows over the ground, and the rendered Sentinel-2 images."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ WEDGE_SIDES = (0.27, 0.62)
 _NODATA, _LARGEST_DN = 0, 65534
 _SHADOW_SCL, _MEDIUM_CLOUD_SCL, _HIGH_CLOUD_SCL, _CIRRUS_SCL, _SNOW_SCL = 3, 8, 9, 10, 11
 _CLOUD_SCL = {_CIRRUS_SCL: 0.10, _MEDIUM_CLOUD_SCL: 0.40, _HIGH_CLOUD_SCL: 0.75}
-"""Opacity from which a cloud has an SCL value."""
+"""Minimum opacity of each cloud class of the SCL."""
 
 _SNOWY_FROM, _SHADOWY_FROM = 0.07, 0.3
 _SNOW_LINE_M, _SNOW_ZONE_M, _SNOW_LINE_SPREAD_M = 340.0, 220.0, 70.0
-"""Height where snow begins to lie, height above it where it covers everything, and local spread of both."""
+"""Start of the snow line, height above it of full cover, and local spread of both."""
 
 _CLOUD_BANK_UV, _CLOUD_BANK_RADIUS = (1.40, 0.63), 0.27
-"""The large cloud, in sides: inside the eastern tile, away from the overlap."""
+"""Position and radius of the large cloud, in sides: inside the eastern tile, away from the overlap."""
 
 _SHADOW_EAST_M, _SHADOW_NORTH_M = -460, 760
-"""From a cloud to its shadow in the north-west: the sun stands in the south-east."""
+"""Offset from a cloud to its shadow in the north-west: the sun is in the south-east."""
 
 _DEAD_PIXEL_BAND = "B11"
 _DEAD_PIXELS_YX = ((137, 161), (292, 309), (390, 390))
-"""Rows and columns at 20 m of single NODATA pixels, in the patches (column, row) 2, 2 and 5, 4 and 6, 6."""
+"""Rows and columns at 20 m of single nodata pixels, in the patches (column, row) 2, 2 and 5, 4 and 6, 6."""
 
 _SUN_CONTRAST = {"spring": 0.7, "summer": 0.6, "winter": 0.75}
-"""Tangent of the sun's zenith angle, softened in winter for what the atmospheric correction removes."""
+"""Tangent of the sun's zenith angle, reduced in winter as by atmospheric correction."""
 
 _BLUR = (0.24, 0.52, 0.24)
 """Point spread of the sensor along an axis."""
@@ -56,7 +56,7 @@ _BLUR = (0.24, 0.52, 0.24)
 _SENSOR_NOISE_DN, _SNOW_GRAIN = 1.0, 0.004
 _SHADE_OF_CLOUD = 0.62
 _SKYLIGHT, _SKYLIGHT_BEYOND = {"B01": 0.45, "B02": 0.40, "B03": 0.30, "B04": 0.22}, 0.1
-"""Share of skylight in a cloud's shadow; little beyond the visible bands."""
+"""Share of skylight in a cloud's shadow, by band, and beyond the visible bands."""
 
 HalfField = npt.NDArray[np.float16]
 
@@ -74,7 +74,7 @@ class Weather:
         self._grains = (Grain("texture", blur_px=2.2), Grain("sensor"))
 
     def observe(self, surface: Surface, acquisition: Acquisition) -> Scene:
-        """Lay the snow and the clouds of an acquisition over the ground of its tile."""
+        """Lay snow and clouds of an acquisition over the ground of its tile."""
         shape = surface.at.shape
         snow = np.empty(shape, np.float16) if acquisition.snowy else None
         cloud, shadow = (np.empty(shape, np.float16) if acquisition.cloudy else None for _ in range(2))
@@ -88,12 +88,12 @@ class Weather:
         return Scene(surface, acquisition, snow, cloud, shadow, *self._grains)
 
     def _snow_cover(self, at: Centres) -> Field:
-        """Share of open ground under snow, shape ``(y, x)``."""
+        """Snow fraction of open ground, shape ``(y, x)``."""
         height = self._terrain.ground(at).height_m + _SNOW_LINE_SPREAD_M * self._snow_line.sample(at)
         return ramp(height, _SNOW_LINE_M, _SNOW_LINE_M + _SNOW_ZONE_M)
 
     def _cloud_opacity(self, at: Centres) -> Field:
-        """Opacity from 0 to 1 of one large cloud and the small ones around it, shape ``(y, x)``."""
+        """Opacity from 0 to 1 of one large cloud and small ones around it, shape ``(y, x)``."""
         u, v = self._terrain.layout.sides(at)
         reach = (_CLOUD_BANK_RADIUS, 0.8 * _CLOUD_BANK_RADIUS)
         away = np.hypot((u - _CLOUD_BANK_UV[0]) / reach[0], (v - _CLOUD_BANK_UV[1]) / reach[1])
@@ -109,23 +109,21 @@ class Weather:
 
 @dataclass(frozen=True)
 class Scene:
-    """The ground of a tile under the weather of an acquisition; arrays are of shape ``(y, x)`` with halo."""
+    """Ground of a tile under the weather of an acquisition; arrays of shape ``(y, x)`` with halo."""
 
     surface: Surface
     acquisition: Acquisition
     snow: HalfField | None
-    """Share of a pixel under snow."""
+    """Snow fraction of a pixel."""
     cloud: HalfField | None
-    """Opacity of the clouds."""
     shadow: HalfField | None
     """Opacity of the cloud between a pixel and the sun."""
     texture: Grain
     """Unevenness of the ground."""
     sensor: Grain
-    """Noise of the sensor."""
 
     def render_band(self, band: str) -> npt.NDArray[np.uint16]:
-        """Render one band at its native resolution, shape ``(y, x)``: DN, 0 is NODATA."""
+        """Render one band at its native resolution as DN, shape ``(y, x)``; 0 is nodata."""
         acquisition, tile = self.acquisition, self.surface.tile
         resolution = BAND_RESOLUTION_M[band]
         factor = resolution // PIXEL_M
@@ -148,7 +146,7 @@ class Scene:
         return image
 
     def _reflectance(self, band: str, table: npt.NDArray[np.float32], rows: slice) -> Field:
-        """Reflectance times 10,000 of some rows at 10 m."""
+        """Reflectance times 10,000 of ``rows`` at 10 m."""
         material = self.surface.material[rows]
         light = 1 + _SUN_CONTRAST[self.acquisition.season] * self.surface.slope[rows].astype(np.float32)
         light = np.clip(light, 0.4, 1.5)
@@ -165,7 +163,7 @@ class Scene:
         return values
 
     def classify(self) -> npt.NDArray[np.uint8]:
-        """Classify the scene as the SCL band does, shape ``(y, x)`` at 20 m."""
+        """Classify the scene as in the SCL band, shape ``(y, x)`` at 20 m."""
         material = self.surface.material[HALO:-HALO:2, HALO:-HALO:2]
         scl = scene_class_table(self.acquisition.season)[material // VARIANTS, material % VARIANTS]
         if self.snow is not None:
@@ -181,7 +179,7 @@ class Scene:
 
 
 def _beyond_swath(tile: Tile, resolution: int) -> Mask:
-    """Mask the pixels beyond a slanting edge of the swath, in the lower right corner of a tile."""
+    """Mask of the pixels beyond a slanting swath edge, in the lower right corner of a tile."""
     at = Centres.of(tile.box, resolution)
     from_right, from_below = tile.box.east - at.eastings, at.northings - tile.box.south
     beyond: Mask = from_right / WEDGE_SIDES[0] + from_below[:, None] / WEDGE_SIDES[1] < tile.grid.tile_m.x

@@ -1,4 +1,4 @@
-"""Sentinel-1 patches of the demo, as BigEarthNet has them: two small GeoTIFFs for each Sentinel-2 patch."""
+"""Sentinel-1 patches of the demo, in BigEarthNet's layout: two small GeoTIFFs for each Sentinel-2 patch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The materials of the demo's ground: mixtures of two endmembers for each land-cover class, which differ by season.
+"""Materials of the demo's ground: mixtures of two endmembers for each land-cover class, by season.
 
 ``endmembers.csv`` holds the reflectance of pure surfaces (times 10,000, one column per band), ``surfaces.csv`` the
-mixture of each class of the CORINE nomenclature. Both were made up from the usual shape of such spectra; they are not
-measurements.
+mixture of each CORINE class. Both are invented after the usual shape of such spectra, not measured.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from reben_dask.demo.terrain import PIXEL_M, Centres, Field, Mask, Terrain, Tile
 SEASONS = ("spring", "summer", "winter")
 
 VARIANTS = 256
-"""Number of mixtures of a class; each field has one of them."""
+"""Number of mixtures per class; each field has one of them."""
 
 HALO = 2
-"""Pixels drawn around a tile, so that the sensor's blur is the same on both sides of a tile's edge."""
+"""Pixels drawn around a tile, so that the sensor's blur matches across tile edges."""
 
 _ROAD, _OPEN_SEA, _PERPETUAL_SNOW = 122, 523, 335
 _FLAT_FROM, _WATER_FROM = 411, 500
 _BRIGHTNESS_SPREAD = {200: 0.14, 300: 0.05, 400: 0.03, 1000: 0.01}
-"""Relative spread of brightness among fields of one class, by the code below which it holds."""
+"""Relative spread of brightness among fields of one class, by the exclusive upper limit of its code."""
 
 _SUN_AZIMUTH = np.deg2rad(152)
-"""Half past ten in the morning, all year."""
+"""Sun azimuth at 10:30, all year."""
 
 _SCL_VEGETATION, _SCL_BARE, _SCL_WATER, _SCL_SNOW = 4, 5, 6, 11
 
@@ -79,14 +78,14 @@ def scene_class_table(season: str) -> npt.NDArray[np.uint8]:
 
 
 class Surface(NamedTuple):
-    """The ground of a tile with :data:`HALO` pixels of 10 m around it; the same in every season."""
+    """Ground of a tile with :data:`HALO` pixels of 10 m around it; the same in every season."""
 
     tile: Tile
     at: Centres
     material: npt.NDArray[np.uint16]
     """:data:`VARIANTS` times the class (row of ``surfaces.csv``) plus the variant of the field, shape ``(y, x)``."""
     slope: npt.NDArray[np.float16]
-    """Slope towards the sun in metres of fall per metre, shape ``(y, x)``."""
+    """Slope towards the sun as fall per distance, shape ``(y, x)``."""
 
 
 def survey_tile(tile: Tile, cover: LandCover, terrain: Terrain, parcels: Parcels) -> Surface:
@@ -106,7 +105,7 @@ def survey_tile(tile: Tile, cover: LandCover, terrain: Terrain, parcels: Parcels
 
 
 def _cut_fields(place: Place, classes: npt.NDArray[np.uint8], parcels: Parcels) -> tuple[npt.NDArray[np.uint16], Mask]:
-    """Cut parcels into fields (in towns: blocks); return each pixel's variant, and a mask of the streets."""
+    """Cut parcels into fields (in towns: blocks); returns each pixel's variant, and a mask of the streets."""
     angle = parcels.angle[place.parcel]
     sine, cosine = np.sin(angle), np.cos(angle)
     width, length, street = (column(name)[classes] for name in ("strip_m", "length_m", "street_m"))

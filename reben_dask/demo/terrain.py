@@ -1,8 +1,8 @@
-"""The demo's ground: its two tiles, random fields, and the terrain.
+"""Ground of the demo: two tiles, random fields, and the terrain.
 
-A sea lies in the west, then plains, hills, a range in the north and high mountains in the north-east. Everything is
-laid out in *sides*: fractions of a tile's side, ``u`` eastwards and ``v`` southwards from the region's upper-left
-corner, so that the small and the full-size region are the same landscape.
+From a sea in the west over plains and hills to a range in the north and high mountains in the north-east. The layout is
+in *sides* (fractions of a tile's side, ``u`` eastwards and ``v`` southwards from the region's upper-left corner), so
+that the small and the full-size region are the same landscape.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 EPSG = 32633
-"""WGS 84 / UTM zone 33N, the system of both tiles."""
+"""Coordinate system of both tiles: WGS 84 / UTM zone 33N."""
 
 PIXEL_M = 10
 
@@ -35,7 +35,7 @@ _LAGOON_UV, _LAGOON_RADII = (0.315, 0.25), (0.028, 0.075)
 
 
 class Box(NamedTuple):
-    """A rectangle in the metres of :data:`EPSG`."""
+    """Rectangle in metres of :data:`EPSG`."""
 
     west: float
     south: float
@@ -55,7 +55,7 @@ class Centres(NamedTuple):
 
     @classmethod
     def of(cls, box: Box, pixel_m: float = PIXEL_M) -> Centres:
-        """Pixel centres of the raster that begins at the box's upper-left corner."""
+        """Compute the pixel centres of a raster from the box's upper-left corner."""
         half = pixel_m / 2
         return cls(np.arange(box.west + half, box.east, pixel_m), np.arange(box.north - half, box.south, -pixel_m))
 
@@ -72,7 +72,7 @@ class Centres(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A Sentinel-2 tile: MGRS name without its ``T``, and the grid of its patches."""
+    """Sentinel-2 tile: MGRS name without its ``T``, and its patch grid."""
 
     mgrs: str
     grid: PatchGrid
@@ -84,18 +84,16 @@ class Tile(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Position of the tiles and detail of the land-cover map around them."""
+    """Position of the tiles, and detail of the land-cover map around them."""
 
     side_m: int
-    """Side of a tile."""
     ulx: dict[str, int]
     """Left edge of each tile by its MGRS name, from west to east."""
     block_px: dict[int, int]
     """Side of the JPEG 2000 blocks by resolution in metres."""
     map_margin_m: float
-    """Reach of the land-cover map beyond the tiles."""
+    """Margin of the land-cover map around the tiles."""
     parcel_m: float
-    """Mean side of a parcel of one land cover."""
 
     @property
     def tiles(self) -> list[Tile]:
@@ -121,19 +119,19 @@ class Layout(NamedTuple):
 
 
 SMALL = Layout(_SMALL_SIDE_M, {"33UVP": 490_680, "33UWP": 499_980}, {10: 512, 20: 512, 60: 512}, 900, 350)
-"""Tiles of eight and a half patches, so that a left-over strip exists; 900 m of overlap."""
+"""Tiles of 8.5 patches, so that a left-over strip exists; 900 m of overlap."""
 
 FULL = Layout(_FULL_SIDE_M, {"33UVP": 399_960, "33UWP": 499_980}, {10: 1024, 20: 640, 60: 192}, 1500, 256)
 """Tiles at the corners of the real tiling grid; 9,780 m of overlap."""
 
 
 def random_stream(name: str) -> np.random.Generator:
-    """Return a generator that is the same at every call with this name."""
+    """Return a generator with a seed derived from ``name``."""
     return np.random.default_rng([_SEED, *name.encode()])
 
 
 class Noise:
-    """Fractal noise with zero mean and unit variance that depends on the place alone, so that tiles agree.
+    """Fractal noise with zero mean and unit variance that depends only on the place, so that tiles agree.
 
     ``roughness`` is the amplitude of a scale relative to that of twice its size (0.5: soft hills, 0.8: rugged).
     """
@@ -154,7 +152,7 @@ class Noise:
 
 
 class Grain:
-    """Noise at the scale of pixels, correlated over ``blur_px``: one square of values, repeated over the world."""
+    """Pixel-scale noise, correlated over ``blur_px``: one square of values, repeated over the world."""
 
     def __init__(self, name: str, blur_px: float = 0.0, side_px: int = 1024) -> None:
         values = random_stream(name).standard_normal((side_px, side_px), np.float32)
@@ -162,7 +160,7 @@ class Grain:
         self._values = values / values.std()
 
     def sample(self, at: Centres, shift_yx: tuple[int, int] = (0, 0)) -> Field:
-        """Sample at the centres of 10 m pixels; another shift gives other noise."""
+        """Sample at the centres of 10 m pixels; ``shift_yx`` selects other noise."""
         rows, columns = (
             (axis // PIXEL_M + shift).astype(int) % len(self._values)
             for axis, shift in zip((at.northings, at.eastings), shift_yx, strict=True)
@@ -179,12 +177,11 @@ def ramp(values: Field, start: float, end: float) -> Field:
 
 
 class Ground(NamedTuple):
-    """The land at pixel centres."""
+    """Land at pixel centres."""
 
     inland: Field
     """Distance from the coast in sides; negative at sea."""
     river_m: Field
-    """Distance from the river's centre line."""
     lake: Field
     """Positive inside the lake."""
     lagoon: Field
@@ -229,7 +226,7 @@ class Terrain:
         return positive
 
     def uncovered(self, at: Centres) -> Mask:
-        """Mask the south-western corner with a ragged edge that the land-cover map leaves out."""
+        """Mask the south-western corner, with a ragged edge, that the land-cover map leaves out."""
         u, v = self.layout.sides(at)
         edge = 0.012 * self._corner_edge.sample(at)
         missing: Mask = np.maximum(u, 1 - v) + edge < 0.215

@@ -1,1 +1,1 @@
-"""What a dataset is, as a page to read and figures to show: made from what a job has written, and from nothing else."""
+"""HTML pages and figures about a dataset, made only from the files that a job has written."""

@@ -1,4 +1,4 @@
-"""Comparison of datasets, or of the splits of one, as a page or as sections of the page of a dataset."""
+"""Comparison of datasets, or of the splits of one, as a page or as sections of a dataset's page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class Comparison:
 
     datasets: Mapping[str, PatchSet]
     differences: Differences | None
-    """Differences of two datasets."""
     correlation: Mapping[str, SpatialCorrelation]
 
     @property
@@ -50,7 +49,7 @@ class Comparison:
 
     @property
     def figures(self) -> dict[str, Callable[..., Figure]]:
-        """Functions that draw figures, by their names."""
+        """Drawing functions by the names of figures."""
         figures: dict[str, Callable[..., Figure]] = {}
         if len(self.changed_classes):
             figures["compared-labels"] = partial(draw_label_changes, self.changed_classes)
@@ -91,7 +90,7 @@ class Comparison:
 
 
 def read_with_strategies(out: Path) -> PatchSet:
-    """Read the patches of a dataset, and add splits by the strategies that it does not have."""
+    """Read the patches of a dataset, and add splits by the strategies that it lacks."""
     record, _ = read_record(out)
     return with_strategies(read_patch_set(out), record)
 
@@ -99,10 +98,7 @@ def read_with_strategies(out: Path) -> PatchSet:
 def compare(out: Path, other: Path) -> Comparison:
     """Compare two datasets, for the page of the first.
 
-    Raises
-    ------
-    InputError
-        If one of them is not a dataset of this program, or they have no candidate in common.
+    Raises InputError if one is not a dataset of this program, or they have no candidate in common.
     """
     datasets = {"A": read_with_strategies(out), "B": read_with_strategies(other)}
     differences = compare_datasets(*datasets.values())
@@ -110,7 +106,7 @@ def compare(out: Path, other: Path) -> Comparison:
 
 
 def comparison_page(comparison: Comparison) -> Page:
-    """Describe a comparison."""
+    """Compose the page of a comparison."""
     datasets, names = comparison.datasets, comparison.folders
     is_pair = comparison.differences is not None
     facts: dict[str, str] = {}

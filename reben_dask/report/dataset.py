@@ -1,4 +1,4 @@
-"""The page of a dataset."""
+"""Page of a dataset."""
 
 from __future__ import annotations
 
@@ -47,21 +47,10 @@ _FOLDED_FROM = 12
 
 
 def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Comparison | None = None) -> Page:
-    """Describe a dataset.
+    """Compose the page of a dataset.
 
-    Parameters
-    ----------
-    out : Path
-        Its folder.
-    countries : GeoSeries or None
-        Country polygons for the map of tiles, if they can be read.
-    comparison : Comparison, optional
-        Comparison with another dataset, for further sections.
-
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, or its patch table cannot be read.
+    ``countries`` are polygons for the map of tiles, if readable; ``comparison`` adds sections. Raises InputError if
+    ``out`` is not a dataset of this program, or its patch table cannot be read.
     """
     found, (record, why_no_record) = survey(out), read_record(out)
     places, tile = _places(found.tiles), best_tile_splits(found, record)
@@ -118,7 +107,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
 
 
 def best_tile_splits(found: Survey, record: RunRecord | None) -> TileSplits:
-    """The tile with most kept patches under each strategy."""
+    """Splits of the tile with most kept patches under each strategy."""
     tile = found.tiles.sort_values(["kept", TILE], ascending=[False, True])[TILE].iloc[0]
     columns = {SPLIT, *recorded_strategies(record).values()}
     names = [PATCH_ID, STATUS, EPSG, MINX, MAXX, MAXY, *sorted(columns)]
@@ -127,7 +116,7 @@ def best_tile_splits(found: Survey, record: RunRecord | None) -> TileSplits:
 
 
 def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
-    """Key and title of each section; without kept patches, there is nothing to say about them."""
+    """Key and title of each section; some need kept patches."""
     yield "funnel", "From candidates to patches"
     if found.kept:
         yield "classes", "Classes"

@@ -1,4 +1,4 @@
-"""Example patches of a dataset, chosen by rules and at random, the same at every call."""
+"""Example patches of a dataset, chosen by rules and reproducibly at random."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from reben_dask.stores.cube_reader import open_patch, surface_reflectance
 from reben_dask.stores.patch_table import part_files, read_rows
 
 WHITE = 0.26
-"""Reflectance that is shown white, in a common landscape."""
+"""Reflectance displayed as white, for clear patches."""
 
 _GAMMA, _BRIGHTEST = 1 / 1.5, 0.98
 _NATURAL = ("B04", "B03", "B02")
 _CLEAR, _FLAGGED_OF_A_KIND = 5, 3
 _MOST_LABELS = 6
 _PARTLY = 0.8
-"""Share of labelled pixels in the example of a patch that has others: enough of both."""
+"""Share of labelled pixels to look for in the example of a partly labelled patch."""
 
 _SEED = 2018
 _RARE = 0.01
@@ -43,25 +43,23 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Example:
-    """A patch with its pixels."""
+    """Patch with its pixels."""
 
     row: Mapping[str, Any]
-    """Columns of the patch table."""
     why: str
-    """What it is an example of."""
     reflectance: npt.NDArray[np.float64] | None
     """Red, green and blue surface reflectance, shape ``(y, x, 3)``; None if the dataset lacks one of these bands."""
     codes: npt.NDArray[np.uint16]
-    """Its reference map, shape ``(y, x)``."""
+    """Reference map, shape ``(y, x)``."""
 
     @property
     def name(self) -> str:
-        """Its ``patch_id``."""
+        """``patch_id`` of the patch."""
         return str(self.row[PATCH_ID])
 
     @property
     def labels(self) -> list[str]:
-        """Its labels."""
+        """Labels of the patch."""
         return list(map(str, self.row[LABELS]))
 
     @property
@@ -71,12 +69,12 @@ class Example:
 
     @property
     def details(self) -> str:
-        """Day, split and country, and why it was chosen."""
+        """Day, split, country and reason for the choice."""
         known = [self.row[key] for key in (SPLIT, COUNTRY) if self.row[key]]
         return ", ".join(filter(None, [self.day, *map(str, known), self.why]))
 
     def legend(self, has_label: Mapping[int, bool]) -> list[tuple[str, str]]:
-        """Colour of each code of the map, and its name and share of the pixels; the most frequent code first."""
+        """Return colour, and name with share of pixels, of each code of the map, most frequent first."""
         codes, counts = np.unique(self.codes, return_counts=True)
         entries = []
         for place in np.argsort(-counts, kind="stable"):
@@ -87,22 +85,17 @@ class Example:
 
 
 def code_name(code: int, has_label: Mapping[int, bool]) -> str:
-    """Code of a reference map with its name, marked if it carries no label."""
+    """Name a code of a reference map, with a mark if it carries no label."""
     if code == UNLABELED_CODE:
         return f"{legend_entry(code).name} (no label)"
     return f"{code} {legend_entry(code).name}" + " (no label)" * (not has_label.get(code, True))
 
 
 def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt.NDArray[np.uint8]:
-    """Stretch reflectance to what a screen shows.
+    """Stretch reflectance of shape ``(y, x, 3)`` to display values; NaN (nodata) becomes black.
 
-    Parameters
-    ----------
-    reflectance : ndarray of float64, shape (y, x, 3)
-        Red, green and blue; NaN, where there is no data, becomes black.
-    bright : bool
-        Stretch up to the brightest pixels of the patch, for one under snow or cloud. Otherwise all patches are
-        stretched alike, so that they can be compared.
+    ``bright`` stretches to the brightest pixels of the patch, for snow and cloud; otherwise the stretch is the same for
+    all patches.
     """
     pixels = np.nan_to_num(reflectance, nan=0.0)
     white = float(np.clip(np.quantile(pixels, _BRIGHTEST), WHITE, 1)) if bright else WHITE
@@ -110,7 +103,7 @@ def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt
 
 
 def clear_examples(found: Survey) -> list[Example]:
-    """Clear patches with many different labels between them, the first with unlabelled pixels if there is one."""
+    """Choose clear patches with diverse labels, the first with unlabelled pixels if there is one."""
     chosen: list[tuple[dict[str, Any], str]] = []
     for tile in _spread(found.tiles[found.tiles["partly"] > 0], 1):
         rows = _clear_rows(found.path, tile)
@@ -134,7 +127,7 @@ def clear_examples(found: Survey) -> list[Example]:
 
 
 def flagged_examples(found: Survey) -> list[Example]:
-    """Patches that are flagged for snow, and for cloud or shadow."""
+    """Choose patches flagged for snow, and for cloud or shadow."""
     chosen: list[tuple[dict[str, Any], str]] = []
     for kind, flag in FLAGS.items():
         tiles = _spread(found.tiles[found.tiles[kind] > 0], _FLAGGED_OF_A_KIND)
@@ -148,10 +141,7 @@ def flagged_examples(found: Survey) -> list[Example]:
 def examples_of(out: Path, patch_ids: Sequence[str]) -> list[Example]:
     """Read patches by name, in that order.
 
-    Raises
-    ------
-    InputError
-        If none is named, one is not among the kept patches, or its pixels are not in the dataset.
+    Raises InputError if none is named, one is not among the kept patches, or its pixels are missing in the dataset.
     """
     if not patch_ids:
         raise InputError("No patch is named; name at least one by its patch_id.")
@@ -171,7 +161,7 @@ def examples_of(out: Path, patch_ids: Sequence[str]) -> list[Example]:
 
 
 def _spread(tiles: pd.DataFrame, count: int) -> list[str]:
-    """Choose tiles spread over seasons: of each season the tile with most kept patches, then the second, and so on."""
+    """Choose tiles spread over seasons, in turn the tile with most kept patches of those left in each season."""
     ordered = tiles.sort_values(["kept", TILE], ascending=[False, True])
     turn = ordered.groupby(ordered[columns.SEASON].fillna("")).cumcount()
     return list(ordered.assign(turn=turn).sort_values("turn", kind="stable")[TILE].head(count))
@@ -183,7 +173,7 @@ def _kept_rows(out: Path, tile: str) -> pd.DataFrame:
 
 
 def _clear_rows(out: Path, tile: str) -> pd.DataFrame:
-    """Kept patches without any snow, cloud or shadow, and with few labels."""
+    """Kept patches without snow, cloud or shadow, and with few labels."""
     rows = _kept_rows(out, tile)
     covered = rows[list(FRACTIONS)].fillna(0).sum(axis=1) + rows[list(columns.FLAGS)].eq(True).sum(axis=1)
     return rows[(covered == 0) & (rows[LABELS].map(len) <= _MOST_LABELS)]
@@ -197,7 +187,7 @@ def _first(rows: pd.DataFrame, rank: pd.Series[Any], count: int = 1) -> list[dic
 
 
 def _with_pixels(out: Path, chosen: list[tuple[dict[str, Any], str]]) -> Iterator[Example]:
-    """Read the pixels of patches; those that the store does not hold are left out."""
+    """Read the pixels of patches; those missing in the store are skipped."""
     for row, why in chosen:
         try:
             patch = open_patch(out, row)

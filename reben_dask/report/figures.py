@@ -1,4 +1,4 @@
-"""Figures of a report: each function draws what it is given, for a desktop or, with ``width=NARROW``, a phone."""
+"""Figures of a report, for a desktop or, with ``width=NARROW``, a phone."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from reben_dask.report.examples import Example, code_name, natural_colour
 from reben_dask.report.strategies import TileSplits
 
 WIDE, NARROW = 11.2, 5.0
-"""Widths of figures in inches: the column of text of a page on a desktop at 96 pixels an inch, and a phone."""
+"""Figure widths in inches: the text column of a desktop page at 96 pixels per inch, and a phone."""
 
 _MARKERS = {"train": "o", "validation": "s", "test": "D"}
 _SHIFTS = {"train": 0.2, "validation": 0.0, "test": -0.2}
-"""Offset of the markers of a row, which would hide one another on one line."""
+"""Vertical offset of markers, so that they do not hide one another."""
 
 _MOST_CLASSES = 30
 _MARGIN, _SHORT = pd.Timedelta(days=12), pd.Timedelta(days=75)
 _NO_SPLIT = "in no split"
 _PALE = 0.28
-"""Share of their colour that rejected patches keep."""
+"""Opacity of rejected patches."""
 
 
 def draw_funnel(steps: Sequence[tuple[str, int]], kept: int, *, width: float = WIDE) -> Figure:
-    """Draw candidates, how many of them each rule rejects (``steps``), and those that are kept, one below the other."""
+    """Draw the funnel from candidates over the rejections of each rule (``steps``) to the kept patches."""
     (title, whole), *losses = steps
     rows = [(title, 0, whole, PRESENT)]
     left = whole
@@ -114,7 +114,7 @@ def draw_label_numbers(numbers: pd.DataFrame, *, width: float = WIDE) -> Figure:
 
 
 def draw_dates(dates: pd.DataFrame, *, width: float = WIDE) -> Figure:
-    """Draw kept patches by day of sensing; the index has days as ``2017-06-13``, column ``all`` is drawn."""
+    """Draw kept patches by day of sensing; index such as ``2017-06-13``, column ``all``."""
     figure = new_figure(width, 3.8)
     axes = figure.subplots()
     days = pd.to_datetime(dates.index)
@@ -145,7 +145,7 @@ def draw_seconds(seconds: Mapping[str, float], *, width: float = WIDE) -> Figure
 
 
 def draw_label_changes(classes: pd.DataFrame, *, width: float = WIDE) -> Figure:
-    """Draw how many patches lose (``only A``) and gain (``only B``) each class, of the classes that change most."""
+    """Draw the patches that lose (``only A``) and gain (``only B``) each of the classes that change most."""
     changes = classes["only A"] + classes["only B"]
     ordered = classes.loc[changes[changes > 0].sort_values(kind="stable", ascending=False).index[:_MOST_CLASSES]]
     figure, axes = _figure_of_rows(list(ordered.index), width, row=0.36)
@@ -162,7 +162,7 @@ def draw_label_changes(classes: pd.DataFrame, *, width: float = WIDE) -> Figure:
 
 
 def draw_splits(tile: TileSplits, *, width: float = WIDE) -> Figure:
-    """Draw each strategy of a tile as a map of its patches, side by side or in a column; rejected patches are pale."""
+    """Draw each strategy of a tile as a map of its patches, in a row or column; rejected patches are pale."""
     across = len(tile.splits) if width > NARROW else 1
     down = -(-len(tile.splits) // across)
     figure = new_figure(width, (width / across + 0.4) * down + 0.6)
@@ -189,7 +189,7 @@ def draw_splits(tile: TileSplits, *, width: float = WIDE) -> Figure:
 def draw_examples(
     examples: Sequence[Example], *, bright: bool, has_label: Mapping[int, bool], width: float = WIDE
 ) -> Figure:
-    """Draw patches in a row, each above its reference map and its labels, with a legend of the codes in these maps."""
+    """Draw patches in a row, each above its reference map and labels, with a legend of the codes."""
     codes = np.unique(np.concatenate([example.codes.ravel() for example in examples])).tolist()
     names = {code: _wrapped([code_name(code, has_label)], 60) for code in codes}
     entries = [
@@ -233,7 +233,7 @@ def _wrapped(labels: Sequence[str], characters: int) -> str:
 
 
 def _figure_of_rows(names: Sequence[str], width: float, *, row: float = 0.52) -> tuple[Figure, Axes]:
-    """Make a figure with a named row for each bar, from the top, of so many inches."""
+    """Figure with a named row of height ``row`` (inches) for each bar, from the top."""
     figure = new_figure(width, 1.2 + row * max(len(names), 1))
     axes = figure.subplots()
     characters = 50 if width > NARROW else 27

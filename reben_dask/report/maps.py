@@ -24,27 +24,27 @@ from reben_dask.report.figures import NARROW, WIDE
 
 _MARGIN = 0.12
 _ASPECT = {WIDE: 2.0, NARROW: 1.0}
-"""Width by height of the map."""
+"""Ratio of width to height of the map."""
 
 _TILES_AS_PIXELS = 2000
-"""With more tiles than this, an SVG would be slow to open; the tiles in it are pixels then."""
+"""Number of tiles above which an SVG draws them as pixels, as it would be slow to open."""
 
 _LAND, _LINE = "#eceff1", "#c3c9cf"
 _DARK_BELOW, _ON_BRIGHT = 0.65, "#101418"
-"""Up to this share the colour of a tile is dark; and the colour of letters on one that is not."""
+"""Limit of the share below which a tile's colour is dark, and text colour on bright tiles."""
 
 _LABELLED = 16
 
 
 class _View(NamedTuple):
-    """Part of the world, in metres of a projection of equal area around its middle; west, south, east, north."""
+    """Map extent in metres of an equal-area projection around its centre."""
 
     system: pyproj.CRS
     bounds: tuple[float, float, float, float]
 
 
 def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None, *, width: float = WIDE) -> Figure:
-    """Draw tiles on a map, coloured by the share of their candidates that is kept; countries in any system."""
+    """Draw tiles coloured by the share of candidates kept; ``countries`` may be in any coordinate system."""
     corners = [_corners(row) for row in places.itertuples(index=False)]
     view = _view(np.concatenate(corners), _ASPECT[width])
     figure = new_figure(width, 0.94 * width / _ASPECT[width] + 0.9)
@@ -78,13 +78,13 @@ def draw_tiles(places: pd.DataFrame, countries: gpd.GeoSeries | None, *, width: 
 
 
 def shows_countries(places: pd.DataFrame, countries: gpd.GeoSeries) -> bool:
-    """Whether a country lies in the part of the world that :func:`draw_tiles` draws."""
+    """Return True if a country is visible on the map of :func:`draw_tiles`."""
     corners = [_corners(row) for row in places.itertuples(index=False)]
     return bool(len(_visible(countries, _view(np.concatenate(corners), _ASPECT[WIDE]))))
 
 
 def _corners(row: Any) -> npt.NDArray[np.float64]:
-    """Outline of a tile in degrees, with points along its sides, shape ``(point, 2)``."""
+    """Outline of a tile in degrees, densified, shape ``(point, 2)``."""
     box = shapely.box(*(float(getattr(row, name)) for name in BOUNDS))
     outline = shapely.get_coordinates(shapely.segmentize(box, box.length / 32))
     to_degrees = pyproj.Transformer.from_crs(int(row.epsg), 4326, always_xy=True)
@@ -92,7 +92,7 @@ def _corners(row: Any) -> npt.NDArray[np.float64]:
 
 
 def _view(degrees: npt.NDArray[np.float64], aspect: float) -> _View:
-    """Part of the world around points in degrees, with a margin."""
+    """Map extent around points in degrees, with a margin."""
     lon, lat = _mean_longitude(degrees[:, 0]), (degrees[:, 1].min() + degrees[:, 1].max()) / 2
     system = pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
     points = _projected(degrees, _View(system, (0, 0, 0, 0)))
@@ -103,7 +103,7 @@ def _view(degrees: npt.NDArray[np.float64], aspect: float) -> _View:
 
 
 def _mean_longitude(lon: npt.NDArray[np.float64]) -> float:
-    """Mean on the circle, as tiles lie on both sides of 180 degrees."""
+    """Circular mean, as tiles may lie on both sides of 180 degrees."""
     return float(np.degrees(np.angle(np.exp(1j * np.radians(lon)).mean())))
 
 
@@ -113,7 +113,7 @@ def _projected(degrees: npt.NDArray[np.float64], view: _View) -> npt.NDArray[np.
 
 
 def _visible(countries: gpd.GeoSeries, view: _View) -> list[npt.NDArray[np.float64]]:
-    """Outlines of the countries in the view, in its projection."""
+    """Outlines of the visible countries, in the projection of the view."""
     window = shapely.box(*view.bounds)
     # Cut in degrees first: the far side of the globe has no place in this projection.
     around = gpd.GeoSeries([window.buffer(0.5 * window.length)], crs=view.system).to_crs(4326).total_bounds
@@ -124,7 +124,6 @@ def _visible(countries: gpd.GeoSeries, view: _View) -> list[npt.NDArray[np.float
 
 
 def _draw_graticule(axes: Axes, view: _View) -> None:
-    """Draw lines of equal longitude and latitude, with their degrees at the lower and the left edge."""
     west, south, east, north = view.bounds
     x, y = np.meshgrid(np.linspace(west, east, 81), np.linspace(south, north, 81))
     lon, lat = pyproj.Transformer.from_crs(view.system, 4326, always_xy=True).transform(x, y)

@@ -20,11 +20,11 @@ _QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAX_CHARACTERS = 200
-"""Length of a description of the land cover; files may hold whole documents."""
+"""Maximum length of the land-cover description; files may hold whole documents."""
 
 
 def read_record(out: Path) -> tuple[RunRecord | None, str]:
-    """Read the record of a dataset; if that fails, None, with a sentence that says why."""
+    """Read the record of a dataset; on failure return None and the reason as a sentence."""
     try:
         return RunRecord.read(out), ""
     except InputError as error:
@@ -32,7 +32,7 @@ def read_record(out: Path) -> tuple[RunRecord | None, str]:
 
 
 def origin_tables(record: RunRecord) -> Iterator[Table]:
-    """Inputs, warnings, products and versions; files by their names, without their folders or credentials."""
+    """Yield tables of inputs, warnings, products and versions, without folders and credentials."""
     yield _texts("Recipe and inputs of the job", ["what", "which"], _inputs(record))
     if record.warnings:
         public = (_FOLDERS.sub("", without_credentials(text)) for text in record.warnings)
@@ -45,7 +45,7 @@ def origin_tables(record: RunRecord) -> Iterator[Table]:
 
 
 def recipe_text(record: RunRecord) -> str:
-    """The whole recipe as YAML, without folders and credentials."""
+    """Format the whole recipe as YAML, without folders and credentials."""
     text: str = yaml.safe_dump(_clean(record.recipe), sort_keys=False, allow_unicode=True)
     return text
 
@@ -56,7 +56,7 @@ def without_credentials(text: str) -> str:
 
 
 def file_name(path: str | None) -> str:
-    """Name of a file without its folders; all of an address, without credentials."""
+    """Name a file without its folders; an address stays whole, without credentials."""
     path = path or ""
     return without_credentials(path) if _ADDRESS.search(path) else PurePath(path).name
 
@@ -100,7 +100,7 @@ def _inputs(record: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def _clean(part: Any) -> Any:
-    """A part of the recipe without folders and credentials."""
+    """Copy of a part of the recipe without folders and credentials."""
     if isinstance(part, dict):
         return {str(key): _clean(value) for key, value in part.items()}
     if isinstance(part, list):

@@ -1,4 +1,4 @@
-"""Pages: one HTML file that loads no other, with the files of its figures beside it, published atomically."""
+"""HTML pages in one self-contained file, with copies of the figures in files beside it, published atomically."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _DARK = {
     ABSENT: "#4d5863",
     STRATEGY_COLOURS["stratified"]: "#e4e8ec",
 }
-"""Colours of figures where the reader prefers dark pages."""
+"""Colours of figures in dark mode."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,25 @@ class Page:
     template: str
     """Name of the template, which extends ``page.html.j2``."""
     kind: str
-    """Phrase above the title: what the page is about."""
+    """Phrase above the title: the subject of the page."""
     title: str
     subtitle: str
     facts: Mapping[str, str]
-    """The figures that one looks for first, by what they are."""
+    """Key figures by name."""
     sections: Mapping[str, str]
-    """Title of each section that the page has, by its key in the template and in addresses."""
+    """Section titles by their key in the template and in links."""
     source: str
     """Command that makes the page."""
     content: Mapping[str, Any]
     """Variables of the template."""
     figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
-    """Functions that draw a figure of a ``width`` in inches, by the name of its files."""
+    """Drawing functions, which take a ``width`` in inches, by file name."""
     linked_figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
-    """The same for figures that are saved beside the page, and not shown in it."""
+    """The same for figures saved beside the page and not shown in it."""
 
 
 class _Image(NamedTuple):
-    """An image for a ``src``, with its size in pixels of the screen."""
+    """Image for a ``src``, with its size in CSS pixels."""
 
     data: str
     width: int
@@ -77,13 +77,7 @@ class _Image(NamedTuple):
 
 
 def require_place(folder: Path) -> None:
-    """Check that a report can be written to ``folder``: nothing is there, or an older report.
-
-    Raises
-    ------
-    OutputError
-        If anything else is there.
-    """
+    """Check that ``folder`` is empty, missing or an older report; raises OutputError otherwise."""
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
@@ -95,17 +89,9 @@ def require_place(folder: Path) -> None:
 
 
 def publish_page(page: Page, folder: Path) -> Path:
-    """Write a page into a folder, atomically; an older report there is replaced.
+    """Write a page into a folder atomically, in place of an older report, and return its path.
 
-    Returns
-    -------
-    Path
-        The page.
-
-    Raises
-    ------
-    OutputError
-        If there is something else at ``folder``, or it cannot be written.
+    Raises OutputError if there is something else at ``folder``, or it cannot be written.
     """
     require_place(folder)
     try:
@@ -119,14 +105,14 @@ def publish_page(page: Page, folder: Path) -> Path:
 
 
 def _render(page: Page, folder: Path) -> str:
-    """HTML of a page, whose figures are saved in a folder."""
+    """Render a page as HTML, with its figures saved in a folder."""
     for name, draw in page.linked_figures.items():
         _save(draw, folder / name)
     images = {
         name: {"wide": _save(draw, folder / name), "narrow": _shown(draw, NARROW)}
         for name, draw in page.figures.items()
     }
-    # Our own file: it has no character that HTML would take for markup.
+    # Own file without HTML special characters.
     style = Markup((resources.files(__package__) / "templates" / "page.css").read_text(encoding="utf-8"))  # noqa: S704
     template = _environment().get_template(page.template)
     return template.render(page=page, images=images, css=style, version=__version__, folder=FIGURES, **page.content)
@@ -134,7 +120,6 @@ def _render(page: Page, folder: Path) -> str:
 
 @house_style()
 def _save(draw: Callable[..., Figure], path: Path) -> _Image:
-    """Save a figure as PNG and SVG."""
     figure = draw(width=WIDE)
     svg, png = image_bytes(figure, "svg"), image_bytes(figure, "png")
     path.with_name(f"{path.name}.svg").write_bytes(svg)
@@ -150,7 +135,7 @@ def _shown(draw: Callable[..., Figure], width: float) -> _Image:
 
 
 def _embedded(figure: Figure, svg: bytes, png: bytes) -> _Image:
-    """A figure for a page: as SVG, or as PNG if the SVG is large."""
+    """Embed a figure as SVG, or as PNG if the SVG is large."""
     width, height = (round(side * _PX_PER_INCH) for side in figure.get_size_inches())
     is_small = len(svg) <= _MOST_SVG_BYTES
     return _Image(_data_uri("svg+xml", _for_both_modes(svg)) if is_small else _data_uri("png", png), width, height)
@@ -186,7 +171,7 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _for_both_modes(svg: bytes) -> bytes:
-    """Remove the white background of a figure, and turn its ink light where the reader prefers dark pages."""
+    """Remove the white background of a figure, and use light ink in dark mode."""
     turned = "".join(
         f'[style*="{key}: {light.lower()}"]{{{key}:{dark}!important}}'
         for light, dark in _DARK.items()

@@ -1,4 +1,4 @@
-"""Split strategies of a dataset beside each other: those that it has, and those that are computed for comparison."""
+"""Split strategies of a dataset side by side: those in its record, and others computed for comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USUAL: Mapping[str, Split] = {
     "grid": GridSplit(strategy="grid", block=1),
     "random": RandomSplit(strategy="random", validation=0.25, test=0.25, seed=42),
 }
-"""Rules of strategies that a dataset does not have; with the same shares 2:1:1, so that only the strategy differs."""
+"""Rules of computed strategies; all with shares 2:1:1, so that only the strategy differs."""
 
 _RULE: TypeAdapter[Split] = TypeAdapter(Split)
 _COMPUTED = " (computed)"
@@ -30,24 +30,23 @@ _Names = npt.NDArray[np.object_]
 
 
 class TileSplits(NamedTuple):
-    """One tile under each strategy."""
+    """Splits of one tile under each strategy."""
 
     tile: str
     patch_m: int
-    """Side of a patch in metres."""
     kept: npt.NDArray[np.bool_]
-    """Whether each patch is kept, shape ``(y, x)``."""
+    """Mask of kept patches, shape ``(y, x)``."""
     splits: dict[str, _Names]
-    """Split of each patch, shape ``(y, x)``, by the title of the strategy; None where there is no patch or no split."""
+    """Split of each patch, shape ``(y, x)``, by the title of the strategy; None without a patch or split."""
 
 
 def recorded_strategies(record: RunRecord | None) -> dict[str, str]:
-    """Column of each strategy that a dataset has, by its recipe."""
+    """Map each strategy in the recipe of a dataset to its column."""
     return {rule["strategy"]: column for column, rule in reversed(_recorded_rules(record).items())}
 
 
 def tile_splits(tile: str, rows: pd.DataFrame, record: RunRecord | None) -> TileSplits:
-    """Split of each patch of a tile's first grid under each strategy; ``rows`` have a ``side`` in metres as well."""
+    """Split each patch of a tile's first grid under each strategy; ``rows`` include ``side`` in metres."""
     grid, placed = next(_grids(rows, record.tile_size_m(tile) if record else None))
     own = {name: column for name, column in recorded_strategies(record).items() if column in rows}
     splits: dict[str, _Names] = {}
@@ -62,9 +61,9 @@ def tile_splits(tile: str, rows: pd.DataFrame, record: RunRecord | None) -> Tile
 
 
 def with_strategies(dataset: PatchSet, record: RunRecord | None) -> PatchSet:
-    """Add a column of splits, ``split_<strategy> (computed)``, for each strategy that a dataset does not have.
+    """Add a column ``split_<strategy> (computed)`` for each strategy that a dataset lacks.
 
-    The strategy of its column ``split`` gets a column of its own name too, ``split_<strategy>``, if there is none.
+    The strategy of the column ``split`` gets a column ``split_<strategy>`` too, if there is none.
     """
     recorded = {name: column for name, column in recorded_strategies(record).items() if column in dataset.splits}
     own = recorded.keys() | {column.removeprefix(EXTRA_SPLITS) for column in dataset.splits}
@@ -81,7 +80,7 @@ def with_strategies(dataset: PatchSet, record: RunRecord | None) -> PatchSet:
 
 
 def describe_rules(tile: TileSplits, record: RunRecord | None) -> str:
-    """Parameters of each strategy of a tile, those of the recipe or :data:`USUAL`, in one line."""
+    """Describe the parameters of each strategy of a tile, from the recipe or :data:`USUAL`, in one line."""
     recorded = {rule["strategy"]: rule for rule in reversed(_recorded_rules(record).values())}
     texts = []
     for title in tile.splits:
@@ -96,7 +95,7 @@ def describe_rules(tile: TileSplits, record: RunRecord | None) -> str:
 
 
 def _recorded_rules(record: RunRecord | None) -> dict[str, dict[str, Any]]:
-    """Rule of each column of splits, the dataset's own first."""
+    """Rule of each split column, the dataset's own first."""
     recipe = record.recipe if record else {}
     more = {f"{EXTRA_SPLITS}{name}": rule for name, rule in (recipe.get("more_splits") or {}).items()}
     rules = {str(SPLIT): recipe.get("split") or {}, **more}
@@ -104,9 +103,9 @@ def _recorded_rules(record: RunRecord | None) -> dict[str, dict[str, Any]]:
 
 
 def _grids(rows: pd.DataFrame, tile_size_m: tuple[int, int] | None) -> Iterator[tuple[PatchGrid, pd.DataFrame]]:
-    """Patches of a tile, grid by grid, with columns ``x`` and ``y`` by their position.
+    """Patches of a tile by grid, with their columns ``x`` and rows ``y``.
 
-    A tile whose size is not on record is as large as what its patches cover.
+    Without a recorded tile size, the extent of the patches is used.
     """
     side, ulx, uly = int(rows["side"].iloc[0]), int(rows[MINX].min()), int(rows[MAXY].max())
     east, south = rows[MINX] - ulx, uly - rows[MAXY]
@@ -118,7 +117,6 @@ def _grids(rows: pd.DataFrame, tile_size_m: tuple[int, int] | None) -> Iterator[
 
 
 def _computed(rule: Split, grid: PatchGrid, placed: pd.DataFrame) -> _Names:
-    """Split of each of the patches, in their order."""
     if isinstance(rule, RandomSplit):
         found = split_of_tile(rule, grid, placed[PATCH_ID].tolist())
     else:

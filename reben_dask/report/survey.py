@@ -1,4 +1,4 @@
-"""Counts of a patch table, in the few columns that a report asks for."""
+"""Counts of a patch table, from only the columns that a report needs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from reben_dask.stores.batches import batched
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 
 NONE = "(none)"
-"""Stands for a missing country."""
+"""Label of a missing country."""
 
 PLACE = (columns.EPSG, *columns.BOUNDS)
 FLAGS = {"snow": columns.SNOW, "cloud": columns.CLOUD}
 FRACTIONS = (columns.SNOW_FRACTION, columns.CLOUD_FRACTION, columns.SHADOW_FRACTION)
 _PARTS = 64
-"""Part files whose labels are in memory together: up to half a million patches."""
+"""Part files whose labels are held in memory together: up to half a million patches."""
 
 _NAMES = (TILE, STATUS, REASON, SPLIT, COUNTRY, SEASON)
 _COLUMNS = (*_NAMES, LABELS, LABELED_FRACTION, SENSING_TIME, *columns.FLAGS, *FRACTIONS, *PLACE)
@@ -48,10 +48,9 @@ class Survey:
     """Counts of a patch table."""
 
     path: Path
-    """The dataset."""
     tiles: pd.DataFrame
-    """A row for each tile, by name: ``tile``, ``candidates``, ``kept``, ``clear`` (kept without any snow, cloud or
-    shadow), ``snow`` and ``cloud`` (kept and flagged), ``partly`` (clear, with pixels that carry no label), ``season``,
+    """One row per tile, by name: ``tile``, ``candidates``, ``kept``, ``clear`` (kept without any snow, cloud or
+    shadow), ``snow`` and ``cloud`` (kept and flagged), ``partly`` (clear, with unlabelled pixels), ``season``,
     ``sensing_time``, and ``epsg``, ``minx`` to ``maxy`` of all its patches."""
     rejected: pd.Series[int]
     """Rejected patches by reason, in the order of the rules."""
@@ -59,43 +58,37 @@ class Survey:
     """Kept patches by split, and ``all``."""
     tables: dict[str, pd.DataFrame]
     """Kept patches by ``class``, number of ``labels``, ``season``, ``date`` (UTC) and ``country``; columns: splits, and
-    ``all``, which also counts patches in no split."""
+    ``all``, which includes patches in no split."""
 
     @property
     def candidates(self) -> int:
-        """All candidate patches."""
+        """Number of candidate patches."""
         return int(self.tiles["candidates"].sum())
 
     @property
     def kept(self) -> int:
-        """Kept patches."""
+        """Number of kept patches."""
         return int(self.tiles["kept"].sum())
 
     @property
     def flagged(self) -> dict[str, int]:
-        """Kept patches that are flagged for ``snow``, and for ``cloud`` or shadow."""
+        """Kept patches flagged for ``snow``, and for ``cloud`` or shadow."""
         return {name: int(self.tiles[name].sum()) for name in FLAGS}
 
     @property
     def has_countries(self) -> bool:
-        """Whether the country of a kept patch is known."""
+        """True if the country of a kept patch is known."""
         return bool(set(self.tables["country"].index) - {NONE})
 
     @property
     def steps(self) -> list[tuple[str, int]]:
-        """All candidates, then each rule and how many patches it rejects."""
+        """Number of candidates, then of patches rejected by each rule."""
         losses = [(REASONS.get(str(name), str(name)), int(lost)) for name, lost in self.rejected.items()]
         return [("candidates", self.candidates), *losses]
 
 
 def survey(out: Path) -> Survey:
-    """Count the patches of a dataset.
-
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, or its patch table cannot be read.
-    """
+    """Count the patches of a dataset; raises InputError if its patch table is missing or cannot be read."""
     tables: list[pa.Table] = []
     classes: list[pd.DataFrame] = []
     numbers: list[pd.DataFrame] = []
@@ -129,7 +122,7 @@ def _read(part: Path) -> pa.Table:
 
 
 def _without_labels(table: pa.Table) -> pa.Table:
-    """Other columns; names, of which there are few, take little memory as dictionaries."""
+    """Other columns, with the few distinct names as dictionaries to save memory."""
     plain = columns.fill_flags(table.drop_columns(LABELS))
     for name in _NAMES:
         plain = plain.set_column(plain.column_names.index(name), name, pc.dictionary_encode(plain[name]))
@@ -137,7 +130,6 @@ def _without_labels(table: pa.Table) -> pa.Table:
 
 
 def _count_labels(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Kept patches by class, and by number of labels."""
     kept = table.filter(pc.equal(table[STATUS], KEPT))
     labels, splits = kept[LABELS].combine_chunks(), kept[SPLIT].to_pandas()
     numbers = pc.fill_null(pc.list_value_length(labels), 0).to_pandas()

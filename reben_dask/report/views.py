@@ -1,4 +1,4 @@
-"""Figures of the report of a dataset, one at a time, for notebooks."""
+"""Figures of a dataset's report, one at a time, for notebooks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ from reben_dask.report.survey import survey
 
 @house_style()
 def view_funnel(out: Path) -> Figure:
-    """Draw how many candidates of a dataset each rule rejects.
+    """Draw the number of candidates of a dataset that each rule rejects.
 
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, or its patch table cannot be read.
+    Raises InputError if it is not a dataset of this program, or its patch table cannot be read.
     """
     found = survey(out)
     return draw_funnel(found.steps, found.kept)
@@ -33,10 +30,7 @@ def view_funnel(out: Path) -> Figure:
 def view_classes(out: Path) -> Figure:
     """Draw the share of the patches of each split that carry each class.
 
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, its patch table cannot be read, or no patch is kept.
+    Raises InputError if it is not a dataset of this program, its patch table cannot be read, or no patch is kept.
     """
     found = survey(out)
     if not found.kept:
@@ -46,12 +40,9 @@ def view_classes(out: Path) -> Figure:
 
 @house_style()
 def view_splits(out: Path) -> Figure:
-    """Draw the tile with most kept patches under each split strategy; those that the dataset lacks are computed.
+    """Draw the tile with most kept patches under each split strategy; missing strategies are computed.
 
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program, or its patch table cannot be read.
+    Raises InputError if it is not a dataset of this program, or its patch table cannot be read.
     """
     record, _ = read_record(out)
     return draw_splits(best_tile_splits(survey(out), record))
@@ -68,7 +59,7 @@ def view_patches(out: Path, patch_ids: Sequence[str], *, bright: bool = False) -
     patch_ids : sequence of str
         Names of kept patches, at least one.
     bright : bool
-        Stretch each patch up to its brightest pixels, for those under snow or cloud; otherwise all are stretched alike.
+        Stretch each patch to its brightest pixels, for snow or cloud; otherwise all are stretched alike.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Opening the arrays of a Zarr store with the codecs of the ``zarrs`` library, and listing the chunks of their shards.
+"""Zarr arrays with the codecs of the ``zarrs`` library, and the chunks held in their shards.
 
-Zarr's own codecs run in Python, chunk by chunk: on a band of a full tile they need 1.9 CPU-seconds to write and 1.7 to
-read, those of ``zarrs`` 0.3 and 0.4, and what they write is the same format. They understand slices only: select one
-band of an array as ``array[i : i + 1]``, for with ``array[i]`` they fall back to Zarr's own.
+Zarr's own codecs run in Python, chunk by chunk: a band of a full tile takes 1.9 CPU-seconds to write and 1.7 to read,
+with ``zarrs`` 0.3 and 0.4, in the same format. ``zarrs`` understands slices only: select one band as
+``array[i : i + 1]``; ``array[i]`` falls back to Zarr's own codecs.
 """
 
 from __future__ import annotations
@@ -20,36 +20,24 @@ import zarr
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 _NOT_THERE = 2**64 - 1
 _ENTRY_BYTES, _CHECKSUM_BYTES = 16, 4
-"""An index has an offset and a length for each chunk, then a checksum."""
+"""Bytes of an index entry (offset and length of a chunk), and of the checksum at its end."""
 
 _SETTING = Lock()
-"""Zarr's configuration is one for the whole process."""
 
 
 def open_array(path: Path, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
-    """Open an array of numbers in a directory store, for reading (``r``) or also for writing (``r+``).
+    """Open a numeric array of a directory store for reading (``r``) or updating (``r+``).
 
-    As of ``zarrs`` 0.2.3, ``r`` is a promise of the caller: the library would write all the same.
+    ``zarrs`` 0.2.3 does not enforce ``r``: the caller must not write.
     """
     with _SETTING, zarr.config.set(_PIPELINE):
         return zarr.open_array(path, mode=mode)
 
 
 def held_chunks(path: Path) -> npt.NDArray[np.bool_]:
-    """Whether each chunk of an array is in its shards, by the indices at their ends; no chunk is read.
+    """Mask of the chunks present in the shards of an array, in axis order, from the indices at the shard ends.
 
-    A chunk that holds the fill value alone is not written, nor is a shard without chunks, and both read as the fill
-    value. So do chunks that were lost.
-
-    Parameters
-    ----------
-    path : Path
-        The array, in shards with an index at their end.
-
-    Returns
-    -------
-    ndarray of bool
-        One for each chunk, in the order of the array's axes.
+    No chunk is read. Chunks that hold only the fill value are not written and read as that value; so do lost chunks.
     """
     array = open_array(path, "r")
     shards = array.shards or array.chunks

@@ -1,4 +1,4 @@
-"""Descriptions of a dataset in its folder: the card, in Markdown, and Croissant metadata (MLCommons, version 1.0)."""
+"""Dataset card (Markdown) and Croissant metadata (MLCommons, version 1.0) of a dataset."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_card(folder: Path, record: RunRecord) -> Path:
 
 
 def write_croissant(folder: Path, record: RunRecord) -> Path:
-    """Write ``croissant.json`` into the folder of a dataset, beside its metadata files."""
+    """Write ``croissant.json`` into the folder of a dataset."""
     content = {
         "license": PROGRAM_TERMS if is_synthetic(record) else COPERNICUS_TERMS,
         "files": [
@@ -112,7 +112,6 @@ def _environment() -> Environment:
 
 
 def _data_type(column: Column) -> str:
-    """Croissant type of a column, or of the items of its lists."""
     kind = column.type.value_type if _is_list(column) else column.type
     return "sc:Boolean" if pa.types.is_boolean(kind) else "sc:Text"
 

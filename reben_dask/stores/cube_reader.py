@@ -1,4 +1,4 @@
-"""Reading patches from the Zarr store: by tile in the order of its columns, at random, or as lazy xarray cubes."""
+"""Readers of patches in the Zarr store: by column of a tile, at random, or as lazy xarray cubes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class CubeArray:
-    """An array of a group: its images along the first axis by name, or a reference map without that axis."""
+    """Array of a group: named images along the first axis, or a reference map without that axis."""
 
     kind: ImageKind
     names: tuple[str, ...]
@@ -39,25 +39,19 @@ class CubeArray:
 
     @property
     def side_px(self) -> int:
-        """Side of a patch."""
+        """Side of a patch in pixels."""
         return int(self.array.chunks[-1])
 
 
 class CubeGroup:
-    """Arrays of one group of the store: a tile, cut along one grid.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the group. Arrays are opened when they are first read.
-    """
+    """Arrays of one group of the store (a tile, cut along one grid), opened when first read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
     def arrays(self) -> tuple[CubeArray, ...]:
-        """Arrays that the group has, those of Sentinel-2 first."""
+        """Arrays of the group, those of Sentinel-2 first."""
         nodes = sorted(node for node in self.path.iterdir() if (node / "dn").is_dir())
         found = [CubeArray(ImageKind.S2, _names(node / "band"), open_array(node / "dn", "r")) for node in nodes]
         if (s1 := self.path / S1_NODE / "db").is_dir():
@@ -72,14 +66,9 @@ class CubeGroup:
         return zarr.open_group(self.path, mode="r").attrs.asdict()
 
     def patch(self, x: int, y: int, bands: Collection[str] | None = None) -> PatchPixels:
-        """Read one patch, the reference map included.
+        """Read the patch in column ``x`` (eastwards) and row ``y`` (southwards) with its reference map.
 
-        Parameters
-        ----------
-        x, y : int
-            Column (eastwards) and row (southwards) of the patch.
-        bands : collection of str, optional
-            Bands or polarisations that are needed; other images of the same arrays may come with them.
+        ``bands`` limits the arrays that are read; other images of the same arrays may be included.
         """
         wanted = [
             found
@@ -94,17 +83,9 @@ class CubeGroup:
 
 
 class ColumnReader:
-    """Patches of a group, read column by column: each chunk of the store is decoded once.
+    """Patches of a group, read column by column so that each chunk of the store is decoded once.
 
-    One column of patches is held in memory, of the kinds of images that are asked for. Ask for patches in the order of
-    a grid: ``x`` first, then ``y``.
-
-    Parameters
-    ----------
-    group : CubeGroup
-        The group.
-    kinds : collection of ImageKind
-        Kinds of images to read.
+    Holds one column of patches of the requested ``kinds`` in memory. Request patches in grid order: ``x``, then ``y``.
     """
 
     def __init__(self, group: CubeGroup, kinds: Collection[ImageKind] = EVERY_KIND) -> None:
@@ -113,7 +94,7 @@ class ColumnReader:
         self._column: list[tuple[CubeArray, Array]] = []
 
     def patch(self, x: int, y: int) -> PatchPixels:
-        """Pixels of the patch in column ``x``, row ``y``."""
+        """Return the pixels of the patch in column ``x``, row ``y``."""
         if x != self._x:
             self._column, self._x = self.group.column(x, self._kinds), x
         return _pixels(
@@ -122,7 +103,7 @@ class ColumnReader:
 
 
 class TileReader:
-    """Column readers of one tile, by number of the grid."""
+    """Column readers of a tile, by grid number."""
 
     def __init__(self, store: Path, tile: str, kinds: Collection[ImageKind] = EVERY_KIND) -> None:
         self._store, self._tile, self._kinds = store, tile, kinds
@@ -140,14 +121,14 @@ class TileReader:
 
 
 def open_patch(out: Path, patch: Mapping[str, Any]) -> xr.DataTree:
-    """Open the pixels of one patch. No pixels are read.
+    """Open one patch lazily.
 
     Parameters
     ----------
     out : Path
         Folder of the dataset.
     patch : mapping
-        A row of its patch table, such as ``patches.iloc[0]``: ``tile``, ``grid``, ``x`` and ``y``.
+        Row of its patch table, such as ``patches.iloc[0]``, with ``tile``, ``grid``, ``x`` and ``y``.
 
     Returns
     -------
@@ -169,20 +150,20 @@ def open_patch(out: Path, patch: Mapping[str, Any]) -> xr.DataTree:
 
 
 def surface_reflectance(cube: xr.DataTree, bands: Sequence[str]) -> xr.DataArray:
-    """Compute the surface reflectance of bands: digital numbers with the offset of their product, by 10,000.
+    """Compute surface reflectance: (DN + offset of the product) / 10,000.
 
     Parameters
     ----------
     cube : DataTree
-        A patch (:func:`open_patch`), a tile of the store, or a product as
-        :func:`~reben_dask.sources.sentinel2.open_cube` opens it.
+        A patch (:func:`open_patch`), a tile of the store, or :func:`~reben_dask.sources.sentinel2.open_cube` of a
+        product.
     bands : sequence of str
         Bands of one resolution, such as ``["B04", "B03", "B02"]``.
 
     Returns
     -------
     DataArray
-        Float64, dims ``(band, y, x)``, as lazy as the cube; NaN where there is no data.
+        Float64, dims ``(band, y, x)``, as lazy as the cube; NaN for nodata.
 
     Raises
     ------
@@ -205,7 +186,6 @@ def _names(path: Path) -> tuple[str, ...]:
 
 
 def _window(found: CubeArray, columns: slice, rows: slice) -> Array:
-    """Pixels of some columns and rows of patches."""
     return np.asarray(found.array[..., _scaled(rows, found.side_px), _scaled(columns, found.side_px)])
 
 
@@ -225,7 +205,7 @@ def _pixels(arrays: Sequence[tuple[CubeArray, Array]]) -> PatchPixels:
 
 
 def _cut(node: xr.Dataset, x: int, y: int) -> xr.Dataset:
-    """Cut to a patch; an inner chunk of the store is one patch."""
+    """Cut a node to a patch; an inner chunk of the store is one patch."""
     side = min(variable.encoding["chunks"][-1] for variable in node.data_vars.values() if variable.ndim > 1)
     window = node.isel(x=slice(x * side, (x + 1) * side), y=slice(y * side, (y + 1) * side))
     if not window.sizes["x"] or not window.sizes["y"]:

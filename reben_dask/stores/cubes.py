@@ -1,7 +1,7 @@
-"""The Zarr v3 store: one group per tile, one inner chunk per patch.
+"""Zarr v3 store: one group per tile, one inner chunk per patch.
 
-A shard is the unit of concurrent writing: two tasks that write parts of the same shard lose data without any error.
-One task therefore owns a whole band (or the whole map, or strips of whole shards) of a tile; this module checks it.
+A shard is the unit of concurrent writing: two tasks that write parts of the same shard lose data without an error.
+Each task therefore owns a whole band, a whole map or strips of whole shards; this module checks it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,10 @@ TILES_IN_ONE_DOCUMENT = 512
 
 
 def create_cube(store: Path, *layouts: CubeLayout) -> None:
-    """Write the metadata and coordinates of a tile's group, and no pixels.
+    """Write metadata and coordinates of a tile's group (first layout) and its further grids, without pixels.
 
-    The group appears when it is complete, and a group that is there is left alone, with the pixels that are already in
-    it: a scheduler may repeat this task after bands have been written, while an attempt that it gave up still runs.
-
-    Parameters
-    ----------
-    store : Path
-        The Zarr store; other tiles may be written to it at the same time.
-    *layouts : CubeLayout
-        What the group holds, and below it those of further grids.
+    The group appears atomically. An existing group keeps its pixels: a scheduler may repeat this task after bands have
+    been written, while an earlier attempt still runs.
     """
     group = layouts[0].group
     place = store / group
@@ -66,19 +59,9 @@ def create_cube(store: Path, *layouts: CubeLayout) -> None:
 
 
 def write_band(store: Path, layout: CubeLayout, band: str, dn: npt.NDArray[np.uint16]) -> None:
-    """Write one band of a tile, all of its shards.
+    """Write all shards of one band of a tile, in the group made by :func:`create_cube`.
 
-    Parameters
-    ----------
-    store : Path
-        The Zarr store, in which :func:`create_cube` has been for this tile.
-    layout : CubeLayout
-        What the tile's group holds.
-    band : str
-        Name of the band.
-    dn : ndarray of uint16, shape (y, x)
-        Digital numbers of the tile from its upper-left corner, at least those of complete patches; others are not
-        written.
+    ``dn`` has shape ``(y, x)`` from the tile's upper-left corner; pixels outside complete patches are not written.
     """
     resolution = next(resolution for resolution, bands in layout.bands.items() if band in bands)
     array = open_array(store / layout.group / f"r{resolution}m" / "dn", "r+")
@@ -88,15 +71,7 @@ def write_band(store: Path, layout: CubeLayout, band: str, dn: npt.NDArray[np.ui
 
 
 def write_reference_map(store: Path, layout: CubeLayout, codes: npt.NDArray[np.uint16]) -> None:
-    """Write the reference map of a tile, all of its shards.
-
-    Parameters
-    ----------
-    store, layout
-        As of :func:`write_band`.
-    codes : ndarray of uint16, shape (y, x)
-        Codes from the tile's upper-left corner, at least those of complete patches.
-    """
+    """Write all shards of the reference map of a tile; shape of ``codes`` as in :func:`write_band`."""
     array = open_array(store / layout.group / MAP_NODE / MAP_NODE, "r+")
     cut = layout.grid.cut(codes, MAP_RESOLUTION_M)
     if cut.shape != array.shape:
@@ -105,25 +80,13 @@ def write_reference_map(store: Path, layout: CubeLayout, codes: npt.NDArray[np.u
 
 
 def radar_strips(grid: PatchGrid) -> list[range]:
-    """Rows of patches that Sentinel-1 is written by: each strip is a whole number of shards."""
+    """Rows of patches of each strip in which Sentinel-1 is written; a strip is a whole number of shards."""
     rows, step = grid.shape_yx.y, shard_patches(grid)
     return [range(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def write_radar_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDArray[np.float32]) -> None:
-    """Write Sentinel-1 for some rows of patches, all of their shards.
-
-    Parameters
-    ----------
-    store : Path
-        The Zarr store, in which :func:`create_cube` has been for this tile.
-    layout : CubeLayout
-        What the tile's group holds.
-    rows : range
-        One of :func:`radar_strips`.
-    db : ndarray of float32, shape (polarisation, y, x)
-        Backscatter in dB; NaN where there is none.
-    """
+    """Write Sentinel-1 for one of :func:`radar_strips`: dB, shape ``(polarisation, y, x)``, NaN for nodata."""
     if rows not in radar_strips(layout.grid):
         raise ValueError(f"{rows} is not a whole number of shards")
     side = layout.grid.patch_px(S1_RESOLUTION_M)
@@ -132,22 +95,22 @@ def write_radar_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDAr
 
 
 def create_store(store: Path, attributes: Mapping[str, Any]) -> None:
-    """Begin an empty store or group, or update the attributes of one that exists."""
+    """Create an empty store or group, or update the attributes of an existing one."""
     zarr.open_group(str(store), mode="a", zarr_format=3).attrs.update(dict(attributes))
 
 
 def consolidate(store: Path, group: str = "") -> None:
-    """Gather the metadata below a group in one document, so that opening it reads one file."""
+    """Consolidate the metadata below a group, so that opening it reads one file."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(str(store), path=group or None)
 
 
 def consolidate_store(store: Path, tiles: int) -> None:
-    """Gather the metadata of all tiles in one document, unless there are so many that nobody would want to read it.
+    """Consolidate the metadata of all tiles in one document, unless there are too many tiles.
 
-    Each tile's own group is gathered in any case. One document for all has 34 kB for each tile: 4 MB for reBEN, which
-    opens at once, but 340 MB for 10,000 tiles.
+    The document has 34 kB per tile: 4 MB for reBEN, 340 MB for 10,000 tiles. Each tile's own group is always
+    consolidated.
     """
     if tiles <= TILES_IN_ONE_DOCUMENT:
         consolidate(store)

@@ -1,8 +1,7 @@
-"""One image as the bytes of a GeoTIFF, laid out as the published files are.
+"""GeoTIFF encoding of one image, in the layout of the published files.
 
-GDAL needs 0.4 to 1 ms to make a small file in memory, most of it for the coordinate system, and a dataset has millions.
-Files of one kind differ only in the coordinates of their corner and in their pixels. Where pixels are not compressed,
-the header is therefore made by GDAL once for each kind, and kept.
+GDAL takes 0.4 to 1 ms for a small file in memory, mostly for the coordinate system, and a dataset has millions. Files
+of one kind differ only in corner coordinates and pixels, so for uncompressed files the header from GDAL is cached.
 """
 
 from __future__ import annotations
@@ -22,24 +21,14 @@ from rasterio.transform import from_origin
 Compression = Literal["deflate"]
 
 _CORNER = struct.Struct("<2d")
-"""How the coordinates of the upper-left corner stand in the tag ModelTiepoint."""
+"""Encoding of the upper-left corner in the tag ModelTiepoint."""
 
 _KINDS = 1_024
-"""Headers that are kept. A kind is an image size in one coordinate system: there are at most nine in each UTM zone."""
+"""Number of cached headers. A kind is an image size in one coordinate system: at most nine per UTM zone."""
 
 
 class Place(NamedTuple):
-    """Where the pixels of an image are.
-
-    Parameters
-    ----------
-    epsg : int
-        Coordinate reference system, in metres.
-    ulx, uly : int
-        Upper-left corner of the image in that system.
-    resolution : int
-        Side of a pixel in metres.
-    """
+    """Georeference of an image: EPSG code, upper-left corner, and pixel size in metres."""
 
     epsg: int
     ulx: int
@@ -48,37 +37,18 @@ class Place(NamedTuple):
 
 
 _ANYWHERE = (123_457, 7_654_321)
-"""A corner that can be found in a header: its coordinates are no other number of it."""
+"""Corner that can be located in a header: no other number there has its coordinates."""
 
 
 def encode_geotiff(
     pixels: npt.NDArray[Any], place: Place, *, nodata: int | None = None, compress: Compression | None = None
 ) -> bytes:
-    """Encode an image as a little-endian GeoTIFF in strips, without dates; of several bands pixel by pixel.
+    """Encode an image as a little-endian GeoTIFF in strips, pixel-interleaved and without dates.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, uint16 or float32, shape (y, x) or (band, y, x)
-        The image.
-    place : Place
-        Its georeference.
-    nodata : int, optional
-        Value of the tag for NODATA; without it, there is no such tag.
-    compress : {"deflate"}, optional
-        Compression of the strips, with horizontal differences as predictor; without it, pixels are stored as they are.
-
-    Returns
-    -------
-    bytes
-        The file. The same image gives the same bytes; where it is compressed, as long as GDAL and its compressor
-        are the same.
-
-    Raises
-    ------
-    ValueError
-        If ``pixels`` is not an image of at least one pixel.
-    rasterio.errors.CRSError
-        If there is no coordinate system of the number ``epsg``.
+    ``pixels`` are uint8, uint16 or float32 of shape ``(y, x)`` or ``(band, y, x)``; there is no nodata tag without
+    ``nodata``. ``deflate`` uses horizontal differencing as predictor. The bytes are reproducible; compressed ones with
+    the same GDAL and compressor. Raises ValueError for an empty image, CRSError if there is no coordinate system
+    ``epsg``.
     """
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"an image needs shape (y, x) or (band, y, x) with at least one pixel, not {pixels.shape}")
@@ -95,12 +65,8 @@ def encode_geotiff(
 def _header(
     shape: tuple[int, ...], dtype: str, epsg: int, resolution: int, nodata: int | None
 ) -> tuple[bytes, bytes] | None:
-    """What stands in a file before and after the coordinates of its corner, up to the pixels.
-
-    ``None`` if GDAL lays the file out in another way than all pixels at its end, row by row: then only GDAL can
-    make it.
-    """
-    # Of a strip that is all NODATA, GDAL would put off the writing to the end.
+    """Header before and after the corner coordinates; None if GDAL does not put all pixels last, row by row."""
+    # No nodata pixels: GDAL would write an all-nodata strip last.
     counted = np.arange(1, math.prod(shape) + 1).astype(dtype).reshape(shape)
     file, body = _encode_by_gdal(counted, Place(epsg, *_ANYWHERE, resolution), nodata), _body(counted)
     head, corner = file[: -len(body)], _CORNER.pack(*_ANYWHERE)

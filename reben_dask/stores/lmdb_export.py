@@ -1,4 +1,4 @@
-"""Writing LMDB environments from the Zarr store: one environment, or shards that are written in parallel."""
+"""LMDB export from the Zarr store: one environment, or shards written in parallel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMIT_EVERY = 256
 
 @dataclass(frozen=True)
 class TileRange:
-    """A run of the kept patches of one tile, in name order: rows ``start`` to ``stop`` (exclusive) of those kept."""
+    """Kept patches ``start`` to ``stop`` (exclusive) of one tile, in name order."""
 
     part: Path
     start: int
@@ -32,17 +32,8 @@ class TileRange:
 def plan_shards(kept: Sequence[tuple[Path, int]], shards: int) -> list[list[TileRange]]:
     """Divide the kept patches into runs of equal length, in name order.
 
-    Parameters
-    ----------
-    kept : sequence of (Path, int)
-        Part file and number of kept patches of each tile, in the order of the tiles.
-    shards : int
-        Number of environments.
-
-    Returns
-    -------
-    list of list of TileRange
-        One entry per shard; a shard is empty where there are fewer patches than shards.
+    ``kept`` has the part file and number of kept patches of each tile, in tile order. With fewer patches than shards,
+    some shards are empty.
     """
     total = sum(count for _, count in kept)
     edges = [total * number // shards for number in range(shards + 1)]
@@ -56,30 +47,13 @@ def write_environment(
     name: str = "",
     advance: Callable[[int], None] = lambda _: None,
 ) -> Shard:
-    """Write one LMDB environment: bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
+    """Write one LMDB environment with bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
 
-    Pixels come column by column of patches, so that each chunk of the store is decoded once. Padded names are in that
-    order too, and the environment grows at its end.
-
-    Parameters
-    ----------
-    destination : Path
-        Folder of the environment; it must be on a local disk and is made.
-    ranges : sequence of TileRange
-        Patches to write.
-    store : Path
-        The Zarr store with the tiles' cubes.
-    name : str
-        Path of the environment below the LMDB folder, for the index.
-    advance : callable
-        Called with the number of patches of each batch that is written.
-
-    Returns
-    -------
-    Shard
-        Its entry of the index.
+    Reads by columns of patches, so that each chunk of the store is decoded once; padded names are in that order too,
+    and the environment grows at its end. ``destination`` is a new folder on a local disk; ``name`` is its path below
+    the LMDB folder, for the index entry that is returned. ``advance`` gets the number of patches of each batch.
     """
-    # An attempt that was interrupted has left an environment that would only grow.
+    # An interrupted attempt leaves an environment that would only grow.
     shutil.rmtree(destination, ignore_errors=True)
     expected = sum(piece.stop - piece.start for piece in ranges)
     first = last = None
@@ -107,8 +81,6 @@ def _cut(kept: Sequence[tuple[Path, int]], start: int, stop: int) -> Iterator[Ti
 
 
 class _Patch(NamedTuple):
-    """Everything of a patch that is written, by key."""
-
     patch_id: str
     items: tuple[Item, ...]
 
@@ -124,12 +96,11 @@ def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
             values = {ImageKind.S2: encode_bands(pixels.s2)}
             if pixels.reference_map is not None:
                 values[ImageKind.MAP] = encode_reference_map(pixels.reference_map)
-            # A name without pixels is one that was published, in a job without Sentinel-1.
+            # In a job without Sentinel-1, a published name has no pixels.
             if pixels.s1:
                 values[ImageKind.S1] = encode_bands(pixels.s1)
             yield _Patch(patch_id, tuple((key.encode(), values[kind]) for kind, key in keys.items() if kind in values))
 
 
 def _expected_map_size(batch: list[_Patch], patches: int) -> int:
-    """Room for ``patches`` patches like those of ``batch``."""
     return map_bytes_for(patches * max(pages_bytes(value for _, value in patch.items) for patch in batch))

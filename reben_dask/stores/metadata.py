@@ -1,4 +1,4 @@
-"""The two metadata files, as the published dataset has them."""
+"""The two metadata files, in the published format."""
 
 from __future__ import annotations
 
@@ -17,24 +17,10 @@ ROWS_PER_GROUP = 122_880
 
 
 def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) -> tuple[int, int]:
-    """Write the two metadata files from the kept patches of a patch table.
+    """Write the two metadata files from the kept patches of a patch table, tile by tile.
 
-    Tiles are read one after the other, so that memory does not grow with their number.
-
-    Parameters
-    ----------
-    parts : sequence of Path
-        Part files. A patch name begins with text that no other tile's names have, so that the files are ordered by
-        ``patch_id`` if the tiles are, and the rows of each.
-    folder : Path
-        Where the files go.
-    classes : sequence of str
-        Class names, kept in the files' metadata.
-
-    Returns
-    -------
-    (int, int)
-        Rows of the main file, and of the one for patches with snow, cloud or shadow.
+    Patch names start with a prefix unique to their tile, so tiles sorted by name give files sorted by ``patch_id``.
+    Returns the numbers of rows of the main file and of the one for patches with snow, cloud or shadow.
     """
     ordered = sorted(parts, key=_first_name)
     clear = _write(folder / METADATA_FILE, (_clear(_kept(part)) for part in ordered), classes)

@@ -1,4 +1,4 @@
-"""The patch table: a GeoParquet dataset with one row per candidate patch, one part file per tile."""
+"""Patch table: a GeoParquet dataset with one row per candidate patch, one part file per tile."""
 
 from __future__ import annotations
 
@@ -21,23 +21,10 @@ from reben_dask.formats.dataset import TABLE
 def write_part(
     patches: geopandas.GeoDataFrame, folder: Path, classes: Sequence[str], extra: Sequence[str] = ()
 ) -> Path:
-    """Write the patches of one tile as a part file; it appears under its name when it is complete.
+    """Write the patches of one tile atomically to ``<tile>.parquet`` in ``folder``.
 
-    Parameters
-    ----------
-    patches : GeoDataFrame
-        Rows of one tile, geometry in EPSG:4326. Columns that are missing are written as null.
-    folder : Path
-        The dataset.
-    classes : sequence of str
-        Class names, kept in the file's metadata.
-    extra : sequence of str
-        Further columns, see :func:`~reben_dask.formats.columns.extra_column`.
-
-    Returns
-    -------
-    Path
-        The part file, ``<tile>.parquet``.
+    ``patches`` has its geometry in EPSG:4326; missing columns are written as null. ``classes`` go into the file's
+    metadata; for ``extra`` columns see :func:`~reben_dask.formats.columns.extra_column`.
     """
     table = _to_arrow(patches, patch_table_schema(extra))
     table = table.replace_schema_metadata({b"geo": _geo_metadata(patches), **encode_classes(classes)})
@@ -46,15 +33,7 @@ def write_part(
 
 
 def rewrite_part(part: Path, columns: pd.DataFrame) -> None:
-    """Give some columns of a part file new values; the file is replaced when the new one is complete.
-
-    Parameters
-    ----------
-    part : Path
-        The part file.
-    columns : DataFrame
-        New values, one row for each row of the file.
-    """
+    """Replace columns of a part file atomically; ``columns`` has one row for each row of the file."""
     table = pq.read_table(part, partitioning=None)
     for name in map(str, columns):
         number = table.schema.get_field_index(name)
@@ -79,18 +58,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def dataset_parts(out: Path) -> list[Path]:
-    """Part files of the patch table of a dataset.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the dataset.
-
-    Raises
-    ------
-    InputError
-        If it is not a dataset of this program.
-    """
+    """Part files of the patch table of a dataset; raises InputError if ``out`` is not a dataset of this program."""
     if not out.exists():
         raise InputError(missing("The dataset", out))
     parts = part_files(out / TABLE)

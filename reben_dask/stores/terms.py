@@ -1,4 +1,4 @@
-"""Terms and attributions of the data that datasets are made from."""
+"""Terms and attributions of the source data."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _YEAR = re.compile(r"_(\d{4})\d{4}T\d{6}_")
 
 
 def years_of(record: RunRecord) -> list[str]:
-    """Years in which the tiles of a dataset were sensed, sorted, by their names."""
+    """Sorted sensing years of the tiles of a dataset, from the tile names."""
     found = (_YEAR.search(tile.tile) for tile in record.inputs.tiles)
     return sorted({match[1] for match in found if match})
 
 
 def is_synthetic(record: RunRecord) -> bool:
-    """Whether a dataset is of the demo region."""
+    """Return True for datasets of the demo region."""
     return record.inputs.landcover.about == INVENTED
 
 
 def attributions(record: RunRecord) -> list[str]:
-    """Attribution of Copernicus Sentinel data with its years, and of the land cover; that data is synthetic, if so."""
+    """Attributions of Copernicus Sentinel data with its years and of the land cover, and a note on synthetic data."""
     if is_synthetic(record):
         return ["Synthetic data: nothing in it is an observation of the Earth."]
     sentinel = " ".join(["Contains modified Copernicus Sentinel data", ", ".join(years_of(record))]).strip()

@@ -1,8 +1,8 @@
-"""Writing the trees of a published dataset: a folder of GeoTIFFs for each patch, loose or as tar archives, and tables.
+"""Writers of the trees of a published dataset: a folder of GeoTIFFs per patch, loose or in tar archives, and tables.
 
-Archives are made in parallel, and nothing is compressed twice: a tile's task writes the members of its patches as zstd
-frames without the end mark of a tar archive, and a last step puts such parts one after the other and adds the mark.
-Frames in a row are one valid ``.zst`` file, and members in a row one archive.
+Archives are written in parallel and compressed once: a tile's task writes its members as zstd frames without the end
+mark of a tar archive; a last step concatenates these parts and adds the mark. Concatenated frames are one valid
+``.zst`` file, concatenated members one archive.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from reben_dask.stores.geotiff import Place, encode_geotiff
 from reben_dask.stores.patch_table import part_files, read_rows
 
 REPORT_EVERY = 256
-"""Patches between two reports of progress."""
+"""Patches between two progress reports."""
 
 ARCHIVE_SUFFIX = ".tar.zst"
 
 MEMBER_TIME = 1_704_067_200
-"""Time of each archive member: 2024-01-01 UTC. A fixed one, so that the bytes follow from the data alone, and not 1970,
-of which some tars warn for each file that they unpack: the authors of the published archives chose it for that."""
+"""Time of archive members: 2024-01-01 UTC, as in the published archives; not 1970, of which some tars warn per file."""
 
 ZSTD_LEVEL = 3
-"""Measured on real patches: level 1 leaves 5 % more, level 6 nothing less, and takes twice the time of level 3."""
+"""Measured on real patches: level 1 is 5 % larger, level 6 no smaller and twice as slow as level 3."""
 
 FRAME_BYTES = 4 * 2**20
-"""Members are compressed in frames of about this size: so much memory is needed, and a reader can work in parallel."""
+"""Approximate size of a compressed frame; bounds the memory, and lets readers decompress in parallel."""
 
 _COPY_BYTES = 16 * 2**20
 _END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
@@ -51,40 +50,28 @@ _COLUMNS = (TILE, GRID, X, Y, EPSG, MINX, MAXX, MAXY)
 
 @dataclass(frozen=True)
 class PatchFolder:
-    """The folder of one patch in one tree."""
+    """Folder of one patch in one tree."""
 
     tree: str
     name: str
     place: str
-    """Folder of the tree that holds it: a tile, a Sentinel-1 scene or a grid; empty for the tree itself."""
+    """Folder of the tree that holds it (tile, Sentinel-1 scene or grid); empty for the tree itself."""
     run: str
-    """Name of the run of patches that it belongs to in an archive."""
+    """Name of the run of patches that holds it in an archive."""
     files: tuple[tuple[str, bytes], ...]
-    """Names and contents of the files in it, in the order of their names."""
+    """Names and contents of its files, in name order."""
 
     @property
     def path(self) -> str:
-        """Folder below that of the dataset."""
+        """Path relative to the dataset folder."""
         return "/".join(filter(None, (self.tree, self.place, self.name)))
 
 
 def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
-    """Encode the kept patches of one tile for one tree, flagged ones included.
+    """Encode the kept patches of one tile for one tree, flagged ones included, in the order of the tree.
 
-    Parameters
-    ----------
-    store : Path
-        The Zarr store with the tile's cube.
-    part : Path
-        The tile's part file of the patch table.
-    tree : Tree
-        The tree. That of Sentinel-1 has the patches with an ``s1_name``, if the cube has Sentinel-1 pixels. One that is
-        the partner of several acquisitions over the same place comes with the first of them in name order.
-
-    Yields
-    ------
-    PatchFolder
-        Patches in the order of the tree.
+    The Sentinel-1 tree has the patches with an ``s1_name``, if the cube has Sentinel-1 pixels. A partner of several
+    acquisitions of the same place is written with the first of them in name order.
     """
     rows = _rows(part, tree)
     if not rows:
@@ -103,19 +90,9 @@ def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
 def write_tree(
     patches: Iterable[PatchFolder], root: Path, advance: Advance = lambda _: None, *, drafts: Path | None = None
 ) -> None:
-    """Write loose files.
+    """Write loose files below ``root``; ``advance`` gets the number of patches of each batch.
 
-    Parameters
-    ----------
-    patches : iterable of PatchFolder
-        What to write.
-    root : Path
-        Folder in which the trees are.
-    advance : callable
-        Called with the number of patches of each batch that is written.
-    drafts : Path, optional
-        Folder on the same disk, which is made. If given, the folder of a patch appears when it is complete, and one
-        that is there is left alone.
+    With ``drafts``, a folder on the same disk, patch folders appear atomically and existing ones are kept.
     """
     for patch in reported(patches, advance):
         folder = root / patch.path
@@ -131,23 +108,9 @@ def write_tree(
 def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance: Advance = lambda _: None) -> None:
     """Write patches as parts of archives: ``<root>/<tree>/<run>/<source>.tar.zst``.
 
-    A part appears under its name when it is complete. It is not an archive of its own; see :func:`join_parts`.
-
-    Parameters
-    ----------
-    patches : iterable of PatchFolder
-        Patches; those of a run follow each other.
-    root : Path
-        Folder of the parts of all archives.
-    source : str
-        The tile. Patches of one Sentinel-1 scene may come from several.
-    advance : callable
-        Called with the number of patches of each batch that is written.
-
-    Raises
-    ------
-    ValueError
-        If the patches come in another order, so that one part would replace another.
+    Parts appear atomically and are not archives of their own; see :func:`join_parts`. ``source`` is the tile, as
+    patches of one Sentinel-1 scene may come from several. ``advance`` gets the number of patches of each batch. Raises
+    ValueError if the patches of a run are not consecutive, so that one part would replace another.
     """
     done = set()
     for part, group in groupby(reported(patches, advance), lambda patch: (patch.tree, patch.run)):
@@ -160,24 +123,10 @@ def write_parts(patches: Iterable[PatchFolder], root: Path, source: str, advance
 
 
 def join_parts(root: Path, tree: str, archive: Path) -> int:
-    """Join the parts of one tree to an archive, in the order of their runs, and within a run tile after tile.
+    """Join the parts of a tree into an archive, by run, then by tile; return the number of parts.
 
-    Nothing is compressed again, and the parts stay. The archive appears under its name when it is complete; without
-    any part, it holds the folder of the tree alone, for which readers look.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the parts of all archives.
-    tree : str
-        Name of the tree.
-    archive : Path
-        The archive to write.
-
-    Returns
-    -------
-    int
-        Number of parts.
+    Parts are kept and not recompressed; the archive appears atomically. Without any part, it holds only the folder of
+    the tree, which readers expect.
     """
     parts = sorted(path for path in (root / tree).glob("*/*") if not path.name.startswith("."))
     with atomic_path(archive) as draft, draft.open("wb") as joined:
@@ -189,24 +138,14 @@ def join_parts(root: Path, tree: str, archive: Path) -> int:
 
 
 def member_info(name: str, size: int) -> tarfile.TarInfo:
-    """What an archive says of a file; owner and group are 0 and have no names: who unpacks it is somebody else."""
+    """Header of a file in an archive; owner and group are 0 and unnamed."""
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = size, 0o644, MEMBER_TIME
     return info
 
 
 def write_tables(layout: TreeLayout, parts: Sequence[Path], root: Path) -> None:
-    """Write the tables of a layout; they appear under their names when all are complete.
-
-    Parameters
-    ----------
-    layout : TreeLayout
-        The layout.
-    parts : sequence of Path
-        Part files of the patch table, in the order of their tiles; read one after the other.
-    root : Path
-        Folder of the dataset.
-    """
+    """Write the tables of a layout from the part files in tile order; the tables appear together when complete."""
     with ExitStack() as stack:
         drafts = {path: stack.enter_context(atomic_path(root / path)) for path in layout.table_files}
         with ExitStack() as opened:
@@ -219,7 +158,7 @@ def write_tables(layout: TreeLayout, parts: Sequence[Path], root: Path) -> None:
 
 
 def kept_rows(parts: Iterable[Path], columns: Sequence[str]) -> Iterator[Row]:
-    """Kept patches of all parts, one part after the other, each in the order of its cubes."""
+    """Yield the kept patches of all parts, each in the order of its cubes."""
     for part in parts:
         rows = read_rows(part, [*dict.fromkeys((*columns, *IN_GRID))], status=KEPT)
         yield from rows.sort_by([(name, "ascending") for name in IN_GRID]).to_pylist()
@@ -236,7 +175,7 @@ def _appear(draft: Path, folder: Path) -> None:
 
 
 def reported(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchFolder]:
-    """Pass patches on, and report those before the one that is asked for."""
+    """Yield patches, and report the previous ones when the next is requested."""
     count = 0
     for count, patch in enumerate(patches, start=1):
         yield patch
@@ -260,7 +199,7 @@ def _rows(part: Path, tree: Tree) -> list[dict[str, Any]]:
 
 
 def _earlier_parts(part: Path) -> list[Path]:
-    """Part files of tiles over the same place that come first in name order."""
+    """Part files of tiles at the same place that come first in name order."""
     place = part.stem.rpartition("_")[2]
     return [other for other in part_files(part.parent) if other < part and other.stem.endswith(f"_{place}")]
 
@@ -284,7 +223,7 @@ def _frames(patches: Iterable[PatchFolder]) -> Iterator[bytes]:
 
 
 def _member(name: str, content: bytes) -> bytes:
-    # This format divides a long name between two fields, where the others spend two more blocks on each file.
+    # USTAR splits a long name into two fields; other formats need two more blocks per file.
     header = member_info(name, len(content)).tobuf(tarfile.USTAR_FORMAT)
     return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 

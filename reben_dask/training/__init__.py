@@ -1,7 +1,7 @@
-"""Reading a dataset for training: patches by number, from the LMDB or from the Zarr store, as NumPy arrays.
+"""Training access to a dataset: patches by number, from the LMDB or the Zarr store, as NumPy arrays.
 
-What :func:`lmdb_samples` and :func:`cube_samples` give is a map-style dataset as PyTorch's ``DataLoader`` takes it;
-PyTorch itself is not needed.
+:func:`lmdb_samples` and :func:`cube_samples` return map-style datasets for PyTorch's ``DataLoader``; PyTorch itself is
+not required.
 """
 
 from reben_dask.training.readers import close_environments

@@ -1,7 +1,7 @@
-"""Pixels of single patches at random, from an LMDB or from a Zarr store.
+"""Random access to pixels of patches in an LMDB or a Zarr store.
 
-LMDB must not open a path twice in a process, nor may a forked process use its handles. So all readers of a process
-share its environments, which are closed just before it forks, and opened again by the next read.
+LMDB must not open a path twice in a process, and a forked process must not use its handles. All readers of a process
+therefore share its environments, which are closed before a fork and reopened by the next read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CLOSING = ExitStack()
 
 
 class Pixels(NamedTuple):
-    """Pixels of one patch."""
+    """Pixels of a patch."""
 
     images: Images
     """Bands at native resolution by name, shape ``(y, x)``: uint16 DN, or float32 dB (``VV``, ``VH``)."""
@@ -48,18 +48,12 @@ class Reader(Protocol):
     """Source of pixels."""
 
     def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:
-        """Read the given bands of a patch and its Sentinel-1 partner, as far as there are such, and perhaps others."""
+        """Read a patch and its Sentinel-1 partner: at least those of ``bands`` that exist."""
 
 
 @dataclass(frozen=True)
 class LmdbReader:
-    """Patches in an LMDB, or in the shards of one.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the environment, or of shards with their index.
-    """
+    """Patches in an LMDB environment, or in a folder of shards with their index."""
 
     folder: Path
 
@@ -77,7 +71,6 @@ class LmdbReader:
         raise InputError(f"{self.folder} has no patch {patch_id}; it belongs to another dataset.")
 
     def _folders(self, patch_id: str) -> list[Path]:
-        """Environments that may hold a patch."""
         return [self.folder] if self._index is None else self._index.folders(self.folder, patch_id)
 
     @cached_property
@@ -88,8 +81,6 @@ class LmdbReader:
 
 
 class _Place(NamedTuple):
-    """Group of a patch in the store, and its column and row."""
-
     group: str
     x: int
     y: int
@@ -97,15 +88,7 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class CubeReader:
-    """Patches in a Zarr store; arrays stay open.
-
-    Parameters
-    ----------
-    store : Path
-        The Zarr store.
-    table : Path
-        The patch table, which has the place of each patch in the store.
-    """
+    """Patches in a Zarr store, located by its patch table; arrays stay open."""
 
     store: Path
     table: Path
@@ -139,14 +122,13 @@ class CubeReader:
 
 
 def close_environments() -> None:
-    """Close all environments, so that other programs' readers in this process can open them; reading goes on after."""
+    """Close all environments, so that other programs in this process can open them; the next read reopens them."""
     with _LOCK:
         _OPEN.clear()
         _CLOSING.close()
 
 
 def _read_values(folder: Path, keys: list[str]) -> list[bytes | None]:
-    """Values of keys; ``None`` for those that the environment does not have."""
     with _LOCK:
         path = folder.resolve()
         if path not in _OPEN:

@@ -1,4 +1,4 @@
-"""Labelled patches by number, stacked to one image, and batches of them."""
+"""Labelled patches by number, with bands stacked to one image, and batches of them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class TrainingTable:
     classes: tuple[str, ...]
     patch_ids: npt.NDArray[np.object_]
     s1_names: npt.NDArray[np.object_]
-    """Names of their Sentinel-1 partners, or ``None``."""
+    """Names of the Sentinel-1 partners, or ``None``."""
     labels: npt.NDArray[np.bool_]
-    """Whether a patch carries a class, shape ``(patch, class)``."""
+    """Presence of each class, shape ``(patch, class)``."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled patches of a dataset, by number: a map-style dataset, as PyTorch calls it.
+    """Labelled patches of a dataset by number: a map-style dataset in PyTorch's terms.
 
     ``samples[number]`` is a dict of arrays with TorchGeo's keys: ``image`` (float32, axes ``(band, y, x)``: DN of
     Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes) and ``label`` (float32, axes
@@ -48,11 +48,9 @@ class Samples:
     Parameters
     ----------
     table : TrainingTable
-        The patches.
     reader : Reader
-        Where their pixels come from.
     bands : tuple of str
-        Bands of the image, in this order; coarser ones are repeated to the pixels of the reference map.
+        Bands of the image, in this order; coarser ones are resampled to the pixels of the reference map by repetition.
     """
 
     table: TrainingTable
@@ -66,14 +64,14 @@ class Samples:
 
     @property
     def patch_ids(self) -> Sequence[str]:
-        """Names of the patches, in the order of their numbers."""
+        """Names of the patches by number."""
         return [str(name) for name in self.table.patch_ids]
 
     def __len__(self) -> int:
         return len(self.table.patch_ids)
 
     def __getitem__(self, number: int) -> Sample:
-        """One patch; raises IndexError beyond the last, and InputError if a band is missing."""
+        """Read one patch; raises IndexError beyond the last, and InputError if a band is missing."""
         name, partner = self.table.patch_ids[number], self.table.s1_names[number]
         pixels = self.reader.read(name, partner, self.bands)
         if missing := [band for band in self.bands if band not in pixels.images]:
@@ -86,16 +84,14 @@ class Samples:
 
 
 def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
-    """Labelled patches of a dataset, read from its LMDB.
-
-    Flagged patches (snow, cloud or shadow) are left out.
+    """Open the labelled patches of a dataset in its LMDB; flagged ones (snow, cloud or shadow) are left out.
 
     Parameters
     ----------
     out : path
         Folder with ``metadata.parquet`` and ``lmdb``, one environment or several shards with their index.
     split : str, optional
-        ``train``, ``validation`` or ``test``; all patches without it.
+        ``train``, ``validation`` or ``test``; by default all patches.
     bands : sequence of str
         Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
 
@@ -108,42 +104,37 @@ def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: S
 
 
 def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
-    """Labelled patches of a dataset, read from its Zarr store; otherwise as :func:`lmdb_samples`.
+    """Open the labelled patches of a dataset in its Zarr store; flagged ones (snow, cloud or shadow) are left out.
+
+    Zarr reads with threads, which a forked process does not have: give ``DataLoader`` workers
+    ``multiprocessing_context="spawn"`` (or ``"forkserver"``).
 
     Parameters
     ----------
     out : path
         Folder with ``metadata.parquet``, ``patches.parquet`` and ``cubes.zarr``.
-    split : str, optional
-        ``train``, ``validation`` or ``test``; all patches without it.
-    bands : sequence of str
-        Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
+    split, bands
+        As of :func:`lmdb_samples`.
 
     Raises
     ------
     InputError
         If there is no metadata, or no patch of this split.
-
-    Notes
-    -----
-    Zarr reads with threads, which a forked process does not have: give ``DataLoader`` workers
-    ``multiprocessing_context="spawn"`` (or ``"forkserver"``).
     """
     folder = Path(out)
     return Samples(_read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
 
 
 def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:
-    """All samples once, in batches: the arrays of :class:`Samples` with a first axis for the patch.
+    """Yield all samples once in batches: the arrays of :class:`Samples` with a leading patch axis.
 
     Parameters
     ----------
     samples : Samples
-        What to read.
     size : int
-        Patches of a batch; the last one may have fewer.
+        Patches per batch; the last one may have fewer.
     seed : int, optional
-        Shuffle, always in the same way for a seed; without it they come in their order.
+        Seed to shuffle with, reproducibly; by default samples keep their order.
     """
     numbers = np.arange(len(samples)) if seed is None else np.random.default_rng(seed).permutation(len(samples))
     for start in range(0, len(samples), size):
@@ -152,20 +143,9 @@ def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator
 
 
 def stack_bands(images: Images, bands: Sequence[str], side: int) -> npt.NDArray[np.float32]:
-    """Stack bands to one image; each pixel of a coarser band is repeated over the finer ones that it covers.
+    """Stack square bands of shape ``(y, x)`` to a float32 image of shape ``(band, y, x)``.
 
-    Parameters
-    ----------
-    images : mapping of str to ndarray, shape (y, x)
-        Square bands by name.
-    bands : sequence of str
-        Which of them, in this order.
-    side : int
-        Side of the image in pixels, a multiple of those of the bands.
-
-    Returns
-    -------
-    ndarray of float32, shape (band, y, x)
+    ``side`` is a multiple of the sides of all bands; coarser pixels are repeated.
     """
     stacked = np.empty((len(bands), side, side), np.float32)
     for layer, name in zip(stacked, bands, strict=True):
@@ -175,7 +155,6 @@ def stack_bands(images: Images, bands: Sequence[str], side: int) -> npt.NDArray[
 
 
 def _read_table(out: Path, split: str | None) -> TrainingTable:
-    """Read the clear patches of a dataset, or of one split of it."""
     (file,) = metadata_files(out, clear_only=True)
     rows = read_metadata([file], [PATCH_ID, LABELS, SPLIT, S1_NAME])
     if split is not None:
@@ -194,6 +173,6 @@ def _read_table(out: Path, split: str | None) -> TrainingTable:
 
 
 def _classes(file: Path, labels: pd.Series[Any]) -> tuple[str, ...]:
-    """The class list that the file carries; of a file without one, the classes that occur, in alphabetical order."""
+    """Class list in the file's metadata, or the classes that occur, in alphabetical order."""
     listed = decode_classes(pq.read_schema(file).metadata)
     return listed or tuple(sorted({label for each in labels for label in each}))
