@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 _NEIGHBOURS = 2000
-"""Entries of a folder among which the nearest name is looked for."""
 
 
 class RebenError(Exception):

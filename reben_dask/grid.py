@@ -31,14 +31,10 @@ class PatchGrid:
 
     Parameters
     ----------
-    epsg : int
-        UTM zone of the tile.
     ulx, uly : int
-        Upper-left corner of the tile in metres.
+        Upper-left corner of the tile in metres of the UTM zone ``epsg``.
     tile_m : ShapeYX
         Height and width of the whole tile in metres, left-over strip included.
-    patch_m : int
-        Side of a patch in metres.
     offset_m : int
         Shift of the first patch eastwards and southwards; half a patch for SeasoNet's second grid.
 
@@ -117,18 +113,9 @@ class PatchGrid:
         return pixels[start : start + height, start : start + width]
 
     def blocks(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
-        """Cut an image into patches, without a copy.
+        """Cut an image into a view of shape ``(patch_y, patch_x, y, x)``.
 
-        Parameters
-        ----------
-        pixels : ndarray, shape (y, x)
-            Image from the tile's upper-left corner, with or without the left-over strip.
-        resolution : int
-            Pixel size in metres.
-
-        Returns
-        -------
-        ndarray, shape (patch_y, patch_x, y, x)
+        ``pixels``, shape ``(y, x)``, starts at the tile's upper-left corner, with or without the left-over strip.
         """
         side = self.patch_px(resolution)
         cut = self.cut(pixels, resolution).reshape(self.shape_yx.y, side, self.shape_yx.x, side)

@@ -51,17 +51,9 @@ class Nomenclature:
 
 
 def load_nomenclature(name: str) -> Nomenclature:
-    """Load a nomenclature of the package or of a CSV file.
+    """Load a nomenclature of the package (see :func:`shipped_nomenclatures`) or of a path that ends in ``.csv``.
 
-    Parameters
-    ----------
-    name : str
-        Name such as ``bigearthnet19`` (see :func:`shipped_nomenclatures`), or a path that ends in ``.csv``.
-
-    Raises
-    ------
-    RecipeError
-        If it does not exist, or is not a table of codes and classes.
+    :class:`RecipeError` if it does not exist, or is not a table of codes and classes.
     """
     if name.endswith(".csv"):
         path = Path(name)

@@ -46,7 +46,6 @@ class Band:
 
 
 def _sentinel2(name: str, resolution_m: int) -> Band:
-    """Describe a band of Sentinel-2: DN, of which 0 is NODATA."""
     return Band(name, ImageKind.S2, resolution_m, "uint16", 0)
 
 
@@ -84,7 +83,6 @@ MAP_RESOLUTION_M = REFERENCE_MAP.resolution_m
 S1_RESOLUTION_M = S1_BANDS["VV"].resolution_m
 
 QUALITY_INDICATORS = ("FORMAT_CORRECTNESS", "GENERAL", "GEOMETRIC", "RADIOMETRIC", "SENSOR", "L2A")
-"""Quality indicators of a product, as recipes name them."""
 
 PHYSICAL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Bands in the order of ``band_id`` 0 to 12 of the product metadata (PSD, Spectral_Information_List)."""

@@ -1,8 +1,8 @@
 """Columns of the patch table and of the published metadata.
 
-The schemas, the checks of :mod:`reben_dask.verify`, the fields of the Croissant file, the tables in ``docs/data.md``
-and the ``meta`` of the Dask frame are made from these constants. To add a column, add a line here; ``published=9`` also
-makes it the ninth of the metadata files.
+Schemas, the checks of :mod:`reben_dask.verify`, the Croissant fields, the tables in ``docs/data.md`` and the ``meta``
+of the Dask frame derive from these constants. To add a column, add a line; ``published=9`` makes it the ninth of the
+metadata files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ SPLITS = ("train", "validation", "test")
 """Names of the splits, in the order of tables and figures."""
 
 KEPT, REJECTED = "kept", "rejected"
-"""Values of ``status``."""
 
 
 class Column(str):
@@ -49,7 +48,6 @@ class Column(str):
         return column
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Pickle as a plain name."""
         return (str, (str(self),))
 
     @property
@@ -153,17 +151,7 @@ def _pandas_type(kind: pa.DataType) -> Any:
 
 
 def flagged(rows: Any) -> Any:
-    """Test for snow, cloud or shadow flags; null counts as false.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table, DataFrame or mapping
-        Several patches, or one.
-
-    Returns
-    -------
-    pyarrow.ChunkedArray of bool, Series of bool, or bool
-    """
+    """Test one patch (mapping) or several (table, frame) for snow, cloud or shadow flags; null counts as false."""
     if isinstance(rows, pa.Table):
         snow, cloud = (pc.fill_null(rows[flag], fill_value=False) for flag in FLAGS)
         return pc.or_(snow, cloud)

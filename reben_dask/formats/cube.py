@@ -34,21 +34,18 @@ S1_RESOLUTION_M = 10
 
 @dataclass(frozen=True)
 class CubeLayout:
-    """Contents of a group of the Zarr store: a tile, cut along one grid.
+    """Contents of a group of the Zarr store: the complete patches of a tile in one grid.
 
     Parameters
     ----------
     group : str
         Path of the group, see :func:`group_of`.
-        The cube covers its complete patches.
     bands : dict of int to tuple of str
         Bands of each resolution in metres, in the order of the ``band`` axis.
     attributes : dict
-        JSON-compatible metadata of the tile, stored with the group.
+        JSON-compatible metadata of the tile.
     polarisations : tuple of str
         Labels of the ``polarisation`` axis; empty without Sentinel-1.
-    has_map : bool
-        True if there is a node for the reference map.
     """
 
     group: str
@@ -90,7 +87,7 @@ GRID_GROUPS = "grid[0-9]*"
 
 
 def group_of(tile: str, grid: int = 1) -> str:
-    """Path of the group of a tile and the number of its grid, from 1; further grids are subgroups of the tile's group.
+    """Path of the group of a tile's grid by number, from 1; further grids are subgroups of the tile's group.
 
     Each grid has its own pixels, as an inner chunk is one patch.
     """

@@ -32,7 +32,6 @@ DESCRIPTIONS = {
     FLAGGED_METADATA_FILE: "Patches that are covered by snow, cloud or shadow",
     LMDB: "Bands, reference maps and partners as safetensors, by name",
 }
-"""Contents of the artefacts that hold data."""
 
 RECORD_FILE, RECIPE_FILE, COUNTS_FILE = "record.json", "recipe.yaml", "counts.csv"
 PERFORMANCE_FILE, COMPARISON_FILE = "performance.html", "comparison.parquet"
@@ -70,7 +69,6 @@ class RecordedMap(_Part):
     crs: str = ""
     polygons: int | None = None
     about: str = ""
-    """Description stored in the file."""
     source: dict[str, Any] = Field(default={})
     """Identity of the given file: ``name``, ``layer`` and others."""
 
@@ -126,13 +124,7 @@ class RunRecord(_Part):
 
     @classmethod
     def read(cls, out: Path) -> Self:
-        """Read the record of the dataset in ``out``.
-
-        Raises
-        ------
-        InputError
-            If it is missing, damaged, or of another format version.
-        """
+        """Read the record of ``out``; :class:`InputError` if it is missing, damaged, or of another format version."""
         path = out / RECORD
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

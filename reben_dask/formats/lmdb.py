@@ -65,10 +65,7 @@ def tensors_of(kind: ImageKind, bands: Iterable[str] = BANDS) -> dict[str, Band]
 def encode_bands(bands: Tensors) -> bytes:
     """Encode the bands of one patch as safetensors; the same arrays give the same bytes.
 
-    Parameters
-    ----------
-    bands : mapping of str to ndarray, shape (y, x)
-        Native resolution, by band name: uint16 DN of Sentinel-2, or float32 dB of Sentinel-1.
+    ``bands`` are 2-D ``(y, x)`` at native resolution, by name: uint16 DN of Sentinel-2, or float32 dB of Sentinel-1.
     """
     encoded: bytes = save({name: np.ascontiguousarray(pixels) for name, pixels in bands.items()})
     return encoded

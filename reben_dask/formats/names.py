@@ -42,7 +42,6 @@ _FIELDS = {
     "lat": _DEGREES,
     "lon": _DEGREES,
 }
-"""Fields of a name template, with their patterns."""
 
 _TILE_FIELDS = {"tile": "name", "product": "product", "mgrs": "mgrs", "time": "time"}
 _STARTS = ("{tile}", "{product}", "{mgrs}_{time}", "{time}_{mgrs}")
@@ -137,14 +136,10 @@ class NameTemplate:
     Parameters
     ----------
     template : str
-        Name with fields in braces: ``tile``, ``product``, ``mgrs``, ``time``, ``grid`` (its number), ``x``, ``y``,
-        ``xx``, ``yy`` (zero-padded), ``lat``, ``lon`` (centre of the first 10 m pixel, in degrees, six decimals, ``_``
-        for the point; the SeasoNet name in its documentation lies 5 m east and south of a patch corner).
-
-    Raises
-    ------
-    ValueError
-        If names would not be unique, or could not be parsed.
+        Name with the fields ``{tile}``, ``{product}``, ``{mgrs}``, ``{time}``, ``{grid}``, ``{x}``, ``{y}``, ``{xx}``,
+        ``{yy}`` (zero-padded), ``{lat}``, ``{lon}`` (centre of the first 10 m pixel, degrees with six decimals and
+        ``_`` for the point; the documented SeasoNet name lies 5 m east and south of a patch corner). ``ValueError`` if
+        names would not be unique, or could not be parsed.
 
     Examples
     --------

@@ -32,7 +32,6 @@ class Scene(NamedTuple):
 
     grids: tuple[PatchGrid, ...]
     failed_quality: str | None
-    """Failed quality indicators, if any."""
 
 
 def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
@@ -64,14 +63,9 @@ def footprints(grid: PatchGrid) -> gpd.GeoSeries:
 
 
 def season_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> str | None:
-    """Season of a sensing time by its month in UTC, or ``None``.
+    """Season that holds the month of a sensing time in UTC, or ``None``: SeasoNet leaves gaps between seasons.
 
-    Parameters
-    ----------
-    sensing_time : datetime
-        With time zone.
-    seasons : mapping of str to sequence of int
-        Months (1 to 12) of each season; SeasoNet leaves gaps between them.
+    ``sensing_time`` has a time zone; ``seasons`` maps names to months (1 to 12).
     """
     month = sensing_time.astimezone(UTC).month
     return next((name for name, months in seasons.items() if month in months), None)
@@ -89,8 +83,7 @@ def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) 
 
     Returns
     -------
-    ndarray of int32, shape (patch,)
-        In name order.
+    ndarray of int32, shape (patch,), in name order
     """
     counts = np.zeros(grid.shape_yx, np.int32)
     # Row by row of patches: a mask of a whole band is 120 MB, and costs more to allocate than to fill.

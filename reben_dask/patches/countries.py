@@ -23,20 +23,11 @@ def country_column(grid: PatchGrid, countries: geopandas.GeoDataFrame | None) ->
 
 
 def nearest_country(grid: PatchGrid, countries: geopandas.GeoDataFrame) -> npt.NDArray[np.object_]:
-    """Name of the country nearest to each patch.
+    """Name of the country nearest to each patch, shape ``(patch,)``, in name order.
 
     The distance is that of the patch square from the country's polygon in the tile's system. Of equally near countries
-    (a patch that touches two), the first in alphabetical order is taken.
-
-    Parameters
-    ----------
-    countries : GeoDataFrame
-        Columns ``country`` and the geometry, in any system.
-
-    Returns
-    -------
-    ndarray of object, shape (patch,)
-        In name order.
+    (a patch that touches two), the first in alphabetical order is taken. ``countries`` has the columns ``country`` and
+    the geometry, in any system.
     """
     placed = countries.sort_values("country").to_crs(epsg=grid.epsg)
     # A country on the far side of the globe has no finite place in a UTM zone.

@@ -34,14 +34,8 @@ def with_columns(
 ) -> dask_geopandas.GeoDataFrame:
     """Append the columns that one task per tile returns.
 
-    Parameters
-    ----------
-    patches : dask_geopandas.GeoDataFrame
-        One partition per tile.
-    columns : sequence of Delayed
-        For each tile a frame with one row per patch in name order.
-    meta : DataFrame
-        Empty frame with the columns and dtypes of each of ``columns``.
+    ``patches`` has one partition per tile. Each of ``columns`` is a frame with one row per patch in name order;
+    ``meta`` is an empty frame with their columns and dtypes.
     """
     with dask.config.set({"dataframe.convert-string": False}):
         observed = dd.from_delayed(list(columns), meta=meta, verify_meta=False)

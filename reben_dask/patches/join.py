@@ -24,22 +24,9 @@ MARGIN_M = 2_000
 
 
 def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
-    """Find the partitions of the map that each tile overlaps; nothing is computed.
+    """Find the partitions of the map that each tile overlaps, by position, ascending; nothing is computed.
 
-    Parameters
-    ----------
-    landcover : dask_geopandas.GeoDataFrame
-        Map with known ``spatial_partitions``.
-
-    Returns
-    -------
-    list of list of int
-        Positions of partitions by tile, ascending.
-
-    Raises
-    ------
-    InputError
-        If the map has no spatial partitions: every tile would be joined with all of it.
+    Raises :class:`InputError` if the map has no spatial partitions: every tile would be joined with all of it.
     """
     partitions = landcover.spatial_partitions
     if partitions is None:
@@ -67,7 +54,6 @@ def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
 
 
 def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:
-    """Outlines of tiles with a margin, densified."""
     minx, miny, maxx, maxy = np.array([grid.tile_bounds() for grid in grids], float).T
     boxes = shapely.box(minx - MARGIN_M, miny - MARGIN_M, maxx + MARGIN_M, maxy + MARGIN_M)
     edges: npt.NDArray[np.object_] = shapely.segmentize(boxes, 10 * MARGIN_M)

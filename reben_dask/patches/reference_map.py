@@ -33,13 +33,12 @@ _NEAR_PX = 1e-6
 
 
 class RasterizedMap(NamedTuple):
-    """Reference map of a tile, and the pixels that depend on the order of the polygons; both of shape ``(y, x)``."""
+    """Reference map of a tile, and the pixels that several polygons cover; both of shape ``(y, x)``."""
 
     codes: npt.NDArray[np.uint16]
     """Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers."""
 
     overlap: npt.NDArray[np.bool_]
-    """Pixels that several polygons cover."""
 
 
 def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> RasterizedMap:
@@ -51,8 +50,8 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
     Parameters
     ----------
     polygons : GeoDataFrame
-        Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system, any row
-        order and also outside the tile.
+        Columns ``code`` (int), ``order`` (int, position in the source map) and the geometry, in any system and row
+        order; polygons outside the tile are harmless.
     *grids : PatchGrid
         One or several grids of the tile.
 

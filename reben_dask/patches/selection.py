@@ -47,11 +47,6 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
         ``season``, ``sensing_time`` and the three fractions; unique index.
     rule : Images
         Rule of the recipe, with the snowy season.
-
-    Returns
-    -------
-    Series of bool
-        True where chosen.
     """
     eligible = patches[_eligible(patches)]
     snowy = eligible[columns.SEASON] == (rule.snowy.season if rule.snowy else None)

@@ -29,7 +29,6 @@ FARTHEST_LATITUDE = 85.0
 
 _FULL_CIRCLE = 360.0
 _STEPS = 100
-"""Iterations of :func:`adjusted_split_fractions`."""
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -62,10 +61,8 @@ def blocks_of(lonlat: Floats, block_m: float) -> Integers:
 
     Raises
     ------
-    InputError
-        If a point is not on the globe.
-    RecipeError
-        If blocks are too large, or not larger than 0.
+    InputError, RecipeError
+        If a point is not on the globe; if blocks are too large, or not larger than 0, respectively.
     """
     off = ~(np.isfinite(lonlat).all(axis=1) & (np.abs(lonlat[:, 1]) <= 90))
     if off.any():
@@ -102,10 +99,9 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
 
     Raises
     ------
-    InputError
-        If a footprint is not a square in EPSG:4326, or lies outside the latitudes of UTM.
-    RecipeError
-        If a block has fewer than four patch sides.
+    InputError, RecipeError
+        If a footprint is no square in EPSG:4326, or outside the latitudes of UTM; if a block has fewer than four patch
+        sides, respectively.
 
     Notes
     -----
@@ -114,8 +110,8 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
     - a patch lies in its box. An edge of ``e`` metres bulges across the parallel through its ends by
       ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and bends far less otherwise; the box is widened by more than
       twice that;
-    - the corners of a box lie in all blocks that it touches, as it is smaller than any block: at most √2 patch sides,
-      with blocks of at least four, which are as narrow as half of that only near the poles;
+    - the corners of a box lie in all blocks that it touches, as it is smaller than any block there: at most √2 patch
+      sides, with blocks of at least four, which are as narrow as half of that only near the poles;
     - whole blocks are split, and blocks do not overlap.
     """
     boxes = _boxes(_corners(footprints), block_m)
@@ -124,19 +120,10 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
 
 
 def splits_of_patches(blocks: Integers, split_of_block: Mapping[int, str]) -> npt.NDArray[np.object_]:
-    """Split of each patch: that of the blocks it touches, if they all have the same.
+    """Split of each patch, shape ``(patch,)``: that of the blocks it touches, if they all have the same.
 
-    Parameters
-    ----------
-    blocks : ndarray of int64, shape (patch, 4)
-        From :func:`patch_blocks`.
-    split_of_block : mapping of int to str
-        Split of each touched block, ``numpy.unique(blocks)``.
-
-    Returns
-    -------
-    ndarray of object, shape (patch,)
-        None for a patch that spans blocks of several splits, or touches a block without a split.
+    ``blocks`` is from :func:`patch_blocks`. ``split_of_block`` needs each touched block, ``numpy.unique(blocks)``: a
+    patch that touches a block without a split is in no split (None).
     """
     touched, place = np.unique(blocks, return_inverse=True)
     names = sorted(set(split_of_block.values()))
@@ -150,39 +137,17 @@ def splits_of_patches(blocks: Integers, split_of_block: Mapping[int, str]) -> np
 
 
 def blocks_per_patch(blocks: Integers) -> Integers:
-    """Count the patches that touch one, two, three and four blocks, for :func:`adjusted_split_fractions`.
-
-    Parameters
-    ----------
-    blocks : ndarray of int64, shape (patch, 4)
-        From :func:`patch_blocks`.
-
-    Returns
-    -------
-    ndarray of int64, shape (4,)
-        To be summed over all tiles.
-    """
+    """Count the patches that touch one, two, three and four blocks: int64, shape ``(4,)``, to be summed over tiles."""
     distinct = 1 + np.count_nonzero(np.diff(np.sort(blocks, axis=1), axis=1), axis=1)
     return np.bincount(distinct, minlength=5)[1:]
 
 
 def adjusted_split_fractions(touched: Integers, *, validation: float, test: float) -> tuple[float, float]:
-    """Fractions of blocks that leave patches with the wanted fractions.
+    """Fractions of blocks, to four decimals, that leave patches with the wanted fractions of validation and test.
 
     A patch that spans two blocks is kept if both have the same split, which is likely for a large split and unlikely
-    for a small one: blocks divided 70:10:20 leave patches 75:8:17 if every third patch spans two of them.
-
-    Parameters
-    ----------
-    touched : ndarray of int64, shape (4,)
-        From :func:`blocks_per_patch`.
-    validation, test : float
-        Wanted fractions of the patches that are in a split; the rest is for training.
-
-    Returns
-    -------
-    validation, test : float
-        Fractions of blocks, to four decimals; they hold where neighbours have independent splits.
+    for a small one: blocks divided 70:10:20 leave patches 75:8:17 if every third patch spans two of them. ``touched``
+    is the sum of :func:`blocks_per_patch`. The fractions hold where neighbours have independent splits.
     """
     touching = touched / max(touched.sum(), 1)
     wanted = np.array([1 - validation - test, validation, test])
@@ -197,7 +162,6 @@ def adjusted_split_fractions(touched: Integers, *, validation: float, test: floa
 
 
 def _columns(block_m: float) -> Integers:
-    """Blocks in each band, from south to north."""
     if not 0 < block_m <= MAX_BLOCK_M:
         raise RecipeError(f"Blocks of {block_m:,.0f} m are not possible; a side is up to {MAX_BLOCK_M:,} m.")
     bands = round(np.pi * EARTH_RADIUS_M / block_m)

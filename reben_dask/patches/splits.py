@@ -32,8 +32,7 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
 
     Returns
     -------
-    ndarray of str, shape (patch,)
-        In name order.
+    ndarray of str, shape (patch,), in name order
 
     Notes
     -----
@@ -56,13 +55,10 @@ def random_split(patch_ids: Sequence[str], *, validation: float, test: float, se
     ----------
     validation, test : float
         Probabilities; the rest is for training.
-    seed : int
-        Another seed gives another split.
 
     Returns
     -------
-    ndarray of str, shape (patch,)
-        In the order of ``patch_ids``.
+    ndarray of str, shape (patch,), in the order of ``patch_ids``
     """
     # 53 bits are what a float between 0 and 1 holds without rounding, which could give 1.
     draws = (seeded_hashes(patch_ids, seed) >> np.uint64(11)) / 2**53
@@ -79,20 +75,17 @@ def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
     ----------
     block : int
         Side of a block in patches, counted from the tile's upper-left corner; edge blocks may be smaller.
+        ``ValueError`` if it is less than 1.
 
     Returns
     -------
-    ndarray of str, shape (patch,)
-        In name order.
+    ndarray of str, shape (patch,), in name order
 
-    Raises
-    ------
-    ValueError
-        If ``block`` is less than 1.
-
-    Notes ----- For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the
-    same groups of two by two patches, but in random order within each, and patches beyond the last complete group are
-    for training; no rule reproduces them.
+    Notes
+    -----
+    For comparing spatial correlation, reBEN section II-C. The published lists of BigEarthNet v1 have the same groups of
+    two by two patches, but in random order within each, and patches beyond the last complete group are for training; no
+    rule reproduces them.
     """
     if block < 1:
         raise ValueError(f"a block of {block} x {block} patches has no patch; a block's side is at least 1")
@@ -101,13 +94,7 @@ def grid_split(grid: PatchGrid, *, block: int) -> npt.NDArray[np.str_]:
 
 
 def seeded_hashes(names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
-    """Hash names with a seed: the 8-byte BLAKE2b of ``<seed>/<name>`` in UTF-8, as a big-endian number.
-
-    Returns
-    -------
-    ndarray of uint64, shape (name,)
-        The same on every machine; another seed gives unrelated hashes.
-    """
+    """Hash names with a seed: the 8-byte BLAKE2b of ``<seed>/<name>`` in UTF-8, as a big-endian number."""
     prefix = f"{seed}/".encode()
     digests = b"".join([blake2b(prefix + name.encode(), digest_size=8).digest() for name in names])
     return np.frombuffer(digests, ">u8").astype(np.uint64)

@@ -61,9 +61,11 @@ def stratified_split(
     ValueError
         If rows and units differ in number, a unit is repeated, or a count is negative.
 
-    Notes ----- Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class is
-    assigned first, as later steps cannot compensate for it. Here all units with that class are assigned at once,
-    ordered by their other classes, so that these are spread evenly, too. A local search reduces the remaining error.
+    Notes
+    -----
+    Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class is assigned
+    first, as later steps cannot compensate for it. Here all units with that class are assigned at once, ordered by
+    their other classes, so that these are spread evenly, too. A local search reduces the remaining error.
     """
     names = list(units)
     hashes = seeded_hashes(names, seed)
@@ -174,11 +176,9 @@ class _Search:
         self.units = np.bincount(splits, minlength=len(shares))
 
     def error(self) -> int:
-        """Sum of squares of the excess."""
         return int((self.excess**2).sum())
 
     def run(self) -> None:
-        """Search until the most promising units allow no further improvement."""
         before = None
         while before is None or before - self.error() > _CANDIDATES * _NEGLIGIBLE:
             before = self.error()
@@ -186,7 +186,6 @@ class _Search:
             self._improve(_smallest(moves.min(axis=1), _CANDIDATES))
 
     def _improve(self, chosen: Integers) -> None:
-        """Improve the error by steps among ``chosen`` units."""
         parts, squares, splits = self.parts[chosen].toarray(), self.squares[chosen], self.splits[chosen]
         common = 4 * (parts @ parts.T)
         while True:

@@ -22,18 +22,10 @@ def shipped_recipes() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Load a recipe of the package or of a YAML file.
+    """Load a recipe of the package (by name, with ``-`` or ``_``) or of a ``.yaml`` or ``.yml`` file.
 
-    Parameters
-    ----------
-    name : str
-        Name of a recipe (with ``-`` or ``_``), or a path that ends in ``.yaml`` or ``.yml``; a nomenclature file that
-        the recipe names is looked for beside it.
-
-    Raises
-    ------
-    RecipeError
-        If there is no such recipe, or a key is unknown, missing or contradicts another.
+    A nomenclature file that the recipe names is looked for beside it. :class:`RecipeError` if there is no such recipe,
+    or a key is unknown, missing or contradicts another.
     """
     if not name.endswith((".yaml", ".yml")):
         return _parse(name, _shipped_text(name))
@@ -134,14 +126,12 @@ def _follow(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
 
 
 def _inside(part: Any, key: str) -> Any:
-    """Type under a key: a part, alternative strategies, or anything else."""
     if isinstance(part, type) and issubclass(part, BaseModel):
         return part.model_fields[key].annotation if key in part.model_fields else None
     return get_args(part)[-1] if get_origin(part) is dict else None
 
 
 def _models(part: Any) -> list[type[BaseModel]]:
-    """Alternative parts under a key."""
     if isinstance(part, type):
         return [part] if issubclass(part, BaseModel) else []
     return [model for choice in get_args(part) for model in _models(choice)]

@@ -171,7 +171,6 @@ class StratifiedSplit(_Shares):
 
 
 TileSplit = Annotated[GeographicSplit | RandomSplit | GridSplit, Field(discriminator="strategy")]
-"""Strategies that depend on the tile alone."""
 
 Split = Annotated[GeographicSplit | RandomSplit | GridSplit | StratifiedSplit, Field(discriminator="strategy")]
 

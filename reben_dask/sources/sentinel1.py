@@ -45,12 +45,7 @@ class PatchTree:
         return next((place for place in places if place.is_dir()), None)
 
     def read(self, s1_name: str, side_px: int) -> npt.NDArray[np.float32] | None:
-        """Read the backscatter of a patch.
-
-        Parameters
-        ----------
-        side_px : int
-            Expected side in pixels of 10 m.
+        """Read the backscatter of a patch of ``side_px`` pixels.
 
         Returns
         -------
@@ -97,7 +92,6 @@ class S1Scene:
     """Start of sensing, in UTC, from the name."""
 
     images: dict[str, str]
-    """Path of the image of each polarisation."""
 
     bounds: tuple[float, float, float, float]
     """``(west, south, east, north)`` in degrees."""
@@ -115,10 +109,7 @@ class S1Scene:
 def find_scenes(path: str) -> tuple[S1Scene, ...]:
     """Find the scenes in a folder, at any depth; only headers are read.
 
-    Raises
-    ------
-    InputError
-        If there is none, or one lacks a polarisation or cannot be opened.
+    :class:`InputError` if there is none, or one lacks a polarisation or cannot be opened.
     """
     root = Path(path).absolute()
     if not root.is_dir():
@@ -137,14 +128,12 @@ def find_scenes(path: str) -> tuple[S1Scene, ...]:
 
 
 def warp_scene(scene: S1Scene, epsg: int, ulx: float, uly: float, shape_yx: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Warp a scene to pixels of 10 m, bilinearly.
+    """Warp a scene to pixels of 10 m, bilinearly; :class:`InputError` if an image is damaged.
 
     Parameters
     ----------
-    epsg : int
-        System of the pixels.
     ulx, uly : float
-        Upper-left corner in metres.
+        Upper-left corner in metres of the system ``epsg``.
     shape_yx : tuple of int
         Rows and columns.
 
@@ -152,11 +141,6 @@ def warp_scene(scene: S1Scene, epsg: int, ulx: float, uly: float, shape_yx: tupl
     -------
     ndarray of float32, shape (polarisation, y, x)
         dB, ``VH`` then ``VV``; NaN where the scene has no data.
-
-    Raises
-    ------
-    InputError
-        If an image is damaged.
     """
     target = {
         "crs": f"EPSG:{epsg}",

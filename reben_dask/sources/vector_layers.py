@@ -26,12 +26,10 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read_countries(path: str, names: tuple[str, ...] | None) -> geopandas.GeoDataFrame:
-    """Read the polygons of countries from a vector file.
+    """Read the polygons of countries from a vector file with a coordinate reference system.
 
     Parameters
     ----------
-    path : str
-        Any vector file that GDAL reads, with a coordinate reference system.
     names : tuple of str or None
         Countries wanted, which also identify the column of names: the text column in which most of them occur. ``None``
         takes every row, named by the column ``name``, ``NAME`` or ``country``.
@@ -61,25 +59,15 @@ def missing_countries(countries: geopandas.GeoDataFrame, names: tuple[str, ...] 
 
 
 def read_outlines(path: str) -> geopandas.GeoSeries:
-    """Read all polygons of a vector file, whatever their columns.
+    """Read all polygons of a vector file.
 
-    Raises
-    ------
-    InputError
-        If the file is unreadable, or has no polygons with a coordinate reference system.
+    :class:`InputError` if it is unreadable, or has no polygons with a coordinate reference system.
     """
     return _read_polygons(path, columns=[]).geometry.reset_index(drop=True)
 
 
 def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
-    """Read the polygons of a layer with one column.
-
-    Parameters
-    ----------
-    path : str
-        Any vector file that GDAL reads, with a coordinate reference system.
-    column : str
-        Name of the column, in any case.
+    """Read the polygons of a layer with one column, its name in any case.
 
     Returns
     -------
@@ -89,7 +77,7 @@ def read_attribute(path: str, column: str) -> geopandas.GeoDataFrame:
     Raises
     ------
     InputError
-        If the file is unreadable, has no system, or has no such column.
+        If the file is unreadable, has no coordinate reference system, or has no such column.
     """
     found = require_attribute(path, column)
     table = _with_geometry(pyogrio.read_dataframe(path, columns=[found])).rename(columns={found: "value"})

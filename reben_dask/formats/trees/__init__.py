@@ -18,7 +18,6 @@ DEFAULT_LAYOUT = "bigearthnet-v2"
 
 
 def _find_layouts() -> Mapping[str, Callable[[Contents], TreeLayout]]:
-    """Collect the layouts of all modules in this package."""
     modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
     return {module.LAYOUT: module.layout for module in modules if hasattr(module, "LAYOUT")}
 

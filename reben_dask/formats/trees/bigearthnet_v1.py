@@ -54,11 +54,9 @@ S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Referen
 DOCUMENT = "labels_metadata.json"
 
 LISTS = {name: f"bigearthnet-{short}.csv" for name, short in SHORT_SPLITS.items()}
-"""Lists of pairs, by split."""
 
 _TIME = re.compile(r"_(\d{8}T\d{6})_")
 _PARTS_IN_NAMES = 5
-"""Words of a scene's name in patch names."""
 
 _PARTS_OF_SCENE = 9
 """Words of a Sentinel-1 product's name; those of processed scenes have more."""

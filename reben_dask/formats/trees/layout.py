@@ -33,7 +33,6 @@ S1_FILES = {name: (name,) for name in S1_BANDS}
 """Bands of each Sentinel-1 image, by ending of the file name."""
 
 SHORT_SPLITS = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
-"""Split names of the older datasets."""
 
 _BANDS = {**BANDS, **S1_BANDS, REFERENCE_MAP.name: REFERENCE_MAP, CLASS_NUMBERS.name: CLASS_NUMBERS}
 
@@ -56,7 +55,6 @@ class Contents:
     nomenclature: Nomenclature
     bands: tuple[str, ...]
     seasons: tuple[str, ...] = ()
-    """All seasons that a patch may have."""
     labels: tuple[str, ...] = ("labels",)
     """Label columns: ``labels``, and ``labels_<name>`` for further region thresholds."""
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +92,6 @@ class Tree:
     """Folder of patch folders."""
 
     name: str
-    """Name of the folder and of its archive."""
     images: Callable[[PatchPixels], Images]
     """From a patch's pixels to its images; empty if the patch is not in the tree."""
     files: Mapping[str, tuple[str, ...]]
@@ -155,7 +152,6 @@ class TreeLayout:
     table_files: tuple[str, ...] = ()
     """Paths of text files about all patches, below the folder of the dataset."""
     table_columns: tuple[str, ...] = ()
-    """Columns for the tables."""
     table_lines: Callable[[Iterable[Row]], Iterator[tuple[str, str]]] = no_lines
     """From the kept patches, ordered by tile and :data:`IN_GRID`, to ``(file, line)``."""
 

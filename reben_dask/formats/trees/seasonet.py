@@ -71,7 +71,6 @@ BANDS = {
     "20m": ("B05", "B06", "B07", "B8A", "B11", "B12"),
     "60m": ("B01", "B09"),
 }
-"""Bands of each image, in order."""
 
 META = "meta.csv"
 SPLITS_FOLDER = "splits"
@@ -92,10 +91,8 @@ _AT_ONCE = 4_096
 def layout(contents: Contents) -> TreeLayout:
     """Trees of the seasons, and the tables.
 
-    Raises
-    ------
-    RecipeError
-        If a band is missing, there are too many classes for uint8, or a season's name cannot be a folder's.
+    :class:`RecipeError` if a band is missing, there are too many classes for uint8, or a season's name cannot be a
+    folder's.
     """
     _require_bands(contents.bands)
     _require_seasons(contents.seasons)
@@ -142,7 +139,6 @@ def _require_seasons(seasons: tuple[str, ...]) -> None:
 
 
 def _table_lines(contents: Contents, rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
-    """Lines of ``meta.csv`` and of the splits, for all patches with a season."""
     numbers, attributes = class_numbers(contents.nomenclature), attribute_headers(contents.attributes)
     labels = {column.replace(LABELS, _CLASSES, 1): column for column in contents.labels}
     yield META, _csv_line([*_OF_IMAGE, *_OF_TIME, *_FRACTIONS, _CLASSES, *attributes, "Path", *list(labels)[1:]])
@@ -178,7 +174,6 @@ def _numbers(labels: Sequence[str] | None, numbers: Mapping[str, int]) -> str:
 
 
 def _with_place(rows: Iterator[Row]) -> Iterator[tuple[Row, tuple[float, float]]]:
-    """Add the longitude and latitude of the first pixel of each patch."""
     for epsg, together in groupby(rows, lambda row: row[EPSG]):
         to_degrees = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
         while batch := list(islice(together, _AT_ONCE)):

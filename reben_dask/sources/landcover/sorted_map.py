@@ -107,19 +107,10 @@ class SortedMap:
 
 
 def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
-    """Read the polygons whose own bounds meet ``bounds``; other row groups are not decoded.
+    """Read the polygons whose own bounds meet ``bounds``, ``(minx, miny, maxx, maxy)`` in the system of the map.
 
-    Parameters
-    ----------
-    parts : sequence of Path
-        At least one part of a sorted map.
-    bounds : tuple of float
-        ``(minx, miny, maxx, maxy)`` in the system of the map.
-
-    Returns
-    -------
-    GeoDataFrame
-        Columns ``code`` (uint16), ``order`` (int64) and ``geometry``.
+    ``parts`` holds at least one part. Columns: ``code`` (uint16), ``order`` (int64) and ``geometry``. Other row groups
+    are not decoded.
     """
     near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=bounds) for part in parts]
     return pd.concat(near, ignore_index=True)

@@ -41,12 +41,10 @@ _SPILLED = pa.schema([("code", pa.uint16()), ("order", pa.int64()), ("curve", pa
 def sort_landcover(
     source: LandcoverMap, destination: Path, advance: Callable[[int], None] = lambda _: None
 ) -> SortedMap:
-    """Write a map as spatially sorted GeoParquet parts with a bbox covering.
+    """Write a map as spatially sorted GeoParquet parts with a bbox covering; it is streamed in bounded memory.
 
     Parameters
     ----------
-    source : LandcoverMap
-        It is streamed: memory does not grow with its size.
     destination : Path
         Folder for the parts, visible only when complete; kept if it holds the same map already.
     advance : callable
@@ -95,7 +93,6 @@ class _Spill:
         self._written = 0
 
     def add(self, table: pa.Table) -> None:
-        """Write rows of the schema ``_SPILLED`` to their buckets."""
         if not len(table):
             return
         in_order = table.sort_by("curve").combine_chunks()

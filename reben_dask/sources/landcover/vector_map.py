@@ -25,7 +25,6 @@ ROWS_AT_ONCE = 16_384
 """A batch of the official map takes about 40 MB, and as much again as geometries."""
 
 _POLYGON, _MULTIPOLYGON, _CURVE_POLYGON, _MULTISURFACE = 3, 6, 10, 12
-"""WKB geometry types."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class LandcoverMap:
 
     crs: str
     polygons: int
-    """Number of rows."""
 
     bounds: tuple[float, ...] | None = None
     """``(minx, miny, maxx, maxy)`` of all rows in ``crs``, if the file stores it."""
@@ -76,10 +74,8 @@ class PolygonBatch(NamedTuple):
     """Consecutive rows of a map."""
 
     first_row: int
-    """Position in the map, from 0."""
 
     codes: pa.Array
-    """Class codes as in the map."""
 
     geometry: npt.NDArray[Any]
     """2-D polygons and multipolygons; ``None`` where the row has none with finite coordinates."""

@@ -105,12 +105,7 @@ class _DamagedError(Exception):
 
 
 def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Read the first band of a small TIFF file.
-
-    Parameters
-    ----------
-    path : path
-        Any TIFF file that GDAL reads, of at most 64 MiB of pixels.
+    """Read the first band of a small TIFF file: any that GDAL reads, of at most 64 MiB of pixels.
 
     Returns
     -------
@@ -134,10 +129,8 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 def read_corner(path: str | os.PathLike[str]) -> Corner:
     """Read the upper-left corner and pixel size of a small TIFF file.
 
-    Raises
-    ------
-    InputError
-        If it is unreadable, or not georeferenced north up, with square pixels, in a system with an EPSG code.
+    :class:`InputError` if it is unreadable, or not georeferenced north up, with square pixels, in a system with an EPSG
+    code.
     """
     try:
         epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
@@ -155,10 +148,7 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
 def decode_image(content: bytes) -> Image:
     """Decode the bytes of a TIFF file of at most 64 MiB of pixels.
 
-    Raises
-    ------
-    InputError
-        If it is no TIFF file, cut short, damaged or too large; the message is a phrase.
+    :class:`InputError`, with a phrase as message, if it is no TIFF file, cut short, damaged or too large.
     """
     if not content:
         raise InputError("is empty")
@@ -198,7 +188,6 @@ class _Tags(NamedTuple):
         return struct.unpack_from(f"<{count}{letter}", self.content, where)
 
     def integer(self, tag: int, default: int | None = None) -> int:
-        """Single value of a tag."""
         values = self.values(tag, _INTEGERS, None if default is None else (default,))
         if len(values) != 1:
             raise _Unusual

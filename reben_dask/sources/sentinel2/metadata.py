@@ -26,13 +26,10 @@ class ProductMetadata:
     """Parts of ``MTD_MSIL2A.xml`` that a dataset needs."""
 
     product: str
-    """Product name without ``.SAFE``."""
 
     sensing_time: datetime
-    """Start of sensing, in UTC."""
 
     baseline: str
-    """Processing baseline, such as ``05.09``."""
 
     images: tuple[str, ...]
     """Paths of the granule's images inside the product, without suffix."""
@@ -41,10 +38,8 @@ class ProductMetadata:
     """``JPEG2000`` in products of the ground segment."""
 
     offsets: dict[str, int]
-    """``BOA_ADD_OFFSET`` of each band in DN; empty before baseline 04.00."""
 
     quality: dict[str, str]
-    """Outcome (``PASSED``, ``FAILED``) of each quality indicator in the file."""
 
 
 @dataclass(frozen=True)

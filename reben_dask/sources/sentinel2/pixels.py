@@ -22,7 +22,7 @@ from reben_dask.sources.sentinel2.product import Tile
 
 
 def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) -> npt.NDArray[np.uint16]:
-    """Decode one band of a tile, each block of the file once.
+    """Decode one band of a tile at native resolution, each block of the file once.
 
     Parameters
     ----------
@@ -34,7 +34,6 @@ def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) ->
     Returns
     -------
     ndarray of uint16, shape (y, x)
-        DN at native resolution.
 
     Raises
     ------
@@ -53,25 +52,15 @@ def read_scene_classification(tile: Tile) -> npt.NDArray[np.uint8]:
 
 
 def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[Any]:
-    """Decode a window of an image, by default all, shape ``(y, x)``. Raises as :func:`read_band`."""
+    """Decode a window (``None`` for all) of an image, shape ``(y, x)``. Raises as :func:`read_band`."""
     pixels: npt.NDArray[Any] = _with_image(tile, image, lambda dataset: dataset.read(1, window=window))
     return pixels
 
 
 def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]:
-    """Shift digital numbers to the scale before processing baseline 04.00.
+    """Shift digital numbers to the scale before baseline 04.00: ``max(dn + offset, 1)``, but 0 (NODATA) stays 0.
 
-    Parameters
-    ----------
-    dn : ndarray of uint16
-        Any shape; 0 is NODATA and stays 0.
-    offset : int
-        ``BOA_ADD_OFFSET`` of the band, usually -1000.
-
-    Returns
-    -------
-    ndarray of uint16
-        ``max(dn + offset, 1)`` where ``dn`` is not 0.
+    ``dn`` has any shape; ``offset`` is ``BOA_ADD_OFFSET`` of the band, usually -1000.
     """
     # A table of all values: a band of a full tile is 240 MB, and wider copies of it would decide a worker's memory.
     highest = np.iinfo(np.uint16).max
@@ -86,21 +75,16 @@ def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: b
     Parameters
     ----------
     bands : tuple of str, optional
-        Bands to open; all twelve by default.
+        Bands to open; all twelve by default. :class:`InputError` if the product lacks one.
     harmonized : bool
         Shift DN to the scale before baseline 04.00.
 
     Returns
     -------
     DataTree
-        Nodes ``r10m``, ``r20m``, ``r60m`` (the names of ESA's EOPF Zarr), each with ``dn``, uint16, dims ``(band, y,
-        x)``, chunks of one band and whole rows of the file's blocks, pixel centres as coordinates and a CF
-        ``spatial_ref``; the metadata of the product as attributes of the root.
-
-    Raises
-    ------
-    InputError
-        If the product lacks one of the bands.
+        Nodes ``r10m``, ``r20m``, ``r60m`` (names of ESA's EOPF Zarr), each with ``dn``: uint16, dims ``(band, y, x)``,
+        chunks of one band and whole rows of the file's blocks, pixel centres as coordinates, CF ``spatial_ref``. The
+        attributes of the root hold the metadata of the product.
     """
     chosen = tuple(BANDS) if bands is None else bands
     tile.require(chosen)

@@ -42,7 +42,6 @@ class Tile:
     """Product name without ``.SAFE``."""
 
     path: Path
-    """The ``.SAFE`` folder or the zip file."""
 
     mgrs: str
     """MGRS tile without the leading ``T``, such as ``33UUP``."""
@@ -75,20 +74,13 @@ class Tile:
     """Path of each image inside the product, and its checksum in ``manifest.safe``."""
 
     metadata_sha256: str = ""
-    """Digest of ``MTD_MSIL2A.xml``."""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
         """Those of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
     def require_intact(self, image: str) -> None:
-        """Compare the file of a band or of ``SCL`` with ``manifest.safe`` and the zip file, if any.
-
-        Raises
-        ------
-        InputError
-            If it differs.
-        """
+        """Raise :class:`InputError` if a band or ``SCL`` differs from ``manifest.safe`` or the zip file, if any."""
         if image in self.files:
             ProductFiles(self.path).require_intact(*self.files[image])
 
@@ -102,12 +94,7 @@ class Tile:
 
 
 def open_tile(path: Path) -> Tile:
-    """Read the metadata of a product.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.SAFE`` folder or a zip file of one.
+    """Read the metadata of a product, a ``.SAFE`` folder or a zip file of one.
 
     Raises
     ------
