@@ -19,6 +19,7 @@ import shapely
 from targets import READERS
 
 from reben_dask.demo import DemoRegion
+from reben_dask.formats.dataset import FORMAT, FailedTile, RecordedInputs, RecordedMap, RecordedTile, RunRecord
 
 GROUPS = {
     "text": {
@@ -57,7 +58,7 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
         "names": b"S2A_MSIL2A_20170613T101031_26_57\nS2B_MSIL2A_20170613T101031_26_58,x\n",
         "recipe": (resources.files("reben_dask.recipes") / "seasonet.yaml").read_bytes(),
         "nomenclature": (resources.files("reben_dask") / "nomenclatures" / "bigearthnet19.csv").read_bytes(),
-        "record": json.dumps(_RECORD).encode(),
+        "record": _RECORD.model_dump_json().encode(),
         "state": json.dumps({"origin": {"tiles": {"a": "b"}, "recipe": "c"}, "paths": {"a": "d"}}).encode(),
         "shapes": b"".join(shapely.to_wkb(shapely.box(x, 0, x + 1000, 900)) for x in range(12)),
     }
@@ -79,14 +80,19 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
     }
 
 
-_RECORD = {
-    "finished": "2024-01-01T00:00:00+00:00",
-    "recipe": {"name": "reben"},
-    "inputs": {"tiles": [{"tile": "a", "path": "b"}]},
-    "failures": [{"tile": "a", "error": "b", "tries": 3}],
-    "exports": ["spring"],
-    "origin": {"tiles": {"a": "b"}, "recipe": "c"},
-}
+_RECORD = RunRecord(
+    format=FORMAT,
+    finished="2024-01-01T00:00:00+00:00",
+    recipe={"name": "reben"},
+    classes=("Arable land",),
+    class_of_code={211: "Arable land"},
+    inputs=RecordedInputs(
+        tiles=(RecordedTile(tile="a", path="b", metadata_sha256=""),), landcover=RecordedMap(path="map.gpkg")
+    ),
+    failures=(FailedTile(tile="a", error="b", tries=3),),
+    exports=("spring",),
+    origin={"tiles": {"a": "b"}, "recipe": "c"},
+)
 
 
 def _write_metadata(path: Path) -> None:
