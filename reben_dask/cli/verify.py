@@ -55,9 +55,9 @@ def verify(
     Of LMDBs and Zarr stores, the pixels of a sample are read, unless --full is given; archives are not unpacked.
 
     Does not check whether the data are those of their sources: pixels are not compared with Sentinel products, maps not
-    with the land cover, and splits, countries, seasons and shares of snow and cloud are not worked out again.
+    with the land cover, and splits, countries, seasons and shares of snow and cloud are not recomputed.
 
-    Data without a run record are taken for the published dataset whose patches are named as theirs. If their recipe was
+    Data without a run record are taken for the published dataset with such names of patches. If their recipe was
     another one, keep the folder run of their dataset beside them.
 
     Prints one line for each check, and a verdict, which says what was not checked. The exit status is 0 if there are no
