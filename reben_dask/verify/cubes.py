@@ -235,9 +235,8 @@ class _Walk:
     def checks(self) -> Iterator[Check]:
         kinds, report = [kind for kind in ImageKind if kind in self._kinds], self._context.report
         self.patches.summary = ", ".join(f"{self._found[kind]:,} of {kind.value}" for kind in kinds)
-        self.pixels.summary = counted(self.pixels.count, "patch") + (
-            "" if self._context.settings.full else ", a sample"
-        )
+        sample = "" if self._context.settings.full else ", a sample"
+        self.pixels.summary = counted(self.pixels.count, "patch") + sample
         if self._context.dataset is None:
             report.patches = self._number
             report.without += [kind.value for kind in ImageKind if kind not in kinds]

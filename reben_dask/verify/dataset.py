@@ -37,6 +37,9 @@ Images = Mapping[str, npt.NDArray[Any]]
 _TILES = 4
 """Tiles whose rows, or a column of patches, are in memory."""
 
+_IMPLIED = (*columns.IN_GRID, columns.PATCH_ID, columns.TILE, columns.EPSG, *columns.BOUNDS)
+"""Columns that the grids of a tile imply, besides the footprint."""
+
 _DEGREES = 1e-6
 """Tolerance of footprints in degrees; their last digits depend on PROJ's version."""
 
@@ -88,18 +91,15 @@ class Tile:
         schema = columns.patch_table_schema(recipe.extra_columns)
         self.table = pq.read_table(path, partitioning=None).select(schema.names)
         parts = [self.table.filter(pc.equal(self.table[columns.GRID], number)) for number in expected.grids]
-        x, y, minx, maxy, epsg = (
-            parts[0][name][0].as_py() for name in (columns.X, columns.Y, columns.MINX, columns.MAXY, columns.EPSG)
-        )
-        patch_m, offsets = recipe.patch_size_m, recipe.grid_offsets_m
-        ulx, uly = minx - x * patch_m - offsets[0], maxy + y * patch_m + offsets[0]
+        first, patch_m, offsets = parts[0].slice(0, 1).to_pylist()[0], recipe.patch_size_m, recipe.grid_offsets_m
+        ulx = first[columns.MINX] - first[columns.X] * patch_m - offsets[0]
+        uly = first[columns.MAXY] + first[columns.Y] * patch_m + offsets[0]
         self.grids = []
         for rows, offset in zip(parts, offsets, strict=True):
-            reach = [
-                (pc.max(rows[axis]).as_py() + 1) * patch_m + offset if len(rows) else 0
-                for axis in (columns.Y, columns.X)
-            ]
-            self.grids.append(PatchGrid(epsg, ulx, uly, ShapeYX(*(size_m or reach)), patch_m, offset))
+            ends = [pc.max(rows[axis]).as_py() for axis in (columns.Y, columns.X)]
+            reach = [0 if end is None else (end + 1) * patch_m + offset for end in ends]
+            tile_m = ShapeYX(*(size_m or reach))
+            self.grids.append(PatchGrid(first[columns.EPSG], ulx, uly, tile_m, patch_m, offset))
         numbered = zip(expected.grids, self.grids, parts, strict=True)
         self.parts = [Part(group_of(self.name, number), grid, rows) for number, grid, rows in numbered if grid.size]
 
@@ -134,15 +134,7 @@ class Tile:
         first = self.table.slice(0, 1).to_pylist()[0]
         scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), first[columns.FAILED_QUALITY])
         wanted = candidate_patches(scene, self._expected.recipe)
-        for column in (
-            columns.GRID,
-            columns.PATCH_ID,
-            columns.TILE,
-            columns.X,
-            columns.Y,
-            columns.EPSG,
-            *columns.BOUNDS,
-        ):
+        for column in _IMPLIED:
             pairs = zip(self.table[column].to_pylist(), wanted[column].tolist(), strict=True)
             row, pair = next(((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1]), (0, None))
             faults = differences({column: pair[0]}, {column: pair[1]}) if pair else ()
