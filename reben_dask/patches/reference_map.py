@@ -55,6 +55,11 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
     *grids : PatchGrid
         One or several grids of the tile.
 
+    Returns
+    -------
+    RasterizedMap
+        Codes (uint16) and overlaps (bool), shape ``(y, x)``, of all that the grids cover together.
+
     Notes
     -----
     One pass finds codes and overlaps: pixels sum class numbers so large that two of them exceed any one. Polygons near
