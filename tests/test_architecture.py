@@ -28,7 +28,6 @@ MAY_IMPORT = {
     "analysis": {"formats", "stores", "patches", "drawing", "tables", "workspace"},
     "report": {"analysis", "tables", "formats", "stores", "patches", "recipes", "drawing"},
     "training": {"formats", "sources", "stores", "patches"},
-    "conversion": {"formats", "sources", "stores", "patches"},
     "dashboard": {"cluster", "progress", "workspace"},
     "job": {
         "analysis",

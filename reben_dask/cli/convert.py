@@ -13,8 +13,9 @@ from reben_dask.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reben_dask.conversion.cubes import CubePlan
-    from reben_dask.conversion.pairing import Pairs
+    from reben_dask.job.convert import Run
+    from reben_dask.job.convert_cubes import CubePlan
+    from reben_dask.sources.published.pairs import Pairs
     from reben_dask.sources.published.trees import PublishedTree
 
 EPILOG = """
@@ -41,7 +42,7 @@ _FOLDER = click.Path(path_type=Path)
     multiple=True,
     metavar="FILE",
     type=_FOLDER,
-    help="Which Sentinel-1 patch goes where in the Zarr store: metadata.parquet, the folder that holds it, or a CSV "
+    help="Partners of the Sentinel-1 patches in the Zarr store: metadata.parquet, the folder that holds it, or a CSV "
     "with the columns s2v1_name and s1_name; give the option once for each file.",
 )
 @click.option(
@@ -50,9 +51,9 @@ _FOLDER = click.Path(path_type=Path)
     "workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes that read and encode; by default one for each core.",
+    help="Processes that read and write; by default one for each core.",
 )
-@click.option("--target-dir", metavar="OUT", type=_FOLDER, help="Another way to give OUT.")
+@click.option("--target-dir", metavar="OUT", type=_FOLDER, help="Alias of OUT.")
 @click.argument("out", metavar="OUT", required=False, type=_FOLDER)
 def convert(**options: Any) -> None:
     """Convert the published GeoTIFF trees of BigEarthNet, version 1 or 2, to an LMDB or a Zarr store.
@@ -62,73 +63,73 @@ def convert(**options: Any) -> None:
 
     In the Zarr store, each tile of a Sentinel-2 product has a group with a node for each resolution, for the reference
     map and for Sentinel-1, of these what is given. Patches that are not in the trees have the fill value: 0, 999 in the
-    reference map, NaN in Sentinel-1. Sentinel-1 patches go where their partners are, which --pairs has to tell; those
-    without a partner are left out. Without --s2 and --maps, each tile of a Sentinel-1 scene has a group.
+    reference map, NaN in Sentinel-1. Sentinel-1 patches are written where their partners are, by --pairs; those without
+    a partner are left out. Without --s2 and --maps, each tile of a Sentinel-1 scene has a group.
 
-    OUT must be new, for an LMDB on a local disk. It appears when it is complete. The same command goes on with a
-    conversion that was interrupted; what there is of it stands in a hidden folder beside OUT.
+    OUT must be new, for an LMDB on a local disk. It appears when it is complete. Run the same command again to resume
+    a conversion that was interrupted; its hidden folder is beside OUT.
     """
     out = _destination(options["out"], options["target_dir"]).absolute()
     _require_trees(options)
-    from reben_dask.conversion.processes import available_cores  # noqa: PLC0415
+    from reben_dask.job.convert import task_runner  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
-    from reben_dask.stores.building import require_new  # noqa: PLC0415
+    from reben_dask.workspace import explaining_full_disk, require_new  # noqa: PLC0415
 
     output = console()
     require_new(out)
     pairs = _open_pairs(options["pairs"])
     trees = _find(output, {name: options[name] for name in ("s2", "s1", "maps") if options[name]})
-    workers = options["workers"] or available_cores()
-    if options["to_zarr"]:
-        _to_zarr(output, _plan(output, trees, workers, pairs), out, workers)
-    else:
-        _to_lmdb(output, trees, out, workers)
+    patches = sum(len(tree.patches) for tree in trees)
+    with task_runner(patches, options["workers"]) as run, explaining_full_disk(out):
+        if options["to_zarr"]:
+            _to_zarr(output, _plan(output, trees, run, pairs), out, run)
+        else:
+            _to_lmdb(output, trees, out, run)
 
 
 def _find(output: Console, roots: dict[str, Path]) -> list[PublishedTree]:
-    from reben_dask.sources.published.trees import MAPS, S1, S2, find_patches  # noqa: PLC0415
+    from reben_dask.formats.bands import ImageKind  # noqa: PLC0415
+    from reben_dask.sources.published.trees import find_patches  # noqa: PLC0415
 
-    kinds = {"s2": S2, "s1": S1, "maps": MAPS}
+    kinds = {"s2": ImageKind.S2, "s1": ImageKind.S1, "maps": ImageKind.MAP}
     trees = []
     for name, root in roots.items():
         with output.status(f"Looking for patches in {root}"):
             trees.append(find_patches(root, kinds[name]))
-        output.print(f"{root}: {counted(len(trees[-1].patches), 'patch')} ({kinds[name].title})", highlight=False)
+        output.print(f"{root}: {counted(len(trees[-1].patches), 'patch')} ({kinds[name].value})", highlight=False)
     return trees
 
 
 def _open_pairs(paths: tuple[Path, ...]) -> Pairs | None:
-    if not paths:
-        return None
-    from reben_dask.conversion.pairing import open_pairs  # noqa: PLC0415
+    from reben_dask.sources.published.pairs import open_pairs  # noqa: PLC0415
 
-    return open_pairs(paths)
+    return open_pairs(paths) if paths else None
 
 
-def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, workers: int) -> None:
-    from reben_dask.conversion.lmdb import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
+def _to_lmdb(output: Console, trees: list[PublishedTree], out: Path, run: Run) -> None:
+    from reben_dask.job.convert import convert_to_lmdb, lmdb_bytes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
-    from reben_dask.stores.building import building_folder, free_bytes  # noqa: PLC0415
+    from reben_dask.workspace import Workspace, free_bytes  # noqa: PLC0415
 
     needed, free = lmdb_bytes(trees), free_bytes(out)
-    if needed > free and not building_folder(out).exists():
+    if needed > free and not Workspace(out).building.exists():
         _note(output, f"{out.parent} has {free / 1e9:,.1f} GB free, and the LMDB will need {needed / 1e9:,.1f} GB.")
     entries = sum(len(tree.patches) for tree in trees)
     with StageProgress(output, {"lmdb": entries}) as progress:
-        convert_to_lmdb(trees, out, workers, lambda more: progress.advance("lmdb", more))
+        convert_to_lmdb(trees, out, run, lambda more: progress.advance("lmdb", more))
     output.print(f"{out}: {counted(entries, 'entry')}", highlight=False)
 
 
-def _plan(output: Console, trees: list[PublishedTree], workers: int, pairs: Pairs | None) -> CubePlan:
-    from reben_dask.conversion.cubes import plan_cubes  # noqa: PLC0415
-    from reben_dask.sources.published.trees import S1  # noqa: PLC0415
+def _plan(output: Console, trees: list[PublishedTree], run: Run, pairs: Pairs | None) -> CubePlan:
+    from reben_dask.formats.bands import ImageKind  # noqa: PLC0415
+    from reben_dask.job.convert_cubes import plan_cubes  # noqa: PLC0415
 
-    with output.status("Looking where the patches lie"):
-        plan = plan_cubes(trees, workers, pairs)
-    radar = sum(len(tree.patches) for tree in trees if tree.kind == S1)
+    with output.status("Reading the places of the patches"):
+        plan = plan_cubes(trees, run, pairs)
+    sentinel1 = sum(len(tree.patches) for tree in trees if tree.kind is ImageKind.S1)
     for names, total, what in (
-        (plan.left_out.unnamed, radar, "Sentinel-1 patches are left out, as no pair names them"),
-        (plan.left_out.alone, radar, "Sentinel-1 patches are left out, as their partners are not in the trees"),
+        (plan.left_out.unnamed, sentinel1, "Sentinel-1 patches are left out, as no pair names them"),
+        (plan.left_out.alone, sentinel1, "Sentinel-1 patches are left out, as their partners are not in the trees"),
         (plan.left_out.unpaired, plan.patches, "patches have no Sentinel-1 partner, and are NaN there"),
     ):
         if names:
@@ -136,12 +137,12 @@ def _plan(output: Console, trees: list[PublishedTree], workers: int, pairs: Pair
     return plan
 
 
-def _to_zarr(output: Console, plan: CubePlan, out: Path, workers: int) -> None:
-    from reben_dask.conversion.cubes import convert_to_cubes  # noqa: PLC0415
+def _to_zarr(output: Console, plan: CubePlan, out: Path, run: Run) -> None:
+    from reben_dask.job.convert_cubes import convert_to_cubes  # noqa: PLC0415
     from reben_dask.progress import StageProgress  # noqa: PLC0415
 
     with StageProgress(output, {"bands": plan.patches}) as progress:
-        tiles = convert_to_cubes(plan, out, workers, lambda more: progress.advance("bands", more))
+        tiles = convert_to_cubes(plan, out, run, lambda more: progress.advance("bands", more))
     output.print(f"{out}: {counted(tiles, 'tile')}", highlight=False)
 
 
@@ -163,8 +164,8 @@ def _require_trees(options: dict[str, Any]) -> None:
     needs_pairs = bool(options["to_zarr"] and options["s1"] and (options["s2"] or options["maps"]))
     if needs_pairs and not options["pairs"]:
         raise click.UsageError(
-            "Nothing says which Sentinel-1 patches go with which others in the Zarr store; add --pairs, with "
-            "metadata.parquet or a table of pairs."
+            "The Zarr store needs the partners of the Sentinel-1 patches; add --pairs, with metadata.parquet or a "
+            "table of pairs."
         )
     if options["pairs"] and not needs_pairs:
         raise click.UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,12 +34,13 @@ def merge(sources: tuple[Path, ...], destination: Path) -> None:
     both. OUT must be a new folder on a local disk.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415
-    from reben_dask.stores.lmdb_merge import count_entries, find_environments, merge_environments  # noqa: PLC0415
+    from reben_dask.stores.lmdb_merge import find_environments, merge_environments  # noqa: PLC0415
 
     output = console()
     environments = find_environments(sources)
-    with StageProgress(output, {"merge": count_entries(environments) or 1}) as progress:
-        entries = merge_environments(environments, destination, lambda more: progress.advance("merge", more))
+    with StageProgress(output, {"merge": 1}) as progress:
+        begin, advance = partial(progress.start, "merge"), partial(progress.advance, "merge")
+        entries = merge_environments(environments, destination, begin, advance)
         progress.finish("merge")
     output.print(
         f"{destination}: {counted(entries, 'entry')} of {counted(len(environments), 'environment')}", highlight=False

@@ -18,9 +18,9 @@ from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import NO_COUNTS, count_patches
 from reben_dask.job.sentinel1 import pair_tile
+from reben_dask.job.submit import PicklableErrors
 from reben_dask.job.tasks import (
     LabelRule,
-    PicklableErrors,
     attribute_column,
     ingest_band,
     label_tile,

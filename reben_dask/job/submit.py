@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -13,9 +17,9 @@ from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
 from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
-from reben_dask.errors import ClusterError
-from reben_dask.job.tasks import PicklableErrors
+from reben_dask.errors import ClusterError, RebenError
 from reben_dask.progress import StageProgress
+from reben_dask.workspace import is_full_disk
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -28,7 +32,49 @@ SUBMISSIONS = 3
 _POLL_S, _LOOK_S = 0.02, 5.0
 """Periods in s of looking for completed tasks and, while there are none, for running workers."""
 
+_NOTE_LINES = 40
+
 Build = Callable[[Sequence[Any]], dict[str, list[Delayed]]]
+
+
+@dataclass(frozen=True)
+class PicklableErrors:
+    """Wrapper of a task whose errors survive pickling.
+
+    A client waits for ever for an error that it cannot unpickle, such as GDAL's, or one with a thousand frames.
+    """
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        try:
+            return self.function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            plain = picklable_error(error)
+        # Outside the handler, or the error would become the context of the plain one.
+        raise plain
+
+
+def picklable_error(error: Exception) -> Exception:
+    """Copy an error without cause and context, as :class:`RuntimeError` if need be; full disks as :class:`OSError`."""
+    if is_full_disk(error):
+        return OSError(errno.ENOSPC, "No space left on device")
+    plain = type(error)(str(error)) if isinstance(error, RebenError) else _copied(error)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    plain.add_note("\n".join(lines[-_NOTE_LINES:]))
+    return plain
+
+
+def _copied(error: Exception) -> Exception:
+    try:
+        copy = type(error)(*error.args)
+        unpickled = pickle.loads(pickle.dumps(copy))  # noqa: S301 - bytes of this process
+    except Exception:  # noqa: BLE001 - errors of libraries may do anything when they are copied
+        unpickled = None
+    if type(unpickled) is type(error) and str(unpickled) == str(error):
+        return copy
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def batch_size(threads: int) -> int:

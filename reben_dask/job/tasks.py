@@ -5,15 +5,11 @@ Pixels stay in the task that reads them: it writes whole shards and returns a fr
 
 from __future__ import annotations
 
-import errno
-import pickle
 import shutil
 import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dask
 import geopandas
@@ -22,7 +18,6 @@ import pandas as pd
 from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
-from reben_dask.errors import RebenError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import CLOUD_FRACTION, OVERLAP_PX, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
 from reben_dask.formats.lmdb import Shard
@@ -45,52 +40,9 @@ from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_r
 from reben_dask.stores.lmdb_environment import is_on_network_disk
 from reben_dask.stores.lmdb_export import TileRange, write_environment
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
-from reben_dask.workspace import is_full_disk
 
 Layouts = tuple[CubeLayout, ...]
 """Cube layouts of a tile, one for each grid."""
-
-_NOTE_LINES = 40
-
-
-@dataclass(frozen=True)
-class PicklableErrors:
-    """Wrapper of a task whose errors survive pickling.
-
-    A client waits for ever for an error that it cannot unpickle, such as GDAL's, or one with a thousand frames.
-    """
-
-    function: Callable[..., Any]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task."""
-        try:
-            return self.function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - it is raised again
-            plain = picklable_error(error)
-        # Outside the handler, or the error would become the context of the plain one.
-        raise plain
-
-
-def picklable_error(error: Exception) -> Exception:
-    """Copy an error without cause and context, as :class:`RuntimeError` if need be; full disks as :class:`OSError`."""
-    if is_full_disk(error):
-        return OSError(errno.ENOSPC, "No space left on device")
-    plain = type(error)(str(error)) if isinstance(error, RebenError) else _copied(error)
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    plain.add_note("\n".join(lines[-_NOTE_LINES:]))
-    return plain
-
-
-def _copied(error: Exception) -> Exception:
-    try:
-        copy = type(error)(*error.args)
-        unpickled = pickle.loads(pickle.dumps(copy))  # noqa: S301 - bytes of this process
-    except Exception:  # noqa: BLE001 - errors of libraries may do anything when they are copied
-        unpickled = None
-    if type(unpickled) is type(error) and str(unpickled) == str(error):
-        return copy
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _advance(topic: str) -> Callable[[int], None]:

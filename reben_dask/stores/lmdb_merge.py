@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 import heapq
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 
 import lmdb
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.formats.lmdb import INDEX_FILE, ShardIndex
 from reben_dask.stores.lmdb_environment import Item, new_environment, open_environment, put, used_bytes
-from reben_dask.stores.lmdb_pages import require_sound_pages
 
 COMMIT_BYTES = 64 * 2**20
 
+Count = Callable[[int], None]
+
 
 def find_environments(paths: Iterable[Path]) -> list[Path]:
-    """Environments among what a user names: each is one, or a folder of shards with its index.
+    """Find the environments that a user names: each path is one, or a folder of shards with its index.
 
     Raises
     ------
     InputError
-        If a path is neither, or an index names a shard outside its folder.
+        If an index is damaged, or names a shard outside its folder.
     """
-    return [environment for path in paths for environment in _environments_at(path)]
-
-
-def _require_distinct(sources: Sequence[Path]) -> None:
-    seen: dict[Path, Path] = {}
-    for source in sources:
-        first = seen.get(source.resolve())
-        if first is not None:
-            raise InputError(f"{source} and {first} are the same environment; give it once.")
-        seen[source.resolve()] = source
-
-
-def count_entries(sources: Sequence[Path]) -> int:
-    """Entries of several environments together; raises as :func:`merge_environments`."""
-    _require_distinct(sources)
-    total = 0
-    for source in sources:
-        with _open_sound(source) as environment:
-            total += environment.stat()["entries"]
-    return total
+    return [
+        environment
+        for path in paths
+        for environment in (
+            [path / shard.path for shard in ShardIndex.read(path).shards] if (path / INDEX_FILE).is_file() else [path]
+        )
+    ]
 
 
 def merge_environments(
-    sources: Sequence[Path], destination: Path, advance: Callable[[int], None] = lambda _: None
+    sources: Sequence[Path], destination: Path, begin: Count = lambda _: None, advance: Count = lambda _: None
 ) -> int:
     """Write the entries of several environments into one, in the order of their keys.
 
@@ -60,8 +49,8 @@ def merge_environments(
         Environments; a key that is in two of them must have the same value there.
     destination : Path
         Folder of the new environment, on a local disk. It appears when it is complete.
-    advance : callable
-        Called with a number of entries as they are written.
+    begin, advance : callable
+        Called with the number of entries in all sources, and with numbers of entries as they are written.
 
     Returns
     -------
@@ -71,25 +60,30 @@ def merge_environments(
     Raises
     ------
     InputError
-        If a source is no environment or a damaged one, or if a key is in two of them with different values.
+        If a source is no environment, a damaged one, or given twice, or if a key is in two of them with different
+        values.
     OutputError
         If there is something at ``destination``.
     """
     if destination.exists():
         raise OutputError(f"{destination} exists; give a new folder.")
-    _require_distinct(sources)
+    for first, second in combinations(sources, 2):
+        if first.resolve() == second.resolve():
+            raise InputError(f"{second} and {first} are the same environment; give it once.")
+    # Of a fixed name: the remains of a merge that was killed, which may be large, are replaced by the next.
     building = destination.with_name(f".{destination.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     entries = 0
     try:
         with ExitStack() as stack:
-            opened = [stack.enter_context(_open_sound(source)) for source in sources]
+            opened = [stack.enter_context(open_environment(source, checked=True)) for source in sources]
+            begin(sum(environment.stat()["entries"] for environment in opened))
             merged = stack.enter_context(new_environment(building, sum(map(used_bytes, opened))))
             streams = [
                 _entries(stack.enter_context(environment.begin(buffers=True)), source)
                 for environment, source in zip(opened, sources, strict=True)
             ]
-            for batch in _batches(_distinct(heapq.merge(*streams, key=lambda item: item[0]))):
+            for batch in _batches(_distinct(heapq.merge(*streams, key=itemgetter(0)))):
                 put(merged, batch)
                 entries += len(batch)
                 advance(len(batch))
@@ -97,34 +91,6 @@ def merge_environments(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return entries
-
-
-@contextmanager
-def _open_sound(source: Path) -> Iterator[lmdb.Environment]:
-    """Open an environment that LMDB can read without ending the process."""
-    if (source / DATA_FILE).is_file():
-        try:
-            require_sound_pages(source / DATA_FILE)
-        except InputError as error:
-            raise InputError(f"The LMDB environment {source} is damaged: {error}; copy it again.") from None
-    with open_environment(source) as environment:
-        yield environment
-
-
-def _environments_at(path: Path) -> list[Path]:
-    index = path / INDEX_FILE
-    if not index.is_file():
-        return [path]
-    try:
-        names = [str(shard["path"]) for shard in list(json.loads(index.read_text(encoding="utf-8"))["shards"])]
-    except (ValueError, KeyError, TypeError):
-        names = []
-    if not names:
-        raise InputError(f"{index} is not an index of LMDB shards.")
-    foreign = [name for name in names if Path(name).name != name or name == ".."]
-    if foreign:
-        raise InputError(f"{index} names the shard {foreign[0]!r}, which is not in its folder.")
-    return [path / name for name in names]
 
 
 def _entries(transaction: lmdb.Transaction, source: Path) -> Iterator[Item]:

@@ -13,8 +13,7 @@ import rasterio
 from distributed import Client
 
 from reben_dask.errors import InputError, OutputError, RebenError
-from reben_dask.job.submit import Tasks
-from reben_dask.job.tasks import PicklableErrors, picklable_error
+from reben_dask.job.submit import PicklableErrors, Tasks, picklable_error
 
 WAIT_S = 60
 

@@ -11,32 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.bands import ImageKind
 from reben_dask.sources.published import trees
-from reben_dask.sources.published.trees import MAPS, S1, S2, Kind, PatchFolder, band_files, find_patches
+from reben_dask.sources.published.trees import IMAGES, Folder, PublishedPatch, find_patches, walk_patch_folders
+
+S2, S1, MAPS = ImageKind.S2, ImageKind.S1, ImageKind.MAP
 
 TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"
 V1 = "S2A_MSIL2A_20170613T101031"
 
 
-def _patch(parent: Path, name: str, kind: Kind = MAPS, *, without: tuple[str, ...] = ()) -> Path:
+def _patch(parent: Path, name: str, kind: ImageKind = MAPS, *, without: tuple[str, ...] = ()) -> Path:
     folder = parent / name
     folder.mkdir(parents=True)
-    for band in kind.resolution_m:
+    for band in IMAGES[kind]:
         if band not in without:
             (folder / f"{name}_{band}.tif").touch()
     return folder
 
 
-def _names(root: Path, kind: Kind = MAPS) -> list[str]:
+def _names(root: Path, kind: ImageKind = MAPS) -> list[str]:
     return [patch.name for patch in find_patches(root, kind).patches]
-
-
-def test_bands_are_those_of_the_products() -> None:
-    assert S2.resolution_m == BAND_RESOLUTION_M
-    assert S2.pattern.fullmatch(S2.example)
-    assert S1.pattern.fullmatch(S1.example)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +47,11 @@ def test_bands_are_those_of_the_products() -> None:
         ("bigearthnet-v1/BigEarthNet-S1-Example", S1, 6),
     ],
 )
-def test_published_trees(data_dir: Path, folder: str, kind: Kind, names: list[str] | int | None) -> None:
+def test_published_trees(data_dir: Path, folder: str, kind: ImageKind, names: list[str] | int | None) -> None:
     if names is None:
         # One above the maps, where Sentinel-2 patches have no reference map in their folders.
         with pytest.raises(
-            InputError, match=f"1 of 2 reference map patches in .+ are not complete: {TILE}_75_43 misses"
+            InputError, match=f"1 of 2 patches of reference maps in .+ are incomplete: {TILE}_75_43 lacks"
         ):
             find_patches(data_dir / folder, kind)
         return
@@ -63,9 +59,8 @@ def test_published_trees(data_dir: Path, folder: str, kind: Kind, names: list[st
     found = [patch.name for patch in tree.patches]
     assert found == names if isinstance(names, list) else len(found) == names
     for patch in tree.patches:
-        files = band_files(kind, tree.root, patch)
-        assert list(files) == list(kind.resolution_m)
-        assert all(Path(path).is_file() for path in files.values())
+        assert patch.kind is kind
+        assert all(Path(patch.path(image)).is_file() for image in IMAGES[kind])
 
 
 @settings(deadline=None, max_examples=25)
@@ -85,7 +80,7 @@ def test_patches_at_any_depth_come_in_the_order_of_their_names(
 
 
 def test_more_patches_than_are_looked_at_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, "PATCHES_AT_ONCE", 3)
+    monkeypatch.setattr(trees, "FOLDERS_AT_ONCE", 2)
     names = [f"{TILE}_{x:02d}_{y:02d}" for x in range(4) for y in range(5)]
     for name in names:
         _patch(tmp_path / TILE, name)
@@ -107,30 +102,30 @@ def test_what_is_no_patch_is_passed_over(tmp_path: Path) -> None:
 def test_patches_that_miss_bands_are_named(tmp_path: Path) -> None:
     _patch(tmp_path, f"{V1}_1_1", S2)
     _patch(tmp_path, f"{V1}_1_2", S2, without=("B8A", "B02"))
-    _patch(tmp_path, f"{V1}_1_3", S2, without=tuple(S2.resolution_m))
+    _patch(tmp_path, f"{V1}_1_3", S2, without=tuple(IMAGES[S2]))
     with pytest.raises(InputError) as error:
         find_patches(tmp_path, S2)
     assert str(error.value) == (
-        f"2 of 3 Sentinel-2 patches in {tmp_path} are not complete: {V1}_1_2 misses B02, B8A; "
-        f"{V1}_1_3 misses all bands. Download them again, or remove their folders."
+        f"2 of 3 patches of Sentinel-2 in {tmp_path} are incomplete: {V1}_1_2 lacks B02, B8A; "
+        f"{V1}_1_3 lacks all files. Download them again, or remove their folders."
     )
     for y in range(4, 9):
         _patch(tmp_path, f"{V1}_1_{y}", S2, without=("B01",))
-    with pytest.raises(InputError, match=r"^7 of 8 .+_1_4 misses B01 and 4 more\. "):
+    with pytest.raises(InputError, match=r"^7 of 8 .+_1_4 lacks B01 and 4 more\. "):
         find_patches(tmp_path, S2)
 
 
 def test_a_folder_is_no_band(tmp_path: Path) -> None:
     folder = _patch(tmp_path, f"{V1}_1_1", without=("reference_map",))
     (folder / f"{V1}_1_1_reference_map.tif").mkdir()
-    with pytest.raises(InputError, match=f"{V1}_1_1 misses reference_map"):
+    with pytest.raises(InputError, match=f"{V1}_1_1 lacks reference_map"):
         find_patches(tmp_path, MAPS)
 
 
 def test_a_band_is_named_after_its_own_folder(tmp_path: Path) -> None:
     folder = _patch(tmp_path, f"{V1}_1_1")
     folder.rename(tmp_path / f"{V1}_1_2")
-    with pytest.raises(InputError, match=f"{V1}_1_2 misses reference_map"):
+    with pytest.raises(InputError, match=f"{V1}_1_2 lacks reference_map"):
         find_patches(tmp_path, MAPS)
 
 
@@ -146,8 +141,8 @@ def test_where_there_is_nothing(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     _patch(tmp_path / "other", f"{V1}_1_1", S2)
-    nothing = "No Sentinel-1 patch found in .+ such as S1A"
-    expected = {"missing": "path .+ does not exist", "file": "path .+ is not a folder"}
+    nothing = "No patches of Sentinel-1 found in .+ such as S1A"
+    expected = {"missing": "tree of Sentinel-1 .+ does not exist", "file": "tree of Sentinel-1 .+ is not a folder"}
     with pytest.raises(InputError, match=expected.get(where, nothing)):
         find_patches(tmp_path / where, S1)
 
@@ -173,7 +168,7 @@ def test_the_root_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     tree = find_patches(tmp_path / "link", MAPS)
     assert tree.root == str(tmp_path / "link")
-    assert tree.patches == [PatchFolder(TILE, f"{TILE}_01_02")]
+    assert tree.patches == [PublishedPatch(MAPS, str(tmp_path / "link" / TILE), f"{TILE}_01_02")]
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:
@@ -210,3 +205,20 @@ def test_files_may_be_links_within_the_tree(tmp_path: Path) -> None:
     (tmp_path / "annex" / "content").touch()
     (folder / f"{TILE}_01_02_reference_map.tif").symlink_to(tmp_path / "annex" / "content")
     assert _names(tmp_path) == [f"{TILE}_01_02"]
+
+
+# The walk
+
+
+def test_patch_folders_of_any_name_with_their_files(tmp_path: Path) -> None:
+    for name, files in {"grid1/b_1": ["b.tif", "b.json"], "grid1/a_1": [], "c_1": [".hidden", "c.tif"]}.items():
+        (tmp_path / name).mkdir(parents=True)
+        for file in files:
+            (tmp_path / name / file).touch()
+    (tmp_path / "c_1" / "below").mkdir()
+    found = [
+        Folder(above, name, sorted(files))
+        for above, name, files in walk_patch_folders(tmp_path, lambda name: name.endswith("_1"))
+    ]
+    grid = str(tmp_path / "grid1")
+    assert found == [(str(tmp_path), "c_1", ["c.tif"]), (grid, "a_1", []), (grid, "b_1", ["b.json", "b.tif"])]

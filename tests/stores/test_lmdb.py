@@ -401,7 +401,7 @@ def test_pages_of_large_values(sizes: list[int]) -> None:
         ('{"classes": [], "shards": [{"path": "a", "first": null, "last": null, "patches": 0}]}', "'keys'"),
         (
             '{"classes": [], "shards": [{"path": "../a", "first": null, "last": null, "patches": 0, "keys": 0}]}',
-            "leads out of the folder",
+            "is not in its folder",
         ),
     ],
 )

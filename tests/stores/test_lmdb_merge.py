@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import sys
@@ -20,9 +19,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from reben_dask.errors import InputError, OutputError
+from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.stores import lmdb_environment, lmdb_merge
 from reben_dask.stores.lmdb_environment import NETWORK_DISKS, is_on_network_disk
-from reben_dask.stores.lmdb_merge import count_entries, find_environments, merge_environments
+from reben_dask.stores.lmdb_merge import find_environments, merge_environments
 
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
 CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"
@@ -111,7 +111,9 @@ def test_real_environments(
     monkeypatch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
     before = _listing(*real)
     steps: list[int] = []
-    assert merge_environments(real[::turn], tmp_path / "merged", steps.append) == 50
+    totals: list[int] = []
+    assert merge_environments(real[::turn], tmp_path / "merged", totals.append, steps.append) == 50
+    assert totals == [50]
     assert _content(tmp_path / "merged") == _union(real)
     assert _listing(*real) == before
     assert sum(steps) == 50
@@ -126,7 +128,7 @@ def test_merged_values_are_tensors_for_any_reader(real: list[Path], tmp_path: Pa
         assert sides["B02" if key.startswith(b"S2") else "VV"] == 120
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     owners=st.dictionaries(
         st.binary(min_size=1, max_size=200),
@@ -146,7 +148,6 @@ def test_any_entries(owners: dict[bytes, tuple[int, int]], number: int, commit_b
         patch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
         patch.setattr(lmdb_environment, "SPARE_PAGES", spare_pages)
         merged = Path(folder) / "merged"
-        assert count_entries(sources) == len(owners)
         assert merge_environments(sources, merged) == len(owners)
         assert _content(merged) == sorted(entry for part in parts for entry in part.items())
         _require_modest_map(merged)
@@ -182,7 +183,7 @@ def test_nothing_is_written_to_the_sources(tmp_path: Path) -> None:
         (source / "data.mdb").chmod(0o444)
         source.chmod(0o555)
     before = _listing(tmp_path / "from")
-    assert count_entries(sources) == merge_environments(sources, tmp_path / "merged") == 2
+    assert merge_environments(sources, tmp_path / "merged") == 2
     assert _listing(tmp_path / "from") == before
 
 
@@ -199,7 +200,7 @@ def test_what_an_interrupted_merge_left_is_replaced(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge_environments([source], tmp_path / "merged", interrupt)
+        merge_environments([source], tmp_path / "merged", advance=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
     _make(tmp_path / ".merged.building", {b"old": b"old"})
     merge_environments([source], tmp_path / "merged")
@@ -302,9 +303,11 @@ def test_a_source_that_is_no_environment(tmp_path: Path, kind: str) -> None:
 
 
 def _shards(folder: Path, names: Iterable[str]) -> Path:
+    shards = []
     for name in names:
         _make(folder / name, {name.encode(): b"v"})
-    (folder / "index.json").write_text(json.dumps({"version": 1, "shards": [{"path": name} for name in names]}))
+        shards.append(Shard(name, name, name, 1, 1))
+    ShardIndex((), tuple(shards)).write(folder)
     return folder
 
 
@@ -325,7 +328,7 @@ def test_an_index_stays_in_its_folder(tmp_path: Path, name: str) -> None:
         shutil.copy(tmp_path / "other" / "data.mdb", tmp_path / place)
     name = name.format(tmp_path=tmp_path)
     index = tmp_path / "lmdb" / "index.json"
-    index.write_text(json.dumps({"shards": [{"path": "shard"}, {"path": name}]}))
+    ShardIndex((), tuple(Shard(path, None, None, 0, 0) for path in ("shard", name))).write(index.parent)
     message = _refused([tmp_path / "lmdb"], tmp_path / "merged")
     assert str(index) in message
     assert repr(name) in message

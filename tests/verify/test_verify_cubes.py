@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import zarr
 from click.testing import CliRunner
-from published_trees import write_tree
+from published_trees import MAPS, S2, write_tree
 from verifying import assert_found, listing, problems_of, verified
 
 from reben_dask.cli.convert import convert
@@ -22,10 +22,9 @@ from reben_dask.cli.verify import verify as command
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.sources.published.trees import MAPS, S2
 from reben_dask.stores.arrays import held_chunks
+from reben_dask.stores.cube_blocks import write_block
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
-from reben_dask.stores.cubes_convert import write_block
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
 TILES = ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP")

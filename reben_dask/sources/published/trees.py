@@ -1,195 +1,215 @@
-"""Finding the patches of the published trees: one folder a patch, one file a band.
+"""Trees of published patches: a folder for each patch, a file for each image, at any depth.
 
-Folders are told apart by their names, and each is listed once; no file is looked at. Version 2 keeps the patches in
-folders of their tile or scene, version 1 side by side; here they may lie at any depth.
+Version 2 keeps the patches in folders of their tile or scene, version 1 side by side.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
+from reben_dask.sources.published.tiff import read_tiff
 
+IMAGES: Mapping[ImageKind, Mapping[str, Band]] = {
+    ImageKind.S2: BANDS,
+    ImageKind.S1: S1_BANDS,
+    ImageKind.MAP: {REFERENCE_MAP.name: REFERENCE_MAP},
+}
+"""Images of a patch; their files are named ``<patch>_<image>.tif``."""
+
+EXAMPLES = {
+    ImageKind.S2: "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
+    ImageKind.S1: "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57",
+    ImageKind.MAP: "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
+}
 LISTINGS_AT_ONCE = 8
-"""Threads: on a network disk, and on one that is not in memory yet, a listing is mostly waiting."""
+"""Threads: on a network disk, and on one that is not cached yet, a listing is mostly waiting."""
 
-PATCHES_AT_ONCE = 256
-
+FOLDERS_AT_ONCE = 64
 _SHOWN = 3
-_ANY_PATCH = re.compile(r"S[12][A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}")
+_PATCH = re.compile(r"(S[12])[A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}")
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One of the published trees.
+class Folder(NamedTuple):
+    """A patch folder: the folder that holds it, its name, and the names of its files."""
 
-    Parameters
-    ----------
-    title : str
-        What it holds.
-    pattern : re.Pattern
-        Names of its patch folders.
-    example : str
-        One of them.
-    resolution_m : dict of str to int
-        Bands of each patch, and their resolution in metres. Files are named ``<folder>_<band>.tif``.
-    dtype : str
-        Type of the pixels.
-    """
-
-    title: str
-    pattern: re.Pattern[str]
-    example: str
-    resolution_m: Mapping[str, int]
-    dtype: str
-
-
-_S2_PATCH = re.compile(r"S2[A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}")
-_S2_EXAMPLE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
-
-S2 = Kind("Sentinel-2", _S2_PATCH, _S2_EXAMPLE, BAND_RESOLUTION_M, "uint16")
-S1 = Kind(
-    "Sentinel-1",
-    re.compile(r"S1[A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}"),
-    "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57",
-    {"VH": 10, "VV": 10},
-    "float32",
-)
-MAPS = Kind("reference map", _S2_PATCH, _S2_EXAMPLE, {"reference_map": 10}, "uint16")
-
-
-class PatchFolder(NamedTuple):
-    """Where a patch lies: the folder below the root that holds the patch's own, and the name of its own."""
-
-    parent: str
+    above: str
     name: str
+    files: Sequence[str]
+
+
+class PublishedPatch(NamedTuple):
+    """The images of one kind of a patch, in a folder of its name."""
+
+    kind: ImageKind
+    above: str
+    """Folder that holds the patch's own."""
+    name: str
+
+    def path(self, image: str) -> str:
+        """Path of the file of an image."""
+        return os.path.join(self.above, self.name, f"{self.name}_{image}.tif")  # noqa: PTH118 - millions of times
 
 
 @dataclass(frozen=True)
 class PublishedTree:
-    """A tree of published patches.
+    """A tree of published patches of one kind."""
+
+    kind: ImageKind
+    root: str
+    """Its folder, absolute."""
+    patches: Sequence[PublishedPatch]
+    """In the order of their names; each has all of its images."""
+
+
+def walk_patch_folders(
+    root: str | os.PathLike[str], is_patch: Callable[[str], bool], is_other: Callable[[str], bool] = lambda _: False
+) -> Iterator[Folder]:
+    """Walk over the patch folders of a tree, at any depth, with the names of their files.
+
+    Folders come in the order of their names, depth first. Hidden files and folders are passed over, and links to
+    folders within the tree are not followed.
 
     Parameters
     ----------
-    kind : Kind
-        What it holds.
-    root : str
-        Its folder, absolute.
-    patches : sequence of PatchFolder
-        Its patches, in the order of their names; each has all of its bands.
+    root : path
+        Folder of the tree, which may be a link.
+    is_patch : callable
+        Whether a folder of such a name is that of a patch.
+    is_other : callable
+        Whether a folder of such a name is passed over.
+
+    Raises
+    ------
+    InputError
+        If a folder cannot be read, or if a link, to a folder or in that of a patch, leads out of the tree.
     """
+    top = os.path.abspath(root)  # noqa: PTH100 - links above the root stay as the user has given them
+    waiting = [top]
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as pool:
+        while waiting:
+            above = waiting.pop()
+            names = sorted(_folders_in(above, top))
+            patches = list(filter(is_patch, names))
+            batches = [patches[start : start + FOLDERS_AT_ONCE] for start in range(0, len(patches), FOLDERS_AT_ONCE)]
+            for start in range(0, len(batches), LISTINGS_AT_ONCE):
+                found = pool.map(partial(_list, above, top), batches[start : start + LISTINGS_AT_ONCE])
+                yield from chain.from_iterable(found)
+            below = [name for name in names if not is_patch(name) and not is_other(name)]
+            waiting += [os.path.join(above, name) for name in reversed(below)]  # noqa: PTH118
 
-    kind: Kind
-    root: str
-    patches: Sequence[PatchFolder]
 
-
-def band_files(kind: Kind, root: str, patch: PatchFolder) -> dict[str, str]:
-    """Paths of the files of a patch by band."""
-    stem = os.path.join(root, *patch, patch.name)  # noqa: PTH118 - millions of times
-    return {band: f"{stem}_{band}.tif" for band in kind.resolution_m}
-
-
-def find_patches(root: Path, kind: Kind) -> PublishedTree:
+def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     """Find the patches of a published tree.
 
     Parameters
     ----------
     root : Path
-        Folder of the tree.
-    kind : Kind
-        Which of the trees it is.
-
-    Returns
-    -------
-    PublishedTree
-        All patches, in the order of their names.
+        Folder of the tree; patch folders of other kinds in it are passed over.
+    kind : ImageKind
+        Kind of its patches.
 
     Raises
     ------
     InputError
-        If there are none, if a folder misses bands (named), if a patch is there twice, if a link leads out of the tree,
-        or if a folder cannot be read. Other links to folders are not followed: what they lead to is found anyway.
+        If there are none, if a folder lacks files (named), if a patch is there twice, or as
+        :func:`walk_patch_folders`.
     """
     if not root.exists():
-        raise InputError(missing(f"The {kind.title} path", root))
+        raise InputError(missing(f"The tree of {kind.value}", root))
     if not root.is_dir():
-        raise InputError(f"The {kind.title} path {root} is not a folder.")
-    # Links above the root stay as they are: they are the user's own.
-    top = os.path.abspath(root)  # noqa: PTH100
-    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as pool:
-        patches = sorted(_walk(top, kind, pool), key=lambda patch: (patch.name, patch.parent))
-        if not patches:
-            raise InputError(
-                f"No {kind.title} patch found in {root}; expected folders such as {kind.example}, "
-                f"with files such as {kind.example}_{next(iter(kind.resolution_m))}.tif."
-            )
-        _require_once(patches, root)
-        batches = [patches[start : start + PATCHES_AT_ONCE] for start in range(0, len(patches), PATCHES_AT_ONCE)]
-        _require_complete(
-            [found for batch in pool.map(lambda batch: _incomplete(top, kind, batch), batches) for found in batch],
-            kind,
-            f"of {len(patches):,} {kind.title} patches in {root}",
+        raise InputError(f"The tree of {kind.value} {root} is not a folder.")
+    patches: list[PublishedPatch] = []
+    incomplete: list[tuple[str, list[str]]] = []
+    sensor = EXAMPLES[kind][:2]
+    for above, name, files in walk_patch_folders(root, partial(_is_patch, sensor=sensor), _is_patch):
+        patches.append(PublishedPatch(kind, above, name))
+        there = frozenset(files)
+        if lacking := sorted(image for image in IMAGES[kind] if f"{name}_{image}.tif" not in there):
+            incomplete.append((name, lacking))
+    if not patches:
+        raise InputError(
+            f"No patches of {kind.value} found in {root}; expected folders such as {EXAMPLES[kind]}, "
+            f"with files such as {EXAMPLES[kind]}_{next(iter(IMAGES[kind]))}.tif."
         )
-    return PublishedTree(kind, top, patches)
+    patches.sort(key=lambda patch: (patch.name, patch.above))
+    _require_once(patches, root)
+    _require_complete(incomplete, kind, f"{len(patches):,} patches of {kind.value} in {root}")
+    return PublishedTree(kind, os.path.abspath(root), patches)  # noqa: PTH100
 
 
-def _walk(top: str, kind: Kind, pool: ThreadPoolExecutor) -> Iterator[PatchFolder]:
-    level = [""]
-    while level:
-        below = []
-        for parent, names in zip(level, pool.map(lambda folder: _folders_in(top, folder), level), strict=True):
-            for name in names:
-                if kind.pattern.fullmatch(name):
-                    yield PatchFolder(parent, name)
-                elif not _ANY_PATCH.fullmatch(name):
-                    below.append(os.path.join(parent, name))  # noqa: PTH118
-        level = below
+def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
+    """Read the images of a patch.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (y, x)
+        Pixels at native resolution by image.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged, or if its image has not the size and type of its kind; the message names the file.
+    """
+    images = {}
+    for name, band in IMAGES[patch.kind].items():
+        path = patch.path(name)
+        images[name] = pixels = read_tiff(path)
+        side = band.side_px()
+        if pixels.shape != (side, side) or pixels.dtype != band.dtype:
+            height, width = pixels.shape
+            raise InputError(
+                f"{path} has {height} x {width} pixels of type {pixels.dtype}, "
+                f"where patches of this kind have {side} x {side} of type {band.dtype}."
+            )
+    return images
 
 
-def _folders_in(top: str, folder: str) -> list[str]:
-    """Names of the folders in a folder, without hidden ones."""
-    found = []
-    for entry in _entries(os.path.join(top, folder)):  # noqa: PTH118
-        if entry.name.startswith("."):
-            continue
+def _is_patch(name: str, sensor: str = "") -> bool:
+    """Check for the name of a patch folder, of one sensor or of any."""
+    found = _PATCH.fullmatch(name)
+    return found is not None and sensor in ("", found[1])
+
+
+def _folders_in(folder: str, top: str) -> Iterator[str]:
+    for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False):
-            found.append(entry.name)
+            yield entry.name
         elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112
             _require_inside(entry, top)
-    return found
 
 
-def _incomplete(top: str, kind: Kind, patches: Iterable[PatchFolder]) -> list[tuple[str, list[str]]]:
-    """Names of the patches that miss bands, and of the bands."""
-    found = []
-    for patch in patches:
-        expected = {f"{patch.name}_{band}.tif": band for band in kind.resolution_m}
-        for entry in _entries(os.path.join(top, *patch)):  # noqa: PTH118
-            if entry.name not in expected:
-                continue
-            if entry.is_file(follow_symlinks=False):
-                del expected[entry.name]
-            elif entry.is_symlink() and os.path.isfile(entry.path):  # noqa: PTH113
-                _require_inside(entry, top)
-                del expected[entry.name]
-        if expected:
-            found.append((patch.name, sorted(expected.values())))
-    return found
+def _list(above: str, top: str, names: Sequence[str]) -> list[Folder]:
+    return [Folder(above, name, _files_in(os.path.join(above, name), top)) for name in names]  # noqa: PTH118
+
+
+def _files_in(folder: str, top: str) -> list[str]:
+    files = []
+    for entry in _entries(folder):
+        is_link = entry.is_symlink() and os.path.isfile(entry.path)  # noqa: PTH113
+        if is_link:
+            _require_inside(entry, top)
+        if is_link or entry.is_file(follow_symlinks=False):
+            files.append(entry.name)
+    return files
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """List what is in a folder and not hidden."""
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
 
@@ -203,22 +223,22 @@ def _require_inside(link: os.DirEntry[str], top: str) -> None:
         )
 
 
-def _require_once(patches: Sequence[PatchFolder], root: Path) -> None:
+def _require_once(patches: Sequence[PublishedPatch], root: Path) -> None:
     for first, second in pairwise(patches):
         if first.name == second.name:
-            places = " and ".join(repr(patch.parent or ".") for patch in (first, second))
+            places = " and ".join(repr(os.path.relpath(patch.above, root)) for patch in (first, second))
             raise InputError(f"The patch {first.name} is in {root} twice, in {places}; remove one of them.")
 
 
-def _require_complete(incomplete: Sequence[tuple[str, list[str]]], kind: Kind, of_what: str) -> None:
+def _require_complete(incomplete: Sequence[tuple[str, list[str]]], kind: ImageKind, of_what: str) -> None:
     if not incomplete:
         return
     shown = [
-        f"{name} misses {'all bands' if len(bands) == len(kind.resolution_m) > 1 else ', '.join(bands)}"
-        for name, bands in incomplete[:_SHOWN]
+        f"{name} lacks {'all files' if len(lacking) == len(IMAGES[kind]) > 1 else ', '.join(lacking)}"
+        for name, lacking in incomplete[:_SHOWN]
     ]
     more = f" and {len(incomplete) - _SHOWN:,} more" if len(incomplete) > _SHOWN else ""
     raise InputError(
-        f"{len(incomplete):,} {of_what} are not complete: {'; '.join(shown)}{more}. "
+        f"{len(incomplete):,} of {of_what} are incomplete: {'; '.join(shown)}{more}. "
         "Download them again, or remove their folders."
     )

@@ -15,14 +15,15 @@ import rasterio
 import xarray as xr
 import zarr
 from click.testing import CliRunner
-from published_trees import EPSG, PATCH_M, TILE, ULX, ULY, pixels_of, write_patch, write_tree
+from published_trees import EPSG, MAPS, PATCH_M, S2, TILE, ULX, ULY, pixels_of, write_patch, write_tree
 
-from reben_dask.cli.convert import convert
-from reben_dask.conversion import tiles
-from reben_dask.conversion.cubes import convert_to_cubes, plan_cubes
+from reben_dask.cli.convert import convert as command
 from reben_dask.errors import InputError, OutputError
-from reben_dask.sources.published.trees import MAPS, S2, PublishedTree, find_patches
-from reben_dask.stores.building import building_folder
+from reben_dask.job import convert, convert_cubes
+from reben_dask.job.convert import task_runner
+from reben_dask.job.convert_cubes import convert_to_cubes, plan_cubes
+from reben_dask.sources.published.trees import PublishedTree, find_patches
+from reben_dask.workspace import Workspace
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
 V1 = "S2A_MSIL2A_20170613T101031"
@@ -41,8 +42,9 @@ def _pixel_files(store: Path) -> list[str]:
     return [name for name in _files(store) if "/c/" in name and name.split("/c/")[0].endswith(("dn", "reference_map"))]
 
 
-def _convert(trees: Sequence[PublishedTree], store: Path, workers: int, *advance: Callable[[int], None]) -> int:
-    return convert_to_cubes(plan_cubes(trees, workers), store, workers, *advance)
+def _convert(trees: Sequence[PublishedTree], store: Path, *advance: Callable[[int], None]) -> int:
+    with task_runner(sum(len(tree.patches) for tree in trees), 2) as run:
+        return convert_to_cubes(plan_cubes(trees, run), store, run, *advance)
 
 
 def _maps(root: Path, cells: list[tuple[int, int]]) -> PublishedTree:
@@ -50,8 +52,7 @@ def _maps(root: Path, cells: list[tuple[int, int]]) -> PublishedTree:
 
 
 def _file(tree: PublishedTree, number: int) -> Path:
-    patch = tree.patches[number]
-    return Path(tree.root, patch.parent, patch.name, f"{patch.name}_reference_map.tif")
+    return Path(tree.patches[number].path("reference_map"))
 
 
 # Stores
@@ -60,7 +61,7 @@ def _file(tree: PublishedTree, number: int) -> Path:
 def test_published_trees(data_dir: Path, tmp_path: Path) -> None:
     trees = data_dir / "bigearthnet"
     options = ["--s2", trees / "BigEarthNet-S2", "--maps", trees / "Reference_Maps", "--zarr", tmp_path / "c.zarr"]
-    result = CliRunner().invoke(convert, [*map(str, options), "--workers", "2"])
+    result = CliRunner().invoke(command, [*map(str, options), "--workers", "2"])
     assert result.exit_code == 0, result.output
     tile = xr.open_datatree(tmp_path / "c.zarr", engine="zarr")[TILE]
     assert set(tile) == {"r10m", "r20m", "r60m", "reference_map"}
@@ -90,10 +91,11 @@ def test_published_trees(data_dir: Path, tmp_path: Path) -> None:
 
 def test_names_of_version_1_do_not_tell_tiles_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One product of version 1 may stand for several tiles; where a patch lies tells which."""
-    monkeypatch.setattr(tiles, "PATCHES_PER_LOOK", 1)
+    monkeypatch.setattr(convert, "SMALL", 0)
+    monkeypatch.setattr(convert_cubes, "PLACES_PER_TASK", 1)
     for y, origin, epsg in ((3, (ULX, ULY), EPSG), (4, (ULX, ULY), EPSG), (5, (499_980, 4_200_000), 32634)):
         write_patch(tmp_path / "v1", S2, f"{V1}_7_{y}", origin=origin, epsg=epsg)
-    assert _convert([find_patches(tmp_path / "v1", S2)], tmp_path / "c.zarr", 2) == 2
+    assert _convert([find_patches(tmp_path / "v1", S2)], tmp_path / "c.zarr") == 2
     store = zarr.open_group(tmp_path / "c.zarr", mode="r")
     assert sorted(store.group_keys()) == [f"{V1}_32633_300000_5400000", f"{V1}_32634_499980_4200000"]
     for group, rows in ((f"{V1}_32633_300000_5400000", (3, 4)), (f"{V1}_32634_499980_4200000", (5,))):
@@ -105,7 +107,7 @@ def test_names_of_version_1_do_not_tell_tiles_apart(tmp_path: Path, monkeypatch:
 
 def test_version_1_lies_in_the_published_tiles(data_dir: Path, tmp_path: Path) -> None:
     tree = find_patches(data_dir / "bigearthnet-v1", S2)
-    assert _convert([tree], tmp_path / "c.zarr", 2) == 5
+    assert _convert([tree], tmp_path / "c.zarr") == 5
     with (data_dir / "bigearthnet" / "tile_origins.csv").open() as file:
         origins = {row["mgrs"]: "_".join((row["epsg"], row["ox"], row["oy"])) for row in csv.DictReader(file)}
     # The list has no T35VPK; its corner follows from the rule for every tile.
@@ -120,7 +122,7 @@ def test_version_1_lies_in_the_published_tiles(data_dir: Path, tmp_path: Path) -
 
 
 def test_maps_alone(tmp_path: Path) -> None:
-    _convert([_maps(tmp_path / "maps", [(0, 0), (90, 90)])], tmp_path / "c.zarr", 1)
+    _convert([_maps(tmp_path / "maps", [(0, 0), (90, 90)])], tmp_path / "c.zarr")
     tile = zarr.open_group(tmp_path / "c.zarr", mode="r")[TILE]
     assert sorted(tile.group_keys()) == ["reference_map"]
     codes = tile["reference_map"]["reference_map"]
@@ -135,8 +137,10 @@ def test_maps_alone(tmp_path: Path) -> None:
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from reben_dask.conversion.cubes import convert_to_cubes, plan_cubes
-from reben_dask.sources.published.trees import MAPS, find_patches
+from reben_dask.formats.bands import ImageKind
+from reben_dask.job.convert import task_runner
+from reben_dask.job.convert_cubes import convert_to_cubes, plan_cubes
+from reben_dask.sources.published.trees import find_patches
 
 if __name__ == "__main__":
     steps = []
@@ -146,26 +150,26 @@ if __name__ == "__main__":
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    plan = plan_cubes([find_patches(Path(sys.argv[1]), MAPS)], 1)
-    convert_to_cubes(plan, Path(sys.argv[2]), 1, advance)
+    with task_runner(1) as run:
+        plan = plan_cubes([find_patches(Path(sys.argv[1]), ImageKind.MAP)], run)
+        convert_to_cubes(plan, Path(sys.argv[2]), run, advance)
 """
 
 
 def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
     tree = _maps(tmp_path / "maps", [(0, 0), (14, 0), (14, 12), (0, 13), (90, 90)])
-    _convert([tree], tmp_path / "whole.zarr", 1)
+    _convert([tree], tmp_path / "whole.zarr")
     (tmp_path / "killed.py").write_text(KILLED_AT)
     command = [sys.executable, tmp_path / "killed.py", tree.root, tmp_path / "c.zarr"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "c.zarr").exists()
     steps: list[int] = []
-    assert plan_cubes([tree], 1).patches == 5
-    _convert([tree], tmp_path / "c.zarr", 1, steps.append)
+    _convert([tree], tmp_path / "c.zarr", steps.append)
     # Two blocks, of one and two patches in the order of their corners, were written before.
     assert steps == [3, 1, 1]
     assert _files(tmp_path / "c.zarr") == _files(tmp_path / "whole.zarr")
-    assert not building_folder(tmp_path / "c.zarr").exists()
+    assert not Workspace(tmp_path / "c.zarr").building.exists()
 
 
 def test_a_damaged_file_costs_its_block_alone(tmp_path: Path) -> None:
@@ -174,13 +178,13 @@ def test_a_damaged_file_costs_its_block_alone(tmp_path: Path) -> None:
     intact = path.read_bytes()
     path.write_bytes(intact[:-40])
     with pytest.raises(InputError, match=f"^{path} cannot be decoded .+ 1 of 2 blocks of patches could not be written"):
-        _convert([tree], tmp_path / "c.zarr", 2)
+        _convert([tree], tmp_path / "c.zarr")
     path.write_bytes(intact)
     # What is written already is not asked for again.
     kept = _file(tree, 2)
     kept.write_bytes(kept.read_bytes()[:-40])
     steps: list[int] = []
-    _convert([tree], tmp_path / "c.zarr", 1, steps.append)
+    _convert([tree], tmp_path / "c.zarr", steps.append)
     assert steps == [1, 2]
 
 
@@ -190,17 +194,17 @@ def test_a_tree_that_has_changed_since(tmp_path: Path) -> None:
     intact = path.read_bytes()
     path.write_bytes(intact[:-40])
     with pytest.raises(InputError, match="cannot be decoded"):
-        _convert([tree], tmp_path / "c.zarr", 1)
+        _convert([tree], tmp_path / "c.zarr")
     path.write_bytes(intact)
     with pytest.raises(OutputError, match="holds patches that are not in the inputs any more"):
-        _convert([PublishedTree(MAPS, tree.root, tree.patches[1:])], tmp_path / "c.zarr", 1)
+        _convert([PublishedTree(MAPS, tree.root, tree.patches[1:])], tmp_path / "c.zarr")
     with pytest.raises(OutputError, match="unfinished conversion of something else"):
-        _convert([_maps(tmp_path / "other", [(0, 0)])], tmp_path / "c.zarr", 1)
+        _convert([_maps(tmp_path / "other", [(0, 0)])], tmp_path / "c.zarr")
     grown = _maps(tmp_path / "maps", [(1, 1)])
     steps: list[int] = []
-    _convert([grown], tmp_path / "c.zarr", 1, steps.append)
+    _convert([grown], tmp_path / "c.zarr", steps.append)
     assert sorted(steps) == [1, 1, 2]
-    _convert([grown], tmp_path / "whole.zarr", 1)
+    _convert([grown], tmp_path / "whole.zarr")
     assert _files(tmp_path / "c.zarr") == _files(tmp_path / "whole.zarr")
 
 
@@ -226,7 +230,7 @@ def _cells(tree: Path, names: dict[str, tuple[int, int]]) -> PublishedTree:
 def test_names_and_places_have_to_agree(tmp_path: Path, names: dict[str, tuple[int, int]], message: str) -> None:
     tree = _cells(tmp_path / "maps", names)
     with pytest.raises(InputError, match=message):
-        _convert([tree], tmp_path / "c.zarr", 1)
+        _convert([tree], tmp_path / "c.zarr")
     assert not (tmp_path / "c.zarr").exists()
 
 
@@ -235,4 +239,4 @@ def test_a_map_of_another_place_than_its_bands(tmp_path: Path) -> None:
     write_patch(tmp_path / "maps", MAPS, f"{TILE}_01_01", epsg=32634)
     trees = [find_patches(tmp_path / "s2", S2), find_patches(tmp_path / "maps", MAPS)]
     with pytest.raises(InputError, match="do not lie in one; their files are mixed up"):
-        _convert(trees, tmp_path / "c.zarr", 1)
+        _convert(trees, tmp_path / "c.zarr")

@@ -15,19 +15,18 @@ import rasterio
 import xarray as xr
 import zarr
 from click.testing import CliRunner, Result
-from published_trees import EPSG, TILE, ULX, ULY, pixels_of, write_images, write_patch
+from published_trees import EPSG, MAPS, S1, S2, TILE, ULX, ULY, pixels_of, write_images, write_patch
 from safetensors.numpy import load
 
 from reben_dask.cli.convert import convert
-from reben_dask.conversion import pairing
-from reben_dask.conversion.cubes import CubePlan, convert_to_cubes, plan_cubes
-from reben_dask.conversion.pairing import add_partners, open_pairs
-from reben_dask.conversion.reading import Entry, Source
-from reben_dask.conversion.tiles import Place, Tile
 from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.bands import POLARISATIONS
-from reben_dask.sources.published.trees import MAPS, S1, S2, PatchFolder, PublishedTree, find_patches
-from reben_dask.stores.building import building_folder
+from reben_dask.job.convert import task_runner
+from reben_dask.job.convert_cubes import CubePlan, convert_to_cubes, plan_cubes
+from reben_dask.sources.published.pairs import Pairs, open_pairs
+from reben_dask.sources.published.tiles import LeftOut, Place, Tile, add_partners
+from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, find_patches
+from reben_dask.workspace import Workspace
 
 METADATA = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"
@@ -50,14 +49,23 @@ def _trees(root: Path) -> list[PublishedTree]:
     return [find_patches(root / name, kind) for name, kind in kinds.items() if (root / name).is_dir()]
 
 
+def _plan(trees: Sequence[PublishedTree], pairs: Pairs | None = None) -> CubePlan:
+    with task_runner(0) as run:
+        return plan_cubes(trees, run, pairs)
+
+
+def _write(plan: CubePlan, store: Path) -> int:
+    with task_runner(0) as run:
+        return convert_to_cubes(plan, store, run)
+
+
 def _partners(plan: CubePlan) -> dict[str, list[str]]:
     """Names of Sentinel-1 patches by the name of the other."""
-    radar = next(number for number, source in enumerate(plan.sources) if source.kind == S1)
     return {
-        patch[0].patch.name: names
+        images[0].name: names
         for block in plan.blocks
-        for _, _, patch in block.patches
-        if (names := [entry.patch.name for entry in patch if entry.source == radar])
+        for _, _, images in block.patches
+        if (names := [image.name for image in images if image.kind is S1])
     }
 
 
@@ -152,11 +160,11 @@ def test_pairs_of_version_2_from_a_table_with_names_of_version_1(
     assert len(s2.patches) == len(s1.patches) == len(published) == 24
     s2 = replace(s2, patches=[patch for patch in s2.patches if patch.name != alone.patch_id])
     rows = published.drop(unnamed.name)
-    plan = plan_cubes([s2, s1], 1, open_pairs([_table(tmp_path / "pairs.csv", rows[["s2v1_name", "s1_name"]])]))
+    plan = _plan([s2, s1], open_pairs([_table(tmp_path / "pairs.csv", rows[["s2v1_name", "s1_name"]])]))
     assert plan.left_out.unnamed == (unnamed.s1_name,)
     assert plan.left_out.alone == (alone.s1_name,)
     assert plan.left_out.unpaired == (unnamed.patch_id,)
-    assert convert_to_cubes(plan, tmp_path / "c.zarr", 2) == 2
+    assert _write(plan, tmp_path / "c.zarr") == 2
     for row in published.itertuples():
         tile, x, y = row.patch_id[:-6], int(row.patch_id[-5:-3]), int(row.patch_id[-2:])
         db = zarr.open_array(tmp_path / "c.zarr" / tile / "s1" / "db", mode="r")
@@ -170,40 +178,36 @@ def test_pairs_of_version_2_from_a_table_with_names_of_version_1(
 @pytest.mark.parametrize("column", ["patch_id", "s2v1_name"], ids=["trees of version 2", "trees of version 1"])
 @pytest.mark.parametrize("known", ["metadata", "patch_id", "s2v1_name"])
 def test_every_patch_of_the_busiest_day_finds_its_published_partner(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, known: str
+    data_dir: Path, tmp_path: Path, column: str, known: str
 ) -> None:
     """As if all of its files were there, each tile at a place of its own."""
     rows = pd.concat([pd.read_parquet(data_dir / "bigearthnet" / name) for name in METADATA], ignore_index=True)
     days = rows["patch_id"].str[:19]
     rows = rows[days == days.value_counts().index[0]].sample(4_000, random_state=1)
-    tiles: dict[str, dict[tuple[int, int], tuple[Entry, ...]]] = {}
-    for row in rows.itertuples():
-        x, y = map(int, row.patch_id.rsplit("_", 2)[1:])
-        tiles.setdefault(row.patch_id[-11:-6], {})[x, y] = (Entry(0, PatchFolder("", getattr(row, column))),)
+    places = {
+        mgrs: Place(EPSG, 100_000 * number, 0) for number, mgrs in enumerate(rows["patch_id"].str[-11:-6].unique())
+    }
+    tiles = [Tile(mgrs, place, {}) for mgrs, place in places.items()]
     assert len(tiles) > 2
-    places = {mgrs: Place(EPSG, 100_000 * number, 0) for number, mgrs in enumerate(tiles)}
+    of_mgrs = {tile.name: tile for tile in tiles}
+    for row in rows.itertuples():
+        _, mgrs, x, y = row.patch_id.rsplit("_", 3)
+        of_mgrs[mgrs[1:]].patches[int(x), int(y)] = (PublishedPatch(S2, "", getattr(row, column)),)
 
-    def find(_: object, entries: Sequence[Entry], __: int) -> list[Place]:
-        parts = [entry.patch.name.split("_") for entry in entries]
-        return [places[mgrs].moved(int(x), int(y)) for *_, mgrs, x, y in parts]
+    def find_places(patches: Sequence[PublishedPatch]) -> dict[PublishedPatch, Place]:
+        parts = {patch: patch.name.split("_") for patch in patches}
+        return {patch: places[mgrs].moved(int(x), int(y)) for patch, (*_, mgrs, x, y) in parts.items()}
 
-    monkeypatch.setattr(pairing, "find_places", find)
     path = tmp_path / "pairs.csv"
     if known == "metadata":
         path = data_dir / "bigearthnet"
     else:
         rows[[known, "s1_name"]].to_csv(path, index=False)
-    radar = [Entry(1, PatchFolder("", name)) for name in rows["s1_name"]]
-    paired, left_out = add_partners(
-        (Source(S2, ""), Source(S1, "")),
-        [Tile(mgrs, places[mgrs], patches) for mgrs, patches in tiles.items()],
-        radar,
-        open_pairs([path]),
-        1,
-    )
-    found = [[entry.patch.name for entry in patch] for tile in paired for patch in tile.patches.values()]
+    sentinel1 = [PublishedPatch(S1, "", name) for name in rows["s1_name"]]
+    left_out = add_partners(tiles, sentinel1, open_pairs([path]), find_places)
+    found = [[image.name for image in images] for tile in tiles for images in tile.patches.values()]
     assert dict(found) == dict(zip(rows[column], rows["s1_name"], strict=True))
-    assert left_out == pairing.LeftOut()
+    assert left_out == LeftOut()
 
 
 # Invented files
@@ -215,7 +219,7 @@ def test_names_of_both_versions_padded_or_not(tmp_path: Path, name: str, named: 
     write_patch(tmp_path / "maps", MAPS, name)
     write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
     pairs = open_pairs([_table(tmp_path / "pairs.csv", [(named, f"{SCENE}_33UUP_7_5")])])
-    assert _partners(plan_cubes(_trees(tmp_path), 1, pairs)) == {name: [f"{SCENE}_33UUP_7_5"]}
+    assert _partners(_plan(_trees(tmp_path), pairs)) == {name: [f"{SCENE}_33UUP_7_5"]}
 
 
 @pytest.mark.parametrize("names", [(f"{TILE}_07_05", f"{EAST}_07_05"), (f"{V1}_7_5", f"{V1[:-1]}2_7_5")])
@@ -228,12 +232,12 @@ def test_tiles_of_one_day_are_told_apart(tmp_path: Path, names: tuple[str, str],
     pairs = open_pairs([_table(tmp_path / "pairs.csv", list(zip(named, radar, strict=True)))])
     expected = {name: [partner] for name, partner in zip(names, radar, strict=True)}
     trees = _trees(tmp_path)
-    assert _partners(plan_cubes(trees, 1, pairs)) == expected
+    assert _partners(_plan(trees, pairs)) == expected
     # Neither takes the other's place.
     trees[0] = replace(trees[0], patches=[patch for patch in trees[0].patches if patch.name == names[1]])
-    plan = plan_cubes(trees, 1, pairs)
+    plan = _plan(trees, pairs)
     assert _partners(plan) == {names[1]: expected[names[1]]}
-    assert plan.left_out == pairing.LeftOut(alone=radar[:1])
+    assert plan.left_out == LeftOut(alone=radar[:1])
 
 
 def test_dates_of_a_tile_may_share_a_partner(tmp_path: Path) -> None:
@@ -242,9 +246,9 @@ def test_dates_of_a_tile_may_share_a_partner(tmp_path: Path) -> None:
         write_patch(tmp_path / "maps", MAPS, name)
     write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
     pairs = open_pairs([_table(tmp_path / "pairs.csv", [(name, f"{SCENE}_33UUP_7_5") for name in names])])
-    plan = plan_cubes(_trees(tmp_path), 1, pairs)
+    plan = _plan(_trees(tmp_path), pairs)
     assert _partners(plan) == {name: [f"{SCENE}_33UUP_7_5"] for name in names}
-    assert plan.left_out == pairing.LeftOut()
+    assert plan.left_out == LeftOut()
 
 
 def test_two_partners_of_one_patch(tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_two_partners_of_one_patch(tmp_path: Path) -> None:
     pairs = open_pairs([_table(tmp_path / f"{name}.csv", [(f"{V1}_7_5", name)]) for name in radar])
     expected = f"two Sentinel-1 patches for {TILE}_07_05, {radar[0]} and {radar[1]}; remove one"
     with pytest.raises(InputError, match=expected):
-        plan_cubes(_trees(tmp_path), 1, pairs)
+        _plan(_trees(tmp_path), pairs)
 
 
 @pytest.mark.parametrize("named", [f"{V1}_7_5", f"{TILE}_07_05"])
@@ -269,7 +273,7 @@ def test_a_partner_that_lies_elsewhere(tmp_path: Path, named: str, where: Mappin
     pairs = open_pairs([_table(tmp_path / "pairs.csv", [(named, f"{SCENE}_33UUP_7_5")])])
     expected = f"^{SCENE}_33UUP_7_5 does not lie where its partner {TILE}_07_05 lies: .+ {there}"
     with pytest.raises(InputError, match=expected):
-        plan_cubes(_trees(tmp_path), 1, pairs)
+        _plan(_trees(tmp_path), pairs)
 
 
 def test_sentinel_1_alone(tmp_path: Path) -> None:
@@ -305,15 +309,15 @@ def test_a_damaged_file_of_sentinel_1_is_asked_for_again(tmp_path: Path) -> None
     assert result.exit_code == 1
     assert f"Error: {path} cannot be decoded" in result.stderr
     path.write_bytes(intact)
-    plan = plan_cubes(_trees(tmp_path), 1, open_pairs([_table(tmp_path / "other.csv", pairs)]))
+    plan = _plan(_trees(tmp_path), open_pairs([_table(tmp_path / "other.csv", pairs)]))
     with pytest.raises(OutputError, match="unfinished conversion of something else"):
-        convert_to_cubes(plan, tmp_path / "c.zarr", 1)
+        _write(plan, tmp_path / "c.zarr")
     # What is written already is not asked for again; what the pairs say now is.
     next(tmp_path.rglob(f"{SCENE}_33UUP_80_5_VV.tif")).write_bytes(intact[:-40])
     _table(tmp_path / "pairs.csv", pairs[1:])
     result = _run(*command, tmp_path / "c.zarr")
     assert result.exit_code == 0, result.output
-    assert not building_folder(tmp_path / "c.zarr").exists()
+    assert not Workspace(tmp_path / "c.zarr").building.exists()
     db = zarr.open_array(tmp_path / "c.zarr" / TILE / "s1" / "db", mode="r")
     for x in (40, 80):
         expected = np.stack([pixels_of(S1, f"{SCENE}_33UUP_{x}_5", band) for band in POLARISATIONS])
@@ -352,12 +356,12 @@ def test_pairs_of_other_patches(tmp_path: Path, rows: str) -> None:
     write_patch(tmp_path / "maps", MAPS, f"{TILE}_07_05")
     write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
     (tmp_path / "pairs.csv").write_text(f"s2v1_name,s1_name\n{rows}")
-    plan = plan_cubes(_trees(tmp_path), 1, open_pairs([tmp_path / "pairs.csv"]))
-    assert plan.left_out == pairing.LeftOut(unnamed=(f"{SCENE}_33UUP_7_5",), unpaired=(f"{TILE}_07_05",))
+    plan = _plan(_trees(tmp_path), open_pairs([tmp_path / "pairs.csv"]))
+    assert plan.left_out == LeftOut(unnamed=(f"{SCENE}_33UUP_7_5",), unpaired=(f"{TILE}_07_05",))
 
 
 def test_without_pairs_nothing_is_planned(tmp_path: Path) -> None:
     write_patch(tmp_path / "maps", MAPS, f"{TILE}_07_05")
     write_patch(tmp_path / "s1", S1, f"{SCENE}_33UUP_7_5")
     with pytest.raises(InputError, match="Nothing says which Sentinel-1 patches go with which others"):
-        plan_cubes(_trees(tmp_path), 1)
+        _plan(_trees(tmp_path))

@@ -1,0 +1,212 @@
+"""Conversion of the published trees: the runner of its tasks, and the LMDB.
+
+Tasks run in this process for small trees, otherwise on an embedded cluster, a few at a time as those of a job. Each
+reads some patches and writes them itself; only counts and messages travel.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask
+from dask import delayed
+from dask.system import CPU_COUNT
+from distributed import Client
+from distributed.scheduler import KilledWorker
+
+from reben_dask.cluster import ClusterOptions, connect
+from reben_dask.errors import ClusterError, InputError, OutputError
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.dataset import LMDB
+from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key, value_bytes
+from reben_dask.job.submit import PicklableErrors, run_batches
+from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
+from reben_dask.stores.batches import batched
+from reben_dask.stores.lmdb_environment import (
+    is_on_network_disk,
+    map_bytes_for,
+    put,
+    shared_environment,
+    value_pages_bytes,
+)
+from reben_dask.stores.lmdb_walk import find_damage
+from reben_dask.workspace import Workspace
+
+SMALL = 4_096
+"""Patches up to which a cluster takes longer to start than it saves."""
+
+PATCHES_PER_TASK = 256
+"""Patches of a task, and of a transaction: at most 41 MB of values."""
+
+TASKS_PER_WORKER = 4
+"""Tasks of a worker in each batch of the window."""
+
+FAILURES = 100
+"""Damaged files, or blocks with one, after which a conversion is given up."""
+
+_SETTINGS = {
+    # Workers of another scheduler may see neither the trees nor this disk.
+    "scheduler-address": None,
+    # Tasks are short and small: together, these defaults cost a fifth of the CPU time.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+}
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[tuple[Any, Any]]]
+"""Calls a function for each task; yields task and result, in any order."""
+
+Count = Callable[[int], None]
+
+
+@contextmanager
+def task_runner(patches: int, workers: int | None = None) -> Iterator[Run]:
+    """Run tasks in this process, or on an embedded cluster if there are many patches.
+
+    Parameters
+    ----------
+    patches : int
+        Patches of all trees.
+    workers : int, optional
+        Processes of the cluster; by default one for each core.
+    """
+    if patches <= SMALL:
+        yield _run_here
+        return
+    options = ClusterOptions(workers=workers or CPU_COUNT, threads=1)
+    with dask.config.set(_SETTINGS), connect(options) as client:
+        yield partial(_run_on, client)
+
+
+def _run_here(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return ((task, function(task)) for task in tasks)
+
+
+def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    name = getattr(function, "func", function).__name__.strip("_")
+
+    def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
+        # Bound to the function, as Dask would search an argument for tasks.
+        bound = [delayed(PicklableErrors(partial(function, task)), pure=False) for task in batch]
+        return {name: [call(dask_key_name=f"{name}-{uuid4().hex}") for call in bound]}
+
+    for outcome in run_batches(client, tasks, build, TASKS_PER_WORKER * len(client.nthreads()), lambda _: None):
+        if isinstance(outcome.error, KilledWorker):
+            raise ClusterError(
+                "A worker process was killed again and again, most likely as it was out of memory; run the same "
+                "command again to resume, with fewer --workers."
+            )
+        if outcome.error is not None:
+            raise outcome.error
+        yield outcome.tile, outcome.result
+
+
+def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
+    """Inputs of a conversion as JSON."""
+    return {"format": made, **{f"tree of {tree.kind.value}": str(Path(tree.root).resolve()) for tree in trees}}
+
+
+def incomplete(what: str, building: Path) -> str:
+    """Describe a conversion that is incomplete."""
+    return f"{what} All others are kept in {building}: run the same command again to resume."
+
+
+def convert_to_lmdb(
+    trees: Sequence[PublishedTree], destination: Path, run: Run, advance: Count = lambda _: None
+) -> int:
+    """Write or resume an LMDB environment with the values of all patches, as rico-hdl does.
+
+    Parameters
+    ----------
+    trees : sequence of PublishedTree
+        At most one of each kind.
+    destination : Path
+        Folder of the environment, on a local disk, which appears when it is complete.
+    run : callable
+        Runs tasks, see :func:`task_runner`.
+    advance : callable
+        Called with numbers of entries when they are on disk.
+
+    Returns
+    -------
+    int
+        Number of entries.
+
+    Raises
+    ------
+    InputError
+        If files are damaged or not as those of their kind; all other entries are kept for the next attempt.
+    OutputError
+        If there is something at ``destination``, if it lies on a network disk, or if an earlier attempt is damaged or
+        was made from other inputs.
+    """
+    if is_on_network_disk(destination):
+        raise OutputError(
+            f"{destination} lies on a network disk, where LMDB must not be written; "
+            "give a folder on a local disk, and copy it when it is complete."
+        )
+    patches = list(heapq.merge(*(tree.patches for tree in trees), key=_key))
+    with Workspace(destination).resumed(inputs_of(trees, "LMDB")) as workspace:
+        folder, map_bytes = workspace.building / LMDB, map_bytes_for(lmdb_bytes(trees))
+        missing = _missing(folder, map_bytes, patches)
+        advance(len(patches) - len(missing))
+        failures: list[str] = []
+        tasks = list(batched(missing, PATCHES_PER_TASK))
+        for _, (written, damaged) in run(partial(_write_values, folder, map_bytes), tasks):
+            advance(written)
+            failures += damaged
+            if len(failures) >= FAILURES:
+                break
+        if failures:
+            many = f"{len(failures):,} of {len(patches):,} entries could not be made; the first: "
+            raise InputError(incomplete((many if len(failures) > 1 else "") + failures[0], workspace.building))
+        workspace.release(folder)
+    return len(patches)
+
+
+def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
+    """Expected size of the LMDB of some trees."""
+    return sum(len(tree.patches) * value_pages_bytes(value_bytes(tree.kind)) for tree in trees)
+
+
+def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> list[PublishedPatch]:
+    """Patches that an earlier attempt has not written."""
+    if folder.exists() and (damage := find_damage(folder, values=False)):
+        raise OutputError(f"The unfinished LMDB {folder} cannot be read ({damage}); delete it.")
+    with shared_environment(folder, map_bytes) as environment, environment.begin(buffers=True) as transaction:
+        cursor = transaction.cursor()
+        missing = [patch for patch in patches if not cursor.set_key(_key(patch))]
+        there = environment.stat()["entries"]
+    if there != len(patches) - len(missing):
+        raise OutputError(
+            f"{folder.parent} holds entries that are not in the inputs any more; delete it, or give another folder."
+        )
+    return missing
+
+
+def _write_values(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> tuple[int, list[str]]:
+    """Write the values of some patches; return their number, and what is wrong with the others."""
+    items, failures = [], []
+    for patch in patches:
+        try:
+            images = read_patch(patch)
+        except InputError as error:
+            failures.append(str(error))
+        else:
+            is_map = patch.kind is ImageKind.MAP
+            items.append((_key(patch), encode_reference_map(*images.values()) if is_map else encode_bands(images)))
+    # Opened by each task: a process must not have it open twice, and nothing is left to close at its end.
+    with shared_environment(folder, map_bytes) as environment:
+        put(environment, items)
+    return len(items), failures
+
+
+def _key(patch: PublishedPatch) -> bytes:
+    return (reference_map_key(patch.name) if patch.kind is ImageKind.MAP else patch.name).encode()
