@@ -269,7 +269,7 @@ def expect_printed_funnel(dataset: Dataset) -> None:
     splits = dict(dataset.query("SELECT split, count(*) FROM patches WHERE status = 'kept' GROUP BY 1"))
     for split in ("train", "validation", "test"):
         assert printed[split] == splits.get(split, 0)
-    assert printed.get("in none of them: on ground of several", 0) == splits.get(None, 0)
+    assert printed.get("in no split: the patch spans blocks of several splits", 0) == splits.get(None, 0)
 
 
 CLASSES = """
