@@ -24,7 +24,7 @@ from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import LMDB
-from reben_dask.formats.lmdb import encode_bands, encode_reference_map, reference_map_key, value_bytes
+from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
 from reben_dask.job.submit import PicklableErrors, run_batches
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
 from reben_dask.stores.batches import batched
@@ -35,7 +35,7 @@ from reben_dask.stores.lmdb_environment import (
     shared_environment,
     value_pages_bytes,
 )
-from reben_dask.stores.lmdb_walk import find_damage
+from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import Workspace
 
 SMALL = 4_096
@@ -178,8 +178,11 @@ def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
 
 def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> list[PublishedPatch]:
     """Patches that an earlier attempt has not written."""
-    if folder.exists() and (damage := find_damage(folder, values=False)):
-        raise OutputError(f"The unfinished LMDB {folder} cannot be read ({damage}); delete it.")
+    if (folder / DATA_FILE).exists():
+        try:
+            require_sound_pages(folder / DATA_FILE)
+        except InputError as error:
+            raise OutputError(f"The unfinished LMDB {folder} is damaged ({error}); delete it.") from None
     with shared_environment(folder, map_bytes) as environment, environment.begin(buffers=True) as transaction:
         cursor = transaction.cursor()
         missing = [patch for patch in patches if not cursor.set_key(_key(patch))]

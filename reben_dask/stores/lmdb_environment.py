@@ -14,7 +14,6 @@ import psutil
 
 from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.lmdb import DATA_FILE
-from reben_dask.stores.lmdb_walk import find_damage
 
 PAGE_BYTES = 4_096
 SPARE_PAGES = 256
@@ -73,25 +72,16 @@ def shared_environment(folder: Path, map_bytes: int) -> Iterator[lmdb.Environmen
 
 
 @contextmanager
-def open_environment(folder: Path, *, checked: bool = False) -> Iterator[lmdb.Environment]:
+def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
     """Open an environment for reading.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the environment.
-    checked : bool
-        First read all of its keys in a process of its own, which a damaged one may end.
 
     Raises
     ------
     InputError
-        If the folder holds no environment, or a damaged one.
+        If the folder holds no environment, or one that is cut short.
     """
     if not (folder / DATA_FILE).is_file():
         raise InputError(f"{folder} is not an LMDB environment: it has no {DATA_FILE}.")
-    if checked and (damage := find_damage(folder)):
-        raise InputError(f"The LMDB environment {folder} is damaged: {damage}; copy it again.")
     try:
         environment = lmdb.open(str(folder), readonly=True, lock=False, create=False, readahead=False)
     except lmdb.Error as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from operator import itemgetter
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 import lmdb
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.formats.lmdb import INDEX_FILE, ShardIndex
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, ShardIndex
 from reben_dask.stores.lmdb_environment import Item, new_environment, open_environment, put, used_bytes
+from reben_dask.stores.lmdb_pages import require_sound_pages
 
 COMMIT_BYTES = 64 * 2**20
 
@@ -76,7 +77,7 @@ def merge_environments(
     entries = 0
     try:
         with ExitStack() as stack:
-            opened = [stack.enter_context(open_environment(source, checked=True)) for source in sources]
+            opened = [stack.enter_context(_open_sound(source)) for source in sources]
             begin(sum(environment.stat()["entries"] for environment in opened))
             merged = stack.enter_context(new_environment(building, sum(map(used_bytes, opened))))
             streams = [
@@ -91,6 +92,17 @@ def merge_environments(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return entries
+
+
+@contextmanager
+def _open_sound(source: Path) -> Iterator[lmdb.Environment]:
+    if (source / DATA_FILE).is_file():
+        try:
+            require_sound_pages(source / DATA_FILE)
+        except InputError as error:
+            raise InputError(f"The LMDB environment {source} is damaged: {error}; copy it again.") from None
+    with open_environment(source) as environment:
+        yield environment
 
 
 def _entries(transaction: lmdb.Transaction, source: Path) -> Iterator[Item]:

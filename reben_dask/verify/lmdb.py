@@ -1,7 +1,7 @@
 """LMDB in rico-hdl's layout: one environment, or shards with their index, as a stream of entries in key order.
 
-A process of its own reads all entries first: LMDB trusts its file, and damage may end the process. Values of one kind
-have the same header byte for byte, so only the first is parsed, and others are compared with it.
+Pages are checked first, as LMDB trusts its file, and damage may end the process. Values of one kind have the same
+header byte for byte, so only the first is parsed, and others are compared with it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from reben_dask.formats.lmdb import (
 )
 from reben_dask.stores.lmdb_environment import open_environment
 from reben_dask.stores.lmdb_merge import find_environments
+from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.verify.dataset import Place
 from reben_dask.verify.engine import Content, Context, Engine, Entry
 from reben_dask.verify.expected import MOST_NAMES
@@ -127,7 +128,9 @@ class _Environments:
         last, keys, patches = b"", 0, 0
         ends: list[str] = []
         with collect(self._check, folder.name):
-            environment = self._stack.enter_context(open_environment(folder, checked=True))
+            if (folder / DATA_FILE).is_file():
+                require_sound_pages(folder / DATA_FILE)
+            environment = self._stack.enter_context(open_environment(folder))
             transaction = self._stack.enter_context(environment.begin(buffers=True))
             self._transactions.append(transaction)
             for found, value in transaction.cursor():

@@ -306,10 +306,15 @@ def test_a_tree_that_has_shrunk_or_grown_since(tmp_path: Path, maps: PublishedTr
     assert _content(tmp_path / "lmdb") == _expected(grown)
 
 
-def test_a_damaged_beginning(tmp_path: Path, maps: PublishedTree) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"x" * 9_999, r"cannot be written \(.+\); delete it\."), (None, r"is damaged \(it is cut short\); delete it\.")],
+)
+def test_a_damaged_beginning(tmp_path: Path, maps: PublishedTree, content: bytes | None, message: str) -> None:
     _interrupt(tmp_path / "lmdb", maps)
-    (_building(tmp_path / "lmdb") / "lmdb" / "data.mdb").write_bytes(b"x" * 9_999)
-    with pytest.raises(OutputError, match=r"The unfinished LMDB .+ cannot be read \(.+\); delete it\."):
+    data = _building(tmp_path / "lmdb") / "lmdb" / "data.mdb"
+    data.write_bytes(content or data.read_bytes()[:-4096])
+    with pytest.raises(OutputError, match=f"The unfinished LMDB {data.parent} {message}"):
         _write([maps], tmp_path / "lmdb")
 
 
