@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from shapely import box
 
+from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
@@ -245,8 +245,8 @@ def test_merge_of_real_environments(data_dir: Path, tmp_path: Path) -> None:
 def test_merge_of_a_folder_of_shards(data_dir: Path, tmp_path: Path) -> None:
     for name, source in (("part-00000-of-00002", RICO), ("part-00001-of-00002", CONFIGILM)):
         shutil.copytree(data_dir / source, tmp_path / "lmdb" / name, copy_function=shutil.copyfile)
-    shards = [{"path": path.name} for path in sorted((tmp_path / "lmdb").iterdir())]
-    (tmp_path / "lmdb" / "index.json").write_text(json.dumps({"version": 1, "shards": shards}))
+    shards = [Shard(path.name, None, None, 0, 0) for path in sorted((tmp_path / "lmdb").iterdir())]
+    ShardIndex((), tuple(shards)).write(tmp_path / "lmdb")
     done = _reben("lmdb", "merge", "lmdb", "merged", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "merged: 50 entries of 2 environments" in done.stdout
