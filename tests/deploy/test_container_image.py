@@ -111,7 +111,7 @@ def test_without_an_extra_the_package_alone_is_installed() -> None:
 
 def test_it_prints_help(image: Image) -> None:
     entry, arguments = (line.words for line in FINAL if line.keyword in {"ENTRYPOINT", "CMD"})
-    assert "Begin with `reben demo`" in run([*entry, *arguments], image.data, image.variables)
+    assert "Start with `reben demo`" in run([*entry, *arguments], image.data, image.variables)
 
 
 def test_the_system_has_all_libraries_that_the_wheels_need(image: Image) -> None:
