@@ -344,7 +344,7 @@ def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
         raise InputError("ends without the mark of its end")
     while rest := stream.read(_SKIPPED_BYTES):
         if any(rest):
-            raise InputError("goes on after the mark of its end")
+            raise InputError("continues after the mark of its end")
 
 
 def _header_fields(info: tarfile.TarInfo) -> dict[str, object]:

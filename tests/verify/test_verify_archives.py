@@ -324,7 +324,7 @@ TARS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no tar": (lambda tar: b"PAR1" * len(tar), "has a damaged header"),
     "size beyond the end": (_sized(b"77777777777\0"), "is cut short in 'BigEarthNet-S2/"),
     "size below nothing": (_sized(b"\xff" * 12), "has a damaged header (a member of -1 bytes)"),
-    "more after the end": (lambda tar: tar + tar, "goes on after the mark of its end"),
+    "more after the end": (lambda tar: tar + tar, "continues after the mark of its end"),
 }
 
 
