@@ -93,7 +93,8 @@ def published(tree: str = DEFAULT_LAYOUT) -> Expected:
 
 def every_published() -> list[Expected]:
     """Contents of all published datasets, the default one first."""
-    return [published(tree) for tree in sorted(LAYOUTS, key=lambda tree: (tree != DEFAULT_LAYOUT, tree))]
+    trees = {load_recipe(name).tree for name in shipped_recipes()}
+    return [published(tree) for tree in sorted(trees, key=lambda tree: (tree != DEFAULT_LAYOUT, tree))]
 
 
 def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | None, Expected]:

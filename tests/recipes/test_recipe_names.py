@@ -23,7 +23,7 @@ ALLOWED = {
     ("run.py", "reben"): "the recipe that is taken if none is named",
     ("cli/__init__.py", "reben"): "the command",
     ("cli/configuration.py", "reben"): "the section of Dask's configuration",
-    ("dashboard/boards.py", "reben"): "the topic of events, and the page",
+    ("dashboard/jobs.py", "reben"): "the topic of events, and the page",
     ("job/dataset.py", "reben"): "the recipe that is taken if none is named",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,16 @@ import pytest
 from conftest import MadeOnce, _job
 
 from reben_dask.formats.lmdb import ShardIndex
-from reben_dask.training import lmdb_samples
+from reben_dask.training import close_environments, lmdb_samples
 
 BANDS = ("B02", "B05", "B01")
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close the environments afterwards: LMDB opens a path once in a process."""
+    yield
+    close_environments()
 
 
 @pytest.fixture(scope="module")
