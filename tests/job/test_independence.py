@@ -37,6 +37,7 @@ from rich.console import Console
 
 from reben_dask.demo import DemoRegion
 from reben_dask.formats import cube as cube_layout
+from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.job import run, submit
 from reben_dask.job.graph import BatchGraph, batch_graph
 from reben_dask.job.plan import Plan, make_plan, origin_of
@@ -356,8 +357,8 @@ def test_metadata_have_the_same_bytes_whatever_the_size_of_the_tiles(
         "labels": [["Arable land", "Pastures", "Urban fabric"][: 1 + number % 3] for number in range(rows)],
         "split": [("train", "validation", "test")[number % 3] for number in range(rows)],
     }
-    nulls = {name: [None] * rows for name in metadata.SCHEMA.names if name not in columns}
-    table = pa.table({**columns, **nulls}, schema=metadata.SCHEMA)
+    nulls = {name: [None] * rows for name in METADATA_SCHEMA.names if name not in columns}
+    table = pa.table({**columns, **nulls}, schema=METADATA_SCHEMA)
     written = set()
     for size in (rows, 8_281, 64):
         path = tmp_path / f"{size}.parquet"
