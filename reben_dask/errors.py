@@ -22,6 +22,10 @@ class InputError(RebenError):
     """A product, map or table that cannot be used as it is."""
 
 
+class ReadError(InputError):
+    """An image that cannot be decoded, of a product without checksums: its file, or only its disk, may be at fault."""
+
+
 class RecipeError(RebenError):
     """A recipe that is not valid, or asks for something that does not exist."""
 

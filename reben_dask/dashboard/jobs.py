@@ -29,7 +29,6 @@ GONE = "its client is gone; run the same command again to resume"
 GROUPS = {
     "landcover": "sort-landcover",
     "bands": "band",
-    "patches": "patches-fused",
     "choice": "images",
 }
 """Dask's task groups by stage, where they have other names: the page has the dashboard's colours."""

@@ -25,7 +25,7 @@ from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
-from reben_dask.job.submit import PicklableErrors, run_batches
+from reben_dask.job.scheduling import Attempt, Window, run_task
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_environment import (
@@ -92,12 +92,12 @@ def _run_here(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[
 def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     name = getattr(function, "func", function).__name__.strip("_")
 
-    def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
+    def build(task: Any, attempt: Attempt) -> dict[str, Any]:
         # Bound to the function, as Dask would search an argument for tasks.
-        bound = [delayed(PicklableErrors(partial(function, task)), pure=False) for task in batch]
-        return {name: [call(dask_key_name=f"{name}-{uuid4().hex}") for call in bound]}
+        call = delayed(partial(run_task, function, task), pure=False)
+        return {name: call(dask_key_name=f"{name}-{uuid4().hex}-{attempt.number}")}
 
-    for outcome in run_batches(client, tasks, build, TASKS_PER_WORKER * len(client.nthreads()), lambda _: None):
+    for outcome in Window(client, build, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
         if isinstance(outcome.error, KilledWorker):
             raise ClusterError(
                 "A worker process was killed again and again, most likely as it was out of memory; run the same "
@@ -105,7 +105,7 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
             )
         if outcome.error is not None:
             raise outcome.error
-        yield outcome.tile, outcome.result
+        yield outcome.item, outcome.result
 
 
 def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:

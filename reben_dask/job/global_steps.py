@@ -32,7 +32,7 @@ from reben_dask.formats.columns import (
 from reben_dask.formats.names import mgrs_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import concat_counts, count_patches
-from reben_dask.job.submit import Tasks
+from reben_dask.job.scheduling import Tasks
 from reben_dask.patches.selection import with_choice
 from reben_dask.patches.spatial_blocks import (
     adjusted_split_fractions,

@@ -54,8 +54,8 @@ BASE_WORKER_BYTES = 450 * 2**20
 TASK_COPIES = 4
 """Copies of a task's largest array: 2.7 measured at its peak (10 m band, full tile), and headroom to Dask's limit."""
 
-TASKS_PER_TILE = 14
-"""Tasks of a tile besides one per band: cube, validity, sky, labels, country and the steps of the patch frame."""
+TASKS_PER_TILE = 4
+"""Tasks of a tile besides one per band: scene classification, reference map, part of the patch table, LMDB."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Plan:
     @property
     def tasks(self) -> int:
         """Approximate number of tasks, which is independent of the number of patches."""
-        each = len(self.recipe.bands) + TASKS_PER_TILE + len(self.exports) + bool(self.partners) + bool(self.published)
+        each = len(self.recipe.bands) + TASKS_PER_TILE + len(self.exports) + bool(self.partners)
         return len(self.usable) * each + 2 + (self.lmdb_shards or 1)
 
     @property

@@ -10,38 +10,37 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import dask
 import pandas as pd
 from dask.utils import format_bytes
 from distributed import Client, performance_report
 from rich.console import Console
 
 from reben_dask.atomic import remove
-from reben_dask.cluster import ClusterOptions, connect, thread_count
+from reben_dask.cluster import ClusterOptions, connect
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
-from reben_dask.errors import ClusterError, InputError
+from reben_dask.errors import InputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX
 from reben_dask.formats.dataset import (
     COMPARISON_FILE,
-    CUBES,
     FLAGGED_METADATA_FILE,
     LMDB,
     METADATA_FILE,
     PERFORMANCE_FILE,
     REPORT,
     RUN,
-    TABLE,
     RunRecord,
 )
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.global_steps import run_global_steps
-from reben_dask.job.graph import STAGES, batch_graph
+from reben_dask.job.graph import STAGES
 from reben_dask.job.plan import Plan, make_plan, origin_of
 from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, describe_dataset, sum_counts
+from reben_dask.job.scheduling import Tasks
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
-from reben_dask.job.submit import Tasks, batch_size, explain, run_batches
 from reben_dask.job.tasks import (
     compare_with_published,
     export_lmdb,
@@ -50,24 +49,18 @@ from reben_dask.job.tasks import (
     join_archives,
     sort_for_job,
 )
+from reben_dask.job.tiles import LmdbAppends, TileBuilder, table_folder
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.sources.published.metadata import metadata_files
-from reben_dask.sources.sentinel2 import Tile
-from reben_dask.stores.cubes import consolidate_store, create_store
+from reben_dask.stores.cubes import consolidate_store
+from reben_dask.stores.lmdb_environment import is_on_network_disk
 from reben_dask.stores.lmdb_export import plan_shards
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import write_tables
-from reben_dask.workspace import TILES, Output, explaining_full_disk, first_line, free_bytes, require_space
-
-ATTEMPTS = 3
-"""Attempts at a tile, with others in between: faults of a network disk or a full worker pass."""
-
-MAX_INITIAL_FAILURES = 5
-"""Failed tiles that end the job if none has succeeded."""
-
+from reben_dask.workspace import TILES, Output, explaining_full_disk, free_bytes
 
 # The job
 
@@ -258,19 +251,27 @@ class _Builder:
     def build(self) -> Built:
         with self._clock("landcover"):
             landcover = self._sort_landcover()
+        appends = LmdbAppends(self.tasks, self.output, self.progress) if self._appends_to_lmdb else None
         with self._clock("tiles"):
-            counts = TileBuilder(self.tasks, self.plan, landcover, self.output, self.progress).run()
+            counts = TileBuilder(self.tasks, self.plan, landcover, self.output, self.progress, appends).run()
         if self.plan.needs_global_steps:
             with self._clock("choice"):
                 counts = self._run_global_steps(counts)
         with self._clock("metadata"):
             differences = self._write_tables()
-        with self._clock("lmdb"):
-            self._export_lmdb(counts)
+        if not appends:
+            with self._clock("lmdb"):
+                self._export_lmdb(counts)
         if self.plan.exports:
             with self._clock("geotiff"):
                 self._export_geotiff(counts)
         return Built(counts, self.seconds, differences)
+
+    @property
+    def _appends_to_lmdb(self) -> bool:
+        """True if the LMDB is filled while tiles are built: a single one on a local disk, without global steps."""
+        is_local = not dask.config.get("temporary-directory", None) and not is_on_network_disk(self.output.building)
+        return is_local and self.plan.lmdb_shards is None and not self.plan.needs_global_steps
 
     @contextmanager
     def _clock(self, step: str) -> Iterator[None]:
@@ -369,105 +370,3 @@ class _Builder:
         if layout.tables:
             self.tasks.run("tree-tables", write_tables, layout, parts, output.building)
         self.progress.finish("geotiff")
-
-
-# Its tiles
-
-
-def table_folder(plan: Plan) -> str:
-    """Return the folder of part files of finished tiles; global steps make the patch table from them."""
-    return "observed.parquet" if plan.needs_global_steps else TABLE
-
-
-class TileBuilder:
-    """Stage that builds the unfinished tiles."""
-
-    def __init__(self, tasks: Tasks, plan: Plan, landcover: SortedMap, output: Output, progress: StageProgress) -> None:
-        self._tasks, self._plan, self._landcover = tasks, plan, landcover
-        self._output, self._progress = output, progress
-        self._done: dict[str, Any] = output.state.done(TILES)
-        self._built = 0
-
-    def run(self) -> pd.DataFrame:
-        """Build the tiles; return their counts; :class:`RebenError` if none succeeds, or disk or cluster fail."""
-        attributes = {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)}
-        for store in (self._output.cubes, self._output.work / CUBES):
-            create_store(store, attributes)
-        waiting = []
-        for tile in self._plan.tiles:
-            if tile.name in self._done:
-                self._show_done(tile)
-                continue
-            waiting.append(tile)
-            # An attempt may have moved them to their places, and ended before it recorded that.
-            for path in self._places(tile):
-                remove(self._output.building / path)
-        failed: dict[str, BaseException] = {}
-        for attempt in range(1, ATTEMPTS + 1):
-            failed = dict(self._attempt(waiting, attempt))
-            waiting = [tile for tile in waiting if tile.name in failed]
-        if failed and not self._done:
-            raise _all_failed_error(next(iter(failed.values())), len(failed))
-        for name, error in failed.items():
-            self._output.state.record_failure(name, error, ATTEMPTS)
-        return concat_counts(map(counts_from_json, self._done.values()))
-
-    def _show_done(self, tile: Tile) -> None:
-        usable = self._plan.is_usable(tile)
-        for stage, steps in {
-            "bands": len(self._plan.recipe.bands) * usable,
-            "labels": int(usable),
-            "patches": 1,
-        }.items():
-            self._progress.advance(stage, steps)
-        self._progress.tile(tile.name, "done")
-
-    def _attempt(self, tiles: Sequence[Tile], attempt: int) -> Iterator[tuple[str, BaseException]]:
-        work, failed = self._output.work, 0
-
-        def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
-            for tile in batch:
-                self._progress.tile(tile.name, "working")
-            cubes, table = work / CUBES, work / table_folder(self._plan)
-            # A scheduler remembers a task that failed by its key.
-            job = f"{self._tasks.job}-{attempt}"
-            return batch_graph(self._plan, batch, self._landcover, cubes=cubes, table=table, job=job).stages
-
-        size = batch_size(thread_count(self._tasks.client))
-        for tile, result, error in run_batches(self._tasks.client, tiles, build, size, self._progress.advance):
-            if error is None:
-                self._accept(tile, result)
-                continue
-            require_space(error, self._output.root)
-            reason = explain(error)
-            self._progress.tile(tile.name, "again" if attempt < ATTEMPTS else "failed", first_line(reason))
-            yield tile.name, reason
-            failed += 1
-            if failed == MAX_INITIAL_FAILURES and not self._done:
-                raise _all_failed_error(reason, failed)
-
-    def _accept(self, tile: Tile, counts: pd.DataFrame) -> None:
-        if not self._built:
-            self._reset_later_stages()
-        for path in self._places(tile):
-            self._output.accept(path)
-        self._done[tile.name] = counts_to_json(counts)
-        self._output.state.mark_done(TILES, tile.name, self._done[tile.name])
-        self._progress.tile(tile.name, "done")
-        self._built += 1
-
-    def _places(self, tile: Tile) -> list[str]:
-        cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
-        return [*cubes, f"{table_folder(self._plan)}/{tile.name}.parquet"]
-
-    def _reset_later_stages(self) -> None:
-        """Discard results of fewer tiles before the first new tile is recorded."""
-        self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
-        for name in (LMDB, "parts", *self._output.exports):
-            remove(self._output.building / name)
-
-
-def _all_failed_error(error: BaseException, failed: int) -> Exception:
-    if isinstance(error, ClusterError) or (failed == 1 and isinstance(error, Exception)):
-        return error
-    return InputError(f"None of the first {failed} tiles can be built. The last of them: {error}")

@@ -20,7 +20,7 @@ from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
 from reben_dask.sources.sentinel1 import PatchTree, S1Scene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.sources.sentinel2 import Tile
-from reben_dask.stores.cubes import radar_strips, write_radar_strip
+from reben_dask.stores.cubes import create_cube, radar_strips, write_radar_strip
 from reben_dask.wording import counted
 
 Names = npt.NDArray[np.object_]
@@ -149,6 +149,7 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
 
 def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
     """Write the partners of a tile's patches to its cubes; return ``s1_name`` of each patch, grid after grid."""
+    create_cube(store, *layouts)
     return pd.concat([_pair_grid(tile, store, layout, partners) for layout in layouts], ignore_index=True)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import geopandas
@@ -19,26 +20,43 @@ from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
-from reben_dask.formats.columns import CLOUD_FRACTION, OVERLAP_PX, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
+from reben_dask.formats.columns import (
+    CLOUD_FRACTION,
+    FLAGS,
+    LABELED_FRACTION,
+    LABELS,
+    NODATA,
+    OVERLAP_PX,
+    PATCH_ID,
+    S1_NAME,
+    SHADOW_FRACTION,
+    SNOW_FRACTION,
+    Column,
+    extra_column,
+)
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
+from reben_dask.job.record import count_patches
 from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
 from reben_dask.patches.attributes import largest_share
-from reben_dask.patches.candidates import nodata_pixels
+from reben_dask.patches.candidates import Scene, nodata_pixels
 from reben_dask.patches.countries import country_column
+from reben_dask.patches.frame import assemble_patches, combine_nodata, null_columns
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
+from reben_dask.recipes import Recipe
 from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
 from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb_environment import is_on_network_disk
-from reben_dask.stores.lmdb_export import TileRange, write_environment
+from reben_dask.stores.lmdb_export import TileRange, append_tile, write_environment
+from reben_dask.stores.patch_table import write_part
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
 Layouts = tuple[CubeLayout, ...]
@@ -57,15 +75,31 @@ class LabelRule(NamedTuple):
     thresholds_px: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class PatchRules:
+    """Rules by which the tasks of all tiles make rows of the patch table."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    published: Published
+    has_partners: bool
+    pairs_only: bool
+
+    @property
+    def columns_read(self) -> dict[str, list[Column]]:
+        """Columns from pixels by step; null for tiles that are not read."""
+        extra = [extra_column(name) for name in self.recipe.extra_labels]
+        return {
+            "nodata": [NODATA],
+            "scl": [SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, *FLAGS],
+            **({"sentinel1": [S1_NAME]} if self.has_partners else {}),
+            "labels": [LABELS, LABELED_FRACTION, *extra, OVERLAP_PX],
+        }
+
+
 def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
     """Write a sorted copy of the land-cover map; report its rows on ``topic``."""
     sort_landcover(source, destination, _advance(topic))
-
-
-def make_cube(store: Path, layouts: Layouts) -> Layouts:
-    """Create a tile's groups in the Zarr store, before the tasks that write to them."""
-    create_cube(store, *layouts)
-    return layouts
 
 
 def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
@@ -76,12 +110,13 @@ def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmoni
     nodata = [nodata_pixels(dn, layout.grid, resolution) for layout in layouts]
     if harmonized:
         dn = harmonize(dn, tile.offsets.get(band, 0))
+    create_cube(store, *layouts)
     for layout in layouts:
         write_band(store, layout, band, dn)
     return pd.Series(np.concatenate(nodata), dtype=np.int32, name=band)
 
 
-def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
+def classify_scene(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
     """Compute snow, cloud and shadow of each patch; null and not flagged without a scene classification."""
     if SCENE_CLASSIFICATION in tile.images:
         tile.require_intact(SCENE_CLASSIFICATION)
@@ -90,11 +125,6 @@ def observe_sky(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.
     nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)
     columns = over_grids(lambda grid: scl_fractions(nothing, grid, rule), grids)
     return columns.assign(**dict.fromkeys((SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION), np.nan))
-
-
-def observe_countries(grids: Sequence[PatchGrid], countries: geopandas.GeoDataFrame | None) -> pd.DataFrame:
-    """Find the country of each patch; null without polygons."""
-    return over_grids(lambda grid: country_column(grid, countries), grids)
 
 
 def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.GeoDataFrame | None) -> pd.DataFrame:
@@ -107,9 +137,48 @@ def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.
     return over_grids(observe, grids)
 
 
-def observe_published(published: Published, tile: str, mgrs: str, grids: Sequence[PatchGrid]) -> pd.DataFrame:
-    """Look up the published names and flags of each patch."""
-    return over_grids(lambda grid: published_columns(published, tile, mgrs, grid), grids)
+def write_patches(
+    scene: Scene,
+    rules: PatchRules,
+    read: Mapping[str, Any] | None,
+    countries: geopandas.GeoDataFrame | None,
+    layers: Mapping[str, geopandas.GeoDataFrame | None],
+    table: Path,
+) -> pd.DataFrame:
+    """Write the rows of a tile to the patch table; count them.
+
+    ``read`` has the results of the tasks that read pixels; ``None`` for a tile that failed its quality.
+    """
+    observed = _observed(scene, rules, read, countries, layers)
+    patches = assemble_patches(scene, rules.recipe, observed, pairs_only=rules.pairs_only)
+    write_part(patches, table, rules.classes, rules.recipe.extra_columns)
+    return count_patches(patches)
+
+
+def _observed(
+    scene: Scene,
+    rules: PatchRules,
+    read: Mapping[str, Any] | None,
+    countries: geopandas.GeoDataFrame | None,
+    layers: Mapping[str, geopandas.GeoDataFrame | None],
+) -> Iterator[pd.DataFrame]:
+    """Columns of all steps; a later one replaces those of the same name."""
+    grids, (tile, mgrs) = scene.grids, (scene.tile.name, scene.tile.mgrs)
+    if read is None:
+        size = sum(grid.size for grid in grids)
+        pixels = {step: null_columns(size, names) for step, names in rules.columns_read.items()}
+    else:
+        pixels = {**read, "nodata": combine_nodata(read["bands"])}
+    yield pixels["nodata"]
+    yield pixels["scl"]
+    if rules.published:
+        yield over_grids(lambda grid: published_columns(rules.published, tile, mgrs, grid), grids)
+    if rules.has_partners:
+        yield pixels["sentinel1"]
+    yield pixels["labels"]
+    yield over_grids(lambda grid: country_column(grid, countries), grids)
+    for name, polygons in layers.items():
+        yield attribute_column(name, grids, polygons)
 
 
 def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
@@ -127,6 +196,11 @@ def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, nam
         record = write_environment(Path(local) / "lmdb", ranges, store, name, advance)
         shutil.copytree(Path(local) / "lmdb", destination, dirs_exist_ok=True)
     return record
+
+
+def append_to_lmdb(environment: Path, part: Path, store: Path, topic: str) -> None:
+    """Append a finished tile to the LMDB."""
+    append_tile(environment, part, store, _advance(topic))
 
 
 def compare_with_published(
@@ -148,6 +222,7 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     else:
         shape = extent_px_yx(grids, MAP_RESOLUTION_M)
         rasterized = RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+    create_cube(store, *layouts)
     for layout in layouts:
         write_reference_map(store, layout, rasterized.codes)
     return over_grids(lambda grid: map_columns(rasterized, grid, rule), grids)

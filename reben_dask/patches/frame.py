@@ -1,56 +1,52 @@
-"""Patches as a distributed frame: one partition per tile, to which each step adds columns."""
+"""Rows of the patch table of one tile: candidates, what is observed of them, and the decision about each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
-import dask
-import dask.dataframe as dd
-import dask_geopandas
 import geopandas as gpd
 import pandas as pd
-from dask.delayed import Delayed
 
-from reben_dask.formats.columns import NODATA, TABLE_CRS, empty_frame
-from reben_dask.patches.candidates import Scene, candidate_columns, candidate_patches
+from reben_dask.formats.columns import NODATA, Column
+from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import decide
 from reben_dask.patches.selection import with_season_limits
 from reben_dask.recipes import Recipe
 
 
-def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
-    """Lazy candidate patches, one partition per tile; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
-    meta = gpd.GeoDataFrame(empty_frame(candidate_columns(recipe)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
-    with dask.config.set({"dataframe.convert-string": False}):
-        frame = dd.from_map(
-            candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches"
-        )
-    return dask_geopandas.from_dask_dataframe(frame)
+def assemble_patches(
+    scene: Scene, recipe: Recipe, observed: Iterable[pd.DataFrame], *, pairs_only: bool = False
+) -> gpd.GeoDataFrame:
+    """Join the candidates of a tile with the columns of all steps, and decide which are kept.
 
+    Parameters
+    ----------
+    scene : Scene
+        Properties of the tile.
+    observed : iterable of DataFrame
+        Columns of each step, with one row per patch in the order of
+        :func:`~reben_dask.patches.candidates.candidate_patches`.
+    pairs_only : bool
+        Reject patches without a Sentinel-1 partner.
 
-def with_columns(
-    patches: dask_geopandas.GeoDataFrame, columns: Sequence[Delayed], meta: pd.DataFrame
-) -> dask_geopandas.GeoDataFrame:
-    """Append the columns that one task per tile returns.
-
-    ``patches`` has one partition per tile. Each of ``columns`` is a frame with one row per patch in name order;
-    ``meta`` is an empty frame with their columns and dtypes.
+    Returns
+    -------
+    GeoDataFrame
+        One row per candidate, with ``status`` and ``reason`` of :func:`~reben_dask.patches.decision.decide`.
     """
-    with dask.config.set({"dataframe.convert-string": False}):
-        observed = dd.from_delayed(list(columns), meta=meta, verify_meta=False)
-    joined_meta = _side_by_side(patches._meta, meta)  # noqa: SLF001 - dask has no public name for it
-    return patches.map_partitions(_side_by_side, observed, meta=joined_meta, align_dataframes=False)
+    patches = candidate_patches(scene, recipe)
+    for columns in observed:
+        patches = patches.assign(**{str(name): columns[name].array for name in columns})
+    return decide_patches(patches, recipe, pairs_only=pairs_only)
 
 
-def with_decision(
-    patches: dask_geopandas.GeoDataFrame, recipe: Recipe, *, pairs_only: bool = False
-) -> dask_geopandas.GeoDataFrame:
-    """Add ``status`` and ``reason``; see :func:`~reben_dask.patches.decision.decide`."""
+def decide_patches(patches: gpd.GeoDataFrame, recipe: Recipe, *, pairs_only: bool = False) -> gpd.GeoDataFrame:
+    """Add ``status`` and ``reason`` by the rules of a recipe."""
     if recipe.images:
-        patches = patches.map_partitions(with_season_limits, recipe.images)
-    rule = {"labeled_fraction": recipe.labeled_fraction.threshold, "comparison": recipe.labeled_fraction.comparison}
-    return patches.map_partitions(decide, **rule, pairs_only=pairs_only)
+        patches = with_season_limits(patches, recipe.images)
+    rule = recipe.labeled_fraction
+    return decide(patches, labeled_fraction=rule.threshold, comparison=rule.comparison, pairs_only=pairs_only)
 
 
 def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
@@ -58,5 +54,6 @@ def combine_nodata(counts: Sequence[pd.Series[int]]) -> pd.DataFrame:
     return (reduce(pd.Series.add, counts) > 0).to_frame(NODATA)
 
 
-def _side_by_side(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:
-    return patches.assign(**{str(name): columns[name].array for name in columns})
+def null_columns(patches: int, columns: Iterable[Column]) -> pd.DataFrame:
+    """Null columns for patches whose pixels were not read."""
+    return pd.DataFrame({str(name): [None] * patches for name in columns}, dtype=object)

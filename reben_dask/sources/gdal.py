@@ -26,13 +26,14 @@ def use_image(
     use: Callable[[Any], T],
     explain: Callable[[str], str],
     *,
+    error: type[InputError] = InputError,
     driver: str | None = None,
     options: Mapping[str, Any] = GDAL_OPTIONS,
 ) -> T:
     """Open an image, pass its dataset to ``use``, and close it.
 
     ``source`` is a GDAL path or the bytes of a file. Each call opens it again, as GDAL's datasets must not be shared
-    between threads. ``explain`` turns GDAL's reason into the message of an :class:`InputError`. ``driver`` excludes all
+    between threads. ``explain`` turns GDAL's reason into the message of an ``error``. ``driver`` excludes all
     others.
     """
     # Imported here: workers that read only plain files (tiff.py) need no GDAL, and its import takes as long as
@@ -46,10 +47,10 @@ def use_image(
                 memory = stack.enter_context(rasterio.MemoryFile(source))
                 return use(stack.enter_context(memory.open(driver=driver)))
             return use(stack.enter_context(rasterio.open(source, driver=driver)))
-    except (RasterioError, OSError, ValueError, LookupError) as error:
-        cause = _cause(error)
+    except (RasterioError, OSError, ValueError, LookupError) as raised:
+        cause = _cause(raised)
     # Raised outside the handler: GDAL's exceptions, even as a context, cannot be sent from a worker to the client.
-    raise InputError(explain(cause))
+    raise error(explain(cause))
 
 
 def _cause(error: BaseException) -> str:

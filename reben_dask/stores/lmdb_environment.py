@@ -93,8 +93,10 @@ def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
         environment.close()
 
 
-def put(environment: lmdb.Environment, items: Sequence[Item]) -> None:
+def put(environment: lmdb.Environment, items: Sequence[Item], *, overwrite: bool = True) -> None:
     """Write items in one transaction, with a larger map if they do not fit.
+
+    Without ``overwrite``, keys that are there keep their values.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def put(environment: lmdb.Environment, items: Sequence[Item]) -> None:
         try:
             with environment.begin(write=True) as transaction:
                 for key, value in items:
-                    transaction.put(key, value)
+                    transaction.put(key, value, overwrite=overwrite)
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
         except lmdb.Error as error:

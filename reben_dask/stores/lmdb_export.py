@@ -9,12 +9,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import lmdb
+
+from reben_dask.atomic import atomic_path
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, S1_NAME, TILE, X, Y
-from reben_dask.formats.lmdb import Shard, encode_bands, encode_reference_map, keys_of
+from reben_dask.formats.lmdb import DATA_FILE, Shard, encode_bands, encode_reference_map, keys_of
 from reben_dask.stores.batches import batched
 from reben_dask.stores.cube_reader import TileReader
-from reben_dask.stores.lmdb_environment import Item, map_bytes_for, new_environment, pages_bytes, put
+from reben_dask.stores.lmdb_environment import (
+    Item,
+    map_bytes_for,
+    new_environment,
+    pages_bytes,
+    put,
+    used_bytes,
+)
 from reben_dask.stores.patch_table import read_rows
 
 COMMIT_EVERY = 256
@@ -69,6 +79,32 @@ def write_environment(
             advance(len(batch))
         keys = environment.stat()["entries"]
     return Shard(name, first, last, patches, keys)
+
+
+def append_tile(environment: Path, part: Path, store: Path, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Add the values of a tile's kept patches to an LMDB environment; those that it holds are left as they are.
+
+    One process writes at a time. Each transaction is on disk when it ends, so that the call may be repeated after it
+    was interrupted. ``environment`` is a folder on a local disk, made with its first tile; ``part`` is the tile's part
+    of the patch table.
+    """
+    kept = read_rows(part, [PATCH_ID], status=KEPT).num_rows
+    pieces = [TileRange(part, 0, kept)] * bool(kept)
+    environment.mkdir(parents=True, exist_ok=True)
+    own_copy(environment / DATA_FILE)
+    with lmdb.open(str(environment), readahead=False) as opened:
+        for number, batch in enumerate(batched(_patches(pieces, store), COMMIT_EVERY)):
+            if number == 0:
+                opened.set_mapsize(used_bytes(opened) + _expected_map_size(batch, kept))
+            put(opened, [item for patch in batch for item in patch.items], overwrite=False)
+            advance(len(batch))
+
+
+def own_copy(file: Path) -> None:
+    """Replace a file by a copy if it has hard links, such as one of a published dataset, that must not change."""
+    if file.exists() and file.stat().st_nlink > 1:
+        with atomic_path(file) as draft:
+            shutil.copy2(file, draft)
 
 
 def _cut(kept: Sequence[tuple[Path, int]], start: int, stop: int) -> Iterator[TileRange]:

@@ -15,7 +15,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 from rasterio.windows import Window
 
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, ReadError
 from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION, by_resolution
 from reben_dask.sources.gdal import use_image
 from reben_dask.sources.sentinel2.product import Tile
@@ -38,7 +38,8 @@ def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) ->
     Raises
     ------
     InputError
-        If the file is damaged, or does not lie where the product's metadata says.
+        If the file is damaged, or does not lie where the product's metadata says; :class:`ReadError` if it cannot be
+        decoded and has no checksum.
     """
     window = None if shape_yx is None else Window(0, 0, shape_yx[1], shape_yx[0])
     dn: npt.NDArray[np.uint16] = read_window(tile, band, window)
@@ -111,6 +112,7 @@ def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], 
             f"The image {image} of {tile.name} cannot be decoded ({cause}); "
             f"the file is damaged or cut short, download it again: {path}"
         ),
+        error=InputError if tile.has_checksum(image) else ReadError,
     )
 
 

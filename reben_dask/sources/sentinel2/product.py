@@ -79,6 +79,10 @@ class Tile:
         """Those of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
 
+    def has_checksum(self, image: str) -> bool:
+        """Test if ``manifest.safe`` or the zip file has a checksum of a band or ``SCL``."""
+        return image in self.files and (self.files[image][1] is not None or not self.path.is_dir())
+
     def require_intact(self, image: str) -> None:
         """Raise :class:`InputError` if a band or ``SCL`` differs from ``manifest.safe`` or the zip file, if any."""
         if image in self.files:

@@ -1,0 +1,192 @@
+"""Building of the tiles, each accepted when it is complete, and the LMDB that is filled behind them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pandas as pd
+from dask.delayed import Delayed
+from distributed import Future
+
+from reben_dask.atomic import remove
+from reben_dask.cluster import thread_count
+from reben_dask.errors import ClusterError, InputError
+from reben_dask.formats.columns import KEPT
+from reben_dask.formats.dataset import CUBES, LMDB, TABLE
+from reben_dask.formats.lmdb import DATA_FILE
+from reben_dask.job.graph import TileGraph, stage_of
+from reben_dask.job.plan import Plan
+from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, sum_counts
+from reben_dask.job.scheduling import Attempt, Outcome, Tasks, Window, batch_size, explain
+from reben_dask.job.tasks import append_to_lmdb
+from reben_dask.progress import StageProgress
+from reben_dask.sources.landcover import SortedMap
+from reben_dask.sources.sentinel2 import Tile
+from reben_dask.stores.cubes import create_store
+from reben_dask.workspace import TILES, Output, first_line, require_space
+
+APPENDED = "lmdb-tiles"
+"""Stage of the tiles whose values are in the LMDB."""
+
+MAX_INITIAL_FAILURES = 5
+"""Failed tiles that end the job if none has succeeded."""
+
+
+def table_folder(plan: Plan) -> str:
+    """Return the folder of part files of finished tiles; global steps make the patch table from them."""
+    return "observed.parquet" if plan.needs_global_steps else TABLE
+
+
+class LmdbAppends:
+    """Tasks that append finished tiles to the LMDB, one at a time, beside those of other tiles."""
+
+    def __init__(self, tasks: Tasks, output: Output, progress: StageProgress) -> None:
+        self._tasks, self._output, self._progress = tasks, output, progress
+        self._folder = output.building / LMDB
+        if not (self._folder / DATA_FILE).exists():
+            output.state.reset_stages(APPENDED)
+        self._appended = output.state.done(APPENDED)
+        self._waiting: deque[str] = deque()
+        self._total = 0
+        self._running: str | None = None
+
+    def add(self, window: Window, tile: str, kept: int, topic: str) -> None:
+        """Append a finished tile with a number of kept patches, after those that were added before."""
+        self._total += kept
+        self._progress.start("lmdb", self._total)
+        if tile in self._appended:
+            self._progress.advance("lmdb", kept)
+            return
+        self._waiting.append(tile)
+        if self._running is None:
+            self._submit(window, topic)
+
+    def _submit(self, window: Window, topic: str) -> None:
+        self._running = tile = self._waiting.popleft()
+        part, cubes = self._output.patches / f"{tile}.parquet", self._output.cubes
+        future = self._tasks.submit(f"lmdb-{tile}", append_to_lmdb, self._folder, part, cubes, topic)
+        window.follow(future, lambda done: self._finish(window, done, topic))
+
+    def _finish(self, window: Window, future: Future, topic: str) -> None:
+        if again := self._tasks.retried(future):
+            window.follow(again, lambda done: self._finish(window, done, topic))
+            return
+        self._output.state.mark_done(APPENDED, str(self._running))
+        self._running = None
+        if self._waiting:
+            self._submit(window, topic)
+
+
+class TileBuilder:
+    """Stage that builds the unfinished tiles; ``appends`` follows each, if the LMDB is filled meanwhile."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        plan: Plan,
+        landcover: SortedMap,
+        output: Output,
+        progress: StageProgress,
+        appends: LmdbAppends | None = None,
+    ) -> None:
+        self._tasks, self._plan, self._output = tasks, plan, output
+        self._progress, self._appends = progress, appends
+        work = output.work
+        self._graph = TileGraph(plan, landcover, work / CUBES, work / table_folder(plan), tasks.job)
+        self._done: dict[str, Any] = output.state.done(TILES)
+        self._built = 0
+
+    def run(self) -> pd.DataFrame:
+        """Build the tiles; return their counts; :class:`RebenError` if none succeeds, or disk or cluster fail."""
+        attributes = {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)}
+        for store in (self._output.cubes, self._output.work / CUBES):
+            create_store(store, attributes)
+        size = batch_size(thread_count(self._tasks.client))
+        window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
+        failed: list[Outcome] = []
+        with (
+            self._tasks.progress_topic("lmdb", self._progress) as topic,
+            closing(window.run(self._unfinished(window, topic))) as outcomes,
+        ):
+            for outcome in outcomes:
+                if outcome.error is None:
+                    self._accept(outcome.item, outcome.result)
+                    self._append(window, outcome.item.name, topic)
+                    continue
+                require_space(outcome.error, self._output.root)
+                failed.append(outcome._replace(error=explain(outcome.error)))
+                self._progress.tile(outcome.item.name, "failed", first_line(failed[-1].error))
+                if len(failed) == MAX_INITIAL_FAILURES and not self._done:
+                    break
+        if failed and not self._done:
+            raise _all_failed_error(failed)
+        for tile, _, error, attempts in failed:
+            self._output.state.record_failure(tile.name, error, attempts)
+        return concat_counts(map(counts_from_json, self._done.values()))
+
+    def _unfinished(self, window: Window, topic: str) -> list[Tile]:
+        """Tiles that no earlier attempt has finished; those that one has are appended to the LMDB."""
+        unfinished = []
+        for tile in self._plan.tiles:
+            if tile.name in self._done:
+                self._show_done(tile)
+                self._append(window, tile.name, topic)
+                continue
+            unfinished.append(tile)
+            # An attempt may have moved them to their places, and ended before it recorded that.
+            for path in self._places(tile):
+                remove(self._output.building / path)
+        return unfinished
+
+    def _build(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
+        self._progress.tile(tile.name, "working")
+        return self._graph.tasks(tile, attempt)
+
+    def _advance(self, task: str) -> None:
+        if stage := stage_of(task):
+            self._progress.advance(stage)
+
+    def _show_retry(self, tile: Tile, error: BaseException) -> None:
+        self._progress.tile(tile.name, "again", first_line(explain(error)))
+
+    def _show_done(self, tile: Tile) -> None:
+        usable = self._plan.is_usable(tile)
+        steps = {"bands": len(self._plan.recipe.bands) * usable, "labels": int(usable), "patches": 1}
+        for stage, count in steps.items():
+            self._progress.advance(stage, count)
+        self._progress.tile(tile.name, "done")
+
+    def _accept(self, tile: Tile, counts: pd.DataFrame) -> None:
+        if not self._built:
+            self._reset_later_stages()
+        for path in self._places(tile):
+            self._output.accept(path)
+        self._done[tile.name] = counts_to_json(counts)
+        self._output.state.mark_done(TILES, tile.name, self._done[tile.name])
+        self._progress.tile(tile.name, "done")
+        self._built += 1
+
+    def _append(self, window: Window, tile: str, topic: str) -> None:
+        if self._appends:
+            kept = sum_counts(counts_from_json(self._done[tile]), "status").get(KEPT, 0)
+            self._appends.add(window, tile, kept, topic)
+
+    def _places(self, tile: Tile) -> list[str]:
+        cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
+        return [*cubes, f"{table_folder(self._plan)}/{tile.name}.parquet"]
+
+    def _reset_later_stages(self) -> None:
+        """Discard results of fewer tiles before the first new tile is recorded."""
+        self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
+        for name in ("parts", *self._output.exports, *([] if self._appends else [LMDB])):
+            remove(self._output.building / name)
+
+
+def _all_failed_error(failed: Sequence[Outcome]) -> BaseException:
+    error = failed[-1].error
+    if isinstance(error, ClusterError) or (len(failed) == 1 and isinstance(error, Exception)):
+        return error
+    return InputError(f"None of the first {len(failed)} tiles can be built. The last of them: {error}")
