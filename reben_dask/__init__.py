@@ -1,15 +1,76 @@
 """Labelled Sentinel datasets, built as one distributed Dask job.
 
 Data flows one way: :mod:`reben_dask.sources` reads, :mod:`reben_dask.patches` decides, :mod:`reben_dask.stores` writes,
-and :mod:`reben_dask.job` composes them.
+and :mod:`reben_dask.job` composes them. The names below are the public face; they are imported on first use.
 
-- :func:`reben_dask.job.dataset.make_dataset` builds a dataset, as ``reben run`` does.
-- :func:`reben_dask.training.lmdb_samples` and :func:`reben_dask.training.cube_samples` read patches by number, for
-  PyTorch or NumPy.
-- :func:`reben_dask.sources.sentinel2.open_cube` opens a Sentinel-2 product as lazy xarray cubes.
-- :mod:`reben_dask.patches` holds the single decisions on arrays and tables, such as
-  :func:`~reben_dask.patches.reference_map.rasterize_map` and :func:`~reben_dask.patches.splits.geographic_split`.
-- :func:`reben_dask.verify.verify` checks datasets of this program or another.
+- :func:`open_tile` opens a Sentinel-2 product as lazy xarray cubes.
+- :func:`open_landcover`, :func:`patches` and :func:`label` make lazy frames, with one partition per tile.
+- :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
+- :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
+- :func:`open_demo_region` makes a small synthetic region to try all of this.
+
+Examples
+--------
+Candidates of all tiles in a folder, labelled with a map. Nothing is computed before ``compute``.
+
+>>> import reben_dask as rb
+>>> candidates = rb.patches(region.s2, recipe="reben")
+>>> labelled = rb.label(candidates, rb.open_landcover(region.landcover))
+>>> labelled.npartitions
+5
+
+A finished dataset:
+
+>>> dataset = rb.open_dataset(out)
+>>> train = dataset.samples(split="train", bands=("B04", "B03", "B02"))
+>>> train[0]["image"].shape
+(3, 120, 120)
+>>> dataset.patch(train.patch_ids[0])["r20m"]["dn"].dims
+('band', 'y', 'x')
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reben_dask.dataset import Dataset as Dataset
+    from reben_dask.dataset import open_dataset as open_dataset
+    from reben_dask.demo import open_demo_region as open_demo_region
+    from reben_dask.job.build import build as build
+    from reben_dask.job.build import plan as plan
+    from reben_dask.job.frame import label as label
+    from reben_dask.job.frame import open_landcover as open_landcover
+    from reben_dask.job.frame import patches as patches
+    from reben_dask.options import ClusterOptions as ClusterOptions
+    from reben_dask.sources.sentinel2 import open_tile as open_tile
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "open_tile": "sources.sentinel2",
+    "open_landcover": "job.frame",
+    "patches": "job.frame",
+    "label": "job.frame",
+    "plan": "job.build",
+    "build": "job.build",
+    "open_dataset": "dataset",
+    "Dataset": "dataset",
+    "ClusterOptions": "options",
+    "open_demo_region": "demo",
+}
+
+__all__ = [*_MODULES]  # noqa: PLE0604 - the names of a table
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "patches":
+        return import_module("reben_dask.patches")
+    return getattr(import_module(f"reben_dask.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

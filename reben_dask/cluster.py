@@ -7,10 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import current_process
-from pathlib import Path
 
 import dask
 from dask.utils import format_bytes, parse_bytes
@@ -19,6 +17,7 @@ from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from reben_dask.errors import ClusterError
+from reben_dask.options import ClusterOptions
 from reben_dask.signals import block_sigint, sigint_ignored
 from reben_dask.wording import counted
 
@@ -42,61 +41,41 @@ _WORKER_SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Options of the cluster; ``None`` takes the default."""
+def address_of(options: ClusterOptions) -> str | None:
+    """Address of a running scheduler, from the option or from Dask's configuration."""
+    configured: str | None = dask.config.get("scheduler-address", None)
+    return options.scheduler or (None if options.scheduler_file else configured)
 
-    scheduler: str | None = None
-    """Address of a running scheduler, such as ``tcp://host:8786`` or ``tls://host:8786``."""
-    scheduler_file: Path | None = None
-    """File that a running scheduler wrote."""
-    workers: int | None = None
-    """Processes of an embedded cluster."""
-    threads: int | None = None
-    """Threads of each of its workers."""
-    memory_limit: str | None = None
-    """Memory of each of its workers, such as ``4GiB``."""
-    dashboard_address: str | None = None
-    """Address of its dashboard; without a host, on loopback only."""
-    quiet: bool = True
-    """Keep Dask's own log lines out of the terminal."""
 
-    @property
-    def address(self) -> str | None:
-        """Address of a running scheduler, from the option or from Dask's configuration."""
-        configured: str | None = dask.config.get("scheduler-address", None)
-        return self.scheduler or (None if self.scheduler_file else configured)
+def is_embedded(options: ClusterOptions) -> bool:
+    """Test if a cluster is started for this job alone; :class:`ClusterError` for options that a running one has."""
+    running = address_of(options) or options.scheduler_file
+    if running and options.embedded:
+        raise ClusterError(
+            f"Workers, threads, memory and dashboard are those of the scheduler at {running}; leave their options out, "
+            "or take scheduler-address out of Dask's configuration to have an embedded cluster."
+        )
+    return not running
 
-    def __post_init__(self) -> None:
-        embedded = (self.workers, self.threads, self.memory_limit, self.dashboard_address)
-        if not self.is_embedded and any(option is not None for option in embedded):
-            raise ClusterError(
-                f"Workers, threads, memory and dashboard are those of the scheduler at "
-                f"{self.address or self.scheduler_file}; leave their options out, or take scheduler-address out of "
-                "Dask's configuration to have an embedded cluster."
-            )
 
-    @property
-    def is_embedded(self) -> bool:
-        """True if a cluster is started for this job alone."""
-        return self.address is None and self.scheduler_file is None
-
-    def describe(self) -> str:
-        """Describe the workers in one line."""
-        if not self.is_embedded:
-            return f"those of the scheduler at {self.address or self.scheduler_file}"
-        workers, threads, memory = embedded_size(self)
-        return f"embedded: {counted(workers, 'worker')} of {counted(threads, 'thread')}, {format_bytes(memory)} each"
+def describe(cluster: ClusterOptions | Client) -> str:
+    """Describe the workers in one line."""
+    if isinstance(cluster, Client):
+        return f"those of the client's scheduler at {cluster.scheduler.address}"
+    if not is_embedded(cluster):
+        return f"those of the scheduler at {address_of(cluster) or cluster.scheduler_file}"
+    workers, threads, memory = embedded_size(cluster)
+    return f"embedded: {counted(workers, 'worker')} of {counted(threads, 'thread')}, {format_bytes(memory)} each"
 
 
 @contextmanager
-def connect(options: ClusterOptions) -> Iterator[Client]:
-    """Connect to a cluster, or run an embedded one; :class:`ClusterError` if scheduler or workers are missing."""
-    if options.quiet:
-        # Dask gives the second a level of its own.
-        for name in ("distributed", "distributed.client"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _embedded(options) if options.is_embedded else _remote(options) as client:
+def connect(cluster: ClusterOptions | Client, *, quiet: bool = True) -> Iterator[Client]:
+    """Use a client, connect to a cluster, or run an embedded one.
+
+    ``quiet`` keeps Dask's own log lines out of the terminal, unless the client is the caller's. Raises
+    :class:`ClusterError` if scheduler or workers are missing.
+    """
+    with _client(cluster, quiet=quiet) as client:
         try:
             yield client
         except (OSError, CancelledError) as error:
@@ -104,6 +83,16 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
             if client.status == CONNECTED and not isinstance(error, (ConnectionError, CommClosedError)):
                 raise
             raise lost_scheduler() from None
+
+
+def _client(cluster: ClusterOptions | Client, *, quiet: bool) -> AbstractContextManager[Client]:
+    if isinstance(cluster, Client):
+        return nullcontext(cluster)
+    if quiet:
+        # Dask gives the second a level of its own.
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    return _embedded(cluster, quiet=quiet) if is_embedded(cluster) else _remote(cluster)
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
@@ -124,7 +113,7 @@ def loopback_unless_asked(address: str) -> str:
 
 
 @contextmanager
-def _embedded(options: ClusterOptions) -> Iterator[Client]:
+def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
@@ -137,7 +126,7 @@ def _embedded(options: ClusterOptions) -> Iterator[Client]:
                 memory_limit=memory,
                 processes=True,
                 dashboard_address=dashboard,
-                silence_logs=logging.CRITICAL if options.quiet else logging.WARNING,
+                silence_logs=logging.CRITICAL if quiet else logging.WARNING,
             )
     except (OSError, RuntimeError, ValueError) as error:
         if current_process().name != "MainProcess":
@@ -164,8 +153,9 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
             f"The scheduler file {options.scheduler_file} does not exist; "
             f"start one with: dask scheduler --scheduler-file {options.scheduler_file}"
         )
-    where = options.address or f"the address in {options.scheduler_file}"
-    target = {"address": options.address} if options.address else {"scheduler_file": str(options.scheduler_file)}
+    address = address_of(options)
+    where = address or f"the address in {options.scheduler_file}"
+    target = {"address": address} if address else {"scheduler_file": str(options.scheduler_file)}
     try:
         client = Client(**target, timeout=CONNECT_TIMEOUT_S)
     except OSError as error:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from reben_dask.cli.base import Command
+from reben_dask.cli.options import flag_of, model_options
 from reben_dask.errors import InputError
+from reben_dask.options import ClusterOptions, JobOptions
 
 OPTION_OF_MANY = "--s2"
 EXIT_PARTIAL = 3
 """Exit status of a dataset without all tiles, or without any patch."""
 
-_EXISTING = ("scheduler", "scheduler_file")
-_FILE = click.Path(path_type=Path)
-_EMBEDDED = ("workers", "threads", "memory_limit", "dashboard_address")
 
 EPILOG = """
 \b
@@ -66,61 +64,8 @@ def spread(args: list[str]) -> list[str]:
 
 
 @click.command("run", cls=RunCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    OPTION_OF_MANY,
-    multiple=True,
-    required=True,
-    metavar="DIR_OR_PRODUCT …",
-    help="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders that hold products.",
-)
-@click.option("--landcover", required=True, metavar="MAP.gpkg", help="Vector map with CORINE codes, in any CRS.")
-@click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder for the dataset.")
-@click.option("--recipe", default="reben", show_default=True, metavar="NAME|FILE.yaml", help="What to build.")
-@click.option("--countries", metavar="FILE", help="Vector file of country polygons; without it, country stays empty.")
-@click.option(
-    "--join",
-    "layers",
-    multiple=True,
-    metavar="NAME=FILE",
-    help="Polygon layer for an attribute of the recipe, such as urbanisation=RegioStaR.gpkg.",
-)
-@click.option("--s1", metavar="DIR", help="Published Sentinel-1 patches; needs --published or --s1-pairs.")
-@click.option(
-    "--s1-pairs", metavar="FILE.csv", type=_FILE, help="CSV of matching Sentinel-1 and Sentinel-2 patch names."
-)
-@click.option("--s1-scenes", metavar="DIR", help="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions.")
-@click.option(
-    "--published",
-    multiple=True,
-    metavar="METADATA.parquet",
-    type=_FILE,
-    help="Published metadata, files or their folder: keep exactly these patches, take over names and flags, compare.",
-)
-@click.option("--snow-list", metavar="FILE", type=_FILE, help="Names (v1) of patches with seasonal snow.")
-@click.option("--cloud-list", metavar="FILE", type=_FILE, help="Names (v1) of patches with cloud or cloud shadow.")
-@click.option("--code-column", metavar="NAME", help="Column of the map with the class codes, if it is not found.")
-@click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, such as tcp://host:8786.")
-@click.option(
-    "--scheduler-file", metavar="FILE", type=click.Path(path_type=Path), help="File that a running scheduler wrote."
-)
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Embedded cluster: worker processes.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Embedded cluster: threads of each worker.")
-@click.option("--memory-limit", metavar="4GiB", help="Embedded cluster: memory of each worker.")
-@click.option(
-    "--dashboard-address",
-    metavar=":8787",
-    help="Embedded cluster: where the dashboard listens; on loopback, unless a host is given (0.0.0.0:8787).",
-)
-@click.option(
-    "--lmdb-shards", type=click.IntRange(min=1), metavar="N", help="Write N LMDB environments in parallel, not one."
-)
-@click.option(
-    "--export",
-    "exports",
-    multiple=True,
-    type=click.Choice(["geotiff", "geotiff-archives"]),
-    help="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
-)
+@model_options(JobOptions)
+@model_options(ClusterOptions)
 @click.option(
     "--report/--no-report",
     "with_report",
@@ -145,39 +90,44 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     Without --scheduler, --scheduler-file or Dask's own scheduler-address, a cluster is started for this job alone.
     """
-    debug, with_report, out = options.pop("debug"), options.pop("with_report"), options["out"]
+    debug, with_report = options.pop("debug"), options.pop("with_report")
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
-    cluster = {name: options.pop(name) for name in (*_EXISTING, *_EMBEDDED)}
-    _require_one_cluster(ctx, cluster)
+    cluster = _cluster_options(ctx, {name: options.pop(name) for name in ClusterOptions.model_fields})
+    job = JobOptions.of(**options)
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.run import run_job  # noqa: PLC0415
 
-    result = run_job(options, {**cluster, "quiet": not debug}, **how)
+    result = run_job(job, cluster, **how, quiet=not debug)
     if with_report and result.needs_report:
         from reben_dask.cli.report import report_on  # noqa: PLC0415
 
-        report_on(out)
+        report_on(job.out)
     if not result.is_complete:
         ctx.exit(EXIT_PARTIAL)
 
 
-def _require_one_cluster(ctx: click.Context, cluster: dict[str, Any]) -> None:
+def _cluster_options(ctx: click.Context, values: dict[str, Any]) -> ClusterOptions:
     """Ignore settings of an embedded cluster, and refuse its options, if a running one is given."""
-    for name in _EMBEDDED:
-        if _is_running_one(cluster) and ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
-            cluster[name] = None
-    existing = [f"--{name.replace('_', '-')}" for name in _EXISTING if cluster[name]]
-    embedded = [f"--{name.replace('_', '-')}" for name in _EMBEDDED if cluster[name]]
-    if len(existing) > 1:
-        raise click.UsageError(f"Give {existing[0]} or {existing[1]}, not both.")
-    if existing and embedded:
-        raise click.UsageError(f"{embedded[0]} is for an embedded cluster; {existing[0]} brings its own workers.")
+    options = ClusterOptions.of(**values)
+    running = [_flag(name) for name in ("scheduler", "scheduler_file") if values[name]]
+    if not running and not _is_configured():
+        return options
+    asked = [name for name in options.embedded if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if len(running) > 1:
+        raise click.UsageError(f"Give {running[0]} or {running[1]}, not both.")
+    if running and asked:
+        raise click.UsageError(f"{_flag(asked[0])} is for an embedded cluster; {running[0]} brings its own workers.")
+    return options.model_copy(update=dict.fromkeys(set(options.embedded) - set(asked)))
 
 
-def _is_running_one(cluster: dict[str, Any]) -> bool:
+def _flag(name: str) -> str:
+    return flag_of(name, ClusterOptions.model_fields[name])
+
+
+def _is_configured() -> bool:
     from dask import config  # noqa: PLC0415 - takes long to import, for --help
 
-    return any(cluster[name] for name in _EXISTING) or config.get("scheduler-address", None) is not None
+    return config.get("scheduler-address", None) is not None
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ def status(
     and 1 if there is nothing at OUT.
     """
     from reben_dask.errors import InputError  # noqa: PLC0415 - takes long to import, for --help
-    from reben_dask.sources.sentinel2 import open_tile, tile_identity  # noqa: PLC0415
+    from reben_dask.sources.sentinel2 import read_tile, tile_identity  # noqa: PLC0415
     from reben_dask.workspace import read_status  # noqa: PLC0415
 
     def identify(path: Path) -> str | None:
         try:
-            return tile_identity(open_tile(path))
+            return tile_identity(read_tile(path))
         except (InputError, OSError):
             return None
 

@@ -111,6 +111,9 @@ BOUNDS = (MINX, MINY, MAXX, MAXY)
 FLAGS = (SNOW, CLOUD)
 """Flags of kept patches that are listed separately."""
 
+OBSERVED_IN_SCL = (SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, *FLAGS)
+"""Columns from the scene classification of a tile."""
+
 IN_GRID = (GRID, X, Y)
 """Order of a tile's patches in which each chunk of a cube is decoded once."""
 
@@ -122,6 +125,11 @@ def extra_column(name: str) -> Column:
     if name.startswith(EXTRA_SPLITS):
         return Column(name, _TEXT, f"Split by the strategy {name.removeprefix(EXTRA_SPLITS)}")
     return Column(name, _TEXT, "Attribute of another layer at the centre of the patch")
+
+
+def label_columns_of(extra_labels: Iterable[str] = ()) -> list[Column]:
+    """Columns from the reference map of a tile, with those that a recipe adds."""
+    return [LABELS, LABELED_FRACTION, *map(extra_column, extra_labels), OVERLAP_PX]
 
 
 def schema(columns: Iterable[Column]) -> pa.Schema:

@@ -20,12 +20,13 @@ from dask.system import CPU_COUNT
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
-from reben_dask.cluster import ClusterOptions, connect
+from reben_dask.cluster import connect
 from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
 from reben_dask.job.scheduling import Attempt, Window, run_task
+from reben_dask.options import ClusterOptions
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
 from reben_dask.stores.batches import batched
 from reben_dask.stores.lmdb_environment import (

@@ -31,7 +31,7 @@ from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
-from reben_dask.sources.sentinel2 import Tile, find_products, open_tile, tile_identity
+from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
 from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
@@ -80,9 +80,7 @@ class Plan:
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
         """Return the patch grids of a tile."""
-        height, width = (pixels * 10 for pixels in tile.shape_yx[10])
-        place = (tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), self.recipe.patch_size_m)
-        return tuple(PatchGrid(*place, offset) for offset in self.recipe.grid_offsets_m)
+        return grids_of(tile, self.recipe)
 
     def size(self, tile: Tile) -> int:
         """Return the number of patches of a tile."""
@@ -95,8 +93,7 @@ class Plan:
 
     def scene(self, tile: Tile) -> Scene:
         """Return the facts that the patches of a tile inherit."""
-        failed = tile.failed_quality(self.recipe.quality_indicators)
-        return Scene(self.tile_names[tile.name], tile.sensing_time, self.grids(tile), ", ".join(failed) or None)
+        return scene_of(tile, self.tile_names[tile.name], self.recipe)
 
     def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
         """Return the layouts of a tile's groups in the Zarr store, one per grid."""
@@ -227,6 +224,19 @@ class Plan:
         return (self.recipe.patch_size_m // 10) ** 2
 
 
+def grids_of(tile: Tile, recipe: Recipe) -> tuple[PatchGrid, ...]:
+    """Return the patch grids of a tile."""
+    height, width = (pixels * 10 for pixels in tile.shape_yx[10])
+    place = (tile.epsg, tile.ulx, tile.uly, ShapeYX(height, width), recipe.patch_size_m)
+    return tuple(PatchGrid(*place, offset) for offset in recipe.grid_offsets_m)
+
+
+def scene_of(tile: Tile, name: TileName, recipe: Recipe) -> Scene:
+    """Return the facts that the patches of a tile inherit."""
+    failed = tile.failed_quality(recipe.quality_indicators)
+    return Scene(name, tile.sensing_time, grids_of(tile, recipe), ", ".join(failed) or None)
+
+
 def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     *,
     s2: Sequence[str],
@@ -258,7 +268,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     RebenError
         If an input is missing or cannot be used.
     """
-    tiles = tuple(sorted((open_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
+    tiles = tuple(sorted((read_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
     _require_distinct(tiles)
     plan = Plan(
         recipe=recipe,

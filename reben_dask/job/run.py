@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dask
 import pandas as pd
@@ -17,9 +17,8 @@ from distributed import Client, performance_report
 from rich.console import Console
 
 from reben_dask.atomic import remove
-from reben_dask.cluster import ClusterOptions, connect
+from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
-from reben_dask.errors import InputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX
 from reben_dask.formats.dataset import (
     COMPARISON_FILE,
@@ -50,6 +49,7 @@ from reben_dask.job.tasks import (
     sort_for_job,
 )
 from reben_dask.job.tiles import LmdbAppends, TileBuilder, table_folder
+from reben_dask.options import ClusterOptions, JobOptions
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
@@ -74,23 +74,26 @@ class JobResult(NamedTuple):
 
 
 def run_job(
-    inputs: Mapping[str, Any],
-    cluster: Mapping[str, Any],
+    options: JobOptions,
+    cluster: ClusterOptions | Client,
     *,
     dry_run: bool = False,
     overwrite: bool = False,
     restart: bool = False,
+    quiet: bool = True,
 ) -> JobResult:
     """Run a job, and print its plan, progress and result.
 
     Parameters
     ----------
-    inputs : mapping
-        ``out`` (Path), ``recipe`` (name or path), and the arguments of :func:`~reben_dask.job.plan.make_plan`.
-    cluster : mapping
-        Fields of :class:`~reben_dask.cluster.ClusterOptions`.
+    options : JobOptions
+        Inputs and choices.
+    cluster : ClusterOptions or Client
+        Cluster to start or to connect to, or the client of one.
     dry_run, overwrite, restart : bool
         Stop after the plan; replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
+    quiet : bool
+        Keep Dask's own log lines out of the terminal.
 
     Raises
     ------
@@ -99,11 +102,10 @@ def run_job(
     """
     start = perf_counter()
     terminal = console()
-    options = ClusterOptions(**cluster)
-    chosen = dict(inputs)
-    output = Output(Path(chosen.pop("out")).absolute())
+    workers = describe(cluster)
+    output = Output(options.out.absolute())
     output.require_folder()
-    plan = make_plan(**_plan_inputs(chosen))
+    plan = plan_of(options)
     output = output.with_exports(plan.export_names)
     origin = origin_of(plan)
     if output.needs_recovery and not dry_run:
@@ -113,14 +115,14 @@ def run_job(
         terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
     output.check(origin, overwrite=overwrite, restart=restart)
-    show_plan(terminal, plan, output, options.describe())
+    show_plan(terminal, plan, output, workers)
     if not restart and (done := len(output.state.done(TILES))):
         show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
     if shortage := disk_shortage(plan, output):
         show_note(terminal, shortage)
     if dry_run:
         return JobResult(needs_report=False, is_complete=True)
-    with connect(options) as client:
+    with connect(cluster, quiet=quiet) as client:
         require_memory(client, plan.worker_bytes)
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         if page := add_page(client):
@@ -137,7 +139,7 @@ def run_job(
                 DashboardReporter(client, output.job, facts) as reporter,
             ):
                 built = _build_with_progress(client, plan, output, terminal, reporter)
-                record = describe_dataset(output, plan, origin, built.counts, built.seconds, options.describe())
+                record = describe_dataset(output, plan, origin, built.counts, built.seconds, workers)
                 output.publish()
     show_result(terminal, plan, output, built.counts, perf_counter() - start)
     if built.differences is not None:
@@ -167,29 +169,23 @@ def disk_shortage(plan: Plan, output: Output) -> str | None:
     return f"The disk of {output.root} has {format_bytes(free)} free, and this job may need {format_bytes(needed)}."
 
 
-def _plan_inputs(options: dict[str, Any]) -> dict[str, Any]:
-    given = [file.absolute() for path in options.pop("published", ()) for file in metadata_files(path)]
+def plan_of(options: JobOptions) -> Plan:
+    """Check the inputs of a job; see :func:`~reben_dask.job.plan.make_plan`."""
+    given = [file.absolute() for path in options.published for file in metadata_files(path)]
     metadata = {file.resolve(): file for file in given}.values()
-    names = {"pairs": "s1_pairs", "snow_list": "snow_list", "cloud_list": "cloud_list"}
-    files = {name: options.pop(option, None) for name, option in names.items()}
-    converted = {
-        "recipe": load_recipe(options.pop("recipe")),
-        "layers": _layers(options.pop("layers", ())),
-        "sentinel1": Sentinel1Inputs(patches=options.pop("s1", None), scenes=options.pop("s1_scenes", None)),
-        "published": Published(tuple(metadata), **{name: file and file.absolute() for name, file in files.items()}),
-    }
-    return options | converted
-
-
-def _layers(given: Sequence[str]) -> dict[str, str]:
-    layers: dict[str, str] = {}
-    for name, _, file in (layer.partition("=") for layer in given):
-        if not (name and file):
-            raise InputError(f"--join {name!r} is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
-        if name in layers:
-            raise InputError(f"--join gives {name} two layers, {layers[name]} and {file}; leave one of them out.")
-        layers[name] = file
-    return layers
+    lists = {"pairs": options.s1_pairs, "snow_list": options.snow_list, "cloud_list": options.cloud_list}
+    return make_plan(
+        s2=options.s2,
+        landcover=options.landcover,
+        recipe=load_recipe(options.recipe),
+        countries=options.countries,
+        layers=options.layers,
+        code_column=options.code_column,
+        lmdb_shards=options.lmdb_shards,
+        sentinel1=Sentinel1Inputs(patches=options.s1, scenes=options.s1_scenes),
+        published=Published(tuple(metadata), **{name: file and file.absolute() for name, file in lists.items()}),
+        exports=options.exports,
+    )
 
 
 def _has_patches(record: RunRecord) -> bool:

@@ -15,38 +15,37 @@ from typing import Any, NamedTuple
 import dask
 import geopandas
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
-from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import (
     CLOUD_FRACTION,
-    FLAGS,
-    LABELED_FRACTION,
-    LABELS,
     NODATA,
+    OBSERVED_IN_SCL,
     OVERLAP_PX,
     PATCH_ID,
     S1_NAME,
     SHADOW_FRACTION,
     SNOW_FRACTION,
     Column,
-    extra_column,
+    label_columns_of,
 )
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
 from reben_dask.job.record import count_patches
-from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
+from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.attributes import largest_share
 from reben_dask.patches.candidates import Scene, nodata_pixels
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import assemble_patches, combine_nodata, null_columns
 from reben_dask.patches.join import search_area
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map
+from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map, unlabeled_map
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
 from reben_dask.recipes import Recipe
 from reben_dask.recipes.model import SclClasses
@@ -88,12 +87,11 @@ class PatchRules:
     @property
     def columns_read(self) -> dict[str, list[Column]]:
         """Columns from pixels by step; null for tiles that are not read."""
-        extra = [extra_column(name) for name in self.recipe.extra_labels]
         return {
             "nodata": [NODATA],
-            "scl": [SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, *FLAGS],
+            "scl": [*OBSERVED_IN_SCL],
             **({"sentinel1": [S1_NAME]} if self.has_partners else {}),
-            "labels": [LABELS, LABELED_FRACTION, *extra, OVERLAP_PX],
+            "labels": label_columns_of(self.recipe.extra_labels),
         }
 
 
@@ -104,16 +102,26 @@ def sort_for_job(source: LandcoverMap, destination: Path, topic: str) -> None:
 
 def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
     """Write one band to the cubes of all grids; count the NODATA pixels of each patch."""
-    resolution = BAND_RESOLUTION_M[band]
-    tile.require_intact(band)
-    dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], resolution))
-    nodata = [nodata_pixels(dn, layout.grid, resolution) for layout in layouts]
+    dn, nodata = _read_band(tile, band, [layout.grid for layout in layouts])
     if harmonized:
         dn = harmonize(dn, tile.offsets.get(band, 0))
     create_cube(store, *layouts)
     for layout in layouts:
         write_band(store, layout, band, dn)
-    return pd.Series(np.concatenate(nodata), dtype=np.int32, name=band)
+    return nodata
+
+
+def count_nodata(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> pd.Series[int]:
+    """Count the NODATA pixels of each patch in one band."""
+    return _read_band(tile, band, grids)[1]
+
+
+def _read_band(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> tuple[npt.NDArray[np.uint16], pd.Series[int]]:
+    resolution = BAND_RESOLUTION_M[band]
+    tile.require_intact(band)
+    dn = read_band(tile, band, extent_px_yx(grids, resolution))
+    counts = np.concatenate([nodata_pixels(dn, grid, resolution) for grid in grids])
+    return dn, pd.Series(counts, dtype=np.int32, name=band)
 
 
 def classify_scene(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> pd.DataFrame:
@@ -220,8 +228,7 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     if parts:
         rasterized = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
     else:
-        shape = extent_px_yx(grids, MAP_RESOLUTION_M)
-        rasterized = RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+        rasterized = unlabeled_map(*grids)
     create_cube(store, *layouts)
     for layout in layouts:
         write_reference_map(store, layout, rasterized.codes)

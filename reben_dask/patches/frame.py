@@ -35,10 +35,17 @@ def assemble_patches(
     GeoDataFrame
         One row per candidate, with ``status`` and ``reason`` of :func:`~reben_dask.patches.decision.decide`.
     """
-    patches = candidate_patches(scene, recipe)
-    for columns in observed:
-        patches = patches.assign(**{str(name): columns[name].array for name in columns})
-    return decide_patches(patches, recipe, pairs_only=pairs_only)
+    return decide_patches(candidates_with(scene, recipe, observed), recipe, pairs_only=pairs_only)
+
+
+def candidates_with(scene: Scene, recipe: Recipe, observed: Iterable[pd.DataFrame]) -> gpd.GeoDataFrame:
+    """Join the candidates of a tile with observed columns; arguments as of :func:`assemble_patches`."""
+    return reduce(join_columns, observed, candidate_patches(scene, recipe))
+
+
+def join_columns(patches: gpd.GeoDataFrame, columns: pd.DataFrame) -> gpd.GeoDataFrame:
+    """Add columns with one row per patch, in the same order, or replace those of the same name."""
+    return patches.assign(**{str(name): columns[name].array for name in columns})
 
 
 def decide_patches(patches: gpd.GeoDataFrame, recipe: Recipe, *, pairs_only: bool = False) -> gpd.GeoDataFrame:

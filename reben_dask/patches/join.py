@@ -23,17 +23,47 @@ MARGIN_M = 2_000
 """A straight edge of 100 km in the map's projection bends by about 100 m in the tile's."""
 
 
+_STEP_DEGREES = 0.1
+
+
 def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
     """Find the partitions of the map that each tile overlaps, by position, ascending; nothing is computed.
 
     Raises :class:`InputError` if the map has no spatial partitions: every tile would be joined with all of it.
     """
-    partitions = landcover.spatial_partitions
-    if partitions is None:
-        raise InputError("The land-cover frame has no spatial partitions; sort it first (sort_landcover).")
-    areas = search_areas(grids, partitions.crs)
+    partitions = _partitions_of(landcover, "land-cover")
+    return _overlaps(search_areas(grids, partitions.crs), partitions)
+
+
+def join_partitions(patches: dask_geopandas.GeoDataFrame, landcover: dask_geopandas.GeoDataFrame) -> list[list[int]]:
+    """Find the partitions of the map that each partition of patches overlaps; nothing is computed.
+
+    Returns
+    -------
+    list of list of int
+        Positions in ``landcover``, ascending, for each partition of ``patches``.
+
+    Raises
+    ------
+    InputError
+        If a frame has no spatial partitions: every tile would be joined with all of the map.
+    """
+    partitions, tiles = _partitions_of(landcover, "land-cover"), _partitions_of(patches, "patch")
+    areas = tiles.segmentize(_STEP_DEGREES).to_crs(partitions.crs).envelope.buffer(MARGIN_M)
+    return _overlaps(areas.to_numpy(), partitions)
+
+
+def _partitions_of(frame: dask_geopandas.GeoDataFrame, name: str) -> gpd.GeoSeries:
+    if frame.spatial_partitions is None:
+        raise InputError(
+            f"The {name} frame has no spatial partitions; take one of reben_dask.open_landcover or reben_dask.patches."
+        )
+    return frame.spatial_partitions
+
+
+def _overlaps(areas: npt.NDArray[np.object_], partitions: gpd.GeoSeries) -> list[list[int]]:
     tiles, found = partitions.sindex.query(areas)
-    return [np.sort(found[tiles == number]).tolist() for number in range(len(grids))]
+    return [np.sort(found[tiles == number]).tolist() for number in range(len(areas))]
 
 
 def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.object_]:

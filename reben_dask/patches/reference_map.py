@@ -41,6 +41,12 @@ class RasterizedMap(NamedTuple):
     overlap: npt.NDArray[np.bool_]
 
 
+def unlabeled_map(*grids: PatchGrid) -> RasterizedMap:
+    """Map of a tile that no polygon is near; see :func:`rasterize_map`."""
+    shape = extent_px_yx(grids, MAP_RESOLUTION_M)
+    return RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+
+
 def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> RasterizedMap:
     """Burn land-cover polygons into the 10 m pixels of a tile.
 

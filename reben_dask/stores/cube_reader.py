@@ -155,7 +155,7 @@ def surface_reflectance(cube: xr.DataTree, bands: Sequence[str]) -> xr.DataArray
     Parameters
     ----------
     cube : DataTree
-        A patch (:func:`open_patch`), a tile of the store, or :func:`~reben_dask.sources.sentinel2.open_cube` of a
+        A patch (:func:`open_patch`), a tile of the store, or :func:`~reben_dask.sources.sentinel2.open_tile` of a
         product.
     bands : sequence of str
         Bands of one resolution, such as ``["B04", "B03", "B02"]``.

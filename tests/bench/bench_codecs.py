@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from reben_dask.sources.sentinel2 import open_tile, read_band
+from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.stores.arrays import open_array
 
 PATCH_PX = 120
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=91, help="patches along a side of what is written")
     parser.add_argument("--scratch", type=Path)
     options = parser.parse_args()
-    dn = _resized(read_band(open_tile(options.product), options.band), options.patches)
+    dn = _resized(read_band(read_tile(options.product), options.band), options.patches)
     print(f"{options.product.name}, {options.band}: {dn.nbytes / 2**20:,.0f} MiB\n")
     print(f"{'chunk':>7}{'shard':>7}  {'compressor':<28}{'size %':>7}{'write s':>9}", end="")
     print(f"{'read s':>8}{'column s':>10}{'files':>8}")

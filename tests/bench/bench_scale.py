@@ -27,11 +27,11 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 from measure import machine
 from nothing import in_place_of_work
+from reben_dask.job.submit import run_batches
 
 from reben_dask.job.graph import batch_graph
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.record import concat_counts, sum_counts
-from reben_dask.job.submit import run_batches
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
 

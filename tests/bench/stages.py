@@ -11,7 +11,7 @@ from reben_dask.job.tasks import LabelRule, ingest_band, label_tile, make_cube
 from reben_dask.patches.join import partitions_of_tiles, search_area
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
-from reben_dask.sources.sentinel2 import open_tile, read_band
+from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.stores.cubes import create_store
 from reben_dask.stores.lmdb_export import plan_shards, write_environment
 from reben_dask.stores.lmdb_merge import merge_environments
@@ -25,7 +25,7 @@ def plan_of(product: Path, landcover: Path | str) -> Plan:
 
 def decode(product: Path) -> None:
     """Decode the bands of the recipe, and nothing else."""
-    tile = open_tile(product)
+    tile = read_tile(product)
     for band in load_recipe("reben").bands:
         read_band(tile, band)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reben_dask.job.submit import BATCHES_IN_FLIGHT
 
 from reben_dask.demo import DemoRegion
-from reben_dask.job.submit import BATCHES_IN_FLIGHT
 
 HERE = Path(__file__).parent
 BATCH = 8

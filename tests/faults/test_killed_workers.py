@@ -12,10 +12,10 @@ import pytest
 from digest import digest_of
 from distributed import Client, as_completed
 from processes import Ended, Job, loopback_cluster, require_unfinished, wait_for
+from reben_dask.job.submit import iter_completed
 
 from reben_dask.errors import ClusterError
 from reben_dask.job import submit
-from reben_dask.job.submit import iter_completed
 
 KILLS = 20
 

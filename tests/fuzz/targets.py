@@ -19,7 +19,7 @@ from reben_dask.sources.published.metadata import read_metadata, require_metadat
 from reben_dask.sources.published.pairs import read_pairs
 from reben_dask.sources.published.tiff import decode_image
 from reben_dask.sources.sentinel1 import find_scenes
-from reben_dask.sources.sentinel2 import open_tile, read_band
+from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.sources.sentinel2.metadata import parse_geocoding, parse_manifest, parse_product_metadata
 from reben_dask.sources.vector_layers import read_countries
 from reben_dask.workspace import Output
@@ -39,7 +39,7 @@ def _text(content: bytes) -> str:
 
 
 def _zip(content: bytes, folder: Path) -> object:
-    tile = open_tile(_written(content, folder / "S2A_MSIL2A_x.zip"))
+    tile = read_tile(_written(content, folder / "S2A_MSIL2A_x.zip"))
     for image in tile.images:
         tile.require_intact(image)
     return tile
@@ -69,7 +69,7 @@ def _image(safe: Path) -> Reader:
         shutil.copytree(safe, copy, ignore=shutil.ignore_patterns("*.jp2", "manifest.safe"), dirs_exist_ok=True)
         image = next(safe.rglob("*_B01_60m.jp2")).relative_to(safe)
         _written(content, copy / image)
-        return read_band(open_tile(copy), "B01")
+        return read_band(read_tile(copy), "B01")
 
     return read
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from reben_dask.job.dataset import make_dataset, plan_dataset
 
 from reben_dask.cli import main
 from reben_dask.cluster import ClusterOptions
 from reben_dask.errors import InputError
-from reben_dask.job.dataset import make_dataset, plan_dataset
 from reben_dask.job.run import JobResult
 
 Call = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]

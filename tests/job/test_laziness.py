@@ -13,7 +13,7 @@ from reben_dask.job.graph import BatchGraph, batch_graph
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import sort_landcover
-from reben_dask.sources.sentinel2 import find_products, open_cube, open_tile
+from reben_dask.sources.sentinel2 import find_products, open_tile, read_tile
 from reben_dask.stores.cubes import create_store
 
 
@@ -59,7 +59,7 @@ def test_planning_opens_no_image(data_dir: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("nothing_computes")
 def test_a_cube_opens_without_pixels(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reben_dask.sources.sentinel2.pixels.read_window", _refuse)
-    cube = open_cube(open_tile(find_products([data_dir / "mini"])[0]))
+    cube = open_tile(read_tile(find_products([data_dir / "mini"])[0]))
     assert cube["r10m"].dn.shape == (4, 1068, 1068)
 
 

@@ -23,7 +23,7 @@ from reben_dask.job.run import _layers
 from reben_dask.job.show import funnel_table
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.model import Attribute
-from reben_dask.sources.sentinel2 import open_tile
+from reben_dask.sources.sentinel2 import read_tile
 
 SUMMER = datetime(2018, 7, 25, 10, 0, 31, tzinfo=UTC)
 
@@ -63,7 +63,7 @@ def processed_twice(folders: list[str], tmp_path: Path) -> list[str]:
 def test_names_that_would_occur_twice(processed_twice: list[str], demo_region: DemoRegion, name: str) -> None:
     message = _refused(InputError, processed_twice, demo_region, load_recipe(name))
     for folder in processed_twice:
-        assert open_tile(Path(folder)).name in message
+        assert read_tile(Path(folder)).name in message
     assert repr(load_recipe(name).patch_name) in message
     assert "leave one of them out, or start the recipe's patch_name" in message
 
@@ -169,7 +169,7 @@ def test_a_tile_that_is_too_small_for_a_grid(
     recipe = load_recipe("seasonet")
     if sentence:
         message = _refused(InputError, [str(small)], demo_region, recipe)
-        assert message == f"The tile {open_tile(small).name} {sentence}"
+        assert message == f"The tile {read_tile(small).name} {sentence}"
     else:
         assert _plan([str(small)], demo_region, recipe).candidates == 2
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import rasterio
 from distributed import Client
+from reben_dask.job.submit import PicklableErrors, Tasks, picklable_error
 
 from reben_dask.errors import InputError, OutputError, RebenError
-from reben_dask.job.submit import PicklableErrors, Tasks, picklable_error
 
 WAIT_S = 60
 

@@ -13,9 +13,9 @@ import pytest
 from dask import delayed
 from dask.delayed import Delayed
 from distributed import Client, Event
+from reben_dask.job.submit import BATCHES_IN_FLIGHT, RETRIES, Outcome, batch_size, run_batches
 
 from reben_dask.job import submit
-from reben_dask.job.submit import BATCHES_IN_FLIGHT, RETRIES, Outcome, batch_size, run_batches
 
 WAIT_S = 60
 """Nothing waits as long unless a test fails."""

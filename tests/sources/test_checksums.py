@@ -11,7 +11,7 @@ import pytest
 
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2 import open_tile, read_band
+from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.sources.sentinel2.metadata import parse_manifest
 
 MANIFEST = '<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1"><dataObjectSection>{}</dataObjectSection></xfdu:XFDU>'
@@ -50,7 +50,7 @@ def _sign(safe: Path, algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", CHECKED)
 def test_a_flipped_bit_is_found(mini: Path, algorithm: str) -> None:
     _sign(mini, algorithm)
-    tile = open_tile(mini)
+    tile = read_tile(mini)
     for image in tile.images:
         tile.require_intact(image)
     pixels = read_band(tile, "B08")
@@ -63,14 +63,14 @@ def test_a_flipped_bit_is_found(mini: Path, algorithm: str) -> None:
 
 
 def test_without_a_manifest_nothing_can_be_said(mini: Path) -> None:
-    tile = open_tile(mini)
+    tile = read_tile(mini)
     _flip(Path(tile.images["B08"]))
     tile.require_intact("B08")
 
 
 def test_other_algorithms_are_passed_over(mini: Path) -> None:
     (mini / "manifest.safe").write_text(MANIFEST.format(ENTRY.format("a.jp2", "BLAKE2", "00")))
-    assert {checksum for _, checksum in open_tile(mini).files.values()} == {None}
+    assert {checksum for _, checksum in read_tile(mini).files.values()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_incomplete_entries_are_passed_over(entry: str) -> None:
 def test_a_manifest_that_is_none(mini: Path, manifest: str, said: str) -> None:
     (mini / "manifest.safe").write_text(manifest)
     with pytest.raises(InputError, match=said):
-        open_tile(mini)
+        read_tile(mini)
 
 
 @pytest.mark.parametrize("has_manifest", [True, False])
@@ -103,17 +103,17 @@ def test_a_flipped_bit_in_a_zip_file(mini: Path, tmp_path: Path, has_manifest: b
     with zipfile.ZipFile(archive, "w") as packed:
         for file in sorted(path for path in mini.rglob("*") if path.is_file()):
             packed.write(file, file.relative_to(mini.parent))
-    tile = open_tile(archive)
+    tile = read_tile(archive)
     tile.require_intact("B08")
     _flip(archive, image.read_bytes())
     with pytest.raises(InputError, match=r"cannot be unpacked \(Bad CRC-32"):
-        open_tile(archive).require_intact("B08")
-    open_tile(archive).require_intact("B04")
+        read_tile(archive).require_intact("B08")
+    read_tile(archive).require_intact("B04")
 
 
 def test_products_of_the_demo_have_a_manifest(demo_region: DemoRegion) -> None:
     safe = next(demo_region.s2.glob("*.SAFE"))
-    tile = open_tile(safe)
+    tile = read_tile(safe)
     for image, (name, checksum) in tile.files.items():
         assert checksum is not None, image
         assert checksum.digest == hashlib.sha3_256((safe / name).read_bytes()).hexdigest()

@@ -24,10 +24,10 @@ from reben_dask.sources.sentinel2 import (
     Tile,
     find_products,
     harmonize,
-    open_cube,
     open_tile,
     read_band,
     read_scene_classification,
+    read_tile,
 )
 
 RESOLUTIONS = {
@@ -194,7 +194,7 @@ def test_a_folder_without_products(tmp_path: Path, content: list[str]) -> None:
 
 
 def test_a_tile_says_what_its_metadata_says(form: Path) -> None:
-    tile = open_tile(form)
+    tile = read_tile(form)
     assert tile.name == NAME
     assert tile.path == form
     assert tile.mgrs == "33UXU"
@@ -221,14 +221,14 @@ def test_quality_of_a_tile(shell: Path, outcomes: dict[str, str], failed: list[s
     for indicator, outcome in outcomes.items():
         check = f'checkType="{indicator}{"_QUALITY" * (indicator != "FORMAT_CORRECTNESS")}">'
         _edit(shell, f"{check}PASSED", f"{check}{outcome}")
-    assert open_tile(shell).failed_quality(("GEOMETRIC", "GENERAL", "RADIOMETRIC", "SENSOR")) == failed
+    assert read_tile(shell).failed_quality(("GEOMETRIC", "GENERAL", "RADIOMETRIC", "SENSOR")) == failed
 
 
 @pytest.mark.parametrize("band", ["B11", "B01", "SCL"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_missing_image(shell: Path, tmp_path: Path, band: str, packed: bool) -> None:  # noqa: FBT001
     next(shell.rglob(f"*_{band}_*")).unlink()
-    tile = open_tile(_zip(shell, tmp_path / "x.zip", "") if packed else shell)
+    tile = read_tile(_zip(shell, tmp_path / "x.zip", "") if packed else shell)
     assert band not in tile.images
     tile.require(tuple(other for other, _ in BANDS if other != band))
     message = _refused(lambda: tile.require(("B02", band)))
@@ -239,9 +239,9 @@ def test_a_band_at_another_resolution_is_not_taken(shell: Path) -> None:
     coarse = "GRANULE/L2A_T33UXU_A012345_20180507T100029/IMG_DATA/R20m/T33UXU_20180507T100029_B02_20m"
     (shell / f"{coarse}.jp2").write_bytes(b"")
     _edit(shell, "</Granule>", f"<IMAGE_FILE>{coarse}</IMAGE_FILE></Granule>")
-    assert open_tile(shell).images["B02"].endswith("R10m/T33UXU_20180507T100029_B02_10m.jp2")
+    assert read_tile(shell).images["B02"].endswith("R10m/T33UXU_20180507T100029_B02_10m.jp2")
     next(shell.rglob("*_B02_10m.jp2")).unlink()
-    assert "B02" not in open_tile(shell).images
+    assert "B02" not in read_tile(shell).images
 
 
 IMAGE = "GRANULE/L2A_T33UXU_A012345_20180507T100029/IMG_DATA/R10m/T33UXU_20180507T100029_B02_10m"
@@ -264,24 +264,24 @@ def test_a_name_that_leads_out_of_the_product(shell: Path, old: str, name: str) 
     outside = shell.parent / "secret_B02_10m.jp2"
     outside.write_bytes(b"")
     if "B02_10m" in name or old == IMAGE:
-        message = _refused(lambda: open_tile(shell))
+        message = _refused(lambda: read_tile(shell))
         assert repr(name) in message
         assert "not inside the product" in message
     else:
-        assert "B08" not in open_tile(shell).images
+        assert "B08" not in read_tile(shell).images
 
 
 @pytest.mark.parametrize("name", ["x" * 300, f"{IMAGE[:-8]}{'x' * 300}_B02_10m", "GRANULE", "GRANULE/x_B02_10m"])
 def test_a_name_that_no_file_can_have(shell: Path, name: str) -> None:
     _edit(shell, IMAGE, name)
-    message = _refused(lambda: open_tile(shell).require(("B02",)))
+    message = _refused(lambda: read_tile(shell).require(("B02",)))
     assert str(shell) in message
 
 
 def test_a_missing_granule_file(shell: Path, tmp_path: Path) -> None:
     next(shell.rglob("MTD_TL.xml")).unlink()
     for path in (shell, _zip(shell, tmp_path / "x.zip", f"{shell.name}/")):
-        message = _refused(lambda path=path: open_tile(path))
+        message = _refused(lambda path=path: read_tile(path))
         granule = "GRANULE/L2A_T33UXU_A012345_20180507T100029"
         assert message == f"The product {path} has no {granule}/MTD_TL.xml; download it again."
 
@@ -290,21 +290,21 @@ def test_a_product_without_images(shell: Path) -> None:
     path = shell / METADATA
     lines = path.read_text().splitlines()
     path.write_text("\n".join(line for line in lines if "IMAGE_FILE" not in line))
-    assert _refused(lambda: open_tile(shell)) == f"{path} lists no images; download the product again."
+    assert _refused(lambda: read_tile(shell)) == f"{path} lists no images; download the product again."
 
 
 @pytest.mark.parametrize("name", ["S2A_MSIL1C_20180507T100029_N9999_R122_T33UXU_20240101T000000", "mine", "../x"])
 def test_a_product_of_another_name(shell: Path, name: str) -> None:
     _edit(shell, "S2B_MSIL2A_20180507T100029_N9999_R122_T33UXU_20240101T000000", name)
-    assert f"calls itself {name!r}, which is not the name of an L2A product." in _refused(lambda: open_tile(shell))
+    assert f"calls itself {name!r}, which is not the name of an L2A product." in _refused(lambda: read_tile(shell))
 
 
 def test_an_image_format_of_another_kind(shell: Path) -> None:
     for image in shell.rglob("*.jp2"):
         image.rename(image.with_suffix(".tif"))
     _edit(shell, 'imageFormat="JPEG2000"', 'imageFormat="GeoTIFF"')
-    assert all(path.endswith(".tif") for path in open_tile(shell).images.values())
-    assert len(open_tile(shell).images) == 13
+    assert all(path.endswith(".tif") for path in read_tile(shell).images.values())
+    assert len(read_tile(shell).images) == 13
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut short", b"PK\x05\x06" + b"\0" * 18])
@@ -312,21 +312,21 @@ def test_a_zip_that_is_no_product(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "S2B_MSIL2A_x.zip"
     path.write_bytes(content)
     assert find_products([path]) == [path]
-    assert _refused(lambda: open_tile(path)).startswith(str(path))
+    assert _refused(lambda: read_tile(path)).startswith(str(path))
 
 
 def test_a_zip_of_two_products(shell: Path, tmp_path: Path) -> None:
     shutil.copytree(shell, tmp_path / "both" / "a.SAFE")
     shutil.copytree(shell, tmp_path / "both" / "b.SAFE")
     path = _zip(tmp_path / "both", tmp_path / "both.zip", "")
-    assert _refused(lambda: open_tile(path)).startswith(f"{path} holds 2 products")
+    assert _refused(lambda: read_tile(path)).startswith(f"{path} holds 2 products")
 
 
 def test_a_metadata_file_of_gigabytes_is_not_read(shell: Path, tmp_path: Path) -> None:
     with (shell / METADATA).open("r+b") as file:
         file.truncate(65 * 2**20)
     for path in (shell, _zip(shell, tmp_path / "x.zip", "")):
-        message = _refused(lambda path=path: open_tile(path))
+        message = _refused(lambda path=path: read_tile(path))
         assert str(path) in message
         assert "is larger than 64 MiB" in message
 
@@ -344,7 +344,7 @@ def test_a_damaged_zip_is_opened_or_refused(shell: Path, tmp_path: Path, data: s
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(content)
     try:
-        open_tile(damaged)
+        read_tile(damaged)
     except InputError as error:
         assert str(damaged) in str(error)  # noqa: PT017
 
@@ -378,9 +378,9 @@ def _tamper(path: Path, where: str, offset: int, value: bytes) -> None:
 )
 def test_a_zip_that_cannot_be_unpacked(shell: Path, tmp_path: Path, where: str, offset: int, value: bytes) -> None:
     path = _zip(shell, tmp_path / "x.zip", "")
-    open_tile(path)
+    read_tile(path)
     _tamper(path, where, offset, value)
-    assert str(path) in _refused(lambda: open_tile(path))
+    assert str(path) in _refused(lambda: read_tile(path))
 
 
 def test_a_zip_with_names_that_are_not_text(shell: Path, tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_zip_with_names_that_are_not_text(shell: Path, tmp_path: Path) -> None
     content = path.read_bytes()
     assert content.count("wörld".encode()) > 2
     path.write_bytes(content.replace("wörld".encode(), b"w\xff\xffrld"))
-    assert str(path) in _refused(lambda: open_tile(path))
+    assert str(path) in _refused(lambda: read_tile(path))
 
 
 # Pixels
@@ -396,13 +396,13 @@ def test_a_zip_with_names_that_are_not_text(shell: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("band", "node"), BANDS)
 def test_a_band_is_what_rasterio_reads(mini: Path, band: str, node: str) -> None:
-    dn = read_band(open_tile(mini), band)
+    dn = read_band(read_tile(mini), band)
     assert dn.dtype == np.uint16
     assert (dn == _pixels(mini, band, RESOLUTIONS[node][0])).all()
 
 
 def test_pixels_in_any_form(form: Path, mini: Path) -> None:
-    tile = open_tile(form)
+    tile = read_tile(form)
     assert (read_band(tile, "B04") == _pixels(mini, "B04", 10)).all()
     scl = read_scene_classification(tile)
     assert scl.dtype == np.uint8
@@ -415,7 +415,7 @@ def test_an_image_that_is_cut_short(product: Path, tmp_path: Path, share: float,
     image = _image(product, "B08_10m")
     os.truncate(image, int(share * image.stat().st_size))
     path = _zip(product, tmp_path / "x.zip", "") if packed else product
-    tile = open_tile(path)
+    tile = read_tile(path)
     message = _refused(lambda: read_band(tile, "B08"))
     assert message.startswith(f"The image B08 of {NAME} cannot be decoded (")
     assert "download it again" in message
@@ -429,7 +429,7 @@ def test_the_error_can_be_sent_to_another_process(product: Path, share: float) -
     image = _image(product, "B08_10m")
     os.truncate(image, int(share * image.stat().st_size))
     with pytest.raises(InputError) as caught:
-        read_band(open_tile(product), "B08")
+        read_band(read_tile(product), "B08")
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is InputError
     assert str(again) == str(caught.value)
@@ -437,7 +437,7 @@ def test_the_error_can_be_sent_to_another_process(product: Path, share: float) -
 
 def test_a_cube_of_an_image_that_is_no_image(product: Path) -> None:
     _image(product, "B02_10m").write_bytes(b"")
-    assert "B02" in _refused(lambda: open_cube(open_tile(product)))
+    assert "B02" in _refused(lambda: open_tile(read_tile(product)))
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_a_cube_of_an_image_that_is_no_image(product: Path) -> None:
 )
 def test_an_image_at_another_place(product: Path, old: str, new: str) -> None:
     _edit(product, old, new, "MTD_TL.xml")
-    message = _refused(lambda: read_band(open_tile(product), "B02"))
+    message = _refused(lambda: read_band(read_tile(product), "B02"))
     assert message.startswith(f"The image B02 of {NAME} does not lie where the product says: ")
     assert "(32633, 634380.0, 5840280.0, 10.0, 1068, 1068)" in message
 
@@ -494,7 +494,7 @@ def test_harmonizing_leaves_its_input_alone() -> None:
 
 @pytest.mark.usefixtures("nothing_computes")
 def test_a_cube_opens_lazily(form: Path) -> None:
-    cube = open_cube(open_tile(form))
+    cube = open_tile(read_tile(form))
     assert sorted(cube.children) == sorted(RESOLUTIONS)
     for node, (resolution, bands) in RESOLUTIONS.items():
         dataset = cube[node].to_dataset()
@@ -517,14 +517,14 @@ def test_a_cube_opens_lazily(form: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "zip with its top folder"])
 def test_a_cube_holds_what_rasterio_reads(mini: Path, zips: dict[str, Path], kind: str) -> None:
-    cube = open_cube(open_tile({"folder": mini, **zips}[kind])).load()
+    cube = open_tile(read_tile({"folder": mini, **zips}[kind])).load()
     for band, node in BANDS:
         assert (cube[node]["dn"].sel(band=band).values == _pixels(mini, band, RESOLUTIONS[node][0])).all()
 
 
 @pytest.mark.parametrize("bands", [("B08",), ("B12", "B02"), ("B01", "B09")])
 def test_a_cube_of_some_bands(mini: Path, bands: tuple[str, ...]) -> None:
-    cube = open_cube(open_tile(mini), bands=bands)
+    cube = open_tile(read_tile(mini), bands=bands)
     found = [name for node in cube.children.values() for name in node["band"].values.tolist()]
     assert sorted(found) == sorted(bands)
     for band, node in BANDS:
@@ -534,32 +534,32 @@ def test_a_cube_of_some_bands(mini: Path, bands: tuple[str, ...]) -> None:
 
 def test_a_cube_of_a_missing_band(shell: Path) -> None:
     next(shell.rglob("*_B11_*")).unlink()
-    assert "B11" in _refused(lambda: open_cube(open_tile(shell)))
+    assert "B11" in _refused(lambda: open_tile(read_tile(shell)))
 
 
 def _with_offsets(product: Path) -> Tile:
     ids = [*range(9), 9, 11, 12]
     offsets = "".join(f'<BOA_ADD_OFFSET band_id="{number}">-1000</BOA_ADD_OFFSET>' for number in ids)
     _edit(product, "</Product_Image_Characteristics>", f"{offsets}</Product_Image_Characteristics>")
-    return open_tile(product)
+    return read_tile(product)
 
 
 def test_a_harmonized_cube(product: Path, mini: Path) -> None:
     tile = _with_offsets(product)
     assert tile.offsets == {band: -1000 for band, _ in BANDS}
-    cube = open_cube(tile, harmonized=True)
+    cube = open_tile(tile, harmonized=True)
     assert cube.attrs["harmonized"] is True
     for band, node in BANDS:
         dn = _pixels(mini, band, RESOLUTIONS[node][0]).astype(int)
         expected = np.where(dn == 0, 0, np.maximum(dn - 1000, 1))
         assert (expected != dn).any()
         assert (cube[node]["dn"].sel(band=band).values == expected).all()
-    assert (open_cube(tile)["r10m"]["dn"].sel(band="B02").values == _pixels(mini, "B02", 10)).all()
+    assert (open_tile(tile)["r10m"]["dn"].sel(band="B02").values == _pixels(mini, "B02", 10)).all()
 
 
 def test_two_cubes_of_one_tile_in_one_computation(product: Path, mini: Path) -> None:
     tile = _with_offsets(product)
-    plain, shifted = (open_cube(tile, bands=("B01",), harmonized=flag)["r60m"]["dn"] for flag in (False, True))
+    plain, shifted = (open_tile(tile, bands=("B01",), harmonized=flag)["r60m"]["dn"] for flag in (False, True))
     both = xr.concat([plain, shifted], dim="cube").compute()
     dn = _pixels(mini, "B01", 60).astype(int)
     assert (both[0, 0].values == dn).all()
@@ -576,7 +576,7 @@ def test_two_products_of_one_tile_in_one_computation(product: Path, mini: Path, 
     image.unlink()
     with rasterio.open(image, "w", **profile) as dataset:
         dataset.write(dn + 7, 1)
-    first, second = (open_cube(open_tile(path), bands=("B01",))["r60m"]["dn"] for path in (product, again))
+    first, second = (open_tile(read_tile(path), bands=("B01",))["r60m"]["dn"] for path in (product, again))
     assert ((second - first).values == 7).all()
 
 
@@ -593,5 +593,5 @@ def test_any_selection_of_a_cube(mini: Path, data: st.DataObject) -> None:
         st.lists(st.integers(-178, 177), min_size=1, max_size=4),
     )
     y, x = data.draw(axis), data.draw(axis)
-    chosen = open_cube(open_tile(mini), bands=("B09",))["r60m"]["dn"].isel(band=0, y=y, x=x)
+    chosen = open_tile(read_tile(mini), bands=("B09",))["r60m"]["dn"].isel(band=0, y=y, x=x)
     assert (chosen.values == dn[y][..., x]).all()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -18,7 +20,7 @@ from rasterio.windows import Window
 from reben_dask.errors import InputError, ReadError
 from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION, by_resolution
 from reben_dask.sources.gdal import use_image
-from reben_dask.sources.sentinel2.product import Tile
+from reben_dask.sources.sentinel2.product import Tile, read_tile
 
 
 def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) -> npt.NDArray[np.uint16]:
@@ -70,12 +72,16 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
     return table[dn]
 
 
-def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: bool = False) -> xr.DataTree:
-    """Open a tile as a lazy cube; only headers are read.
+def open_tile(
+    product: str | os.PathLike[str] | Tile, *, bands: Sequence[str] | None = None, harmonized: bool = False
+) -> xr.DataTree:
+    """Open a Sentinel-2 L2A product as a lazy cube; only headers are read.
 
     Parameters
     ----------
-    bands : tuple of str, optional
+    product : path or Tile
+        ``….SAFE`` folder, ``.zip`` file of one, or its metadata from :func:`read_tile`.
+    bands : sequence of str, optional
         Bands to open; all twelve by default. :class:`InputError` if the product lacks one.
     harmonized : bool
         Shift DN to the scale before baseline 04.00.
@@ -87,7 +93,8 @@ def open_cube(tile: Tile, *, bands: tuple[str, ...] | None = None, harmonized: b
         chunks of one band and whole rows of the file's blocks, pixel centres as coordinates, CF ``spatial_ref``. The
         attributes of the root hold the metadata of the product.
     """
-    chosen = tuple(BANDS) if bands is None else bands
+    tile = product if isinstance(product, Tile) else read_tile(Path(product))
+    chosen = tuple(BANDS) if bands is None else tuple(bands)
     tile.require(chosen)
     nodes = {
         f"r{resolution}m": _node(tile, [band for band in chosen if band in names], resolution, harmonized=harmonized)

@@ -97,7 +97,7 @@ class Tile:
             )
 
 
-def open_tile(path: Path) -> Tile:
+def read_tile(path: Path) -> Tile:
     """Read the metadata of a product, a ``.SAFE`` folder or a zip file of one.
 
     Raises

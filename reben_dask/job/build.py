@@ -1,0 +1,112 @@
+"""Jobs from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+from distributed import Client, get_client
+
+from reben_dask.job.run import run_job
+from reben_dask.options import ClusterOptions, JobOptions
+
+AnyPath = str | PathLike[str]
+
+
+class Inputs(TypedDict, total=False):
+    """Optional inputs and choices of :func:`build`; fields of :class:`~reben_dask.options.JobOptions`."""
+
+    recipe: AnyPath
+    countries: AnyPath | None
+    layers: Mapping[str, AnyPath]
+    s1: AnyPath | None
+    s1_pairs: AnyPath | None
+    s1_scenes: AnyPath | None
+    published: AnyPath | Sequence[AnyPath]
+    snow_list: AnyPath | None
+    cloud_list: AnyPath | None
+    code_column: str | None
+    lmdb_shards: int | None
+    exports: Sequence[Literal["geotiff", "geotiff-archives"]]
+
+
+def plan(
+    out: AnyPath,
+    *,
+    s2: AnyPath | Sequence[AnyPath],
+    landcover: AnyPath,
+    client: Client | None = None,
+    cluster: ClusterOptions | None = None,
+    **inputs: Unpack[Inputs],
+) -> None:
+    """Print the plan of :func:`build`, with its arguments and errors; compute and write nothing."""
+    run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster), dry_run=True)
+
+
+def build(
+    out: AnyPath,
+    *,
+    s2: AnyPath | Sequence[AnyPath],
+    landcover: AnyPath,
+    client: Client | None = None,
+    cluster: ClusterOptions | None = None,
+    **inputs: Unpack[Inputs],
+) -> Path:
+    """Build a dataset as ``reben run`` does, and print its plan, progress and counts.
+
+    A second call resumes an interrupted job, and does nothing for a complete one.
+
+    Parameters
+    ----------
+    out : path
+        Folder for the dataset.
+    s2 : path, or sequence of paths
+        Sentinel-2 L2A products, or folders of products.
+    landcover : path
+        Vector map with CORINE codes.
+    client : Client, optional
+        Client of the cluster that computes; by default the active one, if there is any.
+    cluster : ClusterOptions, optional
+        Cluster to connect to, or to start for this job; by default, without an active client, one as large as this
+        machine.
+    **inputs
+        Options of ``reben run``, with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
+        ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
+        ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``). Settings of the command line in Dask's
+        configuration are not read.
+
+    Returns
+    -------
+    Path
+        The dataset, without tiles that could not be built; these are printed.
+
+    Raises
+    ------
+    RebenError
+        If the user has to fix something; nothing is published then, and finished tiles are kept.
+
+    Examples
+    --------
+    >>> import reben_dask as rb
+    >>> region = rb.open_demo_region("demo-data")  # doctest: +SKIP
+    >>> rb.build("dataset", s2=region.s2, landcover=region.landcover, lmdb_shards=4)  # doctest: +SKIP
+    """
+    run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster))
+    return Path(out)
+
+
+def _options(
+    out: AnyPath, s2: AnyPath | Sequence[AnyPath], landcover: AnyPath, inputs: Mapping[str, Any]
+) -> JobOptions:
+    return JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs)
+
+
+def _cluster(client: Client | None, cluster: ClusterOptions | None) -> ClusterOptions | Client:
+    if client or cluster:
+        return client or cluster
+    try:
+        return get_client()
+    except ValueError:
+        return ClusterOptions()

@@ -1,0 +1,220 @@
+"""Patches as lazy frames for notebooks: one partition per tile, made by the functions of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+
+import dask
+import dask.dataframe as dd
+import dask_geopandas
+import geopandas as gpd
+import pandas as pd
+from dask import delayed
+
+from reben_dask.errors import InputError
+from reben_dask.formats.columns import (
+    EPSG,
+    GRID,
+    MAXX,
+    MAXY,
+    MINX,
+    MINY,
+    NODATA,
+    OBSERVED_IN_SCL,
+    TABLE_CRS,
+    empty_frame,
+    label_columns_of,
+)
+from reben_dask.formats.names import tile_names
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.job.plan import scene_of
+from reben_dask.job.tasks import LabelRule, classify_scene, count_nodata, map_columns
+from reben_dask.nomenclature import load_nomenclature
+from reben_dask.patches.candidates import Scene, candidate_columns
+from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
+from reben_dask.patches.join import join_partitions, search_area
+from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
+from reben_dask.recipes import Recipe, load_recipe
+from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, sort_landcover
+from reben_dask.sources.landcover import open_landcover as open_vector_map
+from reben_dask.sources.sentinel2 import find_products, read_tile
+
+AnyPath = str | PathLike[str]
+
+
+def open_landcover(
+    path: AnyPath, *, code_column: str | None = None, cache: AnyPath | None = None
+) -> dask_geopandas.GeoDataFrame:
+    """Open a land-cover map as a lazy, spatially partitioned frame.
+
+    A map that ``reben landcover`` has sorted is opened as it is. Any other is sorted first, which takes minutes for the
+    map of Europe; the sorted copy stays for the next time.
+
+    Parameters
+    ----------
+    path : path
+        Vector map with CORINE codes, or a sorted copy of one.
+    code_column : str, optional
+        Column of the codes, if it is not found.
+    cache : path, optional
+        Folder for the sorted copy; by default that of the map.
+
+    Returns
+    -------
+    dask_geopandas.GeoDataFrame
+        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``, in the system of the map, with
+        ``spatial_partitions``.
+
+    Raises
+    ------
+    InputError
+        If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
+    """
+    if is_sorted_landcover(path):
+        return SortedMap(Path(path)).frame
+    source = open_vector_map(str(path), code_column=code_column)
+    folder = Path(path).parent if cache is None else Path(cache)
+    return sort_landcover(source, folder / source.cache_name).frame
+
+
+def patches(tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = "reben") -> dask_geopandas.GeoDataFrame:
+    """List the candidate patches of tiles lazily, with what their pixels say about them.
+
+    Only metadata is read. Computing ``nodata`` decodes all bands, as in a job; add columns of your own with
+    ``map_partitions`` or ``assign``.
+
+    Parameters
+    ----------
+    tiles : path, or iterable of paths
+        Sentinel-2 L2A products, or folders of products.
+    recipe : str, path or Recipe
+        Recipe, by name or file.
+
+    Returns
+    -------
+    dask_geopandas.GeoDataFrame
+        One partition per tile, in name order; one row per patch: the columns of
+        :func:`~reben_dask.patches.candidates.candidate_patches`, ``nodata``, the fractions and flags of snow, cloud and
+        shadow, and the footprint in EPSG:4326, with ``spatial_partitions``.
+
+    Raises
+    ------
+    InputError
+        If there is no product, or one lacks a band of the recipe.
+    RecipeError
+        If the recipe cannot be used.
+
+    Examples
+    --------
+    >>> import reben_dask as rb
+    >>> frame = rb.patches("tiles")  # doctest: +SKIP
+    >>> frame[~frame["nodata"]].groupby("split").size().compute()  # doctest: +SKIP
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    given = [tiles] if isinstance(tiles, (str, PathLike)) else list(tiles)
+    products = sorted((read_tile(path) for path in find_products(given)), key=lambda tile: tile.name)
+    names = tile_names([tile.name for tile in products])
+    scenes = [scene_of(tile, names[tile.name], chosen) for tile in products]
+    parts = []
+    for tile, scene in zip(products, scenes, strict=True):
+        tile.require(chosen.bands)
+        counts = [delayed(count_nodata)(tile, band, scene.grids) for band in chosen.bands]
+        scl = delayed(classify_scene)(tile, scene.grids, chosen.sky)
+        parts.append(delayed(_observed_patches)(scene, chosen, counts, scl))
+    meta = gpd.GeoDataFrame(empty_frame(candidate_columns(chosen)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
+    meta = join_columns(meta, empty_frame([NODATA, *OBSERVED_IN_SCL]))
+    return _frame(parts, meta, gpd.GeoSeries([_outline(scene) for scene in scenes], crs=TABLE_CRS))
+
+
+def label(
+    patches: dask_geopandas.GeoDataFrame, landcover: dask_geopandas.GeoDataFrame, recipe: AnyPath | Recipe = "reben"
+) -> dask_geopandas.GeoDataFrame:
+    """Label patches lazily by a spatial join with a land-cover map, and decide which are kept.
+
+    Each partition of patches is joined with the partitions of the map that it overlaps, by the
+    ``spatial_partitions`` of both.
+
+    Parameters
+    ----------
+    patches : dask_geopandas.GeoDataFrame
+        Frame of :func:`patches`, all of its rows or some, with further columns or not.
+    landcover : dask_geopandas.GeoDataFrame
+        Frame of :func:`open_landcover`.
+    recipe : str, path or Recipe
+        Recipe whose nomenclature and rules apply.
+
+    Returns
+    -------
+    dask_geopandas.GeoDataFrame
+        The patches, with ``labels``, ``labeled_fraction``, ``contested_px``, ``status`` and ``reason``.
+
+    Raises
+    ------
+    InputError
+        If a frame has no spatial partitions, or ``patches`` lacks a column.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    needed = [*candidate_columns(chosen), NODATA]
+    if absent := [str(name) for name in needed if name not in patches.columns]:
+        raise InputError(f"The patches have no column {absent[0]}; make them with reben_dask.patches.")
+    rule = LabelRule(load_nomenclature(chosen.nomenclature), chosen.region_thresholds_px)
+    polygons = landcover.to_delayed()
+    parts = [
+        delayed(_labelled_patches)(part, [polygons[number] for number in near], chosen, rule)
+        for part, near in zip(patches.to_delayed(), join_partitions(patches, landcover), strict=True)
+    ]
+    meta = patches._meta  # noqa: SLF001 - dask has no public name for it
+    meta = decide_patches(join_columns(meta, empty_frame(label_columns_of(chosen.extra_labels))), chosen)
+    return _frame(parts, meta, patches.spatial_partitions)
+
+
+def _observed_patches(
+    scene: Scene, recipe: Recipe, counts: Sequence[pd.Series[int]], scl: pd.DataFrame
+) -> gpd.GeoDataFrame:
+    return candidates_with(scene, recipe, [combine_nodata(counts), scl])
+
+
+def _labelled_patches(
+    patches: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], recipe: Recipe, rule: LabelRule
+) -> gpd.GeoDataFrame:
+    labelled = [_labels(rows, polygons, rule) for _, rows in patches.groupby([EPSG, GRID], sort=False)]
+    columns = pd.concat(labelled).loc[patches.index] if labelled else empty_frame(label_columns_of(recipe.extra_labels))
+    return decide_patches(join_columns(patches, columns), recipe)
+
+
+def _labels(rows: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], rule: LabelRule) -> pd.DataFrame:
+    """Label patches of one grid, which may be any of its patches."""
+    grid = _grid_around(rows)
+    near = _near(polygons, grid)
+    rasterized = rasterize_map(near, grid) if near is not None else unlabeled_map(grid)
+    x = (rows[MINX] - grid.ulx) // grid.patch_m
+    y = (grid.uly - rows[MAXY]) // grid.patch_m
+    return map_columns(rasterized, grid, rule).iloc[x * grid.shape_yx.y + y].set_index(rows.index)
+
+
+def _grid_around(rows: gpd.GeoDataFrame) -> PatchGrid:
+    ulx, uly = int(rows[MINX].min()), int(rows[MAXY].max())
+    size = ShapeYX(uly - int(rows[MINY].min()), int(rows[MAXX].max()) - ulx)
+    return PatchGrid(int(rows[EPSG].iloc[0]), ulx, uly, size, int(rows[MAXX].iloc[0] - rows[MINX].iloc[0]))
+
+
+def _near(polygons: Sequence[gpd.GeoDataFrame], grid: PatchGrid) -> gpd.GeoDataFrame | None:
+    if not polygons:
+        return None
+    west, south, east, north = search_area(grid, polygons[0].crs).bounds
+    found = pd.concat([part.cx[west:east, south:north] for part in polygons], ignore_index=True)
+    return found if len(found) else None
+
+
+def _outline(scene: Scene) -> object:
+    """Envelope of a tile in EPSG:4326."""
+    return search_area(scene.grids[0], TABLE_CRS)
+
+
+def _frame(parts: Sequence[object], meta: gpd.GeoDataFrame, places: gpd.GeoSeries) -> dask_geopandas.GeoDataFrame:
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame = dask_geopandas.from_dask_dataframe(dd.from_delayed(list(parts), meta=meta, verify_meta=False))
+    frame.spatial_partitions = places
+    return frame

@@ -1,0 +1,136 @@
+"""Options of a job and of its cluster: one model for the command line, Dask's configuration and Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from reben_dask.errors import InputError
+
+
+class Flag(NamedTuple):
+    """Form of a field on the command line: placeholder of its value, and its name if that is not the field's."""
+
+    metavar: str | None = None
+    name: str | None = None
+
+
+def _several(value: Any) -> Any:
+    """Accept one path for a sequence of them."""
+    return [value] if isinstance(value, (str, os.PathLike)) else value
+
+
+def _layers(value: Any) -> Any:
+    """Accept the command line's ``NAME=FILE`` for a mapping."""
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        return value
+    layers: dict[str, str] = {}
+    for name, _, file in (layer.partition("=") for layer in value):
+        if not (name and file):
+            raise InputError(f"--join {name!r} is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
+        if name in layers:
+            raise InputError(f"--join gives {name} two layers, {layers[name]} and {file}; leave one of them out.")
+        layers[name] = file
+    return layers
+
+
+Place = Annotated[str, BeforeValidator(os.fspath)]
+"""Path as text, as it may be one of GDAL's."""
+
+Places = Annotated[tuple[Place, ...], BeforeValidator(_several)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_several)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Options(BaseModel):
+    """Base of the option models: immutable, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Check values; :class:`InputError` names the first that is wrong."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise InputError(f"{name} is {first['input']!r}, which cannot be used: {first['msg']}.") from None
+
+
+class JobOptions(Options):
+    """Inputs and choices of a job."""
+
+    s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
+        description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders that hold products."
+    )
+    landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(description="Vector map with CORINE codes, in any CRS.")
+    out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
+    recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field("reben", description="What to build.")
+    countries: Annotated[Place | None, Flag("FILE")] = Field(
+        None, description="Vector file of country polygons; without it, country stays empty."
+    )
+    layers: Annotated[dict[str, Place], BeforeValidator(_layers), Flag("NAME=FILE", "join")] = Field(
+        {}, description="Polygon layer for an attribute of the recipe, such as urbanisation=RegioStaR.gpkg."
+    )
+    s1: Annotated[Place | None, Flag("DIR")] = Field(
+        None, description="Published Sentinel-1 patches; needs --published or --s1-pairs."
+    )
+    s1_pairs: Annotated[Path | None, Flag("FILE.csv")] = Field(
+        None, description="CSV of matching Sentinel-1 and Sentinel-2 patch names."
+    )
+    s1_scenes: Annotated[Place | None, Flag("DIR")] = Field(
+        None, description="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions."
+    )
+    published: Annotated[Paths, Flag("METADATA.parquet")] = Field(
+        (),
+        description="Published metadata, files or their folder: keep exactly these patches, take over names and flags, "
+        "compare.",
+    )
+    snow_list: Annotated[Path | None, Flag("FILE")] = Field(
+        None, description="Names (v1) of patches with seasonal snow."
+    )
+    cloud_list: Annotated[Path | None, Flag("FILE")] = Field(
+        None, description="Names (v1) of patches with cloud or cloud shadow."
+    )
+    code_column: Annotated[str | None, Flag("NAME")] = Field(
+        None, description="Column of the map with the class codes, if it is not found."
+    )
+    lmdb_shards: Annotated[Count | None, Flag("N")] = Field(
+        None, description="Write N LMDB environments in parallel, not one."
+    )
+    exports: Annotated[tuple[Literal["geotiff", "geotiff-archives"], ...], Flag(name="export")] = Field(
+        (),
+        description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
+    )
+
+
+class ClusterOptions(Options):
+    """A running cluster, or size and dashboard of an embedded one; ``None`` takes the default."""
+
+    scheduler: Annotated[str | None, Flag("ADDRESS")] = Field(
+        None, description="A running Dask scheduler, such as tcp://host:8786."
+    )
+    scheduler_file: Annotated[Path | None, Flag("FILE")] = Field(
+        None, description="File that a running scheduler wrote."
+    )
+    workers: Annotated[Count | None, Flag("N")] = Field(None, description="Embedded cluster: worker processes.")
+    threads: Annotated[Count | None, Flag("N")] = Field(None, description="Embedded cluster: threads of each worker.")
+    memory_limit: Annotated[str | None, Flag("4GiB")] = Field(
+        None, description="Embedded cluster: memory of each worker."
+    )
+    dashboard_address: Annotated[str | None, Flag(":8787")] = Field(
+        None,
+        description="Embedded cluster: where the dashboard listens; on loopback, unless a host is given "
+        "(0.0.0.0:8787).",
+    )
+
+    @property
+    def embedded(self) -> dict[str, Any]:
+        """Options of an embedded cluster that are given."""
+        fields = ("workers", "threads", "memory_limit", "dashboard_address")
+        return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
