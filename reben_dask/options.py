@@ -38,7 +38,11 @@ def _layers(value: Any) -> Any:
     return layers
 
 
-Place = Annotated[str, BeforeValidator(os.fspath)]
+def _text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Place = Annotated[str, BeforeValidator(_text)]
 """Path as text, as it may be one of GDAL's."""
 
 Places = Annotated[tuple[Place, ...], BeforeValidator(_several)]
@@ -70,41 +74,41 @@ class JobOptions(Options):
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(description="Vector map with CORINE codes, in any CRS.")
     out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
-    recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field("reben", description="What to build.")
+    recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(default="reben", description="What to build.")
     countries: Annotated[Place | None, Flag("FILE")] = Field(
-        None, description="Vector file of country polygons; without it, country stays empty."
+        default=None, description="Vector file of country polygons; without it, country stays empty."
     )
     layers: Annotated[dict[str, Place], BeforeValidator(_layers), Flag("NAME=FILE", "join")] = Field(
-        {}, description="Polygon layer for an attribute of the recipe, such as urbanisation=RegioStaR.gpkg."
+        default={}, description="Polygon layer for an attribute of the recipe, such as urbanisation=RegioStaR.gpkg."
     )
     s1: Annotated[Place | None, Flag("DIR")] = Field(
-        None, description="Published Sentinel-1 patches; needs --published or --s1-pairs."
+        default=None, description="Published Sentinel-1 patches; needs --published or --s1-pairs."
     )
     s1_pairs: Annotated[Path | None, Flag("FILE.csv")] = Field(
-        None, description="CSV of matching Sentinel-1 and Sentinel-2 patch names."
+        default=None, description="CSV of matching Sentinel-1 and Sentinel-2 patch names."
     )
     s1_scenes: Annotated[Place | None, Flag("DIR")] = Field(
-        None, description="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions."
+        default=None, description="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions."
     )
     published: Annotated[Paths, Flag("METADATA.parquet")] = Field(
-        (),
+        default=(),
         description="Published metadata, files or their folder: keep exactly these patches, take over names and flags, "
         "compare.",
     )
     snow_list: Annotated[Path | None, Flag("FILE")] = Field(
-        None, description="Names (v1) of patches with seasonal snow."
+        default=None, description="Names (v1) of patches with seasonal snow."
     )
     cloud_list: Annotated[Path | None, Flag("FILE")] = Field(
-        None, description="Names (v1) of patches with cloud or cloud shadow."
+        default=None, description="Names (v1) of patches with cloud or cloud shadow."
     )
     code_column: Annotated[str | None, Flag("NAME")] = Field(
-        None, description="Column of the map with the class codes, if it is not found."
+        default=None, description="Column of the map with the class codes, if it is not found."
     )
     lmdb_shards: Annotated[Count | None, Flag("N")] = Field(
-        None, description="Write N LMDB environments in parallel, not one."
+        default=None, description="Write N LMDB environments in parallel, not one."
     )
     exports: Annotated[tuple[Literal["geotiff", "geotiff-archives"], ...], Flag(name="export")] = Field(
-        (),
+        default=(),
         description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
     )
 
@@ -113,18 +117,20 @@ class ClusterOptions(Options):
     """A running cluster, or size and dashboard of an embedded one; ``None`` takes the default."""
 
     scheduler: Annotated[str | None, Flag("ADDRESS")] = Field(
-        None, description="A running Dask scheduler, such as tcp://host:8786."
+        default=None, description="A running Dask scheduler, such as tcp://host:8786."
     )
     scheduler_file: Annotated[Path | None, Flag("FILE")] = Field(
-        None, description="File that a running scheduler wrote."
+        default=None, description="File that a running scheduler wrote."
     )
-    workers: Annotated[Count | None, Flag("N")] = Field(None, description="Embedded cluster: worker processes.")
-    threads: Annotated[Count | None, Flag("N")] = Field(None, description="Embedded cluster: threads of each worker.")
+    workers: Annotated[Count | None, Flag("N")] = Field(default=None, description="Embedded cluster: worker processes.")
+    threads: Annotated[Count | None, Flag("N")] = Field(
+        default=None, description="Embedded cluster: threads of each worker."
+    )
     memory_limit: Annotated[str | None, Flag("4GiB")] = Field(
-        None, description="Embedded cluster: memory of each worker."
+        default=None, description="Embedded cluster: memory of each worker."
     )
     dashboard_address: Annotated[str | None, Flag(":8787")] = Field(
-        None,
+        default=None,
         description="Embedded cluster: where the dashboard listens; on loopback, unless a host is given "
         "(0.0.0.0:8787).",
     )

@@ -97,15 +97,9 @@ def build(
     return Path(out)
 
 
-def _options(
-    out: AnyPath, s2: AnyPath | Sequence[AnyPath], landcover: AnyPath, inputs: Mapping[str, Any]
-) -> JobOptions:
-    return JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs)
-
-
 def _cluster(client: Client | None, cluster: ClusterOptions | None) -> ClusterOptions | Client:
-    if client or cluster:
-        return client or cluster
+    if given := client or cluster:
+        return given
     try:
         return get_client()
     except ValueError:

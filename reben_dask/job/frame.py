@@ -72,7 +72,7 @@ def open_landcover(
     InputError
         If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
     """
-    if is_sorted_landcover(path):
+    if is_sorted_landcover(Path(path)):
         return SortedMap(Path(path)).frame
     source = open_vector_map(str(path), code_column=code_column)
     folder = Path(path).parent if cache is None else Path(cache)
@@ -139,7 +139,8 @@ def label(
     Parameters
     ----------
     patches : dask_geopandas.GeoDataFrame
-        Frame of :func:`patches`, all of its rows or some, with further columns or not.
+        Frame of :func:`patches`, all of its rows or some, with further columns or not. Dask drops
+        ``spatial_partitions`` when rows or columns change: set them again to those of the original frame.
     landcover : dask_geopandas.GeoDataFrame
         Frame of :func:`open_landcover`.
     recipe : str, path or Recipe
@@ -191,7 +192,8 @@ def _labels(rows: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], rule: 
     rasterized = rasterize_map(near, grid) if near is not None else unlabeled_map(grid)
     x = (rows[MINX] - grid.ulx) // grid.patch_m
     y = (grid.uly - rows[MAXY]) // grid.patch_m
-    return map_columns(rasterized, grid, rule).iloc[x * grid.shape_yx.y + y].set_index(rows.index)
+    labels: pd.DataFrame = map_columns(rasterized, grid, rule).iloc[x * grid.shape_yx.y + y].set_index(rows.index)
+    return labels
 
 
 def _grid_around(rows: gpd.GeoDataFrame) -> PatchGrid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -67,7 +67,7 @@ def plain_error(error: Exception) -> Exception:
         plain = RuntimeError(f"{type(error).__name__}: {error}")
     lines = "".join(traceback.format_exception(error)).splitlines()
     plain.add_note("\n".join(lines[-_NOTE_LINES:]))
-    plain.worker = _address_of_worker()  # type: ignore[attr-defined]
+    vars(plain)["worker"] = _address_of_worker()
     return plain
 
 
@@ -160,7 +160,7 @@ class Window:
     def __post_init__(self) -> None:
         self._completed = Completed(self.client)
 
-    def run(self, items: Iterable[Any]) -> Iterator[Outcome]:
+    def run(self, items: Iterable[Any]) -> Generator[Outcome]:
         """Run the tasks of all items; yield an outcome for each.
 
         If the caller stops, running tasks are dropped. Raises :class:`ClusterError` if the scheduler or all workers are

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -20,7 +19,7 @@ from reben_dask.formats.lmdb import DATA_FILE
 from reben_dask.job.graph import TileGraph, stage_of
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, sum_counts
-from reben_dask.job.scheduling import Attempt, Outcome, Tasks, Window, batch_size, explain
+from reben_dask.job.scheduling import Attempt, Tasks, Window, batch_size, explain
 from reben_dask.job.tasks import append_to_lmdb
 from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
@@ -106,7 +105,7 @@ class TileBuilder:
             create_store(store, attributes)
         size = batch_size(thread_count(self._tasks.client))
         window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
-        failed: list[Outcome] = []
+        failed: list[tuple[Tile, BaseException, int]] = []
         with (
             self._tasks.progress_topic("lmdb", self._progress) as topic,
             closing(window.run(self._unfinished(window, topic))) as outcomes,
@@ -117,13 +116,14 @@ class TileBuilder:
                     self._append(window, outcome.item.name, topic)
                     continue
                 require_space(outcome.error, self._output.root)
-                failed.append(outcome._replace(error=explain(outcome.error)))
-                self._progress.tile(outcome.item.name, "failed", first_line(failed[-1].error))
+                reason = explain(outcome.error)
+                failed.append((outcome.item, reason, outcome.attempts))
+                self._progress.tile(outcome.item.name, "failed", first_line(reason))
                 if len(failed) == MAX_INITIAL_FAILURES and not self._done:
                     break
         if failed and not self._done:
-            raise _all_failed_error(failed)
-        for tile, _, error, attempts in failed:
+            raise _all_failed_error(failed[-1][1], len(failed))
+        for tile, error, attempts in failed:
             self._output.state.record_failure(tile.name, error, attempts)
         return concat_counts(map(counts_from_json, self._done.values()))
 
@@ -185,8 +185,7 @@ class TileBuilder:
             remove(self._output.building / name)
 
 
-def _all_failed_error(failed: Sequence[Outcome]) -> BaseException:
-    error = failed[-1].error
-    if isinstance(error, ClusterError) or (len(failed) == 1 and isinstance(error, Exception)):
+def _all_failed_error(error: BaseException, failed: int) -> Exception:
+    if isinstance(error, ClusterError) or (failed == 1 and isinstance(error, Exception)):
         return error
-    return InputError(f"None of the first {len(failed)} tiles can be built. The last of them: {error}")
+    return InputError(f"None of the first {failed} tiles can be built. The last of them: {error}")

@@ -27,11 +27,11 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 from measure import machine
 from nothing import in_place_of_work
-from reben_dask.job.submit import run_batches
 
-from reben_dask.job.graph import batch_graph
+from reben_dask.job.graph import TileGraph
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.record import concat_counts, sum_counts
+from reben_dask.job.scheduling import Attempt, Window
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
 
@@ -96,12 +96,13 @@ class _Run:
     """All batches of a plan, one after the other through the window of the job."""
 
     def __init__(self, plan: Plan, landcover: SortedMap, client: Client, scheduler: psutil.Process, batch: int) -> None:
-        self.plan, self.landcover, self.client, self.scheduler, self.batch = plan, landcover, client, scheduler, batch
+        self.plan, self.client, self.scheduler, self.batch = plan, client, scheduler, batch
+        self.graph = TileGraph(plan, landcover, Path("nowhere"), Path("nowhere"), job="scale")
         self.building_s, self.at_once, self.graph_bytes = 0.0, 0, 0
 
     def run(self) -> dict[str, Any]:
         before, start = self._cpu(), time.perf_counter()
-        results = run_batches(self.client, self.plan.tiles, self._build, self.batch, lambda _: None)
+        results = Window(self.client, self._build, self.batch).run(self.plan.tiles)
         tallies = concat_counts(self._watched(results))
         wall, cpu = time.perf_counter() - start, self._cpu() - before
         if sum_counts(tallies, "status") != {"kept": len(self.plan.tiles)}:
@@ -109,7 +110,7 @@ class _Run:
         tasks = self.client.run_on_scheduler(_tasks_seen)
         return {
             "graph_ms_per_tile": 1e3 * self.building_s / len(self.plan.tiles),
-            "graph_bytes_of_a_batch": self.graph_bytes,
+            "graph_bytes_of_a_tile": self.graph_bytes,
             "tasks": tasks,
             "tasks_at_once": self.at_once,
             "scheduler_ms_per_task": 1e3 * cpu / tasks,
@@ -117,14 +118,13 @@ class _Run:
             "wall_s": wall,
         }
 
-    def _build(self, tiles: Any) -> Any:
+    def _build(self, tile: Any, attempt: Attempt) -> Any:
         start = time.perf_counter()
-        nowhere = Path("nowhere")
-        graph = batch_graph(self.plan, tiles, self.landcover, cubes=nowhere, table=nowhere, job="scale")
+        tasks = self.graph.tasks(tile, attempt)
         self.building_s += time.perf_counter() - start
         if not self.graph_bytes:
-            self.graph_bytes = len(pickle.dumps([dict(task.__dask_graph__()) for task in graph.stages["patches"]]))
-        return graph.stages
+            self.graph_bytes = len(pickle.dumps(dict(tasks["patches"].__dask_graph__())))
+        return tasks
 
     def _watched(self, results: Iterator[Any]) -> Iterator[Any]:
         for number, outcome in enumerate(results):

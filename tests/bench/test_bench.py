@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reben_dask.job.submit import BATCHES_IN_FLIGHT
 
 from reben_dask.demo import DemoRegion
+from reben_dask.job.scheduling import BATCHES_IN_FLIGHT
 
 HERE = Path(__file__).parent
 BATCH = 8
@@ -56,8 +56,8 @@ def test_a_job_larger_than_the_window(tmp_path: Path) -> None:
     _run("bench_scale.py", tiles, "--batch", BATCH, "--out", tmp_path)
     (found,) = json.loads((tmp_path / "scale.json").read_text())["tiles"]
     assert found["tiles"] == tiles
-    assert found["tasks"] == 26 * tiles
-    assert found["tasks_at_once"] <= 26 * BATCH * BATCHES_IN_FLIGHT
+    assert found["tasks"] == 15 * tiles
+    assert found["tasks_at_once"] <= 15 * BATCH * BATCHES_IN_FLIGHT
 
 
 def test_codecs(demo_region: DemoRegion) -> None:

@@ -84,11 +84,11 @@ def test_the_page_of_the_scheduler_tells_it_as_it_happened(mended: Mended) -> No
     for name, state, remark in board["changes"]:
         told.setdefault(name, []).append(state)
         assert bool(remark) == (state in {"again", "failed"})
-    assert told.pop(TILE) == ["working", "again", "working", "again", "working", "failed"]
+    assert told.pop(TILE) == ["working", "failed"]
     assert list(told.values()) == [["working", "done"]] * 4
     stages = {stage["title"]: (stage["done"], stage["total"]) for stage in board["stages"]}
     assert stages["LMDB"][0] == stages["LMDB"][1] > 0
-    assert mended.damaged.said.count(f"{TILE} failed, and is tried again: ") == 2
+    assert "is tried again" not in mended.damaged.said
 
 
 def test_a_tile_that_was_mended_is_added(mended: Mended, demo_digest: dict[str, str]) -> None:

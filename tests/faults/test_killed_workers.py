@@ -10,12 +10,12 @@ from random import Random
 
 import pytest
 from digest import digest_of
-from distributed import Client, as_completed
+from distributed import Client
 from processes import Ended, Job, loopback_cluster, require_unfinished, wait_for
-from reben_dask.job.submit import iter_completed
 
 from reben_dask.errors import ClusterError
-from reben_dask.job import submit
+from reben_dask.job import scheduling
+from reben_dask.job.scheduling import Completed
 
 KILLS = 20
 
@@ -82,15 +82,15 @@ def test_nobody_has_to_know(survived: Survived) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_job_does_not_wait_for_workers_that_never_work(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     """They are gone, or each is paused because its memory is nearly full."""
-    monkeypatch.setattr(submit, "_LOOK_S", 0.05)
-    monkeypatch.setattr(submit, "WORKERS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(scheduling, "_LOOK_S", 0.05)
+    monkeypatch.setattr(scheduling, "WORKERS_TIMEOUT_S", 0.2)
     memory = "1MB" if workers else "auto"
     cluster = {"processes": False, "n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with Client(**cluster, memory_limit=memory) as client:
         wait_for(lambda: set(_states(client)) <= {"paused"})
-        futures = as_completed([client.submit(abs, 1)])
+        completed = Completed(client, client.submit(abs, 1))
         with pytest.raises(ClusterError, match=r"paused .+--memory-limit" if workers else "has had no workers"):
-            list(iter_completed(client, futures))
+            list(completed)
 
 
 def _states(client: Client) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import rasterio
 from distributed import Client
-from reben_dask.job.submit import PicklableErrors, Tasks, picklable_error
 
 from reben_dask.errors import InputError, OutputError, RebenError
+from reben_dask.job.scheduling import Tasks, plain_error, run_task
 
 WAIT_S = 60
 
@@ -49,12 +49,12 @@ def full_disk() -> None:
 
 
 FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (read_nothing, Exception, "/no/such/file.tif: No such file or directory"),
+    (read_nothing, OSError, "/no/such/file.tif: No such file or directory"),
     (explain_nothing, InputError, "The file is not there."),
-    (fall, RecursionError, "maximum recursion depth exceeded"),
+    (fall, RuntimeError, "RecursionError: maximum recursion depth exceeded"),
     (two_arguments, RuntimeError, "TwoArguments: this because of that"),
     (full_disk, OSError, "No space left on device"),
-    (lambda: {}["key"], KeyError, "'key'"),
+    (lambda: {}["key"], RuntimeError, "KeyError: 'key'"),
 ]
 
 
@@ -62,7 +62,7 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_plain_errors_say_the_same(function: Callable[[], Any], kind: type[Exception], said: str) -> None:
     with pytest.raises(Exception) as caught:
         function()
-    plain = picklable_error(caught.value)
+    plain = plain_error(caught.value)
     assert isinstance(plain, kind)
     assert said in str(plain)
     assert plain.__cause__ is plain.__context__ is plain.__traceback__ is None
@@ -75,13 +75,13 @@ def test_the_traceback_is_kept_as_a_note(kind: type[RebenError]) -> None:
         raise kind("a sentence")
 
     with pytest.raises(kind) as caught:
-        PicklableErrors(fail)()
+        run_task(fail)
     assert str(caught.value) == "a sentence"
     assert "in fail" in "".join(traceback.format_exception(caught.value))
 
 
 def test_results_are_those_of_the_function() -> None:
-    assert PicklableErrors(divmod)(7, 2) == (3, 1)
+    assert run_task(divmod, 7, 2) == (3, 1)
 
 
 @pytest.fixture(scope="module")
