@@ -45,13 +45,15 @@ def plan(
     run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster), dry_run=True)
 
 
-def build(
+def build(  # noqa: PLR0913 - the options of a command
     out: AnyPath,
     *,
     s2: AnyPath | Sequence[AnyPath],
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
     **inputs: Unpack[Inputs],
 ) -> Path:
     """Build a dataset as ``reben run`` does, and print its plan, progress and counts.
@@ -71,6 +73,8 @@ def build(
     cluster : ClusterOptions, optional
         Cluster to connect to, or to start for this job; by default, without an active client, one as large as this
         machine.
+    overwrite, restart : bool
+        Replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     **inputs
         Options of ``reben run``, with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
         ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
@@ -93,7 +97,12 @@ def build(
     >>> region = rb.open_demo_region("demo-data")  # doctest: +SKIP
     >>> rb.build("dataset", s2=region.s2, landcover=region.landcover, lmdb_shards=4)  # doctest: +SKIP
     """
-    run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster))
+    run_job(
+        JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs),
+        _cluster(client, cluster),
+        overwrite=overwrite,
+        restart=restart,
+    )
     return Path(out)
 
 

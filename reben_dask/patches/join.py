@@ -56,8 +56,8 @@ def join_partitions(patches: dask_geopandas.GeoDataFrame, landcover: dask_geopan
 def _partitions_of(frame: dask_geopandas.GeoDataFrame, name: str) -> gpd.GeoSeries:
     if frame.spatial_partitions is None:
         raise InputError(
-            f"The {name} frame has no spatial_partitions, which Dask drops when rows or columns change; set them to those "
-            "of the frame that it was made from."
+            f"The {name} frame has no spatial_partitions, which Dask drops when rows or columns change; set them to "
+            "those of the frame that it was made from."
         )
     return frame.spatial_partitions
 

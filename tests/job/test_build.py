@@ -41,6 +41,7 @@ COMMAND = (
     *("--snow-list", "snow.csv", "--cloud-list", "cloud.csv", "--code-column", "CODE", "--lmdb-shards", "3"),
     *("--join", "urbanisation=RegioStaR.gpkg", "--export", "geotiff"),
 )
+NO_FIELDS = {"client", "cluster", "inputs", "overwrite", "restart"}
 CLUSTER_OPTIONS = ("--out", "out", "--workers", "2", "--threads", "1", "--dashboard-address", ":0")
 CLUSTER = ClusterOptions(workers=2, threads=1, dashboard_address=":0")
 
@@ -85,7 +86,7 @@ def test_a_plan_is_a_dry_run(calls: list[Call]) -> None:
 
 
 def test_arguments_are_the_fields_of_the_model() -> None:
-    named = {name for name in inspect.signature(rb.build).parameters if name not in {"client", "cluster", "inputs"}}
+    named = {name for name in inspect.signature(rb.build).parameters if name not in NO_FIELDS}
     assert named | Inputs.__annotations__.keys() == JobOptions.model_fields.keys()
 
 
