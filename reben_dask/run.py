@@ -79,7 +79,9 @@ def spread(args: list[str]) -> list[str]:
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of the cluster.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
-    """Build a labelled dataset from Sentinel-2 tiles and a land-cover map.
+    """Build a dataset from tiles and a land cover.
+
+    Sentinel-2 tiles are labelled with a land-cover map of vector polygons.
 
     Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
     a split, a season, a country, and snow and cloud fractions. Every candidate is on record with its reason.

@@ -41,6 +41,12 @@ def _reben(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
     )
 
 
+def test_help_of_commands_is_not_cut() -> None:
+    lines = [line.split(maxsplit=1) for line in _reben("--help").stdout.partition("Commands:")[2].splitlines() if line]
+    assert [name for name, _ in lines] == COMMANDS
+    assert not [text for _, text in lines if text.endswith("...") or len(text) > 46]
+
+
 def _refused(*arguments: object) -> str:
     """What the command says, in one line, to what it cannot do."""
     done = _reben(*arguments)

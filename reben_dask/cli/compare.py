@@ -42,7 +42,9 @@ def compare(
     page: Path | None,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Compare two datasets of one area, and measure the spatial correlation between their splits.
+    """Compare two datasets and their splits.
+
+    The datasets are of one area; the spatial correlation between splits is measured.
 
     OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes. Patches are matched
     by place, side and sensing time, not by name. Prints the candidates and kept patches common to both, and for patches

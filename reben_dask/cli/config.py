@@ -17,7 +17,7 @@ Examples:
 @click.command("config", cls=Command, epilog=EPILOG)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def config(*, debug: bool) -> None:  # noqa: ARG001 - for Command
-    """Print the settings that hold, and where each comes from.
+    """Print the settings and their sources.
 
     Settings are defaults of the options of `reben run`. They are read from the section `reben` of any file in Dask's
     configuration; a commented copy of all of them is placed in its folder. The command line takes precedence over

@@ -56,7 +56,9 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--target-dir", metavar="OUT", type=_FOLDER, help="Alias of OUT.")
 @click.argument("out", metavar="OUT", required=False, type=_FOLDER)
 def convert(**options: Any) -> None:
-    """Convert the published GeoTIFF trees of BigEarthNet, version 1 or 2, to an LMDB or a Zarr store.
+    """Convert published GeoTIFFs to LMDB or Zarr.
+
+    The GeoTIFF trees are those of BigEarthNet, version 1 or 2.
 
     Pixels are not changed. The LMDB has the keys and values that rico-hdl gives it, to the byte, and rico-hdl's options
     are understood.

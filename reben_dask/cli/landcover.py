@@ -23,7 +23,9 @@ Example:
 @click.argument("destination", metavar="OUT.parquet", type=click.Path(path_type=Path))
 @click.option("--code-column", metavar="NAME", help="Column of the map with the class codes, if it is not found.")
 def landcover(source: str, destination: Path, code_column: str | None) -> None:
-    """Sort a land-cover map, so that a tile reads only what it overlaps.
+    """Sort a land-cover map for fast reading.
+
+    A tile then reads only what it overlaps.
 
     MAP is any vector file with CORINE codes that GDAL reads. OUT.parquet becomes a folder of GeoParquet files along a
     Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.

@@ -27,7 +27,9 @@ def lmdb() -> None:
 @click.argument("sources", metavar="SHARDS…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
 def merge(sources: tuple[Path, ...], destination: Path) -> None:
-    """Merge LMDB environments into one, which any reader can open.
+    """Merge LMDB environments into one.
+
+    Any reader can open the result.
 
     SHARDS are environments, or a folder of shards with its index.json, as `reben run --lmdb-shards` writes it. Entries
     are copied as they are, in the order of their keys; a key that is in two environments must have the same value in

@@ -28,9 +28,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--compare", "other", metavar="OTHER", type=_PATH, help="Compare with another dataset of the same area.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
-    """Make a page about a dataset: OUT/report/index.html.
+    """Make a report on a dataset.
 
-    The self-contained page is made from the contents of OUT. It shows why candidates were rejected, and classes,
+    The self-contained page OUT/report/index.html is made from the contents of OUT. It shows why candidates were rejected, and classes,
     splits, tiles, dates and example patches beside their reference maps. Each of its figures is also saved as PNG and
     SVG in OUT/report/figures. An older report is replaced.
 

@@ -61,7 +61,9 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
 )
 @click.option("--clear", is_flag=True, help="Of a dataset, count only patches without snow, cloud or shadow.")
 def table(paths: Sequence[Path], by: str, style: str, *, clear: bool) -> None:
-    """Print how many patches of each split carry each class: Table I of the reBEN paper, for any dataset.
+    """Print a table of patches by class and split.
+
+    This is Table I of the reBEN paper, for any dataset.
 
     Takes datasets that `reben run` made, or published metadata files. A patch counts once for each of its labels. With
     --by, counts patches by day or season of sensing, or by number of labels.

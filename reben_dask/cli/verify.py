@@ -42,7 +42,7 @@ def verify(
     digest: bool,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Check that a dataset is complete and consistent.
+    """Check that a dataset is complete and sound.
 
     PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, or a folder of such shards; a folder with
     the trees of GeoTIFFs of reBEN, BigEarthNet v1 or SeasoNet, or a single tree; the archives of these trees, as `reben
