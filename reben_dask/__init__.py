@@ -7,6 +7,8 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`open_landcover`, :func:`patches` and :func:`label` make lazy frames, with one partition per tile.
 - :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
 - :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
+- :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
+  turn pixels into what is shown of them.
 - :func:`open_demo_region` makes a small synthetic region to try all of this.
 
 Examples
@@ -35,6 +37,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reben_dask.analysis.legend import map_colours as map_colours
     from reben_dask.dataset import Dataset as Dataset
     from reben_dask.dataset import open_dataset as open_dataset
     from reben_dask.demo import open_demo_region as open_demo_region
@@ -44,7 +47,10 @@ if TYPE_CHECKING:
     from reben_dask.job.frame import open_landcover as open_landcover
     from reben_dask.job.frame import patches as patches
     from reben_dask.options import ClusterOptions as ClusterOptions
+    from reben_dask.report.examples import natural_colour as natural_colour
     from reben_dask.sources.sentinel2 import open_tile as open_tile
+    from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
+    from reben_dask.training import batches as batches
 
 __version__ = "0.1.0"
 
@@ -59,6 +65,10 @@ _MODULES = {
     "Dataset": "dataset",
     "ClusterOptions": "options",
     "open_demo_region": "demo",
+    "batches": "training",
+    "surface_reflectance": "stores.cube_reader",
+    "natural_colour": "report.examples",
+    "map_colours": "analysis.legend",
 }
 
 __all__ = [*_MODULES]  # noqa: PLE0604 - the names of a table

@@ -8,19 +8,23 @@ from difflib import get_close_matches
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask_geopandas
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.dataset as pds
 import xarray as xr
 
 from reben_dask.errors import InputError
-from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
+from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
 from reben_dask.formats.dataset import CUBES, TABLE, RunRecord
 from reben_dask.stores.cube_reader import open_patch
-from reben_dask.stores.patch_table import dataset_parts
+from reben_dask.stores.patch_table import dataset_parts, read_rows
 from reben_dask.training.samples import TEN_METRES, Samples, cube_samples, lmdb_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,57 @@ class Dataset:
             hint = f"did you mean {near[0]}?" if near else f"the first is {min(ids)}."
             raise InputError(f"{self.path / TABLE} has no patch {patch_id}; {hint}")
         return open_patch(self.path, rows[0])
+
+    def class_table(self) -> pd.DataFrame:
+        """Count the kept patches of each split that carry each class; a patch counts once for each of its labels."""
+        from reben_dask.analysis.counts import class_table  # noqa: PLC0415 - measuring is imported when it is used
+
+        rows = [read_rows(part, [LABELS, SPLIT], status=KEPT).to_pandas() for part in dataset_parts(self.path)]
+        return class_table(pd.concat(rows, ignore_index=True))
+
+    def split_correlation(self) -> pd.DataFrame:
+        """Measure how close and how alike test and training patches are, for each split strategy.
+
+        Strategies that the dataset has no column for are computed. Distances are in metres, shares from 0 to 1.
+        """
+        found = self._correlation()
+        return pd.DataFrame({split.title: split.measures() for split in found.splits}).T
+
+    def plot_correlation(self) -> Figure:
+        """Draw :meth:`split_correlation`: distances to the nearest training patch, and similarity by distance."""
+        from reben_dask.analysis.plots import draw_correlation  # noqa: PLC0415 - needs Matplotlib
+
+        return draw_correlation({self.path.name: self._correlation()})
+
+    def plot_funnel(self) -> Figure:
+        """Draw the number of candidates that each rule rejects."""
+        from reben_dask.report.views import view_funnel  # noqa: PLC0415 - needs Matplotlib
+
+        return view_funnel(self.path)
+
+    def plot_classes(self) -> Figure:
+        """Draw the share of the patches of each split that carry each class."""
+        from reben_dask.report.views import view_classes  # noqa: PLC0415 - needs Matplotlib
+
+        return view_classes(self.path)
+
+    def plot_splits(self) -> Figure:
+        """Draw the tile with most kept patches under each split strategy; missing strategies are computed."""
+        from reben_dask.report.views import view_splits  # noqa: PLC0415 - needs Matplotlib
+
+        return view_splits(self.path)
+
+    def plot_patches(self, patch_ids: Sequence[str]) -> Figure:
+        """Draw patches in natural colour, each above its reference map in the colours of CORINE Land Cover."""
+        from reben_dask.report.views import view_patches  # noqa: PLC0415 - needs Matplotlib
+
+        return view_patches(self.path, patch_ids)
+
+    def _correlation(self) -> Any:
+        from reben_dask.analysis.correlation import spatial_correlation  # noqa: PLC0415 - as above
+        from reben_dask.report.comparison import read_with_strategies  # noqa: PLC0415
+
+        return spatial_correlation(read_with_strategies(self.path))
 
 
 def open_dataset(out: str | PathLike[str]) -> Dataset:

@@ -37,7 +37,7 @@ def legend_entry(code: int) -> LegendEntry:
     return corine_legend().get(code, LegendEntry(f"code {code}", "#7f7f7f"))
 
 
-def coloured(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+def map_colours(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     """Colour a reference map of codes, shape ``(y, x)``, as RGB, shape ``(y, x, 3)``."""
     known, places = np.unique(codes, return_inverse=True)
     palette = [list(bytes.fromhex(legend_entry(code).colour.removeprefix("#"))) for code in known.tolist()]

@@ -30,9 +30,9 @@ _PATH = click.Path(path_type=Path)
 def report(out: Path, *, other: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
     """Make a report on a dataset.
 
-    The self-contained page OUT/report/index.html is made from the contents of OUT. It shows why candidates were rejected, and classes,
-    splits, tiles, dates and example patches beside their reference maps. Each of its figures is also saved as PNG and
-    SVG in OUT/report/figures. An older report is replaced.
+    The self-contained page OUT/report/index.html is made from the contents of OUT. It shows why candidates were
+    rejected, and classes, splits, tiles, dates and example patches beside their reference maps. Each of its figures is
+    also saved as PNG and SVG in OUT/report/figures. An older report is replaced.
 
     With --compare it also has the results of `reben compare OUT OTHER`.
     """

@@ -11,7 +11,7 @@ import geopandas as gpd
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reben_dask.analysis.legend import coloured
+from reben_dask.analysis.legend import map_colours
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord
 from reben_dask.report.comparison import Comparison
@@ -79,7 +79,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "examples": examples,
         "white": WHITE,
         "natural_colour": natural_colour,
-        "coloured": coloured,
+        "map_colours": map_colours,
         "has_label": has_label,
         "seconds": seconds,
         "origin_tables": list(origin_tables(record)) if record else [],

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from reben_dask.analysis.legend import coloured, legend_entry
+from reben_dask.analysis.legend import legend_entry, map_colours
 from reben_dask.drawing import ABSENT, FAINT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
 from reben_dask.formats.columns import SPLITS
 from reben_dask.report.examples import Example, code_name, natural_colour
@@ -209,7 +209,7 @@ def draw_examples(
         else:
             above.imshow(natural_colour(example.reflectance, bright=bright), interpolation="nearest")
         above.set_title(f"{example.day}", fontsize=11, pad=4, weight="normal")
-        below.imshow(coloured(example.codes), interpolation="nearest")
+        below.imshow(map_colours(example.codes), interpolation="nearest")
         below.set_xlabel(text, fontsize=9, loc="left", labelpad=5)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])

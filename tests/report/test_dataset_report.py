@@ -14,7 +14,7 @@ import zarr
 from click.testing import CliRunner
 from pages import Tag, counts, linked, pixels, read_page, table, tables
 
-from reben_dask.analysis.legend import coloured, corine_legend
+from reben_dask.analysis.legend import corine_legend, map_colours
 from reben_dask.cli import main
 from reben_dask.patches.decision import REASONS
 
@@ -250,7 +250,7 @@ def test_colours_are_the_official_ones() -> None:
     legend = {code: tuple(bytes.fromhex(entry.colour[1:])) for code, entry in corine_legend().items()}
     assert legend == RGB
     codes = np.array([[111, 999], [523, 777]], np.uint16)
-    assert coloured(codes).tolist() == [[list(RGB[111]), [255] * 3], [list(RGB[523]), [127] * 3]]
+    assert map_colours(codes).tolist() == [[list(RGB[111]), [255] * 3], [list(RGB[523]), [127] * 3]]
 
 
 def test_every_table_has_a_caption_of_its_own(page: Tag) -> None:
