@@ -18,7 +18,7 @@ import pandas as pd
 from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
-from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BANDS, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import CLOUD_FRACTION, OVERLAP_PX, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
@@ -70,10 +70,9 @@ def make_cube(store: Path, layouts: Layouts) -> Layouts:
 
 def ingest_band(tile: Tile, band: str, store: Path, layouts: Layouts, *, harmonized: bool) -> pd.Series[int]:
     """Write one band to the cubes of all grids; count the NODATA pixels of each patch."""
-    resolution = BAND_RESOLUTION_M[band]
     tile.require_intact(band)
-    dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], resolution))
-    nodata = [nodata_pixels(dn, layout.grid, resolution) for layout in layouts]
+    dn = read_band(tile, band, extent_px_yx([layout.grid for layout in layouts], BANDS[band].resolution_m))
+    nodata = [nodata_pixels(dn, layout.grid, BANDS[band]) for layout in layouts]
     if harmonized:
         dn = harmonize(dn, tile.offsets.get(band, 0))
     for layout in layouts:

@@ -12,8 +12,8 @@ import geopandas as gpd
 import pandas as pd
 from dask.delayed import Delayed
 
-from reben_dask.formats.columns import NODATA, TABLE_CRS, empty_frame
-from reben_dask.patches.candidates import Scene, candidate_columns, candidate_patches
+from reben_dask.formats.columns import NODATA
+from reben_dask.patches.candidates import Scene, candidate_patches, no_candidates
 from reben_dask.patches.decision import decide
 from reben_dask.patches.selection import with_season_limits
 from reben_dask.recipes import Recipe
@@ -21,10 +21,14 @@ from reben_dask.recipes import Recipe
 
 def candidate_frame(scenes: Sequence[Scene], recipe: Recipe) -> dask_geopandas.GeoDataFrame:
     """Lazy candidate patches, one partition per tile; see :func:`~reben_dask.patches.candidates.candidate_patches`."""
-    meta = gpd.GeoDataFrame(empty_frame(candidate_columns(recipe)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(
-            candidate_patches, scenes, recipe=recipe, meta=meta, enforce_metadata=False, label="patches"
+            candidate_patches,
+            scenes,
+            recipe=recipe,
+            meta=no_candidates(recipe),
+            enforce_metadata=False,
+            label="patches",
         )
     return dask_geopandas.from_dask_dataframe(frame)
 
