@@ -9,6 +9,7 @@ import geopandas as gpd
 import pandas as pd
 import shapely
 
+from reben_dask.formats.columns import patch_table_schema
 from reben_dask.stores.patch_table import write_part
 
 DEFAULTS = {
@@ -31,5 +32,12 @@ def dataset(folder: Path, rows: pd.DataFrame, classes: Sequence[str]) -> Path:
     for _, part in rows.groupby("tile"):
         squares = gpd.GeoSeries(shapely.box(part.minx, part.miny, part.maxx, part.maxy), part.index, part.epsg.iloc[0])
         patches = gpd.GeoDataFrame(part, geometry=squares.to_crs(4326))
-        write_part(patches, folder / "patches.parquet", classes, [name for name in rows if name.startswith("split_")])
+        extra = [name for name in rows if name.startswith("split_")]
+        write_part(with_nulls(patches, extra), folder / "patches.parquet", classes, extra)
     return folder
+
+
+def with_nulls(patches: gpd.GeoDataFrame, extra: Sequence[str] = ()) -> gpd.GeoDataFrame:
+    """Patches with a null for each column of the patch table that a test does not need."""
+    missing = [name for name in patch_table_schema(extra).names if name not in {*patches, "geometry", "bbox"}]
+    return patches.assign(**{name: pd.Series([None] * len(patches), patches.index, object) for name in missing})

@@ -12,6 +12,7 @@ import geopandas as gpd
 import lmdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 import pytest
@@ -334,10 +335,11 @@ def test_stored_chunk_is_one_patch_inside_a_shard(mini_run: Path, product: Produ
 
 
 @pytest.mark.parametrize("name", [METADATA, METADATA_APART])
-def test_metadata_schema_is_the_published_one(mini_run: Path, data_dir: Path, name: str) -> None:
-    ours, published = (pq.read_schema(folder / name) for folder in (mini_run, data_dir / "bigearthnet"))
-    assert ours.equals(published), f"{ours.remove_metadata()}\nis not\n{published.remove_metadata()}"
-    assert str(ours.remove_metadata()) == str(published.remove_metadata())
+def test_metadata_schema_begins_with_the_published_one(mini_run: Path, data_dir: Path, name: str) -> None:
+    ours, published = (
+        pq.read_schema(folder / name).remove_metadata() for folder in (mini_run, data_dir / "bigearthnet")
+    )
+    assert pa.schema(list(ours)[: len(published)]).equals(published), f"{ours}\nis not\n{published}"
 
 
 @pytest.mark.parametrize(("name", "apart"), [(METADATA, False), (METADATA_APART, True)])

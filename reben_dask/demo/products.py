@@ -26,7 +26,7 @@ from reben_dask.demo.scene import WEDGE_SIDES, Scene, Weather
 from reben_dask.demo.sentinel1 import write_partners
 from reben_dask.demo.surface import survey_tile
 from reben_dask.demo.terrain import EPSG, FULL, SMALL, Centres, Layout, Noise, Terrain, Tile
-from reben_dask.formats.bands import IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, PUBLISHED_BANDS, SCENE_CLASSIFICATION
 
 _THREADS = 2
 _COMPACT = "%Y%m%dT%H%M%S"
@@ -168,8 +168,11 @@ def _write_product(folder: Path, scene: Scene, layout: Layout, pool: Executor) -
     def write(band: str) -> None:
         if band == SCENE_CLASSIFICATION:
             pixels: npt.NDArray[Any] = scl
+        elif band in PUBLISHED_BANDS:
+            pixels = scene.render_band(band)
         else:
-            pixels = _aerosol(layout, acquisition.tile) if band == _AEROSOL else scene.render_band(band)
+            dtype = BANDS[band].dtype if band in BANDS else "uint16"
+            pixels = _haze(layout, acquisition.tile, resolutions[band]).astype(dtype)
         _write_jp2(safe / f"{images[band]}.jp2", pixels, acquisition.tile, layout.block_px[resolutions[band]])
 
     # The largest images first, so that no thread is idle at the end.
@@ -211,10 +214,10 @@ def _footprint(acquisition: Acquisition) -> list[tuple[float, float]]:
     return [to_degrees.transform(*corner) for corner in [*corners, corners[0]]]
 
 
-def _aerosol(layout: Layout, tile: Tile) -> npt.NDArray[np.uint16]:
-    """Aerosol optical thickness times 1000 at 20 m."""
+def _haze(layout: Layout, tile: Tile, resolution: int) -> npt.NDArray[Any]:
+    """Aerosol optical thickness times 1000, as in AOT; also the content of bands without a spectrum here."""
     haze = Noise("haze", layout.region, 0.2 * layout.side_m, 0.1 * layout.side_m)
-    return np.clip(np.rint(140 + 12 * haze.sample(Centres.of(tile.box, 20))), 50, 400).astype(np.uint16)
+    return np.clip(np.rint(140 + 12 * haze.sample(Centres.of(tile.box, resolution))), 50, 250)
 
 
 def _write_jp2(path: Path, pixels: npt.NDArray[Any], tile: Tile, block_px: int) -> None:

@@ -20,7 +20,7 @@ from reben_dask.demo.surface import (
     scene_class_table,
 )
 from reben_dask.demo.terrain import PIXEL_M, Centres, Field, Grain, Mask, Noise, Terrain, Tile, ramp
-from reben_dask.formats.bands import BAND_RESOLUTION_M
+from reben_dask.formats.bands import PUBLISHED_BANDS
 
 if TYPE_CHECKING:
     from reben_dask.demo.products import Acquisition
@@ -125,11 +125,11 @@ class Scene:
     def render_band(self, band: str) -> npt.NDArray[np.uint16]:
         """Render one band at its native resolution as DN, shape ``(y, x)``; 0 is nodata."""
         acquisition, tile = self.acquisition, self.surface.tile
-        resolution = BAND_RESOLUTION_M[band]
+        resolution = PUBLISHED_BANDS[band].resolution_m
         factor = resolution // PIXEL_M
         image = np.empty(Centres.of(tile.box, resolution).shape, np.uint16)
         table = reflectance_table(band, acquisition.season).ravel()
-        number = list(BAND_RESOLUTION_M).index(band) + len(BAND_RESOLUTION_M) * SEASONS.index(acquisition.season)
+        number = list(PUBLISHED_BANDS).index(band) + len(PUBLISHED_BANDS) * SEASONS.index(acquisition.season)
         for rows, strip in Centres.of(tile.box).strips():
             values = self._reflectance(band, table, slice(rows.start, rows.stop + 2 * HALO))
             for axis in (0, 1):

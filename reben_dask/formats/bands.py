@@ -1,6 +1,7 @@
 """Bands, polarisations and the reference map of a patch.
 
-To add a band, add a line to :data:`BANDS`; recipes, cubes, LMDB values, trees and the verifier derive from it.
+To add a band, or another image of L2A products, add a line to :data:`FURTHER_BANDS`. Recipes may then name it; readers
+of products, cubes, LMDB values, trees, the verifier and the synthetic region derive from it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from reben_dask.grid import PATCH_SIDE_M
 
@@ -44,29 +47,43 @@ class Band:
         """Bytes of the pixels of a patch of ``patch_m`` metres."""
         return self.side_px(patch_m) ** 2 * np.dtype(self.dtype).itemsize
 
+    def is_nodata(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Mask of the nodata pixels, in the shape of ``pixels``."""
+        if self.nodata is None:
+            return np.zeros(pixels.shape, bool)
+        mask: npt.NDArray[np.bool_] = np.isnan(pixels) if np.isnan(self.nodata) else pixels == self.nodata
+        return mask
 
-def _sentinel2(name: str, resolution_m: int) -> Band:
-    return Band(name, ImageKind.S2, resolution_m, "uint16", 0)
+
+def _sentinel2(name: str, resolution_m: int, dtype: str = "uint16", nodata: float | None = 0) -> Band:
+    return Band(name, ImageKind.S2, resolution_m, dtype, nodata)
 
 
-BANDS = {
-    band.name: band
-    for band in (
-        _sentinel2("B01", 60),
-        _sentinel2("B02", 10),
-        _sentinel2("B03", 10),
-        _sentinel2("B04", 10),
-        _sentinel2("B05", 20),
-        _sentinel2("B06", 20),
-        _sentinel2("B07", 20),
-        _sentinel2("B08", 10),
-        _sentinel2("B8A", 20),
-        _sentinel2("B09", 60),
-        _sentinel2("B11", 20),
-        _sentinel2("B12", 20),
-    )
-}
-"""Bands of a Sentinel-2 L2A product, by name. B10 does not exist in L2A."""
+def _by_name(*bands: Band) -> dict[str, Band]:
+    return {band.name: band for band in bands}
+
+
+PUBLISHED_BANDS = _by_name(
+    _sentinel2("B01", 60),
+    _sentinel2("B02", 10),
+    _sentinel2("B03", 10),
+    _sentinel2("B04", 10),
+    _sentinel2("B05", 20),
+    _sentinel2("B06", 20),
+    _sentinel2("B07", 20),
+    _sentinel2("B08", 10),
+    _sentinel2("B8A", 20),
+    _sentinel2("B09", 60),
+    _sentinel2("B11", 20),
+    _sentinel2("B12", 20),
+)
+"""Bands of the published datasets, and of every Sentinel-2 L2A product, by name. B10 does not exist in L2A."""
+
+FURTHER_BANDS = _by_name()
+"""Further images of L2A products, such as ``_sentinel2("AOT", 20)``: the name and resolution in their file names."""
+
+BANDS = PUBLISHED_BANDS | FURTHER_BANDS
+"""Bands that a recipe may name, by name."""
 
 S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""
@@ -94,3 +111,19 @@ def by_resolution(names: Iterable[str]) -> dict[int, tuple[str, ...]]:
     for name in sorted(names):
         groups[BANDS[name].resolution_m] = (*groups.get(BANDS[name].resolution_m, ()), name)
     return dict(sorted(groups.items()))
+
+
+def shared_array(names: Iterable[str]) -> tuple[str, float | None]:
+    """Type that holds the values of several bands, and their nodata value; ``None`` if no band has one.
+
+    Raises
+    ------
+    ValueError
+        If bands differ in their nodata values.
+    """
+    bands = [BANDS[name] for name in names]
+    nodata = {band.nodata: band.name for band in bands if band.nodata is not None}
+    if len(nodata) > 1:
+        values = " and ".join(f"{value:g} in {name}" for value, name in nodata.items())
+        raise ValueError(f"bands of one resolution share an array, but nodata is {values}; leave one of them out")
+    return np.result_type(*(band.dtype for band in bands)).name, next(iter(nodata), None)

@@ -1,8 +1,8 @@
 """Columns of the patch table and of the published metadata.
 
 Schemas, the checks of :mod:`reben_dask.verify`, the Croissant fields, the tables in ``docs/data.md`` and the ``meta``
-of the Dask frame derive from these constants. To add a column, add a line; ``published=9`` makes it the ninth of the
-metadata files.
+of the Dask frame derive from these constants. To add a column of the patch table, add a line where it belongs in the
+order; ``published=9`` makes it the ninth of the metadata files, too.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ class Column(str):
     """Name of a column, with its Arrow type and its meaning in one phrase.
 
     ``published`` is its position in the metadata files, from 1; ``None`` for columns of the patch table alone.
+    ``optional`` columns are null where a job has no input for them.
     """
 
-    __slots__ = ("description", "published", "type")
+    __slots__ = ("description", "optional", "published", "type")
     type: pa.DataType
     description: str
     published: int | None
+    optional: bool
 
-    def __new__(cls, name: str, type_: pa.DataType, description: str, *, published: int | None = None) -> Self:
+    def __new__(
+        cls, name: str, type_: pa.DataType, description: str, *, published: int | None = None, optional: bool = False
+    ) -> Self:
         """Create a column."""
         column = super().__new__(cls, name)
-        column.type, column.description, column.published = type_, description, published
+        column.type, column.description = type_, description
+        column.published, column.optional = published, optional
         return column
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return (str, (str(self),))
-
-    @property
-    def is_flag(self) -> bool:
-        """True if null counts as false."""
-        return bool(self.published and pa.types.is_boolean(self.type))
 
 
 _TEXT, _TEXTS, _FRACTION, _BOOL = pa.string(), pa.list_(pa.string()), pa.float64(), pa.bool_()
@@ -61,45 +61,55 @@ _INDEX, _METRES = pa.int32(), pa.int64()
 _TIME = pa.timestamp("us", tz="UTC")
 BBOX_TYPE = pa.struct([(edge, pa.float64()) for edge in ("xmin", "ymin", "xmax", "ymax")])
 
-PATCH_ID = Column("patch_id", _TEXT, "Name of the Sentinel-2 patch, and its key in the LMDB", published=1)
-TILE = Column("tile", _TEXT, "Product name without its last timestamp")
-GRID = Column("grid", _INDEX, "Number of the patch grid, from 1")
-X = Column("x", _INDEX, "Column of the patch in its grid, eastwards from 0")
-Y = Column("y", _INDEX, "Row of the patch in its grid, southwards from 0")
-STATUS = Column("status", _TEXT, "kept or rejected")
-REASON = Column("reason", _TEXT, "First rule that rejects the patch; null if it is kept")
-LABELS = Column("labels", _TEXTS, "Class names in the reference map, sorted", published=2)
-LABELED_FRACTION = Column("labeled_fraction", _FRACTION, "Share of 10 m pixels whose code carries a label")
-SPLIT = Column("split", _TEXT, "train, validation or test", published=3)
-COUNTRY = Column("country", _TEXT, "Country nearest to the patch", published=4)
-SEASON = Column("season", _TEXT, "Season of the sensing time, as the recipe divides the year")
-SENSING_TIME = Column("sensing_time", _TIME, "Sensing time of the product, UTC")
-SNOW_FRACTION = Column("snow_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls snow")
-CLOUD_FRACTION = Column("cloud_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls cloud")
-SHADOW_FRACTION = Column("shadow_fraction", _FRACTION, "Share of 20 m pixels classified as cloud shadow")
-S1_NAME = Column("s1_name", _TEXT, "Name of the Sentinel-1 partner, and its key in the LMDB", published=5)
-S2V1_NAME = Column("s2v1_name", _TEXT, "Name of the patch in BigEarthNet v1", published=6)
-SNOW = Column("contains_seasonal_snow", _BOOL, "Fully covered by seasonal snow", published=7)
-CLOUD = Column("contains_cloud_or_shadow", _BOOL, "Fully covered by cloud or cloud shadow", published=8)
-FAILED_QUALITY = Column("failed_quality", _TEXT, "Quality indicator that the tile failed")
-NODATA = Column("nodata", _BOOL, "Whether a pixel of a band is NODATA")
-EPSG = Column("epsg", _INDEX, "Coordinate reference system of the exact bounds (UTM)")
-MINX = Column("minx", _METRES, "Western edge in metres, in the system epsg")
-MINY = Column("miny", _METRES, "Southern edge in metres")
-MAXX = Column("maxx", _METRES, "Eastern edge in metres")
-MAXY = Column("maxy", _METRES, "Northern edge in metres")
-GEOMETRY = Column("geometry", pa.binary(), "Footprint, WKB in EPSG:4326")
-BBOX = Column("bbox", BBOX_TYPE, "Bounds of the footprint in EPSG:4326 (GeoParquet 1.1 covering)")
+_TABLE: list[Column] = []
 
-PATCH_TABLE: tuple[Column, ...] = (
-    *(PATCH_ID, TILE, GRID, X, Y, STATUS, REASON, LABELS, LABELED_FRACTION, SPLIT, COUNTRY, SEASON, SENSING_TIME),
-    *(SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION, SNOW, CLOUD, S1_NAME, S2V1_NAME, FAILED_QUALITY, NODATA),
-    *(EPSG, MINX, MINY, MAXX, MAXY, GEOMETRY, BBOX),
+
+def _column(name: str, type_: pa.DataType, description: str, **where: Any) -> Column:
+    """Define the next column of the patch table."""
+    _TABLE.append(Column(name, type_, description, **where))
+    return _TABLE[-1]
+
+
+PATCH_ID = _column("patch_id", _TEXT, "Name of the Sentinel-2 patch, and its key in the LMDB", published=1)
+TILE = _column("tile", _TEXT, "Product name without its last timestamp")
+GRID = _column("grid", _INDEX, "Number of the patch grid, from 1")
+X = _column("x", _INDEX, "Column of the patch in its grid, eastwards from 0")
+Y = _column("y", _INDEX, "Row of the patch in its grid, southwards from 0")
+STATUS = _column("status", _TEXT, "kept or rejected")
+REASON = _column("reason", _TEXT, "First rule that rejects the patch; null if it is kept")
+LABELS = _column("labels", _TEXTS, "Class names in the reference map, sorted", published=2)
+LABELED_FRACTION = _column("labeled_fraction", _FRACTION, "Share of 10 m pixels whose code carries a label")
+SPLIT = _column("split", _TEXT, "train, validation or test", published=3)
+COUNTRY = _column("country", _TEXT, "Country nearest to the patch", published=4)
+SEASON = _column("season", _TEXT, "Season of the sensing time, as the recipe divides the year")
+SENSING_TIME = _column("sensing_time", _TIME, "Sensing time of the product, UTC")
+SNOW_FRACTION = _column("snow_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls snow")
+CLOUD_FRACTION = _column("cloud_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls cloud")
+SHADOW_FRACTION = _column("shadow_fraction", _FRACTION, "Share of 20 m pixels classified as cloud shadow")
+SNOW = _column("contains_seasonal_snow", _BOOL, "Fully covered by seasonal snow", published=7)
+CLOUD = _column("contains_cloud_or_shadow", _BOOL, "Fully covered by cloud or cloud shadow", published=8)
+S1_NAME = _column(
+    "s1_name", _TEXT, "Name of the Sentinel-1 partner, and its key in the LMDB", published=5, optional=True
 )
+S2V1_NAME = _column("s2v1_name", _TEXT, "Name of the patch in BigEarthNet v1", published=6, optional=True)
+FAILED_QUALITY = _column("failed_quality", _TEXT, "Quality indicator that the tile failed")
+NODATA = _column("nodata", _BOOL, "Whether a pixel of a band is NODATA")
+EPSG = _column("epsg", _INDEX, "Coordinate reference system of the exact bounds (UTM)")
+MINX = _column("minx", _METRES, "Western edge in metres, in the system epsg")
+MINY = _column("miny", _METRES, "Southern edge in metres")
+MAXX = _column("maxx", _METRES, "Eastern edge in metres")
+MAXY = _column("maxy", _METRES, "Northern edge in metres")
+GEOMETRY = _column("geometry", pa.binary(), "Footprint, WKB in EPSG:4326")
+BBOX = _column("bbox", BBOX_TYPE, "Bounds of the footprint in EPSG:4326 (GeoParquet 1.1 covering)")
+
+PATCH_TABLE: tuple[Column, ...] = tuple(_TABLE)
 """Columns of every patch table, in order; those of a recipe follow."""
 
 METADATA: tuple[Column, ...] = tuple(sorted(filter(lambda c: c.published, PATCH_TABLE), key=lambda c: c.published or 0))
-"""Columns of the metadata files, in order."""
+"""Columns of the metadata files that this program writes, in order."""
+
+PUBLISHED_METADATA = METADATA[:8]
+"""Columns of the metadata files that reBEN publishes, in order."""
 
 IS_PUBLISHED = Column("is_published", _BOOL, "Whether the patch is in the published metadata")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "Whether snow and cloud are within the limits of the season")
@@ -149,10 +159,12 @@ METADATA_SCHEMA = schema(METADATA)
 
 def empty_frame(names: Iterable[Column]) -> pd.DataFrame:
     """Frame without rows, as the ``meta`` of a Dask frame."""
-    return pd.DataFrame({str(name): pd.Series(dtype=_pandas_type(name.type)) for name in names})
+    return pd.DataFrame({str(name): pd.Series(dtype=pandas_type(name)) for name in names})
 
 
-def _pandas_type(kind: pa.DataType) -> Any:
+def pandas_type(column: Column) -> Any:
+    """Type of a column in pandas."""
+    kind = column.type
     if pa.types.is_string(kind):
         return "str"
     return object if pa.types.is_nested(kind) or pa.types.is_binary(kind) else kind.to_pandas_dtype()

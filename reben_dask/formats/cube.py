@@ -19,7 +19,7 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from reben_dask.formats.bands import MAP_RESOLUTION_M
+from reben_dask.formats.bands import MAP_RESOLUTION_M, shared_array
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import UNLABELED_CODE
 
@@ -94,11 +94,16 @@ def group_of(tile: str, grid: int = 1) -> str:
     return tile if grid == 1 else f"{tile}/grid{grid}"
 
 
+def dn_attributes(nodata: float | None) -> dict[str, Any]:
+    """Attributes of an array of bands."""
+    return {"long_name": "digital number"} | ({} if nodata is None else {"nodata": nodata})
+
+
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
     """Arrays that a tile's group has: bands by resolution, reference map, Sentinel-1."""
     for resolution, bands in layout.bands.items():
-        attributes = {"long_name": "digital number", "nodata": 0}
-        yield CubeArray(f"r{resolution}m", "dn", resolution, 0, np.uint16, attributes, {"band": bands})
+        dtype, nodata = shared_array(bands)
+        yield CubeArray(f"r{resolution}m", "dn", resolution, nodata or 0, dtype, dn_attributes(nodata), {"band": bands})
     if layout.has_map:
         attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
         yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})

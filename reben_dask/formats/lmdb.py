@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from reben_dask.atomic import write_json
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
+from reben_dask.formats.bands import BANDS, PUBLISHED_BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
 from reben_dask.grid import PATCH_SIDE_M
 
 DATA_FILE = "data.mdb"
@@ -55,7 +55,7 @@ def keys_of(patch_id: str, s1_name: str | None) -> dict[ImageKind, str]:
     return keys if s1_name is None else {**keys, ImageKind.S1: s1_name}
 
 
-def tensors_of(kind: ImageKind, bands: Iterable[str] = BANDS) -> dict[str, Band]:
+def tensors_of(kind: ImageKind, bands: Iterable[str] = PUBLISHED_BANDS) -> dict[str, Band]:
     """Specifications of a value's tensors by name; ``bands`` are those of Sentinel-2."""
     if kind is ImageKind.S2:
         return {name: BANDS[name] for name in sorted(bands)}
@@ -82,7 +82,7 @@ def decode(value: bytes | memoryview) -> dict[str, npt.NDArray[Any]]:
     return tensors
 
 
-def value_bytes(kind: ImageKind, bands: Collection[str] = tuple(BANDS), patch_m: int = PATCH_SIDE_M) -> int:
+def value_bytes(kind: ImageKind, bands: Collection[str] = tuple(PUBLISHED_BANDS), patch_m: int = PATCH_SIDE_M) -> int:
     """Upper bound in bytes of a value."""
     tensors = tensors_of(kind, bands)
     return sum(band.nbytes(patch_m) for band in tensors.values()) + _HEADER_BYTES * (1 + len(tensors) // 12)

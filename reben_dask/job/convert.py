@@ -174,7 +174,7 @@ def convert_to_lmdb(
 
 def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
     """Expected size of the LMDB of some trees."""
-    return sum(len(tree.patches) * value_pages_bytes(value_bytes(tree.kind)) for tree in trees)
+    return sum(len(tree.patches) * value_pages_bytes(value_bytes(tree.kind, tree.bands)) for tree in trees)
 
 
 def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> list[PublishedPatch]:

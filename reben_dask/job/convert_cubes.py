@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import InputError, OutputError
-from reben_dask.formats.bands import BANDS, POLARISATIONS, ImageKind, by_resolution
+from reben_dask.formats.bands import POLARISATIONS, ImageKind, by_resolution
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.dataset import CUBES
 from reben_dask.grid import PatchGrid
@@ -79,12 +79,12 @@ def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = N
         if pairs is None:
             raise InputError("Nothing says which Sentinel-1 patches go with which others; give pairs.")
         left_out = add_partners(tiles, sentinel1, pairs, find_places)
-    kinds = {tree.kind for tree in trees}
+    kinds, bands = {tree.kind for tree in trees}, [band for tree in trees for band in tree.bands]
     layouts = [
         CubeLayout(
             tile.name,
             PatchGrid(*tile.place, TILE_M),
-            by_resolution(BANDS if ImageKind.S2 in kinds else ()),
+            by_resolution(bands),
             {},
             POLARISATIONS if ImageKind.S1 in kinds else (),
             has_map=ImageKind.MAP in kinds,

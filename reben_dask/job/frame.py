@@ -32,7 +32,7 @@ from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.plan import scene_of
 from reben_dask.job.tasks import LabelRule, classify_scene, count_nodata, map_columns
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.patches.candidates import Scene, candidate_columns
+from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
 from reben_dask.patches.join import join_partitions, search_area
 from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
@@ -123,8 +123,7 @@ def patches(tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = "rebe
         counts = [delayed(count_nodata)(tile, band, scene.grids) for band in chosen.bands]
         scl = delayed(classify_scene)(tile, scene.grids, chosen.sky)
         parts.append(delayed(_observed_patches)(scene, chosen, counts, scl))
-    meta = gpd.GeoDataFrame(empty_frame(candidate_columns(chosen)), geometry=gpd.GeoSeries([], crs=TABLE_CRS))
-    meta = join_columns(meta, empty_frame([NODATA, *OBSERVED_IN_SCL]))
+    meta = join_columns(no_candidates(chosen), empty_frame([NODATA, *OBSERVED_IN_SCL]))
     return _frame(parts, meta, gpd.GeoSeries([_outline(scene) for scene in scenes], crs=TABLE_CRS))
 
 
@@ -157,7 +156,7 @@ def label(
         If a frame has no spatial partitions, or ``patches`` lacks a column.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-    needed = [*candidate_columns(chosen), NODATA]
+    needed = [*no_candidates(chosen), NODATA]
     if absent := [str(name) for name in needed if name not in patches.columns]:
         raise InputError(f"The patches have no column {absent[0]}; make them with reben_dask.patches.")
     rule = LabelRule(load_nomenclature(chosen.nomenclature), chosen.region_thresholds_px)

@@ -16,7 +16,7 @@ import shapely
 
 from reben_dask import __version__
 from reben_dask.errors import InputError, RecipeError
-from reben_dask.formats.bands import BAND_RESOLUTION_M, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
+from reben_dask.formats.bands import BANDS, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE, PATCH_TABLE_SCHEMA
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
@@ -177,7 +177,7 @@ class Plan:
     def cube_bytes(self) -> int:
         """Expected size of the Zarr store; backscatter hardly compresses."""
         patches = sum(self.size(tile) for tile in self.usable)
-        return int(patches * (CUBE_RATIO * self._pixels * 2 + self._radar_bytes))
+        return int(patches * (CUBE_RATIO * self._band_bytes + self._radar_bytes))
 
     @property
     def lmdb_bytes(self) -> int:
@@ -190,7 +190,7 @@ class Plan:
     @property
     def export_bytes(self) -> int:
         """Size of the export if every patch is kept; an archive is on disk twice while it is joined."""
-        loose = 2 * self._pixels + TIFF_BYTES_PER_PATCH + self._radar_bytes
+        loose = self._band_bytes + TIFF_BYTES_PER_PATCH + self._radar_bytes
         archived = int(2 * ARCHIVE_RATIO * loose)
         sizes = {"geotiff": loose, "geotiff-archives": archived}
         return sum(self.size(tile) for tile in self.usable) * sum(sizes[name] for name in self.exports)
@@ -211,9 +211,8 @@ class Plan:
         return BASE_WORKER_BYTES + threads * self.task_bytes
 
     @property
-    def _pixels(self) -> int:
-        sides = (self.recipe.patch_size_m // BAND_RESOLUTION_M[band] for band in self.recipe.bands)
-        return sum(side * side for side in sides)
+    def _band_bytes(self) -> int:
+        return sum(BANDS[band].nbytes(self.recipe.patch_size_m) for band in self.recipe.bands)
 
     @property
     def _radar_bytes(self) -> int:

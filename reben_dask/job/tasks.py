@@ -20,7 +20,7 @@ import pandas as pd
 from distributed import get_worker
 
 from reben_dask.analysis.published import write_comparison
-from reben_dask.formats.bands import BAND_RESOLUTION_M, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BANDS, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import (
     CLOUD_FRACTION,
     NODATA,
@@ -117,10 +117,9 @@ def count_nodata(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> pd.Series
 
 
 def _read_band(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> tuple[npt.NDArray[np.uint16], pd.Series[int]]:
-    resolution = BAND_RESOLUTION_M[band]
     tile.require_intact(band)
-    dn = read_band(tile, band, extent_px_yx(grids, resolution))
-    counts = np.concatenate([nodata_pixels(dn, grid, resolution) for grid in grids])
+    dn = read_band(tile, band, extent_px_yx(grids, BANDS[band].resolution_m))
+    counts = np.concatenate([nodata_pixels(dn, grid, BANDS[band]) for grid in grids])
     return dn, pd.Series(counts, dtype=np.int32, name=band)
 
 

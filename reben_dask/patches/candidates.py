@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -13,14 +13,12 @@ import pandas as pd
 import shapely
 
 from reben_dask.formats import columns
+from reben_dask.formats.bands import Band
 from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS, Column
 from reben_dask.formats.names import NameTemplate, TileName
-from reben_dask.grid import PatchGrid
+from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
 from reben_dask.recipes import Recipe
-
-NODATA_DN = 0
-"""DN of "no data" in every Sentinel-2 L2A band (product specification, special values)."""
 
 
 class Scene(NamedTuple):
@@ -49,12 +47,10 @@ def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry=footprint)
 
 
-def candidate_columns(recipe: Recipe) -> list[Column]:
-    """Columns of :func:`candidate_patches` besides the footprint."""
-    splits = [columns.SPLIT, *(columns.extra_column(EXTRA_SPLITS + name) for name in recipe.more_splits)]
-    place = (columns.PATCH_ID, columns.TILE, columns.GRID, columns.X, columns.Y)
-    time = (columns.SEASON, columns.SENSING_TIME)
-    return [*place, *splits, *time, columns.EPSG, *columns.BOUNDS, columns.FAILED_QUALITY]
+def no_candidates(recipe: Recipe) -> gpd.GeoDataFrame:
+    """Frame of :func:`candidate_patches` without rows, as the ``meta`` of a Dask frame."""
+    nowhere = PatchGrid(32631, 0, 0, ShapeYX(0, 0), recipe.patch_size_m)
+    return candidate_patches(Scene(TileName("", ""), datetime.fromtimestamp(0, UTC), (nowhere,), None), recipe)
 
 
 def footprints(grid: PatchGrid) -> gpd.GeoSeries:
@@ -71,15 +67,15 @@ def season_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> s
     return next((name for name, months in seasons.items() if month in months), None)
 
 
-def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) -> npt.NDArray[np.int32]:
+def nodata_pixels(pixels: npt.NDArray[Any], grid: PatchGrid, band: Band) -> npt.NDArray[np.int32]:
     """Count the NODATA pixels of each patch in one band (reBEN, section II-B: one of them rejects the patch).
 
     Parameters
     ----------
-    dn : ndarray of uint16, shape (y, x)
+    pixels : ndarray, shape (y, x)
         Band of the tile from its upper-left corner; pixels outside complete patches do not count.
-    resolution : int
-        Pixel size in metres.
+    band : Band
+        Its resolution and nodata value.
 
     Returns
     -------
@@ -87,28 +83,29 @@ def nodata_pixels(dn: npt.NDArray[np.uint16], grid: PatchGrid, resolution: int) 
     """
     counts = np.zeros(grid.shape_yx, np.int32)
     # Row by row of patches: a mask of a whole band is 120 MB, and costs more to allocate than to fill.
-    for row, blocks in enumerate(grid.blocks(dn, resolution)):
-        counts[row] = np.count_nonzero(blocks == NODATA_DN, axis=(1, 2))
+    for row, blocks in enumerate(grid.blocks(pixels, band.resolution_m)):
+        counts[row] = np.count_nonzero(band.is_nodata(blocks), axis=(1, 2))
     return grid.in_name_order(counts)
 
 
 def _patches_of_grid(scene: Scene, recipe: Recipe, number: int) -> pd.DataFrame:
     grid = scene.grids[number - 1]
     ids = NameTemplate(recipe.patch_name).names(scene.tile, grid, number)
-    splits = {columns.SPLIT: recipe.split, **{EXTRA_SPLITS + name: rule for name, rule in recipe.more_splits.items()}}
+    more_splits = {columns.extra_column(EXTRA_SPLITS + name): rule for name, rule in recipe.more_splits.items()}
+    splits = {columns.SPLIT: recipe.split, **more_splits}
     x, y = grid.indices_xy()
-    values = {
+    values: dict[Column, Any] = {
         columns.PATCH_ID: ids,
         columns.TILE: scene.tile.name,
-        columns.GRID: np.int32(number),
+        columns.GRID: number,
         columns.X: x,
         columns.Y: y,
         **{name: split_of_tile(rule, grid, ids) for name, rule in splits.items()},
         columns.SEASON: season_of(scene.sensing_time, recipe.seasons),
         columns.SENSING_TIME: pd.Timestamp(scene.sensing_time).as_unit("us"),
-        columns.EPSG: np.int32(grid.epsg),
+        columns.EPSG: grid.epsg,
         **dict(zip(columns.BOUNDS, grid.bounds().T, strict=True)),
         columns.FAILED_QUALITY: scene.failed_quality,
     }
-    texts = (columns.PATCH_ID, columns.TILE, *splits, columns.SEASON, columns.FAILED_QUALITY)
-    return pd.DataFrame(values, index=range(grid.size)).astype(dict.fromkeys(texts, "str"))
+    types = {str(column): columns.pandas_type(column) for column in values}
+    return pd.DataFrame(values, index=range(grid.size)).astype(types)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from reben_dask.formats.bands import BAND_RESOLUTION_M, BANDS, MAP_RESOLUTION_M, QUALITY_INDICATORS
+from reben_dask.formats.bands import (
+    BAND_RESOLUTION_M,
+    BANDS,
+    MAP_RESOLUTION_M,
+    QUALITY_INDICATORS,
+    by_resolution,
+    shared_array,
+)
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS
 from reben_dask.formats.names import V2, NameTemplate
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
@@ -213,9 +220,11 @@ class Recipe(Part):
 
     @field_validator("bands")
     @classmethod
-    def _names_each_band_once(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_bands_that_fit_together(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
         if _first_twice(bands) is not None:
             raise ValueError(f"a band is named twice in {', '.join(bands)}")
+        for of_resolution in by_resolution(bands).values():
+            shared_array(of_resolution)
         return bands
 
     @field_validator("grid_offsets_m")

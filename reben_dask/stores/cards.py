@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pyarrow import types
 
 from reben_dask.atomic import write_text
 from reben_dask.formats.columns import KEPT, METADATA, PATCH_ID, SPLIT, SPLITS, STATUS, Column
@@ -42,6 +42,14 @@ _FILE_SETS = (
     ("cubes", CUBES, "**", "application/vnd+zarr"),
     ("lmdb", LMDB, "**", "application/octet-stream"),
 )
+
+_DATA_TYPES = (
+    (types.is_boolean, "sc:Boolean"),
+    (types.is_integer, "sc:Integer"),
+    (types.is_floating, "sc:Float"),
+    (types.is_temporal, "sc:DateTime"),
+)
+"""Types of Croissant fields; others are text."""
 
 
 def write_card(folder: Path, record: RunRecord) -> Path:
@@ -113,8 +121,8 @@ def _environment() -> Environment:
 
 def _data_type(column: Column) -> str:
     kind = column.type.value_type if _is_list(column) else column.type
-    return "sc:Boolean" if pa.types.is_boolean(kind) else "sc:Text"
+    return next((name for is_of, name in _DATA_TYPES if is_of(kind)), "sc:Text")
 
 
 def _is_list(column: Column) -> bool:
-    return bool(pa.types.is_list(column.type))
+    return bool(types.is_list(column.type))

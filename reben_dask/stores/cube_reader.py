@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.bands import BANDS, ImageKind
 from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
 from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of
 from reben_dask.formats.dataset import CUBES
@@ -200,8 +200,16 @@ def _pixels(arrays: Sequence[tuple[CubeArray, Array]]) -> PatchPixels:
         if found.kind is ImageKind.MAP:
             codes = pixels
         else:
-            images[found.kind].update(zip(found.names, pixels, strict=True))
+            images[found.kind].update(
+                {name: _native(name, image) for name, image in zip(found.names, pixels, strict=True)}
+            )
     return PatchPixels(images[ImageKind.S2], images[ImageKind.S1], codes)
+
+
+def _native(name: str, pixels: Array) -> Array:
+    """Restore the type of a band that shares an array with wider ones."""
+    band = BANDS.get(name)
+    return pixels if band is None else pixels.astype(band.dtype, copy=False)
 
 
 def _cut(node: xr.Dataset, x: int, y: int) -> xr.Dataset:

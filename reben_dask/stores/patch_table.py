@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import pandas as pd
@@ -14,7 +15,17 @@ import pyproj
 
 from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.columns import BBOX_TYPE, STATUS, TABLE_CRS, TILE, encode_classes, patch_table_schema
+from reben_dask.formats.columns import (
+    BBOX_TYPE,
+    PATCH_TABLE,
+    STATUS,
+    TABLE_CRS,
+    TILE,
+    Column,
+    encode_classes,
+    extra_column,
+    schema,
+)
 from reben_dask.formats.dataset import TABLE
 
 
@@ -23,10 +34,10 @@ def write_part(
 ) -> Path:
     """Write the patches of one tile atomically to ``<tile>.parquet`` in ``folder``.
 
-    ``patches`` has its geometry in EPSG:4326; missing columns are written as null. ``classes`` go into the file's
-    metadata; for ``extra`` columns see :func:`~reben_dask.formats.columns.extra_column`.
+    ``patches`` has its geometry in EPSG:4326; ``classes`` go into the file's metadata; for ``extra`` columns see
+    :func:`~reben_dask.formats.columns.extra_column`. Raises ValueError if a column is missing that is not optional.
     """
-    table = _to_arrow(patches, patch_table_schema(extra))
+    table = _to_arrow(patches, [*PATCH_TABLE, *map(extra_column, extra)])
     table = table.replace_schema_metadata({b"geo": _geo_metadata(patches), **encode_classes(classes)})
     folder.mkdir(parents=True, exist_ok=True)
     return _write(table, folder / f"{patches[TILE].iloc[0]}.parquet")
@@ -37,7 +48,7 @@ def rewrite_part(part: Path, columns: pd.DataFrame) -> None:
     table = pq.read_table(part, partitioning=None)
     for name in map(str, columns):
         number = table.schema.get_field_index(name)
-        table = table.set_column(number, table.schema.field(number), _column(columns, name, table.schema.types[number]))
+        table = table.set_column(number, table.schema.field(number), _array(columns[name], table.schema.types[number]))
     _write(table, part)
 
 
@@ -73,22 +84,27 @@ def _write(table: pa.Table, path: Path) -> Path:
     return path
 
 
-def _to_arrow(patches: geopandas.GeoDataFrame, schema: pa.Schema) -> pa.Table:
+def _to_arrow(patches: geopandas.GeoDataFrame, columns: Sequence[Column]) -> pa.Table:
     bounds = patches.geometry.bounds
-    computed = {
+    arrays: dict[str, pa.Array] = {
         "geometry": pa.array(patches.geometry.to_wkb(), pa.binary()),
         "bbox": pa.StructArray.from_arrays([pa.array(bounds[name]) for name in bounds], fields=list(BBOX_TYPE)),
     }
-    arrays = [
-        computed[field.name] if field.name in computed else _column(patches, field.name, field.type) for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    for column in columns:
+        if column in patches and column not in arrays:
+            arrays[column] = _array(patches[column], column.type)
+        elif column.optional:
+            arrays.setdefault(column, pa.nulls(len(patches), column.type))
+    if missing := [column for column in columns if column not in arrays]:
+        raise ValueError(
+            f"No step computes the column {', '.join(missing)} of the patch table; compute it in patches/candidates.py "
+            "or in a task of job/graph.py, or define it as optional in formats/columns.py."
+        )
+    return pa.Table.from_arrays([arrays[column] for column in columns], schema=schema(columns))
 
 
-def _column(patches: pd.DataFrame, name: str, kind: pa.DataType) -> pa.Array:
-    if name not in patches:
-        return pa.nulls(len(patches), kind)
-    return pa.array(patches[name], kind, from_pandas=True)
+def _array(values: pd.Series[Any], kind: pa.DataType) -> pa.Array:
+    return pa.array(values, kind, from_pandas=True)
 
 
 def _geo_metadata(patches: geopandas.GeoDataFrame) -> bytes:

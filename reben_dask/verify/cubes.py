@@ -28,6 +28,7 @@ from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.labels import label_columns
 from reben_dask.stores.arrays import held_chunks, open_array
+from reben_dask.stores.cube_reader import CubeGroup
 from reben_dask.verify.dataset import Part, sample_columns
 from reben_dask.verify.engine import Context
 from reben_dask.verify.findings import Check, collect, differences, one_sentence, parse_crs
@@ -60,6 +61,15 @@ def kinds_in(store: Path) -> frozenset[ImageKind]:
     return frozenset(_kind_of(node.name) for node in nodes if not node.match(GRID_GROUPS))
 
 
+def _bands_in(store: Path) -> list[str]:
+    """Bands of the first tile of a store; none if they are unreadable, which the check of the store reports."""
+    bands: list[str] = []
+    with collect(Check("read again with the tiles")):
+        tile = min(path for path in store.iterdir() if path.is_dir())
+        bands = [name for array in CubeGroup(tile).arrays if array.kind is ImageKind.S2 for name in array.names]
+    return bands  # noqa: RET504 - mypy does not know that collect() may end the block
+
+
 def _kind_of(node: str) -> ImageKind:
     return _KINDS.get(node, ImageKind.S2)
 
@@ -79,7 +89,7 @@ class _Column:
     codes: npt.NDArray[np.uint16] | None
 
     def bands_with_nodata(self) -> list[list[str]]:
-        counts = {name: nodata_pixels(dn, self.grid, BANDS[name].resolution_m) for name, dn in self.bands.items()}
+        counts = {name: nodata_pixels(dn, self.grid, BANDS[name]) for name, dn in self.bands.items()}
         return [[name for name in counts if counts[name][row]] for row in range(self.grid.size)]
 
     def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
@@ -109,7 +119,11 @@ class _Cube:
 
     def held(self, node: Node) -> npt.NDArray[np.bool_]:
         """Patches in the shards of an array, shape ``(image, row, column)``."""
-        return held_chunks(self.path(node)).reshape(-1, *self.grid.shape_yx)
+        held = held_chunks(self.path(node)).reshape(-1, *self.grid.shape_yx)
+        # Zarr does not write a chunk of fill values alone, which are valid pixels of a band without nodata.
+        is_optional = np.array([name in BANDS and BANDS[name].nodata is None for name in _images_of(node)])
+        held[is_optional] |= held[~is_optional].any(axis=0)
+        return held
 
     def columns(self, chosen: Iterable[int], check: Check) -> Iterator[_Column]:
         """Read columns of all arrays, each chunk once; unreadable ones are problems."""
@@ -144,6 +158,7 @@ class _Walk:
             Check("Zarr patches"),
             kinds_in(path) | required,
         )
+        self._bands = _bands_in(path)
         self.pixels = Check("Zarr pixels" + (" as in the patch table" if context.dataset else ""))
         self._found, self._number, self._whole = Counter[ImageKind](), 0, np.zeros((0, 0), bool)
         self._document: Document = {}
@@ -179,7 +194,7 @@ class _Walk:
         if not folder.is_dir():
             self.sound.problem(f"{group} is missing")
             return None
-        every = empty_nodes(self.expected.cube_layout(group, grid))
+        every = empty_nodes(self.expected.cube_layout(group, grid, self._bands))
         nodes = [node for node in every if _kind_of(node.name) in self._kinds]
         with collect(self.sound, group):
             self.sound.add(_document_faults(self.path, group, self._document) if is_tile else ())

@@ -37,9 +37,6 @@ Images = Mapping[str, npt.NDArray[Any]]
 _TILES = 4
 """Tiles whose rows, or a column of patches, are in memory."""
 
-_IMPLIED = (*columns.IN_GRID, columns.PATCH_ID, columns.TILE, columns.EPSG, *columns.BOUNDS)
-"""Columns that the grids of a tile imply, besides the footprint."""
-
 _DEGREES = 1e-6
 """Tolerance of footprints in degrees; their last digits depend on PROJ's version."""
 
@@ -134,8 +131,10 @@ class Tile:
         first = self.table.slice(0, 1).to_pylist()[0]
         scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), first[columns.FAILED_QUALITY])
         wanted = candidate_patches(scene, self._expected.recipe)
-        for column in _IMPLIED:
-            pairs = zip(self.table[column].to_pylist(), wanted[column].tolist(), strict=True)
+        by_recipe = {*self._expected.splits_of, columns.SEASON}
+        for column in wanted.columns.drop([columns.GEOMETRY, *by_recipe]):
+            made = pa.array(wanted[column], self.table.schema.field(column).type, from_pandas=True)
+            pairs = zip(self.table[column].to_pylist(), made.to_pylist(), strict=True)
             row, pair = next(((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1]), (0, None))
             faults = differences({column: pair[0]}, {column: pair[1]}) if pair else ()
             yield from (f"{self.name}, row {row}, {fault}" for fault in faults)

@@ -183,7 +183,7 @@ class Engine:
     def _look_at(self, patch: Patch, images: Images) -> None:
         if patch.kind is ImageKind.S2:
             self._nodata.count += 1
-            if empty := [name for name, pixels in images.items() if np.any(pixels == BANDS[name].nodata)]:
+            if empty := [name for name, pixels in images.items() if BANDS[name].is_nodata(pixels).any()]:
                 self._nodata.problem(f"{patch.name} in {', '.join(empty)}")
         elif patch.kind is ImageKind.MAP:
             self._compare_labels(patch, images)

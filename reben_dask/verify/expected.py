@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import islice
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from reben_dask.errors import RecipeError
 from reben_dask.formats import columns
-from reben_dask.formats.bands import POLARISATIONS, by_resolution
+from reben_dask.formats.bands import FURTHER_BANDS, POLARISATIONS, by_resolution
 from reben_dask.formats.columns import EXTRA_SPLITS, PATCH_ID, SPLIT, SPLITS
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.dataset import RECORD, RunRecord
@@ -34,6 +34,13 @@ class Expected:
     recipe: Recipe
     nomenclature: Nomenclature
     names: NameTemplate | None
+    optional_bands: tuple[str, ...] = ()
+    """Further bands that patches may have, where no run record names the recipe."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands of Sentinel-2, optional ones included."""
+        return (*self.recipe.bands, *self.optional_bands)
 
     @property
     def grids(self) -> range:
@@ -68,7 +75,7 @@ class Expected:
         """Trees and tables of an export with Sentinel-1; none if the dataset does not fit the layout."""
         contents = Contents(
             nomenclature=self.nomenclature,
-            bands=self.recipe.bands,
+            bands=self.bands,
             seasons=self.recipe.all_seasons,
             labels=self.label_columns,
             attributes={name: attribute.column for name, attribute in self.recipe.attributes.items()},
@@ -79,16 +86,18 @@ class Expected:
         except RecipeError:
             return TreeLayout(())
 
-    def cube_layout(self, group: str, grid: PatchGrid) -> CubeLayout:
-        """Layout of a group of the Zarr store with all nodes that it may have."""
-        return CubeLayout(group, grid, by_resolution(self.recipe.bands), {}, POLARISATIONS)
+    def cube_layout(self, group: str, grid: PatchGrid, found: Collection[str]) -> CubeLayout:
+        """Layout of a group of the Zarr store with all nodes that it may have; of ``found`` bands the optional ones."""
+        optional = (band for band in self.optional_bands if band in found)
+        return CubeLayout(group, grid, by_resolution([*self.recipe.bands, *optional]), {}, POLARISATIONS)
 
 
 @cache
 def published(tree: str = DEFAULT_LAYOUT) -> Expected:
     """Contents of the dataset that was published in a layout."""
     recipe = next(recipe for recipe in map(load_recipe, shipped_recipes()) if recipe.tree == tree)
-    return _of_recipe(recipe, load_nomenclature(recipe.nomenclature))
+    expected = _of_recipe(recipe, load_nomenclature(recipe.nomenclature))
+    return replace(expected, optional_bands=tuple(band for band in FURTHER_BANDS if band not in recipe.bands))
 
 
 def every_published() -> list[Expected]:

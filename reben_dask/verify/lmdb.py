@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -161,8 +161,8 @@ def _index_faults(folder: Path, shards: Sequence[Shard], context: Context) -> It
 class ValueFormat:
     """Values of one kind: safetensors files with a tensor per band."""
 
-    def __init__(self, tensors: Mapping[str, Band], patch_m: int) -> None:
-        self._bands, self._kind = tensors, next(iter(tensors.values())).kind
+    def __init__(self, tensors: Mapping[str, Band], patch_m: int, optional: Collection[str] = ()) -> None:
+        self._bands, self._kind, self._optional = tensors, next(iter(tensors.values())).kind, optional
         self._wanted = {
             name: {"type": np.dtype(band.dtype), "shape": 2 * (band.side_px(patch_m),)}
             for name, band in tensors.items()
@@ -181,23 +181,24 @@ class ValueFormat:
             reason = str(error).removeprefix("Error while deserializing: ")
             return Content([f"cannot be decoded ({len(value):,} bytes; {reason})"])
         found = {name: {"type": tensor.dtype, "shape": tensor.shape} for name, tensor in tensors.items()}
-        faults = [f"has no {name}" for name in self._wanted if name not in found]
+        faults = [f"has no {name}" for name in self._wanted if name not in found and name not in self._optional]
         faults += [f"also holds {name}" for name in found if name not in self._wanted]
-        for name, wanted in self._wanted.items() if not faults else ():
-            faults += [f"{name} {fault}" for fault in differences(found[name], wanted)]
+        for name, properties in found.items() if not faults else ():
+            faults += [f"{name} {fault}" for fault in differences(properties, self._wanted[name])]
         if faults:
             return Content(faults)
         if len(self._known) < _MOST_HEADERS:
             self._known.add(header)
         return Content(
-            images={self._kind: {band.name: tensors[name] for name, band in self._bands.items()}} if pixels else {}
+            images={self._kind: {self._bands[name].name: tensors[name] for name in tensors}} if pixels else {}
         )
 
 
 def _entries(environments: _Environments, engine: Engine, values: Mapping[ImageKind, Check]) -> Iterator[Entry]:
     """Entries in key order; those compared with cubes tile by tile in chunk order, to decode each chunk once."""
-    recipe = engine.expected.recipe
-    formats = {kind: ValueFormat(tensors_of(kind, recipe.bands), recipe.patch_size_m) for kind in ImageKind}
+    expected = engine.expected
+    patch_m, optional = expected.recipe.patch_size_m, expected.optional_bands
+    formats = {kind: ValueFormat(tensors_of(kind, expected.bands), patch_m, optional) for kind in ImageKind}
 
     def entry(key: bytes, value: memoryview) -> Entry:
         name = _readable(key)

@@ -128,7 +128,10 @@ class Walk:
     def _read(self, folder: _Folder, *, pixels: bool) -> Content:  # noqa: ARG002 - all files are read in full
         content, squares = Content(), dict[str, Square]()
         names = {file: name for name, file in self.tree.file_names(folder.name).items()}
-        content.faults += [f"has no {file}" for file in names if file not in folder.files]
+        optional = self.engine.expected.optional_bands
+        content.faults += [
+            f"has no {file}" for file, name in names.items() if file not in folder.files and name not in optional
+        ]
         content.faults += [f"also holds {file}" for file in sorted(folder.files.keys() - names.keys())]
         for file, name in names.items():
             found = folder.files.get(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from reben_dask.formats.columns import KEPT
 from reben_dask.formats.lmdb import shard_name
 from reben_dask.job.plan import Plan, make_plan
-from reben_dask.job.tasks import LabelRule, ingest_band, label_tile, make_cube
+from reben_dask.job.tasks import LabelRule, ingest_band, label_tile
 from reben_dask.patches.join import partitions_of_tiles, search_area
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
@@ -35,7 +35,6 @@ def ingest(product: Path, landcover: Path, cubes: Path) -> None:
     plan = plan_of(product, landcover)
     (tile,) = plan.usable
     create_store(cubes, {})
-    make_cube(cubes, plan.layouts(tile))
     for band in plan.recipe.bands:
         ingest_band(tile, band, cubes, plan.layouts(tile), harmonized=False)
 

@@ -11,18 +11,30 @@ import pyarrow.parquet as pq
 import pytest
 
 from reben_dask.formats import columns
-from reben_dask.formats.columns import CLOUD, METADATA_SCHEMA, PATCH_ID, PATCH_TABLE, PATCH_TABLE_SCHEMA, SNOW
+from reben_dask.formats.columns import (
+    CLOUD,
+    METADATA,
+    METADATA_SCHEMA,
+    PATCH_ID,
+    PATCH_TABLE,
+    PATCH_TABLE_SCHEMA,
+    PUBLISHED_METADATA,
+    SNOW,
+)
 
 FLAGS = [(True, False), (False, True), (None, None), (None, True), (False, None)]
 FLAGGED = [True, True, False, True, False]
 
 
-def test_metadata_has_the_published_columns_in_their_order(data_dir: Path) -> None:
-    published = pq.read_schema(data_dir / "bigearthnet" / "metadata.parquet")
-    assert [name for name in METADATA_SCHEMA.names if name in published.names] == [
-        name for name in published.names if not name.startswith("__")
-    ]
+def test_metadata_begin_with_the_published_columns_in_their_order(data_dir: Path) -> None:
+    published = pq.read_schema(data_dir / "bigearthnet" / "metadata.parquet").names
+    assert list(PUBLISHED_METADATA) == published
+    assert METADATA_SCHEMA.names[: len(published)] == published
     assert METADATA_SCHEMA.field("contains_seasonal_snow").type == pa.bool_()
+
+
+def test_columns_of_the_metadata_are_numbered() -> None:
+    assert [column.published for column in METADATA] == list(range(1, len(METADATA) + 1))
 
 
 def test_each_column_is_named_once_and_described() -> None:

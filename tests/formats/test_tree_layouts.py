@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import readers
 import shapely
+from patch_tables import with_nulls
 
 from reben_dask.errors import RecipeError
 from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
@@ -157,7 +158,7 @@ def _table(folder: Path, tiles: Mapping[str, pd.DataFrame], extra: Sequence[str]
         }
         rows = given.assign(**{name: value for name, value in columns.items() if name not in given})
         footprints = gpd.GeoDataFrame(rows, geometry=[shapely.box(7, 53, 8, 54)] * count, crs=4326)
-        parts.append(write_part(footprints, folder / "patches.parquet", [], extra))
+        parts.append(write_part(with_nulls(footprints, extra), folder / "patches.parquet", [], extra))
     return parts
 
 

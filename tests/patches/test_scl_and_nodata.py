@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from reben_dask.formats.bands import BANDS, Band, ImageKind
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.scl import scl_fractions
 from reben_dask.recipes.model import SclClasses
 
+BAND_OF = {10: BANDS["B02"], 20: BANDS["B05"], 60: BANDS["B01"]}
 REBEN = SclClasses(snow=(11,), cloud=(8, 9, 10), shadow=(3,), flag_from=1.0)
 ONE_PATCH = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(1200, 1200))
 
@@ -125,7 +127,7 @@ def test_sky_of_no_patches() -> None:
 @settings(deadline=None)
 @given(_shapes(2).flatmap(lambda shape: hnp.arrays(np.uint16, shape, elements=st.sampled_from([0, 0, 1, 65_535]))))
 def test_nodata_is_that_of_a_loop(dn: np.ndarray) -> None:
-    counts = nodata_pixels(dn, _grid(dn, 60, 120), 60)
+    counts = nodata_pixels(dn, _grid(dn, 60, 120), BANDS["B01"])
     assert counts.tolist() == [pixels.count(0) for pixels in _patches(dn, 2)]
     assert counts.dtype == np.int32
 
@@ -137,7 +139,7 @@ def test_one_zero_counts_in_its_patch_alone(resolution: int, place: str) -> None
     dn = np.full((3 * side + 1, 2 * side + 2), 500, np.uint16)
     rows, columns = (0, 0) if place == "first" else (side - 1, side - 1)
     dn[2 * side + rows, side + columns] = 0
-    counts = nodata_pixels(dn, _grid(dn, resolution, 1200), resolution)
+    counts = nodata_pixels(dn, _grid(dn, resolution, 1200), BAND_OF[resolution])
     assert counts.tolist() == [0, 0, 0, 0, 0, 1]
 
 
@@ -146,10 +148,19 @@ def test_zeros_in_the_left_over_strip_do_not_count(resolution: int) -> None:
     side = 1200 // resolution
     dn = np.zeros((side * 2 + side // 2, side * 2 + 1), np.uint16)
     dn[: 2 * side, : 2 * side] = 1
-    assert nodata_pixels(dn, _grid(dn, resolution, 1200), resolution).tolist() == [0, 0, 0, 0]
+    assert nodata_pixels(dn, _grid(dn, resolution, 1200), BAND_OF[resolution]).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("nodata", "counts"), [(0, [1, 0]), (255, [0, 2]), (None, [0, 0])])
+def test_nodata_is_that_of_the_band(nodata: int | None, counts: list[int]) -> None:
+    pixels = np.ones((20, 40), np.uint8)
+    pixels[3, 3], pixels[4:6, 21] = 0, 255
+    band = Band("X", ImageKind.S2, 60, "uint8", nodata)
+    grid = PatchGrid(32633, 0, 0, ShapeYX(1200, 2400))
+    assert nodata_pixels(pixels, grid, band).tolist() == counts
 
 
 def test_a_full_tile_of_zeros() -> None:
     grid = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(109_800, 109_800))
-    counts = nodata_pixels(np.zeros((1830, 1830), np.uint16), grid, 60)
+    counts = nodata_pixels(np.zeros((1830, 1830), np.uint16), grid, BANDS["B01"])
     assert counts.tolist() == [400] * 8281

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from reben_dask.errors import InputError
+from reben_dask.formats import bands as formats
 from reben_dask.sources.sentinel2 import (
     Tile,
     find_products,
@@ -232,7 +234,20 @@ def test_a_missing_image(shell: Path, tmp_path: Path, band: str, packed: bool) -
     assert band not in tile.images
     tile.require(tuple(other for other, _ in BANDS if other != band))
     message = _refused(lambda: tile.require(("B02", band)))
-    assert message.startswith(f"The product {tile.path} has no image of {band} at native resolution; ")
+    what = f"The product {tile.path} has no image of {band} at native resolution"
+    assert message == f"{what}; download it again, or leave the band out of the recipe."
+
+
+def test_an_image_that_the_product_does_not_list(shell: Path) -> None:
+    line = next(line for line in (shell / METADATA).read_text().splitlines() if "_B01_60m" in line)
+    _edit(shell, line, "")
+    next(shell.rglob("*_B11_20m.jp2")).unlink()
+    tile = open_tile(shell)
+    assert tile.listed == {band for band, _ in BANDS} - {"B01"} | {"SCL"}
+    message = _refused(lambda: tile.require(("B01", "B02", "B11")))
+    what = f"The product {shell} has no image of B01, B11 at native resolution"
+    assert message == f"{what}, and its metadata do not list B01; leave the band out of the recipe."
+    assert "do not list B01;" in _refused(lambda: open_tile(tile))
 
 
 def test_a_band_at_another_resolution_is_not_taken(shell: Path) -> None:
@@ -433,6 +448,12 @@ def test_the_error_can_be_sent_to_another_process(product: Path, share: float) -
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is InputError
     assert str(again) == str(caught.value)
+
+
+def test_an_image_of_another_type_than_its_band(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(formats.BANDS, "B01", replace(formats.BANDS["B01"], dtype="uint8"))
+    message = _refused(lambda: read_band(open_tile(product), "B01"))
+    assert message == f"The image B01 of {NAME} has the type uint16, not uint8."
 
 
 def test_a_cube_of_an_image_that_is_no_image(product: Path) -> None:

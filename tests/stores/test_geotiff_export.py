@@ -24,6 +24,7 @@ import pytest
 import rasterio
 import xarray as xr
 from distributed import Client
+from patch_tables import with_nulls
 from rasterio.windows import Window
 from safetensors.numpy import load
 
@@ -211,7 +212,7 @@ class _Region:
             decibels = random.uniform(-30, 5, (2, *grid.shape_px_yx(10))).astype(np.float32)
             self._write_radar(tile, decibels)
             self._expect(patches, decibels)
-        write_part(patches, self.table, [])
+        write_part(with_nulls(patches), self.table, [])
 
     def _write_radar(self, tile: str, decibels: np.ndarray) -> None:
         radar = xr.Dataset(

@@ -17,6 +17,7 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patch_tables import with_nulls
 from safetensors.numpy import load
 
 from reben_dask.errors import InputError
@@ -198,7 +199,7 @@ class _Region:
         scene = Scene(TileName(tile, ""), datetime(2017, 6, 13, tzinfo=UTC), (grid,), None)
         patches = candidate_patches(scene, load_recipe("reben"))
         status = np.where(np.arange(grid.size) == seed, "rejected", "kept")
-        part = write_part(patches.assign(status=pd.Series(status, dtype="str")), self.table, [])
+        part = write_part(with_nulls(patches.assign(status=pd.Series(status, dtype="str"))), self.table, [])
         self.parts.append((part, grid.size - 1))
         for x in range(grid.shape_yx.x):
             for y in range(grid.shape_yx.y):

@@ -19,12 +19,15 @@ from verifying import assert_found, listing, problems_of, verified
 
 from reben_dask.cli.convert import convert
 from reben_dask.cli.verify import verify as command
+from reben_dask.formats import bands as formats
+from reben_dask.formats.bands import Band, ImageKind
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.arrays import held_chunks
 from reben_dask.stores.cube_blocks import write_block
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
+from reben_dask.verify.expected import published
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
 TILES = ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP")
@@ -104,6 +107,26 @@ def test_all_there(sound: Path, full: bool) -> None:  # noqa: FBT001
 def test_bands_alone(tmp_path: Path) -> None:
     verdict = verified(_make(tmp_path / "c.zarr", {"S2"})).verdict()
     assert verdict.startswith("8 patches: complete and consistent, without Sentinel-1")
+
+
+def test_zeros_of_a_band_without_nodata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Zarr does not write them, and they are no pixels that were lost."""
+    band = Band("AOT", ImageKind.S2, 20, "uint16", None)
+    for bands in (formats.BANDS, formats.FURTHER_BANDS):
+        monkeypatch.setitem(bands, band.name, band)
+    published.cache_clear()
+    request.addfinalizer(published.cache_clear)
+    create_store(tmp_path / "c.zarr", {})
+    grid = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(2_400, 2_400))
+    layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (band.name, *BANDS[20])}, {}, has_map=False)
+    create_cube(tmp_path / "c.zarr", layout)
+    pixels = _patch(1, {"S2"}) | {band.name: np.zeros((60, 60), np.uint16)}
+    write_block(tmp_path / "c.zarr", layout, ShapeYX(0, 0), [(0, 1, pixels)])
+    consolidate_store(tmp_path / "c.zarr", 1)
+    report = verified(tmp_path / "c.zarr", full=True)
+    assert report.verdict() == "1 patch: complete and consistent, without Sentinel-1 and reference maps."
 
 
 def test_the_store_of_a_job(tile_run: Path, tmp_path: Path) -> None:

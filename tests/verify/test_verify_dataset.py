@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,11 @@ DAMAGES = [
     _case("order", _rows(lambda rows: rows.reverse()), {TABLE: "{data.tile}, row 0, has the patch_id "}),
     _case("index", _set(9, x=2), {TABLE: "{data.tile}, row 9, has the x 2, not 1", EQUAL: "_1_1 differs in "}),
     _case("bounds", _set(9, minx=0), {TABLE: "{data.tile}, row 9, has the minx 0, not "}),
+    _case(
+        "time",
+        _set(9, sensing_time=datetime(2018, 5, 8, tzinfo=UTC)),
+        {TABLE: "row 9, has the sensing_time 2018-05-08 "},
+    ),
     _case(
         "box",
         _rows(lambda rows: rows[9]["bbox"].update(xmin=0.0)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reben_dask.formats import columns
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import METADATA_SCHEMA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
@@ -240,6 +240,23 @@ def test_unreadable_files(tmp_path: Path, damage: Callable[[Path], None]) -> Non
     assert "\n" not in checks["Metadata files"].line()
 
 
+def test_columns_that_only_this_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = columns.Column("fold", pa.int32(), "Fold", published=len(columns.METADATA) + 1)
+    monkeypatch.setattr(columns, "METADATA", (*columns.METADATA, fold))
+    paths = _write(tmp_path, _sound())
+    lacking = ["has no column fold", "without fold, rows cannot be read"]
+    assert _problems(paths, own=False) == {}
+    assert _problems(paths)["Metadata files"][:2] == [f"{METADATA_FILE} {lacking[0]}", f"{METADATA_FILE}: {lacking[1]}"]
+    for path in paths:
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("fold", pa.array([1] * len(table), pa.int32())), path)
+        assert _problems(paths, own=False) == {}
+    assert _problems(paths) == {}
+    table = pq.read_table(paths[0])
+    pq.write_table(table.set_column(table.schema.get_field_index("fold"), "fold", table["split"]), paths[0])
+    assert "has fold as string, not int32" in _problems(paths, own=False)["Metadata files"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "texts"),
     [
@@ -270,7 +287,12 @@ def test_other_columns(tmp_path: Path, change: Callable[[pa.Table], pa.Table], t
 
 def test_an_index_of_pandas_is_no_column_but_not_of_this_program(tmp_path: Path, data_dir: Path) -> None:
     source = data_dir / "bigearthnet" / "configilm_24_patches"
-    paths = [Path(shutil.copy(source / name, tmp_path)) for name in (METADATA_FILE, FLAGGED_METADATA_FILE)]
+    paths = [tmp_path / name for name in (METADATA_FILE, FLAGGED_METADATA_FILE)]
+    for path in paths:
+        table = pq.read_table(source / path.name)
+        for column in columns.METADATA[len(columns.PUBLISHED_METADATA) :]:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+        pq.write_table(table, path)
     examples = _problems(paths)["Metadata files"]
     assert examples[:2] == [
         f"{METADATA_FILE} also has the column __index_level_0__",

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.transform import from_origin
 from safetensors.numpy import load
 
-from reben_dask.formats.columns import METADATA_SCHEMA
+from reben_dask.formats.columns import METADATA_SCHEMA, PUBLISHED_METADATA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.verify import Report, Settings, verify
@@ -107,7 +107,7 @@ def write_image(path: Path, pixels: np.ndarray, **changed: Any) -> None:
 def write_published_trees(data_dir: Path, folder: Path) -> Path:
     """Write three published patches as trees, with maps of their labels, and their metadata."""
     code_of = {name: code for code, name in load_nomenclature("bigearthnet19").class_of.items()}
-    rows = pq.read_table(data_dir / SAMPLE / METADATA_FILE, columns=METADATA_SCHEMA.names).to_pylist()
+    rows = pq.read_table(data_dir / SAMPLE / METADATA_FILE, columns=list(PUBLISHED_METADATA)).to_pylist()
     rows = [row for row in rows if row["patch_id"] in {f"{TILE}_{x}_{y}" for x, y in PLACES}]
     with (
         lmdb.open(str(data_dir / SAMPLE / "BigEarthNet-V2-LMDB"), readonly=True, lock=False) as environment,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.columns import METADATA, PATCH_ID
+from reben_dask.formats.columns import PATCH_ID, PUBLISHED_METADATA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 
@@ -33,7 +33,9 @@ def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
     return found
 
 
-def read_metadata(files: Sequence[Path], columns: Sequence[str] = METADATA, tile: str | None = None) -> pd.DataFrame:
+def read_metadata(
+    files: Sequence[Path], columns: Sequence[str] = PUBLISHED_METADATA, tile: str | None = None
+) -> pd.DataFrame:
     """Read metadata files.
 
     Parameters
@@ -41,7 +43,7 @@ def read_metadata(files: Sequence[Path], columns: Sequence[str] = METADATA, tile
     files : sequence of Path
         Parquet files.
     columns : sequence of str
-        Columns to read.
+        Columns to read, by default the published ones.
     tile : str, optional
         Only the patches of this tile; files that are ordered by name are then read in part.
 
@@ -68,7 +70,7 @@ def require_metadata(files: Sequence[Path]) -> int:
     InputError
         Naming the file and what it lacks.
     """
-    return sum(_opened(file, METADATA).metadata.num_rows for file in files)
+    return sum(_opened(file, PUBLISHED_METADATA).metadata.num_rows for file in files)
 
 
 def _opened(file: Path, columns: Sequence[str]) -> pq.ParquetFile:

@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
+from reben_dask.formats.bands import FURTHER_BANDS, PUBLISHED_BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
 from reben_dask.sources.published.tiff import read_tiff
 
 IMAGES: Mapping[ImageKind, Mapping[str, Band]] = {
-    ImageKind.S2: BANDS,
+    ImageKind.S2: PUBLISHED_BANDS,
     ImageKind.S1: S1_BANDS,
     ImageKind.MAP: {REFERENCE_MAP.name: REFERENCE_MAP},
 }
-"""Images of a patch; their files are named ``<patch>_<image>.tif``."""
+"""Images that every patch has; their files are named ``<patch>_<image>.tif``."""
 
 EXAMPLES = {
     ImageKind.S2: "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
@@ -70,7 +70,14 @@ class PublishedTree:
     root: str
     """Its folder, absolute."""
     patches: Sequence[PublishedPatch]
-    """In the order of their names; each has all of its images."""
+    """In the order of their names; each has all images of the tree."""
+    further: tuple[str, ...] = ()
+    """Bands beside the published ones, in a tree that this program exported."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands of Sentinel-2 in this tree."""
+        return (*PUBLISHED_BANDS, *self.further) if self.kind is ImageKind.S2 else ()
 
 
 def walk_patch_folders(
@@ -123,8 +130,8 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     Raises
     ------
     InputError
-        If there are none, if a folder lacks files (named), if a patch is there twice, or as
-        :func:`walk_patch_folders`.
+        If there are none, if a folder lacks files (named) that every patch or the first one has, if a patch is there
+        twice, or as :func:`walk_patch_folders`.
     """
     if not root.exists():
         raise InputError(missing(f"The tree of {kind.value}", root))
@@ -132,11 +139,13 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
         raise InputError(f"The tree of {kind.value} {root} is not a folder.")
     patches: list[PublishedPatch] = []
     incomplete: list[tuple[str, list[str]]] = []
-    sensor = EXAMPLES[kind][:2]
+    sensor, further = EXAMPLES[kind][:2], tuple[str, ...]()
     for above, name, files in walk_patch_folders(root, partial(_is_patch, sensor=sensor), _is_patch):
-        patches.append(PublishedPatch(kind, above, name))
         there = frozenset(files)
-        if lacking := sorted(image for image in IMAGES[kind] if f"{name}_{image}.tif" not in there):
+        if not patches and kind is ImageKind.S2:
+            further = tuple(band for band in FURTHER_BANDS if f"{name}_{band}.tif" in there)
+        patches.append(PublishedPatch(kind, above, name))
+        if lacking := sorted(image for image in (*IMAGES[kind], *further) if f"{name}_{image}.tif" not in there):
             incomplete.append((name, lacking))
     if not patches:
         raise InputError(
@@ -146,11 +155,11 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     patches.sort(key=lambda patch: (patch.name, patch.above))
     _require_once(patches, root)
     _require_complete(incomplete, kind, f"{len(patches):,} patches of {kind.value} in {root}")
-    return PublishedTree(kind, os.path.abspath(root), patches)  # noqa: PTH100
+    return PublishedTree(kind, os.path.abspath(root), patches, further)  # noqa: PTH100
 
 
 def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
-    """Read the images of a patch.
+    """Read the images of a patch, further bands included.
 
     Returns
     -------
@@ -163,7 +172,9 @@ def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
         If a file is damaged, or if its image has not the size and type of its kind; the message names the file.
     """
     images = {}
-    for name, band in IMAGES[patch.kind].items():
+    further = FURTHER_BANDS.items() if patch.kind is ImageKind.S2 else ()
+    there = [(name, band) for name, band in further if os.path.exists(patch.path(name))]  # noqa: PTH110
+    for name, band in (*IMAGES[patch.kind].items(), *there):
         path = patch.path(name)
         images[name] = pixels = read_tiff(path)
         side = band.side_px()

@@ -18,7 +18,15 @@ from dask.tokenize import tokenize
 from rasterio.windows import Window
 
 from reben_dask.errors import InputError, ReadError
-from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION, by_resolution
+from reben_dask.formats.bands import (
+    BANDS,
+    IMAGE_RESOLUTION_M,
+    PUBLISHED_BANDS,
+    SCENE_CLASSIFICATION,
+    by_resolution,
+    shared_array,
+)
+from reben_dask.formats.cube import dn_attributes
 from reben_dask.sources.gdal import use_image
 from reben_dask.sources.sentinel2.product import Tile, read_tile
 
@@ -63,8 +71,10 @@ def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[An
 def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]:
     """Shift digital numbers to the scale before baseline 04.00: ``max(dn + offset, 1)``, but 0 (NODATA) stays 0.
 
-    ``dn`` has any shape; ``offset`` is ``BOA_ADD_OFFSET`` of the band, usually -1000.
+    ``dn`` has any shape; ``offset`` is ``BOA_ADD_OFFSET`` of the band, usually -1000, or 0 to change nothing.
     """
+    if not offset:
+        return dn
     # A table of all values: a band of a full tile is 240 MB, and wider copies of it would decide a worker's memory.
     highest = np.iinfo(np.uint16).max
     table = np.clip(np.arange(highest + 1) + offset, 1, highest).astype(np.uint16)
@@ -82,7 +92,8 @@ def open_tile(
     product : path or Tile
         ``….SAFE`` folder, ``.zip`` file of one, or its metadata from :func:`read_tile`.
     bands : sequence of str, optional
-        Bands to open; all twelve by default. :class:`InputError` if the product lacks one.
+        Bands to open; by default the twelve, and further ones that the product lists. :class:`InputError` if one is
+        missing.
     harmonized : bool
         Shift DN to the scale before baseline 04.00.
 
@@ -94,7 +105,8 @@ def open_tile(
         attributes of the root hold the metadata of the product.
     """
     tile = product if isinstance(product, Tile) else read_tile(Path(product))
-    chosen = tuple(BANDS) if bands is None else tuple(bands)
+    listed = PUBLISHED_BANDS.keys() | tile.listed
+    chosen = tuple(band for band in BANDS if band in listed) if bands is None else tuple(bands)
     tile.require(chosen)
     nodes = {
         f"r{resolution}m": _node(tile, [band for band in chosen if band in names], resolution, harmonized=harmonized)
@@ -109,7 +121,7 @@ def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], 
     path = tile.images[image]
 
     def check_and_use(dataset: rasterio.DatasetReader) -> Any:
-        _check_place(tile, image, dataset)
+        _check_image(tile, image, dataset)
         return use(dataset)
 
     return use_image(
@@ -123,7 +135,11 @@ def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], 
     )
 
 
-def _check_place(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> None:
+def _check_image(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> None:
+    if image in BANDS and dataset.dtypes[0] != BANDS[image].dtype:
+        raise InputError(
+            f"The image {image} of {tile.name} has the type {dataset.dtypes[0]}, not {BANDS[image].dtype}."
+        )
     resolution = IMAGE_RESOLUTION_M[image]
     expected = (tile.epsg, tile.ulx, tile.uly, resolution, *tile.shape_yx[resolution])
     transform = dataset.transform
@@ -142,8 +158,11 @@ class _LazyImage:
     tile: Tile
     band: str
     harmonized: bool
-    dtype: np.dtype[np.uint16] = np.dtype(np.uint16)  # noqa: RUF009 - a dtype is immutable
     ndim: int = 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(BANDS[self.band].dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -164,8 +183,9 @@ def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) ->
         da.from_array(image, chunks=(height, columns), name=f"{image.band}-{tile.name}-{tokenize(image)}")
         for image in images
     ]
+    _, nodata = shared_array(bands)
     dataset = xr.Dataset(
-        {"dn": (("band", "y", "x"), da.stack(layers), {"long_name": "digital number", "nodata": 0})},
+        {"dn": (("band", "y", "x"), da.stack(layers), dn_attributes(nodata))},
         coords={
             "band": bands,
             "y": tile.uly - resolution * (np.arange(rows) + 0.5),

@@ -73,6 +73,9 @@ class Tile:
     files: dict[str, tuple[str, Checksum | None]] = field(default_factory=dict)
     """Path of each image inside the product, and its checksum in ``manifest.safe``."""
 
+    listed: frozenset[str] = frozenset()
+    """Bands, and ``SCL``, that the metadata list at native resolution; a file of one may be missing."""
+
     metadata_sha256: str = ""
 
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
@@ -91,10 +94,11 @@ class Tile:
     def require(self, bands: tuple[str, ...]) -> None:
         """Raise :class:`InputError` if the product lacks any of ``bands`` at native resolution."""
         if missing := [band for band in bands if band not in self.images]:
-            raise InputError(
-                f"The product {self.path} has no image of {', '.join(missing)} at native resolution; "
-                "download it again, or leave the band out of the recipe."
-            )
+            what = f"The product {self.path} has no image of {', '.join(missing)} at native resolution"
+            if self.listed.issuperset(missing):
+                raise InputError(f"{what}; download it again, or leave the band out of the recipe.")
+            unlisted = ", ".join(band for band in missing if band not in self.listed)
+            raise InputError(f"{what}, and its metadata do not list {unlisted}; leave the band out of the recipe.")
 
 
 def read_tile(path: Path) -> Tile:
@@ -117,7 +121,8 @@ def read_tile(path: Path) -> Tile:
     if not files.exists(granule_file):
         raise InputError(f"The product {path} has no {granule_file}; download it again.")
     place = parse_geocoding(files.read_xml(granule_file), f"{path}/{granule_file}")
-    images, checksums = _images(metadata, files, path), _checksums(files, path)
+    listed, checksums = _listed_images(metadata, path), _checksums(files, path)
+    images = {image: name for image, name in listed.items() if files.exists(name)}
     return Tile(
         name=name["tile"],
         product=metadata.product,
@@ -133,6 +138,7 @@ def read_tile(path: Path) -> Tile:
         offsets=metadata.offsets,
         quality=metadata.quality,
         files={image: (name, checksums.get(name)) for image, name in images.items()},
+        listed=frozenset(listed),
         metadata_sha256=hashlib.sha256(xml).hexdigest(),
     )
 
@@ -152,15 +158,14 @@ def _granule(metadata: ProductMetadata, path: Path) -> str:
     return str(PurePosixPath(*PurePosixPath(first).parts[:2]))
 
 
-def _images(metadata: ProductMetadata, files: ProductFiles, path: Path) -> dict[str, str]:
+def _listed_images(metadata: ProductMetadata, path: Path) -> dict[str, str]:
+    """Path of each image in the product, whether its file is there or not."""
     suffix = _SUFFIX.get(metadata.image_format, ".jp2")
     images = {}
     for image in metadata.images:
         match = _IMAGE.search(image)
         if match and IMAGE_RESOLUTION_M.get(match["band"]) == int(match["resolution"]):
-            name = checked_name(image, str(path)) + suffix
-            if files.exists(name):
-                images[match["band"]] = name
+            images[match["band"]] = checked_name(image, str(path)) + suffix
     return images
 
 
