@@ -1,4 +1,4 @@
-"""Write the tables of ``data.md`` that describe columns, keys and files, from the package's own descriptions.
+"""Write the tables of columns, keys, files and trees in the documentation, from the package's own descriptions.
 
 Run as ``python docs/make_tables.py``; ``--check`` only compares, and fails if a table is out of date.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +16,12 @@ from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, ImageKind
 from reben_dask.formats.columns import PATCH_TABLE
 from reben_dask.formats.dataset import DESCRIPTIONS
 from reben_dask.formats.lmdb import keys_of, tensors_of
+from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
+from reben_dask.nomenclature import load_nomenclature
+from reben_dask.recipes import load_recipe, shipped_recipes
 
-PAGE = Path(__file__).with_name("data.md")
+FOLDER = Path(__file__).parent
+RECIPES = FOLDER.parent / "reben_dask" / "recipes" / "README.md"
 END = "<!-- end -->"
 
 
@@ -55,12 +59,16 @@ def file_rows() -> Iterable[Sequence[str]]:
     return ((f"`{name}`", text) for name, text in DESCRIPTIONS.items())
 
 
-TABLES = {
-    "files": (("name", "content"), file_rows),
-    "columns": (("column", "type", "in metadata", "meaning"), column_rows),
-    "images": (("image", "of", "pixel", "type", "side in pixels", "NODATA"), image_rows),
-    "keys": (("key", "of", "tensors"), key_rows),
-}
+def tree_rows() -> Iterable[Sequence[str]]:
+    """Trees and tables of each layout, for the first shipped recipe with it, or that of reBEN."""
+    recipes = [load_recipe(name) for name in ("reben", *shipped_recipes())]
+    for name, layout in LAYOUTS.items():
+        chosen = next((recipe for recipe in recipes if recipe.tree == name), recipes[0])
+        recipe = chosen.model_copy(update={"tree": name})
+        made = recipe.tree_layout(load_nomenclature(recipe.nomenclature), has_sentinel1=True)
+        names = ", ".join(f"`{path}`" for path in (*(tree.name for tree in made.trees), *made.tables))
+        first_line = str(sys.modules[layout.__module__].__doc__).partition("\n")[0]
+        yield f"`tree: {name}`{' (default)' if name == DEFAULT_LAYOUT else ''}", names, first_line.removesuffix(".")
 
 
 def render(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -69,14 +77,34 @@ def render(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def update(text: str) -> str:
-    """Replace what stands between the marks of each table."""
-    for name, (header, rows) in TABLES.items():
+def tree_names() -> str:
+    """Names of the layouts, as a line of a list."""
+    names = (f"`{name}`{' (default)' if name == DEFAULT_LAYOUT else ''}" for name in LAYOUTS)
+    return f"  {', '.join(names)}\n  "
+
+
+PAGES: Mapping[Path, Mapping[str, str]] = {
+    FOLDER / "data.md": {
+        "files": render(("name", "content"), file_rows()),
+        "columns": render(("column", "type", "in metadata", "meaning"), column_rows()),
+        "images": render(("image", "of", "pixel", "type", "side in pixels", "NODATA"), image_rows()),
+        "keys": render(("key", "of", "tensors"), key_rows()),
+    },
+    FOLDER / "guide.md": {"trees": render(("with the recipe's", "in `OUT`", "layout"), tree_rows())},
+    RECIPES: {"trees": tree_names()},
+}
+"""Generated parts by page and mark."""
+
+
+def update(page: Path) -> str:
+    """Replace what stands between the marks of each generated part of a page."""
+    text = page.read_text(encoding="utf-8")
+    for name, content in PAGES[page].items():
         before, mark, rest = text.partition(f"<!-- table: {name} -->\n")
         _, end, after = rest.partition(END)
         if not (mark and end):
-            raise SystemExit(f"{PAGE.name} has no table {name!r}.")
-        text = before + mark + render(header, rows()) + end + after
+            raise SystemExit(f"{page.name} has no table {name!r}.")
+        text = before + mark + content + end + after
     return text
 
 
@@ -84,11 +112,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail if a table is out of date")
-    text = PAGE.read_text(encoding="utf-8")
-    updated = update(text)
-    if parser.parse_args().check and updated != text:
-        sys.exit(f"The tables of {PAGE.name} are out of date; run python docs/make_tables.py.")
-    PAGE.write_text(updated, encoding="utf-8")
+    is_check = parser.parse_args().check
+    for page in PAGES:
+        updated = update(page)
+        if is_check and updated != page.read_text(encoding="utf-8"):
+            sys.exit(f"The tables of {page.name} are out of date; run python docs/make_tables.py.")
+        page.write_text(updated, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -355,7 +355,8 @@ class Output(Workspace):
         """Return the same output with further artefacts, whose names must be free or of an earlier dataset."""
         if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
             raise RecipeError(
-                f"The exported folder {clash[0]!r} would replace a part of the dataset; give its season another name."
+                f"The recipe's tree has the folder {clash[0]!r}, which would replace a part of the dataset; choose "
+                "another tree, or rename in the recipe what its folders are named after, such as seasons."
             )
         for name in names:
             if (self.root / name).exists():

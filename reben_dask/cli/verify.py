@@ -45,8 +45,8 @@ def verify(
     """Check that a dataset is complete and sound.
 
     PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, or a folder of such shards; a folder with
-    the trees of GeoTIFFs of reBEN, BigEarthNet v1 or SeasoNet, or a single tree; the archives of these trees, as `reben
-    run` writes them, or a single archive; a Zarr store of `reben convert`.
+    GeoTIFF trees in the layout of a recipe or of a published dataset, or a single tree; the archives of these trees, as
+    `reben run` writes them, or a single archive; a Zarr store of `reben convert`.
 
     Checks names, order, splits, flags and labels of the metadata; that each patch has its bands, its Sentinel-1 partner
     and its reference map, with the right types and shapes; that there is nothing else; and that labels match the

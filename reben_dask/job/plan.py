@@ -21,7 +21,7 @@ from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE,
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
 from reben_dask.formats.names import V2, TileName, tile_names
-from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
+from reben_dask.formats.trees import TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Partners, Sentinel1Inputs, open_partners
@@ -123,16 +123,7 @@ class Plan:
     @cached_property
     def layout(self) -> TreeLayout:
         """Layout of an export to GeoTIFF; :class:`RecipeError` if the recipe's dataset does not fit it."""
-        recipe = self.recipe
-        contents = Contents(
-            nomenclature=self.nomenclature,
-            bands=recipe.bands,
-            seasons=recipe.all_seasons,
-            labels=("labels", *recipe.extra_labels),
-            attributes={name: attribute.column for name, attribute in recipe.attributes.items()},
-            has_sentinel1=self.partners is not None,
-        )
-        return LAYOUTS[recipe.tree](contents)
+        return self.recipe.tree_layout(self.nomenclature, has_sentinel1=self.partners is not None)
 
     @property
     def export_names(self) -> tuple[str, ...]:

@@ -115,8 +115,8 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
             "the one that comes last in the map counts.",
         )
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
-    exports = dict.fromkeys(output.exports, "the published tree of GeoTIFFs")
-    tables = dict.fromkeys(plan.layout.tables if exports else (), "a table that belongs to it")
+    exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
+    tables = dict.fromkeys(plan.layout.tables if exports else (), f"table of the tree {plan.recipe.tree}")
     for name, what in {**_MADE, **exports, **tables}.items():
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 

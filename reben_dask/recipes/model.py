@@ -17,9 +17,10 @@ from reben_dask.formats.bands import (
     by_resolution,
     shared_array,
 )
-from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS
+from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, LABELS
 from reben_dask.formats.names import V2, NameTemplate
-from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
+from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayout, make_layout
+from reben_dask.nomenclature import Nomenclature
 
 if TYPE_CHECKING:
     BandName: TypeAlias = str
@@ -309,6 +310,19 @@ class Recipe(Part):
     def extra_columns(self) -> tuple[str, ...]:
         """Columns that the recipe adds to the patch table."""
         return (*self.extra_labels, *(EXTRA_SPLITS + name for name in self.more_splits), *self.attributes)
+
+    def tree_layout(self, nomenclature: Nomenclature, *, has_sentinel1: bool) -> TreeLayout:
+        """Make the layout of an export; :class:`RecipeError` if the dataset does not fit it."""
+        contents = Contents(
+            nomenclature=nomenclature,
+            bands=self.bands,
+            seasons=self.all_seasons,
+            labels=(LABELS, *self.extra_labels),
+            attributes={name: attribute.column for name, attribute in self.attributes.items()},
+            countries=self.countries,
+            has_sentinel1=has_sentinel1,
+        )
+        return make_layout(self.tree, contents)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())

@@ -84,7 +84,7 @@ def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
             files.update(tree.documents(row, readers.attributes))
             names = tree.file_names(name)
             named = tuple(sorted((names[file], content) for file, content in files.items()))
-            yield PatchFolder(tree.name, name, tree.place(row), tree.run(row), named)
+            yield PatchFolder(tree.name, name, tree.place(row), tree.run.of(row), named)
 
 
 def write_tree(
@@ -186,16 +186,15 @@ def reported(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[Patch
 
 
 def _rows(part: Path, tree: Tree) -> list[dict[str, Any]]:
-    """Kept patches of a tile that are in the tree, in its order."""
+    """Kept patches of a tile that are in the tree, run by run and in its order."""
     column = tree.name_column
-    rows = read_rows(part, [*dict.fromkeys((*_COLUMNS, column, *tree.only, *tree.columns))], status=KEPT)
+    rows = read_rows(part, [*dict.fromkeys((*_COLUMNS, *tree.row_columns))], status=KEPT)
     rows = rows.filter(rows[column].is_valid())
     for name, value in tree.only.items():
         rows = rows.filter(pc.equal(rows[name], value))
     for earlier in _earlier_parts(part) if tree.is_shared else ():
         rows = rows.filter(pc.invert(pc.is_in(rows[column], read_rows(earlier, [column], status=KEPT)[column])))
-    found: list[dict[str, Any]] = rows.sort_by([(name, "ascending") for name in tree.order]).to_pylist()
-    return found
+    return sorted(rows.sort_by([(name, "ascending") for name in tree.order]).to_pylist(), key=tree.run.of)
 
 
 def _earlier_parts(part: Path) -> list[Path]:

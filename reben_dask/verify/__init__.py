@@ -14,7 +14,7 @@ from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.cubes import DOCUMENT, kinds_in, verify_cubes
-from reben_dask.verify.dataset import Dataset
+from reben_dask.verify.dataset import Dataset, verify_table, verify_tree_tables
 from reben_dask.verify.digest import Digest, compute_digests, cubes_digest, file_digest, folder_digest
 from reben_dask.verify.engine import Context
 from reben_dask.verify.expected import (
@@ -27,9 +27,7 @@ from reben_dask.verify.expected import (
 )
 from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, silent
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
-from reben_dask.verify.metadata import TreeTables, find_metadata, read_tree_tables, verify_metadata
-from reben_dask.verify.rows import Rows
-from reben_dask.verify.tables import verify_table, verify_tree_tables
+from reben_dask.verify.metadata import Rows, find_metadata, read_tree_tables, verify_metadata
 from reben_dask.verify.trees import forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
@@ -104,7 +102,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     required = {ImageKind.S2, ImageKind.MAP} | (kinds_in(out / CUBES) & {ImageKind.S1})
     context = Context(settings, report, expected, rows, dataset, frozenset(required))
     if (out / TABLE).exists():
-        yield from verify_table(dataset, context)
+        yield from verify_table(dataset, rows, settings)
     if (out / CUBES).exists():
         yield from verify_cubes(out / CUBES, context)
     if (out / LMDB).exists():
@@ -116,11 +114,10 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
         yield from verify_trees(form, out, replace(context, report=Report()))
     if forms or any((out / name).exists() for name in layout.tables):
         yield from verify_tree_tables(out, layout, parts)
-    if settings.digest:
-        jobs: dict[Path, Digest] = {out / name: file_digest for name in (METADATA_FILE, FLAGGED_METADATA_FILE)}
-        jobs |= {out / TABLE: partial(folder_digest, suffix=".parquet"), out / CUBES: cubes_digest}
-        jobs |= {root: form.digest for form in forms for root in form.roots(out, layout).values()}
-        yield from compute_digests(jobs, settings, report)
+    jobs: dict[Path, Digest] = {out / name: file_digest for name in (METADATA_FILE, FLAGGED_METADATA_FILE)}
+    jobs |= {out / TABLE: partial(folder_digest, suffix=".parquet"), out / CUBES: cubes_digest}
+    jobs |= {root: form.digest for form in forms for root in form.roots(out, layout).values()}
+    yield from compute_digests(jobs, settings, report)
 
 
 def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
@@ -140,8 +137,7 @@ def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
     _, expected = find_expected([path, path.parent], around)
     yield from [around] if around.problems else []
     yield from verify_cubes(path, Context(settings, report, expected))
-    if settings.digest:
-        yield from compute_digests({path: cubes_digest}, settings, report)
+    yield from compute_digests({path: cubes_digest}, settings, report)
 
 
 def _published(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
@@ -187,11 +183,11 @@ def _checks(path: Path, files: Sequence[Path], around: Check, context: Context, 
     report, expected = context.report, context.expected
     yield from [around] if around.problems else []
     rows, checks = verify_metadata(files, expected, own=False) if files else (Rows(), [])
-    tables = TreeTables() if is_lmdb else read_tree_tables(path, expected, rows)
+    listed, of_tables = (Rows(), []) if is_lmdb else read_tree_tables(path, expected, rows)
     if not files:
-        rows = tables.rows
+        rows = listed
     yield from checks if files or rows.is_complete else [Check("Metadata files", not_checked=NOTHING_THERE)]
-    yield from tables.checks
+    yield from of_tables
     report.patches = len(rows) if rows.is_complete else 0
     context = replace(context, rows=rows)
     forms = [] if is_lmdb else forms_of(path, expected.tree_layout)
@@ -202,7 +198,6 @@ def _checks(path: Path, files: Sequence[Path], around: Check, context: Context, 
     # Contents that are missing in one form may be there in the other.
     absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == (len(forms) or 1)]
     report.without = [*([] if files or rows.is_complete else ["metadata"]), *absent]
-    if context.settings.digest:
-        jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
-        jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}
-        yield from compute_digests(jobs, context.settings, report)
+    jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
+    jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}
+    yield from compute_digests(jobs, context.settings, report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from reben_dask.formats.columns import KEPT, LABELED_FRACTION, NODATA, PATCH_ID,
 from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_nodes, shard_patches
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.nomenclature import Nomenclature
 from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.labels import label_columns
 from reben_dask.stores.arrays import held_chunks, open_array
@@ -40,9 +39,6 @@ _KINDS = {MAP_NODE: ImageKind.MAP, S1_NODE: ImageKind.S1}
 
 Document = Mapping[str, Any]
 
-_Group = tuple[str, Callable[[], PatchGrid], Part | None]
-"""Path of a group, its grid, and the rows of its patches, if known."""
-
 
 def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
     """Check a Zarr store with the rows of its patch table, or by itself."""
@@ -51,7 +47,7 @@ def verify_cubes(path: Path, context: Context) -> Iterator[Check]:
         with collect(walk.sound, group):
             cube = walk.open(group, grid or _find_grid(path, group, context.expected.recipe.patch_size_m), part)
             for column in cube.columns(walk.check_patches(cube), walk.pixels) if cube else ():
-                walk.pixels.add(walk.column_faults(cube, column) if cube else ())
+                walk.pixels.add(walk.column_faults(cube, *column) if cube else ())
     yield from walk.checks()
 
 
@@ -80,28 +76,6 @@ def _images_of(node: Node) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Column:
-    """Pixels of a column of patches, shape ``(y, x)`` by band, and its reference map."""
-
-    x: int
-    grid: PatchGrid
-    bands: Mapping[str, npt.NDArray[np.uint16]]
-    codes: npt.NDArray[np.uint16] | None
-
-    def bands_with_nodata(self) -> list[list[str]]:
-        counts = {name: nodata_pixels(dn, self.grid, BANDS[name]) for name, dn in self.bands.items()}
-        return [[name for name in counts if counts[name][row]] for row in range(self.grid.size)]
-
-    def unknown_codes(self, nomenclature: Nomenclature) -> list[int | None]:
-        """First code of each patch that is not in the nomenclature."""
-        if self.codes is None:
-            return [None] * self.grid.size
-        blocks = self.grid.blocks(self.codes, MAP_RESOLUTION_M)[:, 0]
-        known = np.isin(blocks, sorted(nomenclature.codes))
-        return [None if here.all() else int(codes[~here][0]) for codes, here in zip(blocks, known, strict=True)]
-
-
-@dataclass(frozen=True)
 class _Cube:
     """Sound arrays of a tile, cut along one grid; ``part`` has the rows of its patches, if known."""
 
@@ -125,26 +99,23 @@ class _Cube:
         held[is_optional] |= held[~is_optional].any(axis=0)
         return held
 
-    def columns(self, chosen: Iterable[int], check: Check) -> Iterator[_Column]:
-        """Read columns of all arrays, each chunk once; unreadable ones are problems."""
-        arrays, side_m = {node.name: open_array(self.path(node), "r") for node in self.nodes}, self.grid.patch_m
+    def columns(self, chosen: Iterable[int], check: Check) -> Iterator[tuple[int, PatchGrid, Mapping[str, Any]]]:
+        """Columns of patches and their images, shape ``(y, x)``, each chunk read once; unreadable ones are problems."""
+        arrays, side_m = [(node, open_array(self.path(node), "r")) for node in self.nodes], self.grid.patch_m
         tile_m = ShapeYX(self.grid.shape_yx.y * side_m, side_m)
         for x in sorted(chosen):
             images: dict[str, npt.NDArray[Any]] = {}
-            for node in self.nodes:
+            for node, array in arrays:
                 side = node.encoding["chunks"][-1]
                 try:
-                    pixels = np.asarray(arrays[node.name][..., x * side : (x + 1) * side])
+                    pixels = np.asarray(array[..., x * side : (x + 1) * side])
                 except Exception as error:  # noqa: BLE001 - damaged shards make codecs raise anything
                     fault = f"cannot be read from {node.name} ({one_sentence(error)})"
                     check.problem(f"{self.group}, column {x}, {fault}")
                     break
                 images |= zip(_images_of(node), pixels if pixels.ndim == 3 else [pixels], strict=True)
             else:
-                grid = PatchGrid(self.grid.epsg, self.grid.ulx + x * side_m, self.grid.uly, tile_m, side_m)
-                yield _Column(
-                    x, grid, {name: images[name] for name in images if name in BANDS}, images.get(REFERENCE_MAP.name)
-                )
+                yield x, PatchGrid(self.grid.epsg, self.grid.ulx + x * side_m, self.grid.uly, tile_m, side_m), images
 
 
 class _Walk:
@@ -152,13 +123,8 @@ class _Walk:
 
     def __init__(self, path: Path, context: Context) -> None:
         self.path, self.expected, self._context = path, context.expected, context
-        required = {ImageKind.S2, ImageKind.MAP} if context.dataset else set()
-        self.sound, self.patches, self._kinds = (
-            Check("Zarr cubes", "tile"),
-            Check("Zarr patches"),
-            kinds_in(path) | required,
-        )
-        self._bands = _bands_in(path)
+        self.sound, self.patches, self._bands = Check("Zarr cubes", "tile"), Check("Zarr patches"), _bands_in(path)
+        self._kinds = kinds_in(path) | ({ImageKind.S2, ImageKind.MAP} if context.dataset else set())
         self.pixels = Check("Zarr pixels" + (" as in the patch table" if context.dataset else ""))
         self._found, self._number, self._whole = Counter[ImageKind](), 0, np.zeros((0, 0), bool)
         self._document: Document = {}
@@ -225,22 +191,25 @@ class _Walk:
         self.pixels.count += int((np.ones_like(whole) if cube.part else whole)[:, sorted(chosen)].sum())
         return chosen
 
-    def column_faults(self, cube: _Cube, column: _Column) -> Iterator[str]:
-        rows, empty, unknown = {}, column.bands_with_nodata(), column.unknown_codes(self.expected.nomenclature)
-        if cube.part and column.codes is not None:
-            rows, thresholds_px = cube.part.column(column.x), self.expected.recipe.region_thresholds_px
-            read = label_columns(column.codes, column.grid, self.expected.nomenclature, thresholds_px).to_dict("list")
-        for y in rows if cube.part else range(column.grid.size):
-            row = rows.get(y, {})
-            name = row.get(PATCH_ID) or cube.name(column.x, y)
-            if empty[y] and (not row[NODATA] if row else self._whole[y, column.x] and not self._is_of_job):
-                yield f"{name} has NODATA in {', '.join(empty[y])}"
-            elif row and row[NODATA] and not empty[y]:
+    def column_faults(self, cube: _Cube, x: int, grid: PatchGrid, images: Mapping[str, Any]) -> Iterator[str]:
+        nomenclature, codes = self.expected.nomenclature, images.get(REFERENCE_MAP.name)
+        rows = cube.part.column(x) if cube.part else {y: {} for y in range(grid.size)}
+        empty = {name: nodata_pixels(dn, grid, BANDS[name]) for name, dn in images.items() if name in BANDS}
+        if codes is not None:
+            blocks = grid.blocks(codes, MAP_RESOLUTION_M)[:, 0]
+            is_known = np.isin(blocks, sorted(nomenclature.codes))
+            thresholds_px = self.expected.recipe.region_thresholds_px
+            read = label_columns(codes, grid, nomenclature, thresholds_px).to_dict("list") if cube.part else {}
+        for y, row in rows.items():
+            name, bands = row.get(PATCH_ID) or cube.name(x, y), ", ".join(band for band in empty if empty[band][y])
+            if bands and (not row[NODATA] if row else self._whole[y, x] and not self._is_of_job):
+                yield f"{name} has NODATA in {bands}"
+            elif row and row[NODATA] and not bands:
                 yield f"{name} has no NODATA"
-            elif row and empty[y] and row[STATUS] == KEPT:
-                yield f"{name} is kept, but has NODATA in {', '.join(empty[y])}"
-            if unknown[y] is not None:
-                yield f"{name} has the unknown code {unknown[y]} in its map"
+            elif row and bands and row[STATUS] == KEPT:
+                yield f"{name} is kept, but has NODATA in {bands}"
+            if codes is not None and not is_known[y].all():
+                yield f"{name} has the unknown code {blocks[y][~is_known[y]][0]} in its map"
             elif row:
                 wanted: dict[str, Any] = {column: row[column] or [] for column in self.expected.label_columns}
                 wanted[LABELED_FRACTION] = row[LABELED_FRACTION] or 0.0
@@ -282,14 +251,11 @@ def _find_grid(store: Path, group: str, patch_m: int) -> PatchGrid:
         raise InputError("has no node")
     node = min(nodes).name
     with xr.open_zarr(store, group=f"{group}/{node}", chunks=None) as dataset:
-        x, y = (dataset[axis].to_numpy() for axis in "xy")
-        crs = dataset.rio.crs
-    pixel = float(x[1] - x[0])
-    corner, sides = (x[0] - pixel / 2, y[0] + pixel / 2), (pixel * len(y), pixel * len(x))
-    if crs is None or pixel <= 0 or any(side % patch_m for side in sides) or any(edge % 1 for edge in corner):
-        raise InputError(f"is not on a patch grid: {node} starts at {corner} and has {sides} m")
-    ulx, uly = map(int, corner)
-    return PatchGrid(crs.to_epsg(), ulx, uly, ShapeYX(*map(int, sides)), patch_m)
+        (left, bottom, right, top), crs = dataset.rio.bounds(), dataset.rio.crs
+    sides = (top - bottom, right - left)
+    if crs is None or any(side <= 0 or side % patch_m for side in sides) or left % 1 or top % 1:
+        raise InputError(f"is not on a patch grid: {node} starts at {(left, top)} and has {sides} m")
+    return PatchGrid(crs.to_epsg(), int(left), int(top), ShapeYX(*map(int, sides)), patch_m)
 
 
 def _read_document(path: Path) -> Document:

@@ -1,14 +1,19 @@
-"""Patch table and cubes of a dataset: rows by tile, the grids that they imply, and pixels for comparison."""
+"""Patch table and cubes of a dataset: rows by tile, the grids that they imply, and what follows from the table.
+
+Metadata, counts of the run record and tables of trees follow from the patch table; pixels are read for comparison.
+"""
 
 from __future__ import annotations
 
+import csv
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +23,33 @@ import pyarrow.parquet as pq
 import shapely
 
 from reben_dask.formats import columns
-from reben_dask.formats.bands import REFERENCE_MAP, ImageKind
+from reben_dask.formats.bands import Band, ImageKind
 from reben_dask.formats.cube import SHARD_PATCHES, group_of
 from reben_dask.formats.dataset import CUBES, RunRecord
 from reben_dask.formats.names import NameTemplate, TileName, tile_names
-from reben_dask.formats.trees.layout import CLASS_NUMBERS, number_of_code
+from reben_dask.formats.trees import Tree, TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.patches.decision import REASONS
 from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
+from reben_dask.stores.trees import kept_rows
 from reben_dask.verify.expected import Expected
-from reben_dask.verify.findings import Check, collect, differences
-from reben_dask.verify.rows import Row
+from reben_dask.verify.findings import Check, Settings, collect, differences, schema_faults
+from reben_dask.verify.metadata import Row, Rows, compare_rows
+from reben_dask.wording import counted
 
-Images = Mapping[str, npt.NDArray[Any]]
-"""Images of one kind of a patch by name, shape ``(y, x)``."""
+T = TypeVar("T")
 
 _TILES = 4
 """Tiles whose rows, or a column of patches, are in memory."""
 
 _DEGREES = 1e-6
 """Tolerance of footprints in degrees; their last digits depend on PROJ's version."""
+
+_MEASURES = ("status", "reason", "split", "class", "apart")
+"""Counts of the run record that follow from the patch table."""
+
+_NOT_KEPT = "is in the metadata, but not kept"
 
 
 class Place(NamedTuple):
@@ -84,7 +95,7 @@ class Tile:
     """Rows of a part file, and the grids that they imply."""
 
     def __init__(self, path: Path, expected: Expected, size_m: Sequence[int] | None) -> None:
-        recipe, self.name, self._expected = expected.recipe, path.stem, expected
+        recipe, self.name, self.expected = expected.recipe, path.stem, expected
         schema = columns.patch_table_schema(recipe.extra_columns)
         self.table = pq.read_table(path, partitioning=None).select(schema.names)
         parts = [self.table.filter(pc.equal(self.table[columns.GRID], number)) for number in expected.grids]
@@ -112,7 +123,7 @@ class Tile:
             yield from self._grid_faults(name)
         else:
             yield f"{self.name} has {len(self.table):,} rows, but its grids have {size:,} patches"
-        recipe, splits = self._expected.recipe, self._expected.splits_of
+        recipe, splits = self.expected.recipe, self.expected.splits_of
         read = (columns.PATCH_ID, columns.STATUS, columns.REASON, *splits, *recipe.attributes)
         for row in self.table.select(read).to_pylist():
             patch_id, status, reason = row[columns.PATCH_ID], row[columns.STATUS], row[columns.REASON]
@@ -130,8 +141,8 @@ class Tile:
     def _grid_faults(self, name: TileName) -> Iterator[str]:
         first = self.table.slice(0, 1).to_pylist()[0]
         scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), first[columns.FAILED_QUALITY])
-        wanted = candidate_patches(scene, self._expected.recipe)
-        by_recipe = {*self._expected.splits_of, columns.SEASON}
+        wanted = candidate_patches(scene, self.expected.recipe)
+        by_recipe = {*self.expected.splits_of, columns.SEASON}
         for column in wanted.columns.drop([columns.GEOMETRY, *by_recipe]):
             made = pa.array(wanted[column], self.table.schema.field(column).type, from_pandas=True)
             pairs = zip(self.table[column].to_pylist(), made.to_pylist(), strict=True)
@@ -156,21 +167,18 @@ class Dataset:
     def __init__(
         self, out: Path, parts: Sequence[Path], expected: Expected, record: RunRecord | None, *, full: bool
     ) -> None:
-        self.parts, self.record, self._expected, self._full = parts, record, expected, full
+        self.parts, self.record, self.expected, self._full = parts, record, expected, full
         self._store, self._names = out / CUBES, NameTemplate(expected.recipe.patch_name)
         self._rows, self._reader = lru_cache(_TILES)(self._read), lru_cache(3 * _TILES)(self._open)
         self.attributes = lru_cache(_TILES)(self._read_attributes)
 
     def read(self, part: Path) -> Tile:
         """Read a part file; raises anything for a damaged one, or for rows without a place."""
-        return Tile(part, self._expected, self.record.tile_size_m(part.stem) if self.record else None)
+        return Tile(part, self.expected, self.record.tile_size_m(part.stem) if self.record else None)
 
     def read_sound(self, part: Path) -> Tile | None:
         """Read a part file; ``None`` if unreadable, which the check of the patch table reports."""
-        found = None
-        with collect(Check("the patch table")):
-            found = self.read(part)
-        return found  # noqa: RET504 - mypy does not know that collect() may end the block
+        return _or_else(None, lambda: self.read(part))
 
     def row(self, patch_id: str) -> Row:
         """Columns of a kept patch except its footprint; empty for an unknown one."""
@@ -181,15 +189,15 @@ class Dataset:
         """Place of a patch that is compared with the cubes."""
         return self.row(patch_id).get("place") if self._store.exists() else None
 
-    def differing(self, kind: ImageKind, place: Place, images: Images) -> list[str]:
-        """Names of images that differ from the cubes; images that these lack are not compared."""
-        stored: Images = {}
-        with collect(Check("the store")):
-            pixels = self._reader(group_of(place.tile, place.grid), kind).patch(place.x, place.y)
-            codes, stored = pixels.reference_map, {**pixels.s2, **pixels.s1}
-            if codes is not None:
-                stored = {REFERENCE_MAP.name: codes, CLASS_NUMBERS.name: self._number_of_code[codes]}
-        return sorted(name for name in images if name in stored and not _are_equal(images[name], stored[name]))
+    def layers(self, place: Place, kinds: tuple[ImageKind, ...], tree: Tree | None) -> Mapping[Band, npt.NDArray[Any]]:
+        """Images of a patch in the cubes by band, or those that a tree has of it; none if they cannot be read."""
+
+        def read() -> Mapping[Band, npt.NDArray[Any]]:
+            reader = self._reader(group_of(place.tile, place.grid), tree.kinds if tree else kinds)
+            pixels = reader.patch(place.x, place.y)
+            return tree.layers(pixels) if tree else pixels.layers
+
+        return _or_else({}, read)
 
     @cached_property
     def _prefixes(self) -> list[tuple[str, int]]:
@@ -201,16 +209,12 @@ class Dataset:
                 prefixes.append((self._names.prefix(name), numbers[tile]))
         return sorted(prefixes)
 
-    @cached_property
-    def _number_of_code(self) -> npt.NDArray[np.uint8]:
-        return number_of_code(self._expected.nomenclature)
-
     def _read(self, part: Path) -> dict[str, Row]:
         tile = self.read_sound(part)
         rows = tile.kept().drop_columns([columns.GEOMETRY, columns.BBOX]).to_pylist() if tile else []
         chosen = {
             grid: sample_columns((row[columns.X], row[columns.Y]) for row in rows if row[columns.GRID] == grid)
-            for grid in self._expected.grids
+            for grid in self.expected.grids
         }
         for row in rows:
             is_compared = self._full or row[columns.X] in chosen[row[columns.GRID]]
@@ -219,14 +223,21 @@ class Dataset:
             )
         return {row[columns.PATCH_ID]: row for row in rows}
 
-    def _open(self, group: str, kind: ImageKind) -> ColumnReader:
-        return ColumnReader(CubeGroup(self._store / group), {kind})
+    def _open(self, group: str, kinds: tuple[ImageKind, ...]) -> ColumnReader:
+        return ColumnReader(CubeGroup(self._store / group), kinds)
 
     def _read_attributes(self, tile: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = {}
-        with collect(Check("the store")):
-            found = CubeGroup(self._store / tile).attributes
-        return found  # noqa: RET504 - mypy does not know that collect() may end the block
+        return _or_else({}, lambda: CubeGroup(self._store / tile).attributes)
+
+
+def _or_else(otherwise: T, read: Callable[[], T]) -> T:
+    """Result of a reader, or the alternative for data that are damaged, which other checks report."""
+    try:
+        return read()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged files make libraries raise anything
+        return otherwise
 
 
 def sample_columns(patches: Iterable[tuple[int, int]]) -> set[int]:
@@ -237,5 +248,114 @@ def sample_columns(patches: Iterable[tuple[int, int]]) -> set[int]:
     return set(first.values())
 
 
-def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:
-    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f" and right.dtype.kind == "f")
+def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[Check]:
+    """Check the patch table part by part, and metadata and the run record's counts against it."""
+    expected, sound, record = dataset.expected, Check("Patch table"), dataset.record
+    if not dataset.parts:
+        sound.problem("there are no parts")
+    found = {path.stem for path in dataset.parts}
+    of_run = found if record is None else {entry.tile for entry in record.inputs.tiles}
+    sound.add(f"{tile}.parquet is missing" for tile in sorted(of_run - found))
+    sound.add(f"{tile}.parquet is of no tile of the run" for tile in sorted(found - of_run))
+    # A file of no tile of the run must not change the names of others.
+    names = {**{name: tile_names([name])[name] for name in found}, **tile_names(sorted(of_run))}
+    prefix = NameTemplate(expected.recipe.patch_name).prefix
+    same, is_compared = Check("Metadata as in the patch table", "patch", count=len(rows)), np.zeros(len(rows), bool)
+    counts, unread, patches = Counter[tuple[str, str]](), of_run - found, 0
+    advance = settings.begin("verify-table", len(dataset.parts))
+    for path in dataset.parts:
+        unread.add(path.stem)
+        with collect(sound, path.name):
+            faults, index = schema_faults(
+                pq.read_schema(path), columns.patch_table_schema(expected.recipe.extra_columns)
+            )
+            sound.add([*faults, *(f"also has the column {name}" for name in index)], path.name)
+            tile = dataset.read(path)
+            sound.add(tile.faults(names[path.stem], None if record is None else record.inputs.layers))
+            counts += _count(tile)
+            patches += len(tile.table)
+            here = rows.of_prefix(prefix(names[path.stem]))
+            is_compared[here] = True
+            same.add(_row_faults(rows.table[here], tile) if rows.is_complete else ())
+            unread.remove(path.stem)
+        advance(1)
+    sound.summary = f"{counted(patches, 'candidate')} in {counted(len(dataset.parts), 'part')}"
+    yield sound
+    for tile_name in unread:
+        # Rows of unread parts are unknown; a file whose name is no tile's has no rows.
+        with suppress(IndexError):
+            is_compared[rows.of_prefix(prefix(names[tile_name]))] = True
+    same.add(f"{rows.value(columns.PATCH_ID, number)} {_NOT_KEPT}" for number in np.flatnonzero(~is_compared).tolist())
+    same.not_checked = None if rows.is_complete else "the metadata cannot be read"
+    yield same
+    yield _compare_counts(counts, record, is_whole=not unread)
+
+
+def _row_faults(listed: pa.Table, tile: Tile) -> Iterator[str]:
+    """Compare metadata with the kept patches of a tile; others may have put further columns of the table into them."""
+    shared = [column for column in listed.column_names if column in tile.table.column_names]
+    kept = columns.fill_flags(tile.kept()).select(shared).sort_by(columns.PATCH_ID)
+    return compare_rows(listed.to_pylist(), kept.to_pylist(), "is kept, but not in the metadata", _NOT_KEPT)
+
+
+def _count(tile: Tile) -> Counter[tuple[str, str]]:
+    kept = columns.fill_flags(tile.kept())
+    snow, cloud = (np.asarray(kept[flag], bool) for flag in columns.FLAGS)
+    apart = {"snow": snow.sum(), "cloud_or_shadow": cloud.sum(), "any": (snow | cloud).sum()}
+    found = Counter({("apart", key): int(number) for key, number in apart.items()})
+    values = (
+        tile.table[columns.STATUS],
+        tile.table[columns.REASON],
+        kept[columns.SPLIT],
+        pc.list_flatten(kept[columns.LABELS]),
+    )
+    for measure, of_patches in zip(_MEASURES, values, strict=False):
+        found.update((measure, value) for value in of_patches.drop_null().to_pylist())
+    return found
+
+
+def _compare_counts(counts: Counter[tuple[str, str]], record: RunRecord | None, *, is_whole: bool) -> Check:
+    check = Check("Counts of the run record", summary=f"{counted(counts['status', columns.KEPT], 'patch')} kept")
+    if record is None or not is_whole:
+        check.not_checked = "there is no run record" if record is None else "the patch table is not whole"
+        return check
+    recorded = {
+        (measure, key): number for measure in _MEASURES for key, number in record.counts.get(measure, {}).items()
+    }
+    for measure, key in sorted({*counts, *recorded}):
+        found, noted = counts[measure, key], recorded.get((measure, key), 0)
+        if found != noted:
+            check.problem(f"{measure} {key}: {noted:,} in the record, {found:,} in the patch table")
+    return check
+
+
+def verify_tree_tables(out: Path, layout: TreeLayout, paths: Sequence[Path]) -> Iterator[Check]:
+    """Compare the tables of a layout, line by line, with the patch table."""
+    if not layout.table_files:
+        return
+    check, lines = Check("Tables of the trees as in the patch table"), Counter[str]()
+    with collect(check), ExitStack() as stack:
+        there = [name for name in layout.table_files if (out / name).is_file()]
+        check.add(f"{name} is missing" for name in layout.table_files if name not in there)
+        found = {name: stack.enter_context((out / name).open(encoding="utf-8", newline="")) for name in there}
+        for name, wanted in layout.table_lines(kept_rows(paths, layout.table_columns)):
+            lines[name] += 1
+            if name in found and (line := next(found[name], None)) != wanted:
+                check.problem(f"{name}, line {lines[name]:,}, {_line_fault(line, wanted)}")
+        for name, line in ((name, line) for name, rest in found.items() for line in rest):
+            lines[name] += 1
+            check.problem(f"{name}, line {lines[name]:,}, is {line.rstrip()!r}, and there must be no further line")
+        for folder in {(out / name).parent for name in there} - {out}:
+            names = [path.relative_to(out).as_posix() for path in sorted(folder.glob("[!.]*"))]
+            check.add(f"{name} is no table of the layout" for name in names if name not in layout.table_files)
+    check.summary = f"{', '.join(layout.tables)}; {counted(lines.total(), 'line')}"
+    yield check
+
+
+def _line_fault(line: str | None, wanted: str) -> str:
+    if line is None:
+        return "is missing"
+    cells = [next(csv.reader([text]), []) for text in (line, wanted)]
+    named = [{f"column {number}": cell for number, cell in enumerate(row, start=1)} for row in cells]
+    faults = list(differences(*named)) if len(cells[0]) == len(cells[1]) > 1 else []
+    return faults[0] if faults else f"is {line.rstrip()!r}, not {wanted.rstrip()!r}"

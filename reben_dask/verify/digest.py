@@ -37,7 +37,9 @@ SLAB_BYTES = 64 * 2**20
 
 
 def compute_digests(jobs: Mapping[Path, Digest], settings: Settings, report: Report) -> Iterator[Check]:
-    """Add digests of existing artefacts to the report, before that of an LMDB, a by-product of its walk."""
+    """Add digests to the report, if asked for, before that of an LMDB, a by-product of its walk."""
+    if not settings.digest:
+        return
     check = Check("Digests")
     known, report.digests = report.digests, {}
     advance = settings.begin("verify-digest", len(jobs))

@@ -11,32 +11,29 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import BANDS, MAP_RESOLUTION_M, REFERENCE_MAP, ImageKind
-from reben_dask.formats.columns import BOUNDS, EPSG, LABELS, PATCH_ID, S1_NAME, SENSING_TIME, TILE
+from reben_dask.formats.bands import MAP_RESOLUTION_M, REFERENCE_MAP, Band, ImageKind
+from reben_dask.formats.columns import BOUNDS, EPSG, LABELS, PATCH_ID, TILE
 from reben_dask.formats.names import parse_patch_name
 from reben_dask.formats.trees import Tree
-from reben_dask.formats.trees.layout import CLASS_NUMBERS, class_numbers
+from reben_dask.formats.trees.layout import CLASS_NUMBERS, code_of_number
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.labels import label_columns
-from reben_dask.verify.dataset import Dataset, Images, Place
+from reben_dask.verify.dataset import Dataset, Place
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, Report, Settings, differences, parse_crs, shown
-from reben_dask.verify.rows import Row, Rows
+from reben_dask.verify.metadata import Row, Rows
 
 _STEP = 256
 
-_KNOWN_KEYS = ("labels", "corresponding_s2_patch")
-_PLACE_KEYS = ("coordinates", "projection")
-"""Keys of documents that are known without a patch table."""
+Layers = Mapping[Band, npt.NDArray[Any]]
+"""Images of a patch by band, shape ``(y, x)``."""
 
 Square = tuple[int | None, tuple[float, ...]]
 """EPSG code of an image, and its left, bottom, right and top."""
@@ -71,25 +68,21 @@ class Content:
     """Readable content of an entry; documents by the ends of their names."""
 
     faults: list[str] = field(default_factory=list)
-    images: dict[ImageKind, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    layers: dict[Band, npt.NDArray[Any]] = field(default_factory=dict)
     square: Square | None = None
     documents: dict[str, bytes] = field(default_factory=dict)
 
 
-class Read(Protocol):
-    """Read the content of an entry, if asked to with its pixels."""
-
-    def __call__(self, *, pixels: bool) -> Content: ...  # noqa: D102
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A value of an LMDB, or the folder of a patch; ``key`` is its key, or its path from the tree on."""
+    """A value of an LMDB, or the folder of a patch."""
 
     kind: ImageKind
     name: str
     key: str
-    read: Read
+    """Key in the LMDB, or path from the tree on."""
+    read: Callable[..., Content]
+    """Read the content; with the keyword ``pixels``, pixels may be left out."""
     check: Check
     tree: Tree | None = None
 
@@ -104,7 +97,8 @@ class Engine:
         self._labels = Check(f"Labels as in the maps of {place}", "map")
         self._nodata = Check(f"No NODATA in {place}", "patch")
         self._equal = Check(f"Zarr pixels as in {place}", "image")
-        self._names = {kind: self._rows.names(kind) for kind in ImageKind}
+        self.names = {kind: self._rows.names(kind) for kind in ImageKind}
+        """Names that the rows demand."""
         self._documented: dict[str, tuple[str, ...]] = {}
 
     def run(self, entries: Iterable[Entry], advance: Callable[[int], object]) -> None:
@@ -116,22 +110,13 @@ class Engine:
                 faults = [*content.faults, *self._place_faults(patch, content)]
                 faults += self._document_faults(entry.tree, patch, content) if entry.tree else ()
                 entry.check.add(faults, entry.name if entry.tree else entry.key)
-                for kind, images in content.images.items():
-                    self._look_at(patch._replace(kind=kind), images)
+                self._check_pixels(patch, content.layers, entry.tree)
             if number % _STEP == 0:
                 advance(_STEP)
 
-    def asked_for(self, kind: ImageKind) -> int:
-        """Number of names of a kind that the rows demand."""
-        return len(self._names[kind])
-
-    def missing(self, kind: ImageKind) -> Iterator[str]:
-        """Names of the rows that were not found."""
-        return self._names[kind].missing()
-
     def patch(self, kind: ImageKind, name: str) -> Patch:
         """Patch of an image."""
-        number = self._names[kind].find(name)
+        number = self.names[kind].find(name)
         is_of_row = kind is ImageKind.S1 and number is not None
         return Patch(kind, name, str(self._rows.value(PATCH_ID, number)) if is_of_row else name, number)
 
@@ -157,7 +142,7 @@ class Engine:
         self.found[entry.kind] += 1
         patch = self.patch(entry.kind, entry.name)
         if patch.number is not None:
-            self._names[entry.kind].mark(entry.name)
+            self.names[entry.kind].mark(entry.name)
         elif self._rows.is_complete:
             self.left_over.problem(entry.key)
             return None
@@ -180,32 +165,37 @@ class Engine:
         is_labelled = patch.kind is ImageKind.MAP and patch.number is not None
         return self.context.settings.full or is_labelled or self.place(patch) is not None
 
-    def _look_at(self, patch: Patch, images: Images) -> None:
-        if patch.kind is ImageKind.S2:
+    def _check_pixels(self, patch: Patch, layers: Layers, tree: Tree | None) -> None:
+        kinds = dict.fromkeys(band.kind for band in layers)
+        if ImageKind.S2 in kinds:
             self._nodata.count += 1
-            if empty := [name for name, pixels in images.items() if BANDS[name].is_nodata(pixels).any()]:
+            measured = ((band, pixels) for band, pixels in layers.items() if band.kind is ImageKind.S2)
+            if empty := [band.name for band, pixels in measured if band.is_nodata(pixels).any()]:
                 self._nodata.problem(f"{patch.name} in {', '.join(empty)}")
-        elif patch.kind is ImageKind.MAP:
-            self._compare_labels(patch, images)
+        self._compare_labels(patch, layers)
         dataset, place = self.context.dataset, self.place(patch)
-        if dataset and place:
+        stored = dataset.layers(place, tuple(kinds), tree) if dataset and place and kinds else {}
+        for kind in kinds if dataset and place else ():
             self._equal.count += 1
-            if other := dataset.differing(patch.kind, place, images):
-                named = ["its reference map"] if patch.kind is ImageKind.MAP else other
+            of_kind = (band for band in layers if band.kind is kind and band in stored)
+            if other := sorted(band.name for band in of_kind if not _are_equal(layers[band], stored[band])):
+                named = ["its reference map"] if kind is ImageKind.MAP else other
                 self._equal.problem(f"{patch.patch_id} differs in {', '.join(named)}")
 
-    def _compare_labels(self, patch: Patch, images: Images) -> None:
+    def _compare_labels(self, patch: Patch, layers: Layers) -> None:
+        codes, numbers = layers.get(REFERENCE_MAP), layers.get(CLASS_NUMBERS)
+        if codes is None and numbers is None:
+            return
         labels, source = self._row_labels(patch), "the metadata have"
         if labels is None:
             labels, source = self._documented.get(patch.patch_id), "the document has"
         if labels is None:
             return
-        codes = images.get(REFERENCE_MAP.name)
-        if codes is None:
-            numbers, code_of = images[CLASS_NUMBERS.name], self._code_of_number
-            is_known = numbers.max(initial=0) < len(code_of)
-            fault = None if is_known else f"its map holds the number {numbers.max()}, of {len(code_of) - 1} classes"
-            codes = code_of[numbers] if is_known else None
+        fault, code_of = None, self._code_of_number
+        if numbers is not None and numbers.max(initial=0) >= len(code_of):
+            fault = f"its map holds the number {numbers.max()}, of {len(code_of) - 1} classes"
+        elif codes is None and numbers is not None:
+            codes = code_of[numbers]
         if codes is not None:
             fault = label_fault(codes, labels, self.expected, source)
         self._labels.count += 1
@@ -218,10 +208,7 @@ class Engine:
 
     @cached_property
     def _code_of_number(self) -> npt.NDArray[np.uint16]:
-        """Codes of the classes by number; 0 has no class."""
-        nomenclature = self.expected.nomenclature
-        codes = {name: code for code, name in sorted(nomenclature.class_of.items(), reverse=True)}
-        return np.array([UNLABELED_CODE, *(codes[name] for name in class_numbers(nomenclature))], np.uint16)
+        return code_of_number(self.expected.nomenclature)
 
     # Places and documents
 
@@ -232,63 +219,58 @@ class Engine:
 
     def _document_faults(self, tree: Tree, patch: Patch, content: Content) -> Iterator[str]:
         dataset, row = self.context.dataset, self.row(patch)
-        is_exact = dataset is not None and TILE in row
         for name, found in content.documents.items():
-            try:
-                document = _parse(found)
-                known = row if is_exact else self._known_row(patch, content, document)
-            except InputError as error:
-                yield f"{patch.name}_{name} {error}"
-                continue
-            made = tree.documents(known, dataset.attributes(row[TILE]) if dataset and is_exact else {})[name]
-            if found == made:
-                continue
-            wanted = json.loads(made)
-            keys = wanted if is_exact else {*_KNOWN_KEYS, *(_PLACE_KEYS if content.square else ())}
-            wanted = {key: value for key, value in wanted.items() if key in keys}
-            faults = [*differences(_comparable(document, is_exact), _comparable(wanted, is_exact))]
-            faults += [f"also has the key {key}" for key in document if key not in wanted] if is_exact else []
+            if dataset and TILE in row:
+                made = tree.documents(row, dataset.attributes(row[TILE]))[name]
+                faults = _differing_documents(found, made)
+            else:
+                faults = self._stated_faults(tree.read_document, found, patch, content.square)
             yield from (f"{patch.name}_{name} {fault}" for fault in faults)
 
-    def _known_row(self, patch: Patch, content: Content, document: Mapping[str, Any]) -> Row:
-        labels, asked = self._document_labels(document), self._row_labels(patch)
-        if asked is None and patch.kind is ImageKind.S2:
-            self._documented[patch.name] = tuple(map(sys.intern, labels))
-        partner = document.get("corresponding_s2_patch") if patch.number is None else patch.patch_id
-        epsg, bounds = content.square or (None, (0, 0, 0, 0))
-        row: dict[str, Any] = {PATCH_ID: partner, S1_NAME: patch.name, TILE: "", SENSING_TIME: datetime.now(UTC)}
-        row |= {LABELS: labels if asked is None else asked, EPSG: epsg or 4326}
-        return row | dict(zip(BOUNDS, bounds, strict=True))
+    def _stated_faults(
+        self, read: Callable[[bytes], Row] | None, document: bytes, patch: Patch, square: Square | None
+    ) -> Iterator[str]:
+        """Compare the columns that a document states with what is known without a patch table."""
+        try:
+            stated = dict(read(document)) if read else {}
+        except InputError as error:
+            yield str(error)
+            return
+        known: dict[str, Any] = {} if patch.number is None else {PATCH_ID: patch.patch_id}
+        if square:
+            known |= {EPSG: square[0], **dict(zip(BOUNDS, square[1], strict=True))}
+        asked = self._row_labels(patch)
+        if LABELS in stated:
+            labels = stated[LABELS] = sorted(stated[LABELS])
+            if unknown := sorted(set(labels).difference(self.expected.nomenclature.classes)):
+                yield f"has the unknown label {unknown[0]!r}"
+            elif len(set(labels)) < len(labels) or not (labels or self.expected.labels_may_be_empty):
+                yield f"has the labels {shown(labels)}"
+            elif asked is not None:
+                known[LABELS] = sorted(asked)
+            elif patch.kind is ImageKind.S2:
+                self._documented[patch.name] = tuple(map(sys.intern, labels))
+        yield from differences(stated, {column: value for column, value in known.items() if column in stated})
 
-    def _document_labels(self, document: Mapping[str, Any]) -> list[str]:
-        labels, classes = document.get("labels"), self.expected.nomenclature.classes
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise InputError(f"has the labels {shown(labels)}, not a list of names")
-        if unknown := sorted(set(labels).difference(classes)):
-            raise InputError(f"has the unknown label {unknown[0]!r}")
-        if len(set(labels)) < len(labels) or not (labels or self.expected.labels_may_be_empty):
-            raise InputError(f"has the labels {shown(labels)}")
-        return labels
 
-
-def _parse(content: bytes) -> dict[str, Any]:
+def _differing_documents(found: bytes, made: bytes) -> Iterator[str]:
+    """Compare a document with that of the patch table; CRSs of JSON objects independently of PROJ's version."""
+    if found == made:
+        return
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is no JSON document ({error})") from None
-    if not isinstance(document, dict):
-        raise InputError("is no JSON object")
-    return document
+        there, wanted = (
+            {key: parse_crs(value) if isinstance(value, str) else value for key, value in json.loads(content).items()}
+            for content in (found, made)
+        )
+    except (ValueError, AttributeError, RecursionError):
+        yield "is not that of the patch table, and no JSON object"
+        return
+    yield from differences(there, wanted)
+    yield from (f"also has the key {key}" for key in there if key not in wanted)
 
 
-def _comparable(document: Mapping[str, Any], is_exact: bool) -> dict[str, Any]:  # noqa: FBT001
-    """A document independent of PROJ's version, and if it is foreign, of the order of labels."""
-    found = dict(document)
-    if isinstance(found.get("projection"), str):
-        found["projection"] = parse_crs(found["projection"])
-    if not is_exact and isinstance(found.get("labels"), list):
-        found["labels"] = sorted(found["labels"])
-    return found
+def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:
+    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f" and right.dtype.kind == "f")
 
 
 def label_fault(

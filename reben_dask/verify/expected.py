@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from reben_dask.errors import RecipeError
 from reben_dask.formats import columns
 from reben_dask.formats.bands import FURTHER_BANDS, POLARISATIONS, by_resolution
-from reben_dask.formats.columns import EXTRA_SPLITS, PATCH_ID, SPLIT, SPLITS
+from reben_dask.formats.columns import COUNTRY, EXTRA_SPLITS, GRID, PATCH_ID, SEASON, SPLIT, SPLITS
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.dataset import RECORD, RunRecord
 from reben_dask.formats.names import NameTemplate
-from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayout
+from reben_dask.formats.trees import DEFAULT_LAYOUT, TreeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.recipes import Recipe, load_recipe, shipped_recipes
@@ -73,18 +74,17 @@ class Expected:
     @cached_property
     def tree_layout(self) -> TreeLayout:
         """Trees and tables of an export with Sentinel-1; none if the dataset does not fit the layout."""
-        contents = Contents(
-            nomenclature=self.nomenclature,
-            bands=self.bands,
-            seasons=self.recipe.all_seasons,
-            labels=self.label_columns,
-            attributes={name: attribute.column for name, attribute in self.recipe.attributes.items()},
-            has_sentinel1=True,
-        )
         try:
-            return LAYOUTS[self.recipe.tree](contents)
+            recipe = self.recipe.model_copy(update={"bands": self.bands})
+            return recipe.tree_layout(self.nomenclature, has_sentinel1=True)
         except RecipeError:
             return TreeLayout(())
+
+    @cached_property
+    def values(self) -> dict[str, Sequence[Any] | None]:
+        """Values that columns may have, as far as the recipe names them."""
+        countries = self.recipe.countries
+        return {GRID: self.grids, SEASON: self.recipe.all_seasons, SPLIT: SPLITS, COUNTRY: countries}
 
     def cube_layout(self, group: str, grid: PatchGrid, found: Collection[str]) -> CubeLayout:
         """Layout of a group of the Zarr store with all nodes that it may have; of ``found`` bands the optional ones."""
@@ -93,17 +93,18 @@ class Expected:
 
 
 @cache
+def every_published() -> tuple[Expected, ...]:
+    """Contents of the published dataset of each tree, the default one first."""
+    recipes = {recipe.tree: recipe for recipe in map(load_recipe, reversed(shipped_recipes()))}
+    ordered = sorted(recipes, key=lambda tree: (tree != DEFAULT_LAYOUT, tree))
+    found = [_of_recipe(recipes[tree], load_nomenclature(recipes[tree].nomenclature)) for tree in ordered]
+    further = (tuple(band for band in FURTHER_BANDS if band not in expected.recipe.bands) for expected in found)
+    return tuple(replace(expected, optional_bands=bands) for expected, bands in zip(found, further, strict=True))
+
+
 def published(tree: str = DEFAULT_LAYOUT) -> Expected:
     """Contents of the dataset that was published in a layout."""
-    recipe = next(recipe for recipe in map(load_recipe, shipped_recipes()) if recipe.tree == tree)
-    expected = _of_recipe(recipe, load_nomenclature(recipe.nomenclature))
-    return replace(expected, optional_bands=tuple(band for band in FURTHER_BANDS if band not in recipe.bands))
-
-
-def every_published() -> list[Expected]:
-    """Contents of all published datasets, the default one first."""
-    trees = {load_recipe(name).tree for name in shipped_recipes()}
-    return [published(tree) for tree in sorted(trees, key=lambda tree: (tree != DEFAULT_LAYOUT, tree))]
+    return next(expected for expected in every_published() if expected.recipe.tree == tree)
 
 
 def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | None, Expected]:
@@ -125,10 +126,9 @@ def recognise(names: Iterable[str], default: Expected) -> Expected | None:
     """Published dataset with such names; ``default`` for no names, ``None`` for unknown ones."""
     some = list(islice(names, MOST_NAMES))
     # The default comes last: its names may be those of v1, too.
-    for expected in [*every_published()[1:], published()]:
-        if expected.names and any(map(expected.names.parse, some)):
-            return expected
-    return None if some else default
+    candidates = (*every_published()[1:], published()) if some else ()
+    alike = (found for found in candidates if found.names and any(map(found.names.parse, some)))
+    return next(alike, None if some else default)
 
 
 def with_classes(expected: Expected, files: Sequence[Path]) -> Expected:

@@ -74,24 +74,14 @@ class Check:
 
     def line(self) -> str:
         """The check as one line of text."""
-        return f"{self._result:<13} {self.title}{self._details}"
-
-    @property
-    def _result(self) -> str:
         if self.problems:
-            return counted(self.problems, "problem")
-        return "ok" if self.not_checked is None else "not checked"
-
-    @property
-    def _details(self) -> str:
-        if self.problems:
-            more = self.problems - len(self.examples)
-            parts = [*self.examples, *([f"and {more:,} more"] if more else [])]
+            result, more = counted(self.problems, "problem"), self.problems - len(self.examples)
+            parts = [*self.examples, f"and {more:,} more" if more else ""]
         else:
-            number = counted(self.count, self.noun) if self.noun else ""
+            result, number = "not checked" if self.not_checked else "ok", self.noun and counted(self.count, self.noun)
             parts = [self.not_checked or self.summary or number, *self.notes]
-        text = "; ".join(part for part in parts if part)
-        return f": {text}" if text else ""
+        text = "; ".join(filter(None, parts))
+        return f"{result:<13} {self.title}{text and ': '}{text}"
 
 
 @dataclass
@@ -110,20 +100,15 @@ class Report:
         """Problems of all checks."""
         return sum(check.problems for check in self.checks)
 
-    @property
-    def unchecked(self) -> list[Check]:
-        """Checks that could not be made, except of optional contents."""
-        checks = (check for check in self.checks if check.not_checked and not check.problems)
-        return [check for check in checks if check.not_checked != NOTHING_THERE]
-
     def verdict(self) -> str:
         """One sentence over all checks."""
         if self.problems:
             places = ", ".join(f"{check.title} ({check.problems:,})" for check in self.checks if check.problems)
             return f"{counted(self.problems, 'problem')}: {places}."
         missing = f", without {' and '.join(self.without)}" if self.without else ""
-        patches, unchecked = counted(self.patches, "patch"), self.unchecked
-        if unchecked:
+        patches = counted(self.patches, "patch")
+        open_checks = (check for check in self.checks if check.not_checked not in (None, NOTHING_THERE))
+        if unchecked := [check for check in open_checks if not check.problems]:
             titles = "; ".join(f"{check.title} ({check.not_checked})" for check in unchecked)
             return f"{patches}: nothing wrong in what was checked{missing}. Not checked: {titles}."
         return f"{patches}: complete and consistent{missing}."

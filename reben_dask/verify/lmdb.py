@@ -14,7 +14,6 @@ from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Self
 
 import lmdb
 import numpy as np
@@ -52,16 +51,16 @@ def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
     with collect(sound):
         folders = find_environments([path])
         with _Environments(folders, sound, digest=context.settings.digest) as environments:
-            steps = sum(engine.asked_for(kind) for kind in ImageKind)
+            steps = sum(len(engine.names[kind]) for kind in ImageKind)
             engine.run(_entries(environments, engine, values), context.settings.begin("verify-lmdb", steps))
         is_whole = len(environments.shards) == len(folders)
         sound.summary = f"{counted(engine.found.total(), 'entry')} in {counted(len(folders), 'environment')}"
-        context.report.digests |= {path.name: environments.sha256} if environments.sha256 else {}
+        context.report.digests |= {path.name: environments.sha256.hexdigest()} if environments.sha256 else {}
         sound.add(_index_faults(path, environments.shards, context))
     yield sound
     for kind, check in values.items():
         check.count = engine.found[kind]
-        is_asked_for = not context.rows.is_complete or engine.asked_for(kind) > 0
+        is_asked_for = not context.rows.is_complete or len(engine.names[kind]) > 0
         if not is_whole:
             # Values missing from environments that were not read to their ends are unknown.
             check.not_checked = f"{counted(check.count, 'value')} could be read"
@@ -70,7 +69,7 @@ def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
             context.report.without.append(kind.value)
         else:
             suffix = MAP_SUFFIX if kind is ImageKind.MAP else ""
-            check.add(f"{name}{suffix} is missing" for name in engine.missing(kind))
+            check.add(f"{name}{suffix} is missing" for name in engine.names[kind].missing())
         if check.count or check.problems or check.not_checked:
             yield check
     yield from engine.checks()
@@ -87,32 +86,23 @@ def names_in_lmdb(path: Path) -> list[str]:
     return names  # noqa: RET504 - mypy does not know that collect() may end the block
 
 
-class _Environments:
+class _Environments(ExitStack):
     """Entries of environments, open during a ``with`` block; ``shards`` are those read to their ends."""
 
     def __init__(self, folders: Sequence[Path], check: Check, *, digest: bool) -> None:
-        self._folders, self._check, self._stack = folders, check, ExitStack()
-        self._hash = hashlib.sha256() if digest else None
+        super().__init__()
+        self._folders, self._check = folders, check
+        self.sha256 = hashlib.sha256() if digest else None
         self._transactions: list[lmdb.Transaction] = []
         self.shards: list[Shard] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    @property
-    def sha256(self) -> str | None:
-        return None if self._hash is None else self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[bytes, memoryview]]:
         """Each key once, with its value, which is valid until the next."""
         last, last_value = None, None
         for key, value in heapq.merge(*map(self._stream, self._folders), key=itemgetter(0)):
-            if self._hash is not None:
-                self._hash.update(b"%d %d %b" % (len(key), len(value), key))
-                self._hash.update(value)
+            if self.sha256:
+                self.sha256.update(b"%d %d %b" % (len(key), len(value), key))
+                self.sha256.update(value)
             if key != last:
                 yield key, value
             elif kind_of_key(_readable(key)) is not ImageKind.S1 or value != last_value:
@@ -130,8 +120,8 @@ class _Environments:
         with collect(self._check, folder.name):
             if (folder / DATA_FILE).is_file():
                 require_sound_pages(folder / DATA_FILE)
-            environment = self._stack.enter_context(open_environment(folder))
-            transaction = self._stack.enter_context(environment.begin(buffers=True))
+            environment = self.enter_context(open_environment(folder))
+            transaction = self.enter_context(environment.begin(buffers=True))
             self._transactions.append(transaction)
             for found, value in transaction.cursor():
                 key, name = bytes(found), _readable(found)
@@ -162,7 +152,7 @@ class ValueFormat:
     """Values of one kind: safetensors files with a tensor per band."""
 
     def __init__(self, tensors: Mapping[str, Band], patch_m: int, optional: Collection[str] = ()) -> None:
-        self._bands, self._kind, self._optional = tensors, next(iter(tensors.values())).kind, optional
+        self._bands, self._optional = tensors, optional
         self._wanted = {
             name: {"type": np.dtype(band.dtype), "shape": 2 * (band.side_px(patch_m),)}
             for name, band in tensors.items()
@@ -180,18 +170,16 @@ class ValueFormat:
         except (SafetensorError, KeyError) as error:
             reason = str(error).removeprefix("Error while deserializing: ")
             return Content([f"cannot be decoded ({len(value):,} bytes; {reason})"])
-        found = {name: {"type": tensor.dtype, "shape": tensor.shape} for name, tensor in tensors.items()}
-        faults = [f"has no {name}" for name in self._wanted if name not in found and name not in self._optional]
-        faults += [f"also holds {name}" for name in found if name not in self._wanted]
-        for name, properties in found.items() if not faults else ():
-            faults += [f"{name} {fault}" for fault in differences(properties, self._wanted[name])]
+        faults = [f"has no {name}" for name in self._wanted if name not in tensors and name not in self._optional]
+        faults += [f"also holds {name}" for name in tensors if name not in self._wanted]
+        for name, tensor in tensors.items() if not faults else ():
+            found = {"type": tensor.dtype, "shape": tensor.shape}
+            faults += [f"{name} {fault}" for fault in differences(found, self._wanted[name])]
         if faults:
             return Content(faults)
         if len(self._known) < _MOST_HEADERS:
             self._known.add(header)
-        return Content(
-            images={self._kind: {self._bands[name].name: tensors[name] for name in tensors}} if pixels else {}
-        )
+        return Content(layers={self._bands[name]: tensors[name] for name in tensors} if pixels else {})
 
 
 def _entries(environments: _Environments, engine: Engine, values: Mapping[ImageKind, Check]) -> Iterator[Entry]:

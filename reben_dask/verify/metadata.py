@@ -1,14 +1,15 @@
-"""Tables of any origin: metadata files, and tables of trees without a patch table."""
+"""Rows of patches of any origin: metadata files, and tables of trees without a patch table."""
 
 from __future__ import annotations
 
-import csv
-import re
-import sys
+import heapq
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
+from itertools import groupby, islice, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,36 +17,137 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
-from reben_dask.formats import columns
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.columns import (
+    FLAGS,
+    LABELS,
+    METADATA,
+    PATCH_ID,
+    PUBLISHED_METADATA,
+    S1_NAME,
+    S2V1_NAME,
+    SPLIT,
+    SPLITS,
+    decode_classes,
+    flagged,
+    patch_table_schema,
+    schema,
+)
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.names import NameTemplate, parse_patch_name
-from reben_dask.formats.trees import bigearthnet_v1, seasonet
-from reben_dask.formats.trees.layout import class_numbers
+from reben_dask.formats.trees.layout import TableRow
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, collect, differences, schema_faults
-from reben_dask.verify.rows import Row, Rows
 from reben_dask.wording import counted
 
-IDS, PAIRS, ONCE, SPLITS = "Patch ids", "Pairs of names", "Each patch listed once", "Splits"
-LABELS, FLAGS = "Labels", "Flagged patches listed separately"
-"""Titles of the checks of rows."""
-
+_CHECKS = ("Patch ids", "Pairs of names", "Each patch listed once", "Splits", "Labels")
+_FLAGS_CHECK = "Flagged patches listed separately"
 _IN_FLAGGED = "in_flagged_file"
 """Column of metadata rows: true in the file of flagged patches."""
 
-_PARTNERS = {"S1": columns.S1_NAME, "S2": columns.S2V1_NAME}
-_NEEDED = ("Index", "Season", "Grid", "Latitude", "Longitude", "Classes", "Path")
-_TIME = ("Year", "Month", "Day", "Hour", "Minute", "Second")
-_PATH = re.compile(r"(?P<season>[a-z0-9][a-z0-9_-]*)/grid(?P<grid>\d+)/(?P<name>[^/]+)")
+_PARTNERS = {"S1": S1_NAME, "S2": S2V1_NAME}
+
+Row = Mapping[str, Any]
+
+_BATCH = 8_192
+"""Rows as Python objects at a time."""
+
+
+class Rows:
+    """Rows of patches by ``patch_id``, with the columns that all tables have.
+
+    If rows are complete, patches without a row do not belong to the data.
+    """
+
+    def __init__(self, tables: Sequence[pa.Table] = (), *, is_complete: bool | None = None) -> None:
+        self.is_complete = bool(tables) if is_complete is None else is_complete
+        tables = tables or [pa.table({PATCH_ID: pa.array([], pa.string())})]
+        names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
+        self.table = pa.concat_tables([table.select(names) for table in tables]).sort_by(PATCH_ID).combine_chunks()
+        self._numbers = cache(self._number)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.table.to_batches(_BATCH):
+            yield from batch.to_pylist()
+
+    def value(self, column: str, number: int | None) -> Any:
+        """A value of a row; ``None`` without such a column."""
+        return self.table[column][number].as_py() if column in self.table.column_names else None
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One row."""
+        found: dict[str, Any] = self.table.slice(number, 1).to_pylist()[0]
+        return found
+
+    def of_prefix(self, prefix: str) -> slice:
+        """Rows whose names start with a prefix."""
+        end = f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"
+        return slice(*(bisect_left(self._ids, edge, key=lambda found: found.as_py()) for edge in (prefix, end)))
+
+    def names(self, kind: ImageKind) -> Names:
+        """Names of images of a kind that the rows demand."""
+        return Names(self._numbers(S1_NAME if kind is ImageKind.S1 else PATCH_ID))
+
+    @cached_property
+    def _ids(self) -> pa.Array:
+        return self.table[PATCH_ID].drop_null().combine_chunks()
+
+    def _number(self, column: str) -> dict[str, int]:
+        """Number of the first row with each name."""
+        found = self.table[column].to_pylist() if column in self.table.column_names else []
+        numbers = {name: number for number, name in reversed([*enumerate(found)])}
+        numbers.pop(None, None)
+        return numbers
+
+
+class Names:
+    """Row numbers by name, and marks of the names that were found."""
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self._numbers = numbers
+        self._is_found = bytearray(max(numbers.values(), default=-1) + 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def find(self, name: str) -> int | None:
+        """Number of the first row with a name."""
+        return self._numbers.get(name)
+
+    def mark(self, name: str) -> None:
+        """Mark a name as found."""
+        self._is_found[self._numbers[name]] = True
+
+    def missing(self) -> list[str]:
+        """Unmarked names, in order."""
+        return sorted(name for name, number in self._numbers.items() if not self._is_found[number])
+
+
+def compare_rows(found: Iterable[Row], wanted: Iterable[Row], too_few: str, too_many: str) -> Iterator[str]:
+    """Phrases for differences between rows of patches, both in the order of names, in the columns of both."""
+    merged = heapq.merge(zip(repeat(0), found), zip(repeat(1), wanted), key=_patch_id)
+    for patch_id, group in groupby(merged, key=_patch_id):
+        there: tuple[list[Row], list[Row]] = [], []
+        for side, row in group:
+            there[side].append(row)
+        if not (there[0] and there[1]):
+            yield f"{patch_id} {too_few if there[1] else too_many}"
+        else:
+            common = {name: value for name, value in there[1][0].items() if name in there[0][0]}
+            yield from (f"{patch_id} {fault}" for fault in differences(there[0][0], common))
+
+
+def _patch_id(numbered: tuple[int, Row]) -> str:
+    return str(numbered[1][PATCH_ID])
 
 
 def find_metadata(folders: Iterable[Path]) -> list[Path]:
     """Metadata files of the first folder that has any; both, though one may be missing."""
-    for folder in folders:
-        files = [folder / METADATA_FILE, folder / FLAGGED_METADATA_FILE]
-        if any(file.is_file() for file in files):
-            return files
-    return []
+    pairs = ([folder / METADATA_FILE, folder / FLAGGED_METADATA_FILE] for folder in folders)
+    return next((files for files in pairs if any(file.is_file() for file in files)), [])
 
 
 def verify_metadata(files: Sequence[Path], expected: Expected, *, own: bool) -> tuple[Rows, list[Check]]:
@@ -74,71 +176,62 @@ def _read_metadata(
         raise InputError("is missing")
     with pq.ParquetFile(path) as file:
         found = file.schema_arrow
-        wanted = columns.schema(
-            column
-            for column in columns.METADATA
-            if own or column in columns.PUBLISHED_METADATA or column in found.names
-        )
+        wanted = schema(name for name in METADATA if own or name in PUBLISHED_METADATA or name in found.names)
         faults, index = schema_faults(found, wanted)
         sound.add(faults + [f"also has the column {name}" for name in index if own], path.name)
         if index and not own:
             sound.notes.append(f"{path.name} also has the index {', '.join(index)}")
         if missing := [name for name in wanted.names if name not in found.names]:
             raise InputError(f"without {', '.join(missing)}, rows cannot be read")
-        listed = columns.decode_classes(found.metadata)
+        listed = decode_classes(found.metadata)
         classes.update(listed or ())
         if own and listed != expected.nomenclature.classes:
             other = "carries another class list than the run record"
             sound.problem(f"{path.name} {'does not carry its class list' if listed is None else other}")
         further = [name for name in expected.recipe.extra_columns if name in found.names]
         read = file.read([*wanted.names, *further])
-    ids = read[columns.PATCH_ID]
+    ids = read[PATCH_ID]
     backwards = np.flatnonzero(pc.fill_null(pc.less(ids[1:], ids[:-1]), False).to_numpy()).tolist()
     if own:
         order.add(f"{path.name}: {ids[row + 1]} after {ids[row]}" for row in backwards)
     elif backwards:
         order.notes.append(f"{path.name} is in another order")
-    table = read.select(wanted.names).cast(wanted)
-    for name in further:
-        table = table.append_column(name, read[name])
-    is_flagged_file = path.name == FLAGGED_METADATA_FILE
-    return table.append_column(_IN_FLAGGED, pa.array([is_flagged_file] * len(read), pa.bool_()))
+    table = read.select([*wanted.names, *further]).cast(
+        pa.schema([*wanted, *(read.schema.field(name) for name in further)])
+    )
+    return table.append_column(_IN_FLAGGED, pa.array([path.name == FLAGGED_METADATA_FILE] * len(read), pa.bool_()))
 
 
 def _check_rows(rows: Rows, expected: Expected, classes: set[str]) -> list[Check]:
-    checks = {title: Check(title) for title in (IDS, PAIRS, ONCE, SPLITS, LABELS, FLAGS)}
+    ids, pairs, once, splits, labels = (Check(title) for title in _CHECKS)
+    flags, names = Check(_FLAGS_CHECK), expected.names
     splits_of = {name: values for name, values in expected.splits_of.items() if name in rows.table.column_names}
     label_fault = cache(lambda found: _label_fault(found, classes, may_be_empty=expected.labels_may_be_empty))
-    last: Row = {columns.PATCH_ID: None}
+    last: Row = {PATCH_ID: None}
     for row in rows:
-        labels = row[columns.LABELS]
-        faults = [(SPLITS, f"is in the {name} {row[name]!r}") for name in splits_of if row[name] not in splits_of[name]]
-        faults += [(LABELS, fault)] if (fault := label_fault(None if labels is None else tuple(labels))) else []
-        for title, fault in (*faults, *_row_faults(row, last, expected.names)):
-            checks[title].problem(f"{row[columns.PATCH_ID]} {fault}")
+        patch_id, is_flagged, is_in_flagged = row[PATCH_ID], flagged(row), row[_IN_FLAGGED]
+        if names and names.parse(patch_id) is None:
+            ids.problem(f"{patch_id} is not the name of a Sentinel-2 patch")
+        if fault := pair_fault(row, names):
+            pairs.problem(f"{patch_id} {fault}")
+        if patch_id is not None and patch_id == last[PATCH_ID]:
+            once.problem(f"{patch_id} is listed {'twice' if is_in_flagged == last[_IN_FLAGGED] else 'in both files'}")
+        for name, allowed in splits_of.items():
+            splits.add([f"is in the {name} {row[name]!r}"] if row[name] not in allowed else [], patch_id)
+        if fault := label_fault(None if row[LABELS] is None else tuple(row[LABELS])):
+            labels.problem(f"{patch_id} {fault}")
+        if None in (row[flag] for flag in FLAGS):
+            flags.problem(f"{patch_id} has a null flag")
+        elif is_flagged != is_in_flagged:
+            other = METADATA_FILE if is_flagged else FLAGGED_METADATA_FILE
+            flags.problem(f"{patch_id} is {'' if is_flagged else 'not '}flagged, but in {other}")
         last = row
-    if expected.names is None:
-        checks[IDS].not_checked = "how patches are named is known from the run record alone"
-    none, unpaired = (rows.table[name].null_count for name in (columns.SPLIT, columns.S1_NAME))
-    checks[PAIRS].summary = f"{counted(len(rows) - unpaired, 'patch')} with a Sentinel-1 partner"
-    checks[SPLITS].summary = ", ".join(columns.SPLITS) + (f"; {counted(none, 'patch')} in none" if none else "")
-    checks[LABELS].summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"
-    return list(checks.values())
-
-
-def _row_faults(row: Row, last: Row, names: NameTemplate | None) -> Iterator[tuple[str, str]]:
-    patch_id, is_flagged = row[columns.PATCH_ID], columns.flagged(row)
-    if names and names.parse(patch_id) is None:
-        yield IDS, "is not the name of a Sentinel-2 patch"
-    if fault := pair_fault(row, names):
-        yield PAIRS, fault
-    if patch_id is not None and patch_id == last[columns.PATCH_ID]:
-        yield ONCE, "is listed twice" if row[_IN_FLAGGED] == last[_IN_FLAGGED] else "is listed in both files"
-    if None in (row[flag] for flag in columns.FLAGS):
-        yield FLAGS, "has a null flag"
-    elif is_flagged != row[_IN_FLAGGED]:
-        other = METADATA_FILE if is_flagged else FLAGGED_METADATA_FILE
-        yield FLAGS, f"is {'' if is_flagged else 'not '}flagged, but in {other}"
+    ids.not_checked = None if names else "how patches are named is known from the run record alone"
+    none, unpaired = (rows.table[name].null_count for name in (SPLIT, S1_NAME))
+    pairs.summary = f"{counted(len(rows) - unpaired, 'patch')} with a Sentinel-1 partner"
+    splits.summary = ", ".join(SPLITS) + (f"; {counted(none, 'patch')} in none" if none else "")
+    labels.summary = f"{label_fault.cache_info().misses:,} combinations of {len(classes)} classes"
+    return [ids, pairs, once, splits, labels, flags]
 
 
 def _label_fault(labels: tuple[str, ...] | None, classes: set[str], *, may_be_empty: bool) -> str | None:
@@ -156,7 +249,7 @@ def _label_fault(labels: tuple[str, ...] | None, classes: set[str], *, may_be_em
 def pair_fault(row: Row, names: NameTemplate | None) -> str | None:
     """Phrase for foreign partners: indices, and for Sentinel-1 the MGRS tile, must be those of the patch."""
     partners = {satellite: row[column] for satellite, column in _PARTNERS.items() if row.get(column) is not None}
-    parsed = names.parse(row[columns.PATCH_ID]) if names and partners else None
+    parsed = names.parse(row[PATCH_ID]) if names and partners else None
     if parsed is None:
         return None
     for satellite, partner in partners.items():
@@ -173,142 +266,47 @@ def pair_fault(row: Row, names: NameTemplate | None) -> str | None:
     return None
 
 
-class TreeTables(NamedTuple):
-    """Findings in tables, and their rows."""
-
-    checks: tuple[Check, ...] = ()
-    rows: Rows = Rows()
-
-
-def read_tree_tables(path: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """Check the tables beside trees, also against rows of metadata files, if any."""
-    names, readers = expected.tree_layout.tables, {bigearthnet_v1.LAYOUT: _read_lists, seasonet.LAYOUT: _read_meta}
-    folder = next((folder for folder in (path, path.parent) if any((folder / name).exists() for name in names)), None)
-    read = readers.get(expected.recipe.tree)
-    return TreeTables() if folder is None or read is None else read(folder, expected, rows)
-
-
-def _read_lists(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """Pairs by split, without flagged patches, so that the rows are incomplete."""
-    check, found = Check("Lists of the splits", "patch"), dict[str, Row]()
-    for split, file in bigearthnet_v1.LISTS.items():
-        with collect(check, file):
-            if not (folder / file).is_file():
-                raise InputError("is missing")
-            with (folder / file).open(encoding="utf-8", newline="") as lines:
-                for number, cells in enumerate(csv.reader(lines), start=1):
-                    row, fault = _pair(cells, split, expected, found)
-                    if fault:
-                        check.problem(f"{file}, line {number:,}, {fault}")
-                    if row:
-                        found[row[columns.PATCH_ID]] = row
+def read_tree_tables(path: Path, expected: Expected, rows: Rows) -> tuple[Rows, list[Check]]:
+    """Check the tables beside trees, also against rows of metadata files, if any; return their rows."""
+    layout, check = expected.tree_layout, Check("Tables of the trees", "patch")
+    folders = (folder for folder in (path, path.parent) if any((folder / name).exists() for name in layout.tables))
+    folder = next(folders, None)
+    if folder is None:
+        return Rows(), []
+    if layout.read_tables is None:
+        check.not_checked = f"those of the tree {expected.recipe.tree} can only be checked with their patch table"
+        return Rows(), [check]
+    check.add(f"{name} is missing" for name in layout.table_files if not (folder / name).is_file())
+    tables, is_whole = list[pa.Table](), False
+    with collect(check):
+        lines = _sound_lines(layout.read_tables(folder), expected, check)
+        while batch := [line.row for line in islice(lines, _BATCH)]:
+            types = patch_table_schema(expected.recipe.extra_columns)
+            tables.append(pa.Table.from_pylist(batch, pa.schema([types.field(name) for name in batch[0]])))
+        is_whole = True
+    found = Rows(tables, is_complete=bool(tables) and layout.is_listed is None)
     check.count = len(found)
-    wanted = {row[columns.PATCH_ID]: row for row in rows if row[columns.SPLIT] and not columns.flagged(row)}
-    for patch_id in sorted({**found, **wanted}) if rows.is_complete else ():
-        there, must = (_list_entry(side.get(patch_id)) for side in (found, wanted))
-        check.add([f"{patch_id} is {there}, but {must} by the metadata"] if there != must else [])
-    schema = columns.schema([columns.PATCH_ID, columns.S1_NAME, columns.SPLIT])
-    return TreeTables((check,), Rows([pa.Table.from_pylist(list(found.values()), schema)], is_complete=False))
+    names = Counter(found.table[PATCH_ID].to_pylist())
+    check.add(f"{name} is listed {number} times" for name, number in names.items() if number > 1)
+    wanted = (row for row in rows if row[PATCH_ID] and (layout.is_listed or bool)(row))
+    if rows.is_complete and is_whole:
+        check.add(compare_rows(found, wanted, "is not listed, but in the metadata", "is listed, but should not be"))
+    return found, [check]
 
 
-def _list_entry(row: Row | None) -> str:
-    return " with ".join(filter(None, (row[columns.SPLIT], row[columns.S1_NAME]))) if row else "in no list"
-
-
-def _pair(cells: list[str], split: str, expected: Expected, found: Mapping[str, Row]) -> tuple[Row | None, str | None]:
-    patch, partner = cells if len(cells) == 2 else ("", "")
-    if expected.names is None or expected.names.parse(patch) is None:
-        return None, f"is {','.join(cells)!r}, which is no pair of patches"
-    if patch in found:
-        return None, f"has {patch} again, after {bigearthnet_v1.LISTS[found[patch][columns.SPLIT]]}"
-    row: Row = {columns.PATCH_ID: patch, columns.S1_NAME: partner or None, columns.SPLIT: split}
-    fault = pair_fault(row, expected.names)
-    return row, fault and f"{patch} {fault}"
-
-
-def _read_meta(folder: Path, expected: Expected, rows: Rows) -> TreeTables:
-    """``meta.csv``, and splits as numbers of its rows."""
-    sound, splits = Check(seasonet.META, "row"), Check(seasonet.SPLITS_FOLDER)
-    found: dict[str, list[Any]] = {columns.PATCH_ID: [], columns.LABELS: [], columns.SEASON: [], columns.GRID: []}
-    with collect(sound):
-        _read_rows(folder / seasonet.META, expected, found, sound)
-    sound.count = len(found[columns.PATCH_ID])
-    found[columns.SPLIT] = [None] * sound.count
-    for split, file in seasonet.SPLIT_FILES.items():
-        with collect(splits, Path(file).name):
-            _read_split(folder / file, split, found[columns.SPLIT], splits)
-    splits.summary = f"{sound.count - found[columns.SPLIT].count(None):,} of them in a split"
-    listed = {patch_id: number for number, patch_id in enumerate(found[columns.PATCH_ID])}
-    for row in rows:
-        number = listed.pop(row[columns.PATCH_ID], None)
-        if number is None:
-            sound.problem(f"{row[columns.PATCH_ID]} has no row")
-        else:
-            sound.add(
-                differences({name: found[name][number] for name in (columns.LABELS, columns.SPLIT)}, row),
-                row[columns.PATCH_ID],
-            )
-    sound.add(f"{patch_id} has a row, but is not in the metadata" for patch_id in (listed if rows.is_complete else ()))
-    if not sound.count:
-        return TreeTables((sound, splits))
-    table = pa.table(
-        found, columns.schema([columns.PATCH_ID, columns.LABELS, columns.SEASON, columns.GRID, columns.SPLIT])
-    )
-    return TreeTables((sound, splits), Rows([table]))
-
-
-def _read_split(path: Path, split: str, split_of: list[str | None], check: Check) -> None:
-    if not path.is_file():
-        raise InputError("is missing")
-    for number, text in enumerate(path.read_text(encoding="utf-8").split(), start=1):
-        position = int(text) if text.isascii() and text.isdigit() else len(split_of)
-        other = split_of[position] if position < len(split_of) else None
-        if position >= len(split_of):
-            check.problem(f"{path.name}, line {number:,}, is {text!r}, and {seasonet.META} has no such row")
-        elif other is not None:
-            first = Path(seasonet.SPLIT_FILES[other]).name
-            check.problem(f"{path.name}, line {number:,}, has row {text} again, after {first}")
-        else:
-            split_of[position] = split
-
-
-def _read_rows(path: Path, expected: Expected, found: Mapping[str, list[Any]], check: Check) -> None:
-    """Read ``meta.csv`` to the first row without a patch; equal values share memory, as there are millions."""
-    if not path.is_file():
-        raise InputError("is missing")
-    classes, labels_of, seen = list(class_numbers(expected.nomenclature)), dict[str, list[str]](), set[str]()
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in _NEEDED if name not in (reader.fieldnames or ())]:
-            raise InputError(f"has no column {', '.join(missing)}")
-        for position, row in enumerate(reader):
-            match = _PATH.fullmatch(row["Path"] or "")
-            if match is None or expected.names is None or expected.names.parse(match["name"]) is None:
-                raise InputError(f"row {position:,} has the path {row['Path']!r}, which is that of no patch")
-            name, season, grid = match["name"], sys.intern(match["season"]), int(match["grid"])
-            words = {int(word) for word in (row["Classes"] or "").split(",") if word.isascii() and word.isdigit()}
-            numbers = sorted(words.intersection(range(1, len(classes) + 1)))
-            text = ",".join(map(str, numbers))
-            wanted = {"Index": str(position), "Season": season.capitalize(), "Grid": match["grid"], "Classes": text}
-            check.add(differences(row, wanted), f"row {position:,}")
-            if name in seen:
-                check.problem(f"row {position:,} is of {name}, like one before")
-            if season not in expected.recipe.all_seasons or grid not in expected.grids:
-                check.problem(f"row {position:,} has the path {row['Path']}, in no folder of the layout")
-            for key, part in _parts_of_name(row, expected.names).items():
-                if part not in name:
-                    check.problem(f"row {position:,} has the {key} {part}, but is of {name}")
-            seen.add(name)
-            labels = labels_of.setdefault(text, sorted(classes[number - 1] for number in numbers))
-            for column, value in zip(found.values(), (name, labels, season, grid), strict=True):
-                column.append(value)
-
-
-def _parts_of_name(row: Mapping[str, Any], names: NameTemplate) -> dict[str, str]:
-    """Parts of a patch name in columns of their own."""
-    axes = {"lat": "Latitude", "lon": "Longitude"}
-    parts = {key: str(row[key]).replace(".", "_") for field, key in axes.items() if field in names.fields}
-    if "time" in names.fields and all(row.get(key) for key in _TIME):
-        year, *rest = (row[key].zfill(2) for key in _TIME)
-        parts["time"] = f"{year}{''.join(rest[:2])}T{''.join(rest[2:])}"
-    return parts
+def _sound_lines(lines: Iterable[TableRow], expected: Expected, check: Check) -> Iterator[TableRow]:
+    """Lines of patches by their names; problems are reported."""
+    for line in lines:
+        row, names, faults = line.row, expected.names, [*line.faults]
+        patch_id = str(row.get(PATCH_ID))
+        if row and names and names.parse(patch_id):
+            fault = pair_fault(row, names)
+            faults += [f"has {patch_id}, which {fault}"] if fault else []
+            foreign = (key for key, values in expected.values.items() if values and row.get(key) not in (None, *values))
+            faults += [f"has {patch_id} in the {key} {row[key]!r}, which the recipe lacks" for key in foreign]
+            parts = ((key, text) for key, text in line.name_parts.items() if key in names.fields)
+            faults += [f"has the {key} {text}, but is of {patch_id}" for key, text in parts if text not in patch_id]
+            yield line
+        elif row:
+            faults.append(f"has {patch_id!r}, which is not the name of a patch")
+        check.add(faults, line.where)

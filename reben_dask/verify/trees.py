@@ -1,8 +1,8 @@
 """GeoTIFF trees of a layout, loose or as archives: each patch in its folder, and its files.
 
 Foreign data are not trusted, and nothing is unpacked. Archives are streams of ``ustar`` members with whole paths, as
-this program writes; other headers announce names and maps of any length, which readers load into memory. Files larger
-than an image of a patch are not read.
+this program writes; other headers announce names and maps of any length, which readers load into memory, and
+:mod:`tarfile` ends without an error at a damaged header. Files larger than an image of a patch are not read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,14 +22,16 @@ import pyarrow as pa
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import ImageKind
-from reben_dask.formats.columns import GRID, IN_GRID, PATCH_ID, S1_NAME, TILE
+from reben_dask.formats.columns import IN_GRID, PATCH_ID, TILE
 from reben_dask.formats.trees import FileSpec, Tree, TreeLayout
+from reben_dask.formats.trees.layout import Group
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES, Image, decode_image
+from reben_dask.sources.published.trees import Folder, walk_patch_folders
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
 from reben_dask.verify.digest import Digest, file_digest, folder_digest
-from reben_dask.verify.engine import Content, Context, Engine, Entry, Square
+from reben_dask.verify.engine import Content, Context, Engine, Entry
 from reben_dask.verify.findings import Check, collect, differences, one_sentence
-from reben_dask.verify.rows import Row
+from reben_dask.verify.metadata import Row
 
 THREADS = 4
 """Reading from network disks or uncached ones is mostly waiting."""
@@ -50,60 +53,66 @@ _NO_FILES = {
 }
 """Archive members without content."""
 
+Files = Mapping[str, bytes | str]
+"""Contents of files by name; a phrase replaces unread content."""
+
 
 class _Folder(NamedTuple):
-    """Candidate of a patch folder: parent below the tree, name, and files; a phrase replaces unread content."""
+    """Candidate of a patch folder: its parent below the tree, name, and files."""
 
     above: str
     name: str
-    files: Mapping[str, bytes | str]
+    files: Files
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Walk over one tree in one form; facts that no row has come from a patch's name (tile or scene, and place)."""
+    """Walk over one tree in one form."""
 
     tree: Tree
     engine: Engine
     check: Check
 
-    @cached_property
+    @property
     def kind(self) -> ImageKind:
         """Kind of images that its folders are counted by."""
-        return _kinds(self.tree)[0]
-
-    @cached_property
-    def specs(self) -> Mapping[str, FileSpec]:
-        """Requirements on image files, by the end of the name."""
-        return self.tree.specs
-
-    @cached_property
-    def depth(self) -> int:
-        """Levels from the tree to a patch folder: 1 if all are side by side."""
-        return 2 if any(self.tree.place(row) for row in self._rows("a_b_c_d")) else 1
+        return self.tree.kinds[0]
 
     @cached_property
     def most_bytes(self) -> int:
         """Largest size of a file that is read."""
         patch_m = self.engine.expected.recipe.patch_size_m
-        pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.specs.values())
+        pixels = (len(spec.bands) * spec.bands[0].side_px(patch_m) ** 2 for spec in self.tree.specs.values())
         return max(PLAIN_FILE_BYTES, *(_BYTES_PER_PIXEL * number for number in pixels))
 
     def is_read(self, name: str) -> bool:
         """True for images and documents; other files are ignored."""
         return name.lower().endswith((".tif", ".tiff")) or name.endswith(self.tree.document_names)
 
-    def places(self, name: str) -> set[str]:
-        """Folders of the tree for a patch; none if it does not belong there."""
-        return {self.tree.place(row) for row in self._rows(name) if self.tree.holds(row)}
+    def known(self, name: str) -> Row:
+        """Columns of a patch, from its row or its name."""
+        names, known = self.engine.expected.names, self.engine.row(self.engine.patch(self.kind, name))
+        is_of_tile = names is not None and names.template.startswith("{tile}_") and self.tree.name_column == PATCH_ID
+        return {self.tree.name_column: name, **({TILE: _before_indices(name)} if is_of_tile else {}), **known}
+
+    def may_hold(self, known: Row) -> bool:
+        """Test for a patch that may be in this tree, by all that is known of it."""
+        return all(known.get(column, value) == value for column, value in self.tree.only.items())
+
+    def is_home(self, above: str, name: str) -> bool:
+        """Test for a folder of this tree that a patch may be in."""
+        known, parts = self.known(name), above.split("/") if above else []
+        pairs = zip(self.tree.levels, parts, strict=True)
+        return self.may_hold(known) and all(self._is_of_group(known, group, part) for group, part in pairs)
 
     def archive_order(self, above: str, name: str) -> tuple[str, tuple[int, int] | None]:
-        """Run of a patch in an archive, and its place in the run, if named."""
-        rows, expected = self._rows(name), self.engine.expected
-        row = next((row for row in rows if self.tree.place(row) == above), rows[0])
-        parsed = None if self.tree.is_shared or expected.names is None else expected.names.parse(name)
-        is_in_cube = self.tree.order == IN_GRID and len(expected.grids) == 1
-        return self.tree.run(row), parsed.xy if parsed and is_in_cube else None
+        """Run of a patch in an archive, and its place in the run, if known."""
+        tree, expected, known = self.tree, self.engine.expected, {TILE: _before_indices(name), **self.known(name)}
+        of_folder = dict(zip(tree.levels, above.split("/"), strict=False)).get(tree.run, "")
+        run = tree.run.of(known) if tree.run.column in known else of_folder
+        parsed = None if tree.is_shared or expected.names is None else expected.names.parse(name)
+        is_in_cube = tree.order == IN_GRID and len(expected.grids) == 1
+        return run, parsed.xy if parsed and is_in_cube else None
 
     def reading_order(self, name: str) -> tuple[object, ...]:
         """Place in the cubes, so that each chunk is decoded once."""
@@ -114,24 +123,19 @@ class Walk:
         """Entries of folders in their right places."""
         for folder in folders:
             key = "/".join(filter(None, (self.tree.name, folder.above, folder.name)))
-            if folder.above in self.places(folder.name):
-                read = partial(self._read, folder)
-                yield Entry(self.kind, folder.name, key, read, self.check, self.tree)
+            if self.is_home(folder.above, folder.name):
+                yield Entry(self.kind, folder.name, key, partial(self._read, folder), self.check, self.tree)
             else:
                 self.engine.left_over.problem(f"{key}, which belongs elsewhere")
 
-    def _rows(self, name: str) -> list[Row]:
-        known = self.engine.row(self.engine.patch(self.kind, name))
-        guess = {PATCH_ID: name, S1_NAME: name, TILE: name.rsplit("_", 2)[0], **self.tree.only, **known}
-        return [{**guess, GRID: grid} for grid in ([known[GRID]] if GRID in known else self.engine.expected.grids)]
+    def _is_of_group(self, known: Row, group: Group, part: str) -> bool:
+        allowed = [known[group.column]] if group.column in known else self.engine.expected.values.get(group.column)
+        return allowed is None or part in map(group.text, allowed)
 
     def _read(self, folder: _Folder, *, pixels: bool) -> Content:  # noqa: ARG002 - all files are read in full
-        content, squares = Content(), dict[str, Square]()
-        names = {file: name for name, file in self.tree.file_names(folder.name).items()}
-        optional = self.engine.expected.optional_bands
-        content.faults += [
-            f"has no {file}" for file, name in names.items() if file not in folder.files and name not in optional
-        ]
+        content, names = Content(), {file: name for name, file in self.tree.file_names(folder.name).items()}
+        needed = [file for file, name in names.items() if name not in self.engine.expected.optional_bands]
+        content.faults += [f"has no {file}" for file in needed if file not in folder.files]
         content.faults += [f"also holds {file}" for file in sorted(folder.files.keys() - names.keys())]
         for file, name in names.items():
             found = folder.files.get(file)
@@ -145,26 +149,24 @@ class Walk:
                 except Exception as error:  # noqa: BLE001 - damaged files make GDAL's layers raise anything
                     content.faults.append(f"{file} {one_sentence(error)}")
                 else:
-                    squares[file] = (image.epsg, image.bounds)
-                    content.faults += (f"{file} {fault}" for fault in self._compare(image, self.specs[name], content))
-        content.square = next(iter(squares.values()), None)
-        outside = (file for file, square in squares.items() if square != content.square)
-        content.faults += [f"{file} does not cover the square of the others" for file in outside]
+                    faults = self._compare(image, self.tree.specs[name], content)
+                    content.faults += (f"{file} {fault}" for fault in faults)
         return content
 
     def _compare(self, image: Image, spec: FileSpec, content: Content) -> Iterator[str]:
         """Compare an image; add its bands to the content if they are complete and of the right type."""
         side, pixel = spec.bands[0].side_px(self.engine.expected.recipe.patch_size_m), spec.resolution_m
         axes, shape = (*image.transform[:2], *image.transform[3:5]), (len(spec.bands), side, side)
-        found = {"type": image.pixels.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
+        found = {"type": image.bands.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
         wanted = {"type": np.dtype(spec.dtype), "shape": shape, "nodata tag": spec.nodata}
-        yield from differences(found, wanted)
-        yield from differences({"pixel axes": axes}, {"pixel axes": (pixel, 0, 0, -pixel)})
+        yield from differences({**found, "pixel axes": axes}, {**wanted, "pixel axes": (pixel, 0, 0, -pixel)})
         if image.epsg is None:
             yield "has no coordinate reference system"
-        if image.count == len(spec.bands) and image.pixels.dtype == spec.dtype:
-            for band, pixels in zip(spec.bands, image.bands, strict=True):
-                content.images.setdefault(band.kind, {})[band.name] = pixels
+        content.square = content.square or (image.epsg, image.bounds)
+        if content.square != (image.epsg, image.bounds):
+            yield "does not cover the square of the others"
+        if image.count == len(spec.bands) and image.bands.dtype == spec.dtype:
+            content.layers |= zip(spec.bands, image.bands, strict=True)
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,11 @@ def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
     """Check the trees of one form in a folder, or the one that it is, reading all files in full."""
     engine, layout = Engine(form.place, context), context.expected.tree_layout
     roots = form.roots(path, layout)
-    trees = sorted(layout.trees, key=_rank)
-    there = {_kinds(tree)[0] for tree in trees if tree.name in roots}
-    advance = context.settings.begin(form.stage, sum(engine.asked_for(kind) for kind in there))
-    for _, group in groupby(trees, key=_rank):
+    # Trees of the same kinds hold the same of different patches.
+    trees = sorted(layout.trees, key=lambda tree: [list(ImageKind).index(kind) for kind in tree.kinds])
+    there = {tree.kinds[0] for tree in trees if tree.name in roots}
+    advance = context.settings.begin(form.stage, sum(len(engine.names[kind]) for kind in there))
+    for _, group in groupby(trees, key=lambda tree: tree.kinds):
         walks = [Walk(tree, engine, Check(f"{tree.name}{form.suffix}", "patch folder")) for tree in group]
         yield from _check_trees(form, walks, roots, advance)
     yield from engine.checks()
@@ -208,8 +211,8 @@ def _check_trees(
     form: Form, walks: Sequence[Walk], roots: Mapping[str, Path], advance: Callable[[int], object]
 ) -> Iterator[Check]:
     """Walk over trees that divide patches among them, or over the only one."""
-    engine, kind, kinds = walks[0].engine, walks[0].kind, _kinds(walks[0].tree)
-    context, required, is_held = engine.context, bool(walks[0].tree.kinds & engine.context.required), False
+    engine, kind, kinds = walks[0].engine, walks[0].kind, walks[0].tree.kinds
+    context, required, is_held = engine.context, not engine.context.required.isdisjoint(kinds), False
     for walk in walks:
         root = roots.get(walk.tree.name)
         if root is not None:
@@ -217,14 +220,16 @@ def _check_trees(
             with collect(walk.check):
                 engine.run(walk.entries(form.folders(root, walk)), advance)
             walk.check.count = engine.found[kind] - before
+            if walk.tree.document_names and not (context.dataset or walk.tree.read_document):
+                walk.check.notes.append("documents can only be checked with their patch table")
             is_held |= bool(walk.check.count or walk.check.problems or not form.is_bare(root))
         elif required:
             walk.check.problem("is missing")
     if not is_held and not required:
         context.report.without += [absent.value for absent in kinds]
         return
-    for name in engine.missing(kind):
-        homes = [walk for walk in walks if walk.places(name)]
+    for name in engine.names[kind].missing():
+        homes = [walk for walk in walks if walk.may_hold(walk.known(name))]
         if homes and all(home.tree.name in roots for home in homes):
             where = "" if len(homes) == 1 else f" in {', '.join(home.tree.name for home in homes)}"
             homes[0].check.problem(f"{name} is missing{where}")
@@ -235,13 +240,8 @@ def _check_trees(
     yield from (walk.check for walk in walks if walk.tree.name in roots or required)
 
 
-def _kinds(tree: Tree) -> list[ImageKind]:
-    return [kind for kind in ImageKind if kind in tree.kinds]
-
-
-def _rank(tree: Tree) -> list[int]:
-    """Trees of one rank hold the same of different patches."""
-    return [list(ImageKind).index(kind) for kind in _kinds(tree)]
+def _before_indices(name: str) -> str:
+    return name.rsplit("_", 2)[0]
 
 
 # Loose files
@@ -249,38 +249,27 @@ def _rank(tree: Tree) -> list[int]:
 
 def _loose_folders(root: Path, walk: Walk) -> Iterator[_Folder]:
     """Patch folders by parent, and in each in the order of the cubes."""
-    parents: Iterable[Path] = [root]
-    for _ in range(walk.depth - 1):
-        parents = chain.from_iterable(_folders_in(parent, walk) for parent in parents)
-    ordered = (sorted(_folders_in(parent, walk), key=lambda path: walk.reading_order(path.name)) for parent in parents)
-    paths = chain.from_iterable(ordered)
+    levels = len(walk.tree.levels)
+    found = walk_patch_folders(
+        root,
+        lambda _, depth: depth > levels,
+        order=walk.reading_order,
+        is_followed=lambda _, __: True,
+        on_error=lambda error: walk.check.problem(one_sentence(error)),
+    )
     with ThreadPoolExecutor(THREADS) as pool:
-        while batch := list(islice(paths, _AT_ONCE)):
-            for folder in pool.map(partial(_read_folder, root, walk), batch):
-                if isinstance(folder, str):
-                    walk.check.problem(folder)
-                else:
-                    yield folder
+        while batch := list(islice(found, _AT_ONCE)):
+            patches = [folder for folder in batch if folder.is_patch]
+            for folder in batch:
+                walk.engine.left_over.add(f"{folder.name}/{name}" for name in folder.files * (not folder.is_patch))
+            for folder, files in zip(patches, pool.map(partial(_read_files, walk), patches), strict=True):
+                above = Path(folder.above).parts[-levels:] if levels else ()
+                yield _Folder("/".join(above), folder.name, files)
 
 
-def _folders_in(folder: Path, walk: Walk) -> Iterable[Path]:
-    """Folders by name; hidden entries are skipped."""
-    try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        walk.check.problem(f"{folder.name}: {one_sentence(error)}")
-        return []
-    walk.engine.left_over.add(f"{folder.name}/{path.name}" for path in entries if not path.is_dir())
-    return [path for path in entries if path.is_dir()]
-
-
-def _read_folder(root: Path, walk: Walk, folder: Path) -> _Folder | str:
-    try:
-        paths = [path for path in folder.iterdir() if walk.is_read(path.name)]
-        files = {path.name: _read_file(path, walk.most_bytes) for path in paths}
-    except OSError as error:
-        return f"{folder.name} cannot be read ({one_sentence(error)})"
-    return _Folder("" if folder.parent == root else folder.parent.name, folder.name, files)
+def _read_files(walk: Walk, folder: Folder) -> Files:
+    names = [name for name in (*folder.files, *folder.folders) if walk.is_read(name)]
+    return {name: _read_file(Path(folder.path, name), walk.most_bytes) for name in names}
 
 
 def _read_file(path: Path, most_bytes: int) -> bytes | str:
@@ -298,19 +287,15 @@ def _too_large(size: int) -> str:
 # Archives
 
 
-class _File(NamedTuple):
-    """A file in an archive: folders above and of the patch, name, and content, or a phrase if unread."""
-
-    folder: tuple[str, str]
-    name: str
-    content: bytes | str
+_File = tuple[tuple[str, str], str, bytes | str]
+"""A file in an archive: folders above and of the patch, name, and content, or a phrase if unread."""
 
 
 def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
     """Patch folders in the order of the archive, which must be that of the writer."""
     last, last_run, last_place, seen = "", "", None, set[str]()
     with pa.input_stream(str(archive), compression="zstd") as stream:
-        for (above, name), members in groupby(_files(stream, walk), key=lambda file: file.folder):
+        for (above, name), members in groupby(_files(stream, walk), key=itemgetter(0)):
             run, place = walk.archive_order(above, name)
             if run != last_run:
                 last_place, seen = None, set()
@@ -325,17 +310,17 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
 
 def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
     others: list[str] = []
-    is_empty, most_bytes = True, walk.most_bytes
+    is_empty, depth = True, len(walk.tree.levels) + 2
     while any(block := stream.read(_BLOCK)):
         info = _parse_header(block)
         if info.isreg():
             usual = _header_fields(member_info(info.name, info.size))
             walk.check.add(differences(_header_fields(info), usual), info.name)
-            content = _read_content(stream, info, most_bytes)
+            content = _read_content(stream, info, walk.most_bytes)
             tree, *below = info.name.split("/")
-            if tree == walk.tree.name and len(below) == walk.depth + 1 and not {"", ".", ".."} & set(below):
+            if tree == walk.tree.name and len(below) == depth and not {"", ".", ".."} & set(below):
                 *above, folder, file = below
-                yield _File(("/".join(above), folder), file, content)
+                yield ("/".join(above), folder), file, content
             else:
                 walk.engine.left_over.problem(f"{info.name!r} in the archive of {walk.tree.name}")
         else:
@@ -370,20 +355,16 @@ def _parse_header(block: bytes) -> tarfile.TarInfo:
 
 
 def _read_content(stream: BinaryIO, info: tarfile.TarInfo, most_bytes: int) -> bytes | str:
-    left = info.size + -info.size % _BLOCK
-    if info.size <= most_bytes:
-        content = stream.read(left)
-        if len(content) == left:
-            return content[: info.size]
-        left -= len(content)
-    while left and (skipped := stream.read(min(left, _SKIPPED_BYTES))):
-        left -= len(skipped)
+    left, content = info.size + -info.size % _BLOCK, bytearray()
+    while left and (read := stream.read(min(left, _SKIPPED_BYTES))):
+        left -= len(read)
+        content += read if info.size <= most_bytes else b""
     if left:
         raise InputError(f"is cut short in {info.name!r}")
-    return _too_large(info.size)
+    return bytes(content[: info.size]) if info.size <= most_bytes else _too_large(info.size)
 
 
-def _distinct(files: Iterable[_File], check: Check) -> dict[str, bytes | str]:
+def _distinct(files: Iterable[_File], check: Check) -> Files:
     found: dict[str, bytes | str] = {}
     last = ""
     for (_, folder), name, content in files:

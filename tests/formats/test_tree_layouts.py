@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -18,8 +19,9 @@ import shapely
 from patch_tables import with_nulls
 
 from reben_dask.errors import RecipeError
-from reben_dask.formats.trees import LAYOUTS, Contents, TreeLayout
-from reben_dask.formats.trees.layout import class_numbers, number_of_code
+from reben_dask.formats.bands import Band, ImageKind
+from reben_dask.formats.trees import LAYOUTS, Contents, Tree, TreeLayout, make_layout
+from reben_dask.formats.trees.layout import BY_TILE, class_numbers, number_of_code, s2_images
 from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
 from reben_dask.recipes.model import TreeName
 from reben_dask.stores.patch_table import write_part
@@ -32,7 +34,7 @@ SEASONS = ("spring", "summer", "fall", "winter", "snow")
 def _layout(name: str, **changes: Any) -> TreeLayout:
     nomenclature = {"seasonet": "seasonet33", "bigearthnet-v1": "bigearthnet43"}.get(name, "bigearthnet19")
     contents = {"nomenclature": load_nomenclature(nomenclature), "bands": BANDS, "seasons": SEASONS, **changes}
-    return LAYOUTS[name](Contents(**contents))
+    return make_layout(name, Contents(**contents))
 
 
 def test_every_tree_of_a_recipe_has_a_layout() -> None:
@@ -249,5 +251,14 @@ def test_a_map_of_bytes_has_room_for_so_many_classes() -> None:
 
 
 def test_images_of_several_bands_need_them_all() -> None:
-    with pytest.raises(RecipeError, match="has no B8A, B12;"):
+    with pytest.raises(RecipeError, match="the bands B8A, B12, which the recipe lacks"):
         _layout("seasonet", bands=tuple(band for band in BANDS if band not in ("B8A", "B12")))
+
+
+def test_bands_of_derived_images_are_required_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Tree("index", s2_images, {"ndvi": (Band("ndvi", ImageKind.S2, 10, "float32", None),)}, (), BY_TILE)
+    monkeypatch.setitem(LAYOUTS, "mine", lambda _: TreeLayout((replace(index, needs=("B04", "B08")),)))
+    made = _layout("mine")
+    assert [(spec.dtype, spec.resolution_m) for spec in made.trees[0].specs.values()] == [("float32", 10)]
+    with pytest.raises(RecipeError, match="mine has files of the bands B08, which"):
+        _layout("mine", bands=("B04",))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.sources.published import trees
-from reben_dask.sources.published.trees import IMAGES, Folder, PublishedPatch, find_patches, walk_patch_folders
+from reben_dask.sources.published.trees import IMAGES, PublishedPatch, find_patches, walk_patch_folders
 
 S2, S1, MAPS = ImageKind.S2, ImageKind.S1, ImageKind.MAP
 
@@ -217,8 +217,15 @@ def test_patch_folders_of_any_name_with_their_files(tmp_path: Path) -> None:
             (tmp_path / name / file).touch()
     (tmp_path / "c_1" / "below").mkdir()
     found = [
-        Folder(above, name, sorted(files))
-        for above, name, files in walk_patch_folders(tmp_path, lambda name: name.endswith("_1"))
+        (folder.path, folder.is_patch, folder.folders, sorted(folder.files))
+        for folder in walk_patch_folders(tmp_path, lambda name, _: name.endswith("_1"))
     ]
     grid = str(tmp_path / "grid1")
-    assert found == [(str(tmp_path), "c_1", ["c.tif"]), (grid, "a_1", []), (grid, "b_1", ["b.json", "b.tif"])]
+    assert [(path, is_patch, files) for path, is_patch, _, files in found] == [
+        (str(tmp_path), False, []),
+        (f"{tmp_path}/c_1", True, ["c.tif"]),
+        (grid, False, []),
+        (f"{grid}/a_1", True, []),
+        (f"{grid}/b_1", True, ["b.json", "b.tif"]),
+    ]
+    assert [sorted(folders) for _, _, folders, _ in found] == [["c_1", "grid1"], ["below"], ["a_1", "b_1"], [], []]

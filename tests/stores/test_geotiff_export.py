@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from safetensors.numpy import load
 from reben_dask.formats.names import TileName
 from reben_dask.formats.trees import LAYOUTS, Contents
 from reben_dask.formats.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
+from reben_dask.formats.trees.layout import Group
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.tasks import export_tile_archive, export_tile_tree, join_archives
 from reben_dask.nomenclature import load_nomenclature
@@ -455,6 +457,16 @@ def test_parts_cannot_replace_each_other(region: _Region, tmp_path: Path) -> Non
         write_parts([*first[:2], *second, *first[2:]], tmp_path, "T1")
 
 
+def test_a_layout_need_not_order_patches_by_their_runs(region: _Region) -> None:
+    tree = replace(TREE[S2_TREE], run=Group("y", "row{}".format))
+    folders = list(patch_folders(region.store, region.parts[0], tree))
+    assert [folder.run for folder in folders] == sorted(folder.run for folder in folders)
+    for _, run in groupby(folders, key=lambda folder: folder.run):
+        columns = [int(folder.name.split("_")[-2]) for folder in run]
+        assert columns == sorted(columns)
+    assert len({folder.run for folder in folders}) == 2
+
+
 @pytest.mark.parametrize("every", [1, 5, 24, 100])
 def test_progress_counts_each_patch_once(
     region: _Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
@@ -532,6 +544,6 @@ def test_trees_without_patches_are_there_too(client: Client, region: _Region, tm
 def test_names_of_parts_order_as_names_of_patches() -> None:
     """Sentinel-1 is in the order of names, its runs are names without indices; no index may tear a run apart."""
     names = [f"S1A_{mgrs}_{x}_{y}" for mgrs in ("33UUP", "33UVP") for x in (0, 9, 10, 90, 100) for y in (1, 11)]
-    runs = [TREE[S1_TREE].run({"s1_name": name}) for name in sorted(names)]
+    runs = [TREE[S1_TREE].run.of({"s1_name": name}) for name in sorted(names)]
     assert runs == sorted(runs)
     assert sum(first != second for first, second in pairwise(runs)) == 1

@@ -25,6 +25,7 @@ V1 = ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", "Reference_Maps-v1.0")
 SEASONS = ("spring", "summer", "fall", "winter", "snow")
 LISTS = tuple(f"bigearthnet-{name}.csv" for name in ("train", "val", "test"))
 TABLES = "Tables of the trees as in the patch table"
+LISTED = "Tables of the trees"
 SETS = ("train", "val", "test")
 
 
@@ -242,8 +243,18 @@ V1_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "unknown label": (_damage_document(labels=["Roads"]), V1[0], "has the unknown label 'Roads'"),
     "no label": (_damage_document(labels=None), V1[0], "has the labels None, not a list of names"),
-    "place": (_damage_document(coordinates={"ulx": 1}), V1[0], "has the coordinates {'ulx': 1}, not {'ulx': "),
-    "system": (_damage_document(projection="mine"), V1[0], "has the projection 'mine', not EPSG:32633"),
+    "place": (_damage_document(coordinates={"ulx": 1}), V1[0], "has the coordinates {'ulx': 1}, without "),
+    "edge": (
+        _damage_document(coordinates={"ulx": 1, "uly": 2, "lrx": 3, "lry": 4}),
+        V1[0],
+        "has the minx 1, not ",
+    ),
+    "partner": (
+        lambda trees: _edit(next(_patch(trees, V1[1]).glob("*.json")), lambda d: d.pop("corresponding_s2_patch")),
+        V1[1],
+        "has the patch_id None, not 'S2A",
+    ),
+    "system": (_damage_document(projection="mine"), V1[0], "has the epsg 'mine', not 32633"),
     "no document": (
         lambda trees: next(_patch(trees, V1[1]).glob("*.json")).unlink(),
         V1[1],
@@ -256,15 +267,15 @@ V1_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "listed twice": (
         lambda trees: _insert(_one_list(trees), 0, _one_list(trees).read_text().splitlines()[0]),
-        "Lists of the splits",
-        "again, after bigearthnet-",
+        LISTED,
+        " is listed 2 times",
     ),
     "no pair": (
         lambda trees: _insert(_one_list(trees), 0, "a"),
-        "Lists of the splits",
+        LISTED,
         "line 1, is 'a', which is no pair",
     ),
-    "list missing": (lambda trees: (trees / LISTS[1]).unlink(), "Lists of the splits", f"{LISTS[1]}: is missing"),
+    "list missing": (lambda trees: (trees / LISTS[1]).unlink(), LISTED, f"{LISTS[1]} is missing"),
     "listed, but not there": (
         lambda trees: _insert(_one_list(trees), 0, "S2A_MSIL2A_20170613T101031_1_2,"),
         V1[0],
@@ -294,8 +305,8 @@ def test_lists_beside_metadata(few_v1: Path, v1_run: Path, tmp_path: Path) -> No
     wrong = next(name for name in LISTS if (trees / name).read_text())
     line = (trees / wrong).read_text().splitlines()[0]
     (trees / wrong).write_text((trees / wrong).read_text().replace(f"{line}\n", ""))
-    assert problems_of(trees) == {"Lists of the splits": problems_of(trees)["Lists of the splits"]}
-    assert f"{line.split(',')[0]} is in no list, but " in problems_of(trees)["Lists of the splits"]
+    assert problems_of(trees) == {LISTED: problems_of(trees)[LISTED]}
+    assert f"{line.split(',')[0]} is not listed, but in the metadata" in problems_of(trees)[LISTED]
 
 
 def _cell(row: int, column: str, value: str) -> Callable[[Path], None]:
@@ -325,22 +336,22 @@ def _in_two_sets(trees: Path) -> None:
 
 MAPS = "Labels as in the maps of the trees"
 SEASONET_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "position": (_cell(1, "Index", "7"), "meta.csv", "row 1 has the Index '7', not '1'"),
-    "season": (_cell(1, "Season", "Spring"), "meta.csv", "row 1 has the Season 'Spring', not '"),
-    "latitude": (_cell(1, "Latitude", "1.5"), "meta.csv", "row 1 has the Latitude 1_5, but is of 33U"),
-    "time": (_cell(1, "Hour", "23"), "meta.csv", "row 1 has the time 20"),
+    "position": (_cell(1, "Index", "7"), LISTED, "meta.csv, row 1, has the Index '7', not '1'"),
+    "season": (_cell(1, "Season", "Spring"), LISTED, "meta.csv, row 1, has the Season 'Spring', not '"),
+    "latitude": (_cell(1, "Latitude", "1.5"), LISTED, "meta.csv, row 1, has the lat 1_5, but is of 33U"),
+    "time": (_cell(1, "Hour", "23"), LISTED, "meta.csv, row 1, has the time 20"),
     "class": (_cell(0, "Classes", "6"), MAPS, "only the metadata have Airports"),
-    "class that there is not": (_cell(0, "Classes", "99"), "meta.csv", "row 0 has the Classes '99', not ''"),
-    "path": (_cell(0, "Path", "../x"), "meta.csv", "row 0 has the path '../x', which is that of no patch"),
+    "class that there is not": (_cell(0, "Classes", "99"), LISTED, "meta.csv, row 0, has the Classes '99', not ''"),
+    "path": (_cell(0, "Path", "../x"), LISTED, "meta.csv, row 0, has the path '../x', which is that of no patch"),
     "map": (_labels(6), MAPS, "only the map has Airports"),
     "number": (_labels(200), MAPS, "its map holds the number 200, of 33 classes"),
     "position of a set": (
         lambda trees: _insert(trees / "splits" / "val.csv", 0, "1000"),
-        "splits",
-        "val.csv, line 1, is '1000', and meta.csv has no such row",
+        LISTED,
+        "splits/val.csv, line 1, is '1000', and meta.csv has no such row",
     ),
-    "two sets": (_in_two_sets, "splits", "again, after train.csv"),
-    "split missing": (lambda trees: (trees / "splits" / "val.csv").unlink(), "splits", "val.csv: is missing"),
+    "two sets": (_in_two_sets, LISTED, "again, after splits/train.csv"),
+    "split missing": (lambda trees: (trees / "splits" / "val.csv").unlink(), LISTED, "splits/val.csv is missing"),
     "file missing": (
         lambda trees: next(trees.glob("*/grid*/*/*_20m.tif")).unlink(),
         "",

@@ -288,5 +288,5 @@ def test_what_is_not_ours_is_in_the_way_of_an_export(tmp_path: Path) -> None:
 
 
 def test_an_export_cannot_take_the_place_of_the_dataset(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="'lmdb' would replace a part"):
+    with pytest.raises(RecipeError, match="'lmdb', which would replace a part"):
         Output(tmp_path / "out").with_exports(["spring", "lmdb"])

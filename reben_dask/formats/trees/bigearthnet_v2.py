@@ -9,8 +9,10 @@ from __future__ import annotations
 from reben_dask.formats.bands import REFERENCE_MAP
 from reben_dask.formats.columns import S1_NAME
 from reben_dask.formats.trees.layout import (
+    BY_TILE,
     S1_FILES,
     Contents,
+    Group,
     Tree,
     TreeLayout,
     map_images,
@@ -19,7 +21,6 @@ from reben_dask.formats.trees.layout import (
     s1_scene,
     s1_scene_and_mgrs,
     s2_images,
-    tile_of,
 )
 
 LAYOUT = "bigearthnet-v2"
@@ -28,16 +29,16 @@ S2_TREE, S1_TREE, MAP_TREE = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps
 
 def layout(contents: Contents) -> TreeLayout:
     """Trees of Sentinel-2 and reference maps, and of Sentinel-1 if the dataset has it."""
-    s2 = Tree(S2_TREE, s2_images, one_band_each(contents.bands), tile_of, tile_of, nodata=0)
+    s2 = Tree(S2_TREE, s2_images, one_band_each(contents.bands), (BY_TILE,), BY_TILE, nodata=0)
     maps = Tree(
-        MAP_TREE, map_images, one_band_each([REFERENCE_MAP.name]), tile_of, tile_of, nodata=0, compress="deflate"
+        MAP_TREE, map_images, one_band_each([REFERENCE_MAP.name]), (BY_TILE,), BY_TILE, nodata=0, compress="deflate"
     )
     s1 = Tree(
         S1_TREE,
         s1_images,
         S1_FILES,
-        s1_scene,
-        s1_scene_and_mgrs,
+        (Group(S1_NAME, s1_scene),),
+        Group(S1_NAME, s1_scene_and_mgrs),
         order=(S1_NAME,),
         name_column=S1_NAME,
         is_shared=True,

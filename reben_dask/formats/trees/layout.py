@@ -1,21 +1,24 @@
 """Building blocks of a tree layout: trees of patch folders, and tables of all patches.
 
 A layout is a module of this package with ``LAYOUT`` (its name) and ``layout``, a function from :class:`Contents` to
-:class:`TreeLayout`. The writer, the job's plan and the verifier derive from these objects.
+:class:`TreeLayout`. The writer, the job's plan and the verifier derive from these objects, and so do the tests that
+hold for every layout (``tests/verify/test_verify_every_layout.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, Band, ImageKind
-from reben_dask.formats.columns import IN_GRID, PATCH_ID, S1_NAME, SEASON, SPLITS, TILE
-from reben_dask.nomenclature import Nomenclature
+from reben_dask.formats.columns import IN_GRID, PATCH_ID, SEASON, SPLITS, TILE
+from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
 
 Row = Mapping[str, Any]
 """Row of a patch in the patch table."""
@@ -34,7 +37,7 @@ S1_FILES = {name: (name,) for name in S1_BANDS}
 
 SHORT_SPLITS = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
 
-_BANDS = {**BANDS, **S1_BANDS, REFERENCE_MAP.name: REFERENCE_MAP, CLASS_NUMBERS.name: CLASS_NUMBERS}
+_STORED = {**BANDS, **S1_BANDS, REFERENCE_MAP.name: REFERENCE_MAP}
 
 
 class PatchPixels(NamedTuple):
@@ -46,6 +49,14 @@ class PatchPixels(NamedTuple):
     """Backscatter in dB by polarisation, shape ``(y, x)``; empty without Sentinel-1."""
     reference_map: npt.NDArray[np.uint16] | None
     """CLC codes, shape ``(y, x)``."""
+
+    @property
+    def layers(self) -> dict[Band, npt.NDArray[Any]]:
+        """All images by band, shape ``(y, x)``."""
+        images: dict[str, npt.NDArray[Any]] = {**self.s2, **self.s1}
+        if self.reference_map is not None:
+            images[REFERENCE_MAP.name] = self.reference_map
+        return {_STORED[name]: pixels for name, pixels in images.items()}
 
 
 @dataclass(frozen=True)
@@ -59,17 +70,31 @@ class Contents:
     """Label columns: ``labels``, and ``labels_<name>`` for further region thresholds."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Further columns of the patch table, with their names in the source layer."""
+    countries: tuple[str, ...] | None = None
+    """Countries of the recipe; ``None`` if it takes those of the file."""
     has_sentinel1: bool = False
 
 
 @dataclass(frozen=True)
+class Group:
+    """Patches with the same text from one column, such as those in a folder of a tree."""
+
+    column: str
+    text: Callable[[Any], str] = str
+    """From the column's value to the name of the group."""
+
+    def of(self, row: Row) -> str:
+        """Name of a patch's group."""
+        return self.text(row[self.column])
+
+
+@dataclass(frozen=True)
 class FileSpec:
-    """Requirements on one image file of a patch."""
+    """Requirements on one image file of a patch; all bands have one pixel size and type."""
 
     bands: tuple[Band, ...]
     nodata: int | None
     """NODATA tag; ``None`` without one."""
-    compress: Compression | None
 
     @property
     def dtype(self) -> str:
@@ -94,39 +119,69 @@ class Tree:
     name: str
     images: Callable[[PatchPixels], Images]
     """From a patch's pixels to its images; empty if the patch is not in the tree."""
-    files: Mapping[str, tuple[str, ...]]
-    """Bands of each image, in order, by ending of the file name."""
-    place: Callable[[Row], str]
-    """From a patch to its parent folder in the tree; empty where patches lie side by side."""
-    run: Callable[[Row], str]
-    """From a patch to its run: patches of one run are consecutive in an archive, ordered by run name."""
+    files: Mapping[str, tuple[str | Band, ...]]
+    """Bands of each image, in order, by ending of the file name: names of stored bands, polarisations or the reference
+    map, and :class:`Band` objects for derived images, with their own pixel size and type."""
+    levels: tuple[Group, ...]
+    """Folders between the tree and those of the patches, from above; empty where patches lie side by side."""
+    run: Group
+    """Patches of one run are consecutive in an archive, ordered by run name."""
     order: tuple[str, ...] = IN_GRID
-    """Columns that order the patches of a tile. Patches of a run must be consecutive."""
+    """Columns that order the patches of a tile in a run."""
     name_column: str = PATCH_ID
     """Column of the patch names in this tree; patches without a name are not in it."""
     only: Mapping[str, str] = field(default_factory=dict)
     """Column values that a patch must have to be in the tree."""
+    needs: tuple[str, ...] = ()
+    """Bands of Sentinel-2 that derived images are computed from."""
     columns: tuple[str, ...] = ()
-    """Further columns for the documents."""
+    """Columns of the patch table that ``documents`` reads."""
     documents: Callable[[Row, Mapping[str, Any]], Mapping[str, bytes]] = no_documents
     """From a patch and its tile's attributes to files other than images, by ending of the file name."""
     document_names: tuple[str, ...] = ()
+    """Endings of the names of all ``documents``."""
+    read_document: Callable[[bytes], Row] | None = None
+    """From a document to the columns that it states, ``InputError`` if it cannot; by default it states none."""
     nodata: int | None = None
+    """NODATA tag of the images; ``None`` for no tag."""
     compress: Compression | None = None
+    """Compression of the images."""
     is_shared: bool = False
     """True if patches of several tiles may have files of one name; the first tile in name order then has them."""
 
-    @property
-    def kinds(self) -> frozenset[ImageKind]:
-        """Kinds of images in its files."""
-        return frozenset(_BANDS[band].kind for bands in self.files.values() for band in bands)
-
-    @property
+    @cached_property
     def specs(self) -> dict[str, FileSpec]:
         """Requirements on each image file, by ending of the file name."""
+        bands = {
+            name: tuple(band if isinstance(band, Band) else _STORED[band] for band in files)
+            for name, files in self.files.items()
+        }
+        return {name: FileSpec(of_file, self.nodata) for name, of_file in bands.items()}
+
+    @property
+    def kinds(self) -> tuple[ImageKind, ...]:
+        """Kinds of images in its files."""
+        found = {band.kind for spec in self.specs.values() for band in spec.bands}
+        return tuple(kind for kind in ImageKind if kind in found)
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """Columns of the patch table that names, folders, order and documents depend on."""
+        groups = (group.column for group in (*self.levels, self.run))
+        return (*dict.fromkeys((self.name_column, *groups, *self.order, *self.only, *self.columns)),)
+
+    def place(self, row: Row) -> str:
+        """Folder of the tree that holds a patch's own; empty for the tree itself."""
+        return "/".join(level.of(row) for level in self.levels)
+
+    def layers(self, pixels: PatchPixels) -> dict[Band, npt.NDArray[Any]]:
+        """Bands of all images of a patch, shape ``(y, x)``."""
+        images = self.images(pixels)
+        stacks = {name: image if image.ndim > 2 else image[np.newaxis] for name, image in images.items()}
         return {
-            name: FileSpec(tuple(_BANDS[band] for band in bands), self.nodata, self.compress)
-            for name, bands in self.files.items()
+            band: layer
+            for name, stack in stacks.items()
+            for band, layer in zip(self.specs[name].bands, stack, strict=True)
         }
 
     def file_names(self, name: str) -> dict[str, str]:
@@ -134,14 +189,23 @@ class Tree:
         images = {image: f"{name}_{image}{SUFFIX}" for image in self.files}
         return {**images, **{document: f"{name}_{document}" for document in self.document_names}}
 
-    def holds(self, row: Row) -> bool:
-        """Test if a patch is in the tree, as far as its row decides."""
-        return row.get(self.name_column) is not None and all(row.get(key) == value for key, value in self.only.items())
-
 
 def no_lines(_: Iterable[Row]) -> Iterator[tuple[str, str]]:
     """Write no table."""
     return iter(())
+
+
+class TableRow(NamedTuple):
+    """Patch in a table of a layout."""
+
+    where: str
+    """Place in the table for messages, such as ``meta.csv, line 3,``."""
+    row: Row
+    """Columns of the patch table that the tables state, the same for all; empty if the line is of no patch."""
+    faults: Sequence[str] = ()
+    """Phrases for what is wrong in the line by itself."""
+    name_parts: Mapping[str, str] = {}
+    """Values of fields of patch names that the table states."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +216,13 @@ class TreeLayout:
     table_files: tuple[str, ...] = ()
     """Paths of text files about all patches, below the folder of the dataset."""
     table_columns: tuple[str, ...] = ()
+    """Columns of the patch table that ``table_lines`` reads."""
     table_lines: Callable[[Iterable[Row]], Iterator[tuple[str, str]]] = no_lines
     """From the kept patches, ordered by tile and :data:`IN_GRID`, to ``(file, line)``."""
+    read_tables: Callable[[Path], Iterator[TableRow]] | None = None
+    """From the folder of the dataset, where tables may be missing, to rows; ``None`` if they state no patches."""
+    is_listed: Callable[[Row], bool] | None = None
+    """Test for the patches that tables list, from a row of the metadata; ``None`` if they list all."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -173,27 +242,28 @@ class TreeLayout:
     @property
     def has_sentinel1(self) -> bool:
         """True if a tree has Sentinel-1."""
-        return any(tree.name_column == S1_NAME for tree in self.trees)
+        return any(ImageKind.S1 in tree.kinds for tree in self.trees)
 
 
-def tile_of(row: Row) -> str:
-    """Tile of a patch."""
-    return str(row[TILE])
+def lines_of(path: Path) -> Iterator[str]:
+    """Lines of a table as they are; none if it is missing, which the verifier reports."""
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as lines:
+            yield from lines
 
 
-def side_by_side(_: Row) -> str:
-    """Place patches in the tree itself."""
-    return ""
+BY_TILE = Group(TILE)
+"""Tile of a patch."""
 
 
-def s1_scene(row: Row) -> str:
+def s1_scene(s1_name: str) -> str:
     """Sentinel-1 scene of a patch, from its name: ``S1A_IW_GRDH_1SDV_20170613T165043``."""
-    return str(row[S1_NAME].rsplit("_", 3)[0])
+    return s1_name.rsplit("_", 3)[0]
 
 
-def s1_scene_and_mgrs(row: Row) -> str:
-    """Sentinel-1 scene with the MGRS tile; patches that share it are consecutive in name order."""
-    return str(row[S1_NAME].rsplit("_", 2)[0])
+def s1_scene_and_mgrs(s1_name: str) -> str:
+    """Sentinel-1 scene with the MGRS tile."""
+    return s1_name.rsplit("_", 2)[0]
 
 
 def one_band_each(bands: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -230,3 +300,9 @@ def number_of_code(nomenclature: Nomenclature) -> npt.NDArray[np.uint8]:
         if name is not None:
             table[code] = numbers[name]
     return table
+
+
+def code_of_number(nomenclature: Nomenclature) -> npt.NDArray[np.uint16]:
+    """Look-up table from :func:`class_numbers` to the first code of the class; 0 has no class."""
+    codes = {name: code for code, name in sorted(nomenclature.class_of.items(), reverse=True)}
+    return np.array([UNLABELED_CODE, *(codes[name] for name in class_numbers(nomenclature))], np.uint16)

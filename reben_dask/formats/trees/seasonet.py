@@ -29,13 +29,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from functools import partial
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyproj
 
-from reben_dask.errors import RecipeError
+from reben_dask.errors import InputError, RecipeError
+from reben_dask.formats.bands import Band
 from reben_dask.formats.columns import (
     CLOUD_FRACTION,
     EPSG,
@@ -55,14 +57,18 @@ from reben_dask.formats.trees.layout import (
     CLASS_NUMBERS,
     SHORT_SPLITS,
     Contents,
+    Group,
     Images,
     PatchPixels,
     Row,
+    TableRow,
     Tree,
     TreeLayout,
     class_numbers,
+    lines_of,
     number_of_code,
 )
+from reben_dask.nomenclature import Nomenclature
 
 LAYOUT = "seasonet"
 BANDS = {
@@ -82,6 +88,8 @@ _OF_IMAGE = ("Index", "Season", "Grid", "Latitude", "Longitude", "Satellite")
 _OF_TIME = {"Year": "%Y", "Month": "%m", "Day": "%d", "Hour": "%H", "Minute": "%M", "Second": "%S"}
 _FRACTIONS = {"Clouds": CLOUD_FRACTION, "Snow": SNOW_FRACTION}
 _CLASSES = "Classes"
+_READ = ("Index", "Season", "Grid", "Latitude", "Longitude", _CLASSES, "Path")
+_PATH = re.compile(r"(?P<season>[a-z0-9][a-z0-9_-]*)/grid(?P<grid>\d+)/(?P<name>[^/]+)")
 _TAKEN = frozenset((*_OF_IMAGE, *_OF_TIME, *_FRACTIONS, "Path"))
 _COLUMNS = (PATCH_ID, TILE, SEASON, SENSING_TIME, SPLIT, EPSG, MINX, MAXY, GRID)
 _AT_ONCE = 4_096
@@ -91,10 +99,8 @@ _AT_ONCE = 4_096
 def layout(contents: Contents) -> TreeLayout:
     """Trees of the seasons, and the tables.
 
-    :class:`RecipeError` if a band is missing, there are too many classes for uint8, or a season's name cannot be a
-    folder's.
+    :class:`RecipeError` if there are too many classes for uint8, or a season's name cannot be a folder's.
     """
-    _require_bands(contents.bands)
     _require_seasons(contents.seasons)
     classes = len(class_numbers(contents.nomenclature))
     if classes > _MOST_CLASSES:
@@ -103,10 +109,14 @@ def layout(contents: Contents) -> TreeLayout:
             f"{contents.nomenclature.name} has {classes}; choose another tree."
         )
     images = partial(_images, number_of_code(contents.nomenclature))
-    files = {**BANDS, "labels": (CLASS_NUMBERS.name,)}
-    trees = [Tree(season, images, files, _grid, _grid, only={SEASON: season}) for season in contents.seasons]
+    files: dict[str, tuple[str | Band, ...]] = {**BANDS, "labels": (CLASS_NUMBERS,)}
+    grid = Group(GRID, _grid)
+    trees = [Tree(season, images, files, (grid,), grid, only={SEASON: season}) for season in contents.seasons]
     columns = (*_COLUMNS, *_FRACTIONS.values(), *contents.labels, *contents.attributes)
-    return TreeLayout(tuple(trees), (META, *SPLIT_FILES.values()), columns, partial(_table_lines, contents))
+    tables = (META, *SPLIT_FILES.values())
+    return TreeLayout(
+        tuple(trees), tables, columns, partial(_table_lines, contents), partial(_read_tables, contents.nomenclature)
+    )
 
 
 def _images(numbers: npt.NDArray[np.uint8], pixels: PatchPixels) -> Images:
@@ -116,17 +126,8 @@ def _images(numbers: npt.NDArray[np.uint8], pixels: PatchPixels) -> Images:
     return {**stacks, "labels": numbers[pixels.reference_map]}
 
 
-def _grid(row: Row) -> str:
-    return f"grid{row[GRID]}"
-
-
-def _require_bands(bands: tuple[str, ...]) -> None:
-    needed = [band for stacked in BANDS.values() for band in stacked]
-    if missing := [band for band in needed if band not in bands]:
-        raise RecipeError(
-            f"The tree {LAYOUT} needs all bands, but the recipe has no {', '.join(missing)}; "
-            "add them to bands, or choose another tree."
-        )
+def _grid(number: int) -> str:
+    return f"grid{number}"
 
 
 def _require_seasons(seasons: tuple[str, ...]) -> None:
@@ -154,6 +155,49 @@ def _table_lines(contents: Contents, rows: Iterable[Row]) -> Iterator[tuple[str,
         yield META, _csv_line([*values, f"{row[SEASON]}/grid{row[GRID]}/{row[PATCH_ID]}", *classes[1:]])
         if row[SPLIT] in SPLIT_FILES:
             yield SPLIT_FILES[row[SPLIT]], f"{index}\n"
+
+
+def _read_tables(nomenclature: Nomenclature, folder: Path) -> Iterator[TableRow]:
+    """Rows of ``meta.csv`` with their splits, then lines of the splits that belong to no row."""
+    classes = list(class_numbers(nomenclature))
+    listed = dict[str, tuple[str, int]]()
+    for split, file in SPLIT_FILES.items():
+        for number, text in enumerate(map(str.strip, lines_of(folder / file)), start=1):
+            if text in listed:
+                fault = f"has row {text} again, after {SPLIT_FILES[listed[text][0]]}"
+                yield TableRow(f"{file}, line {number:,},", {}, [fault])
+            else:
+                listed[text] = split, number
+    reader = csv.DictReader(lines_of(folder / META))
+    if missing := [name for name in _READ if name not in (reader.fieldnames or _READ)]:
+        raise InputError(f"{META} has no column {', '.join(missing)}")
+    for position, cells in enumerate(reader):
+        of_split = listed.pop(str(position), None)
+        yield _read_row(position, cells, of_split and of_split[0], classes)
+    for text, (split, number) in listed.items():
+        fault = f"is {text!r}, and {META} has no such row"
+        yield TableRow(f"{SPLIT_FILES[split]}, line {number:,},", {}, [fault])
+
+
+def _read_row(position: int, cells: Mapping[str, str], split: str | None, classes: Sequence[str]) -> TableRow:
+    where = f"{META}, row {position:,},"
+    path = _PATH.fullmatch(cells["Path"] or "")
+    if path is None:
+        return TableRow(where, {}, [f"has the path {cells['Path']!r}, which is that of no patch"])
+    words = {int(word) for word in (cells["Classes"] or "").split(",") if word.isascii() and word.isdigit()}
+    numbers = sorted(words.intersection(range(1, len(classes) + 1)))
+    wanted = {"Index": position, "Season": path["season"].capitalize(), "Grid": path["grid"]}
+    wanted["Classes"] = ",".join(map(str, numbers))
+    faults = [
+        f"has the {key} {cells[key]!r}, not {str(text)!r}" for key, text in wanted.items() if cells[key] != str(text)
+    ]
+    labels = sorted(classes[number - 1] for number in numbers)
+    row: Row = {PATCH_ID: path["name"], LABELS: labels, SEASON: path["season"], GRID: int(path["grid"]), SPLIT: split}
+    parts = {"lat": cells["Latitude"], "lon": cells["Longitude"]}
+    if all(cells.get(key) for key in _OF_TIME):
+        year, *rest = (cells[key].zfill(2) for key in _OF_TIME)
+        parts["time"] = f"{year}{''.join(rest[:2])}T{''.join(rest[2:])}"
+    return TableRow(where, row, faults, {field: str(text).replace(".", "_") for field, text in parts.items()})
 
 
 def attribute_headers(attributes: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +42,18 @@ _PATCH = re.compile(r"(S[12])[A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}")
 
 
 class Folder(NamedTuple):
-    """A patch folder: the folder that holds it, its name, and the names of its files."""
+    """A folder of a tree: the folder that holds it, its name, and the names of what is in it."""
 
     above: str
     name: str
-    files: Sequence[str]
+    is_patch: bool
+    folders: list[str]
+    files: list[str]
+
+    @property
+    def path(self) -> str:
+        """Path of the folder."""
+        return os.path.join(self.above, self.name)  # noqa: PTH118 - millions of times
 
 
 class PublishedPatch(NamedTuple):
@@ -80,41 +87,82 @@ class PublishedTree:
         return (*PUBLISHED_BANDS, *self.further) if self.kind is ImageKind.S2 else ()
 
 
-def walk_patch_folders(
-    root: str | os.PathLike[str], is_patch: Callable[[str], bool], is_other: Callable[[str], bool] = lambda _: False
-) -> Iterator[Folder]:
-    """Walk over the patch folders of a tree, at any depth, with the names of their files.
+def _is_followed(link: os.DirEntry[str], top: str) -> bool:
+    """True for links to files; raises InputError if one leads out of the tree."""
+    target, allowed = os.path.realpath(link.path), os.path.realpath(top)
+    if os.path.exists(target) and os.path.commonpath([target, allowed]) != allowed:  # noqa: PTH110
+        raise InputError(
+            f"{link.path} is a link that leads out of {top}, to {target}; give the folder that it leads to, "
+            "or put a copy in its place."
+        )
+    return os.path.isfile(target)  # noqa: PTH113
 
-    Folders come in the order of their names, depth first. Hidden files and folders are passed over, and links to
-    folders within the tree are not followed.
+
+def walk_patch_folders(
+    root: str | os.PathLike[str],
+    is_patch: Callable[[str, int], bool],
+    is_other: Callable[[str], bool] = lambda _: False,
+    *,
+    order: Callable[[str], Any] = str,
+    is_followed: Callable[[os.DirEntry[str], str], bool] = _is_followed,
+    on_error: Callable[[InputError], object] | None = None,
+) -> Iterator[Folder]:
+    """Walk over the folders of a tree down to those of patches, with the names of their files.
+
+    Folders come in order, depth first, those of patches right after the folder that holds them. Hidden files and
+    folders are passed over.
 
     Parameters
     ----------
     root : path
         Folder of the tree, which may be a link.
     is_patch : callable
-        Whether a folder of such a name is that of a patch.
+        Whether a folder of such a name is that of a patch, so many levels below the root.
     is_other : callable
         Whether a folder of such a name is passed over.
+    order : callable
+        Key by which the names in a folder are sorted.
+    is_followed : callable
+        Whether a link to a folder, or in that of a patch, is followed; others are passed over. The second argument is
+        the absolute root. By default those to files are, and one that leads out of the tree is an error.
+    on_error : callable
+        Gets the error of a folder that cannot be read, which is passed over. By default it is raised.
 
     Raises
     ------
     InputError
-        If a folder cannot be read, or if a link, to a folder or in that of a patch, leads out of the tree.
+        If a folder cannot be read, or a link leads out of the tree.
     """
     top = os.path.abspath(root)  # noqa: PTH100 - links above the root stay as the user has given them
-    waiting = [top]
+    look = partial(_list, top, is_followed)
+
+    def sound(listed: Iterable[Folder | InputError]) -> Iterator[Folder]:
+        for found in listed:
+            if isinstance(found, Folder):
+                yield found
+            elif on_error is None:
+                raise found
+            else:
+                on_error(found)
+
+    waiting = [(*os.path.split(top), 1)]
     with ThreadPoolExecutor(LISTINGS_AT_ONCE) as pool:
         while waiting:
-            above = waiting.pop()
-            names = sorted(_folders_in(above, top))
-            patches = list(filter(is_patch, names))
-            batches = [patches[start : start + FOLDERS_AT_ONCE] for start in range(0, len(patches), FOLDERS_AT_ONCE)]
-            for start in range(0, len(batches), LISTINGS_AT_ONCE):
-                found = pool.map(partial(_list, above, top), batches[start : start + LISTINGS_AT_ONCE])
-                yield from chain.from_iterable(found)
-            below = [name for name in names if not is_patch(name) and not is_other(name)]
-            waiting += [os.path.join(above, name) for name in reversed(below)]  # noqa: PTH118
+            above, name, depth = waiting.pop()
+            for folder in sound(look(above, [name], is_patch=False)):
+                yield folder
+                names = sorted(folder.folders, key=order)
+                patches = [name for name in names if is_patch(name, depth)]
+                batches = [
+                    patches[start : start + FOLDERS_AT_ONCE] for start in range(0, len(patches), FOLDERS_AT_ONCE)
+                ]
+                for start in range(0, len(batches), LISTINGS_AT_ONCE):
+                    found = pool.map(
+                        partial(look, folder.path, is_patch=True), batches[start : start + LISTINGS_AT_ONCE]
+                    )
+                    yield from sound(chain.from_iterable(found))
+                below = [name for name in names if not is_patch(name, depth) and not is_other(name)]
+                waiting += [(folder.path, name, depth + 1) for name in reversed(below)]
 
 
 def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
@@ -140,7 +188,9 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     patches: list[PublishedPatch] = []
     incomplete: list[tuple[str, list[str]]] = []
     sensor, further = EXAMPLES[kind][:2], tuple[str, ...]()
-    for above, name, files in walk_patch_folders(root, partial(_is_patch, sensor=sensor), _is_patch):
+    for above, name, is_patch, _, files in walk_patch_folders(root, lambda name, _: _is_patch(name, sensor), _is_patch):
+        if not is_patch:
+            continue
         there = frozenset(files)
         if not patches and kind is ImageKind.S2:
             further = tuple(band for band in FURTHER_BANDS if f"{name}_{band}.tif" in there)
@@ -193,27 +243,24 @@ def _is_patch(name: str, sensor: str = "") -> bool:
     return found is not None and sensor in ("", found[1])
 
 
-def _folders_in(folder: str, top: str) -> Iterator[str]:
-    for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield entry.name
-        elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112
-            _require_inside(entry, top)
-
-
-def _list(above: str, top: str, names: Sequence[str]) -> list[Folder]:
-    return [Folder(above, name, _files_in(os.path.join(above, name), top)) for name in names]  # noqa: PTH118
-
-
-def _files_in(folder: str, top: str) -> list[str]:
-    files = []
-    for entry in _entries(folder):
-        is_link = entry.is_symlink() and os.path.isfile(entry.path)  # noqa: PTH113
-        if is_link:
-            _require_inside(entry, top)
-        if is_link or entry.is_file(follow_symlinks=False):
-            files.append(entry.name)
-    return files
+def _list(
+    top: str, is_followed: Callable[[os.DirEntry[str], str], bool], above: str, names: Sequence[str], *, is_patch: bool
+) -> list[Folder | InputError]:
+    """List folders, or give the errors of those that cannot be read."""
+    found: list[Folder | InputError] = []
+    for name in names:
+        folder = Folder(above, name, is_patch, [], [])
+        try:
+            for entry in _entries(folder.path):
+                is_link = entry.is_symlink()
+                is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()  # noqa: PTH112
+                if not (is_link and (is_folder or is_patch)) or is_followed(entry, top):
+                    (folder.folders if is_folder else folder.files).append(entry.name)
+        except InputError as error:
+            found.append(error)
+        else:
+            found.append(folder)
+    return found
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -223,15 +270,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
-
-
-def _require_inside(link: os.DirEntry[str], top: str) -> None:
-    target, allowed = os.path.realpath(link.path), os.path.realpath(top)
-    if os.path.commonpath([target, allowed]) != allowed:
-        raise InputError(
-            f"{link.path} is a link that leads out of {top}, to {target}; give the folder that it leads to, "
-            "or put a copy in its place."
-        )
 
 
 def _require_once(patches: Sequence[PublishedPatch], root: Path) -> None:
