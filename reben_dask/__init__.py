@@ -12,4 +12,4 @@ and :mod:`reben_dask.job` composes them.
 - :func:`reben_dask.verify.verify` checks datasets of this program or another.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
