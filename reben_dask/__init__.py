@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
     from reben_dask.training import batches as batches
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "open_tile": "sources.sentinel2",

@@ -12,6 +12,8 @@ import pandas as pd
 from reben_dask.formats.columns import EPSG, KEPT, MAXY, MINX, REASON, SENSING_TIME, SPLITS, STATUS
 
 PLACE = (EPSG, MINX, MAXY, "side")
+"""Columns that identify the ground of a patch."""
+
 KEY = (*PLACE, SENSING_TIME)
 """Identity of a patch: coordinate system and corner of its square, its side, and the start of sensing."""
 

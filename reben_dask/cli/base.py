@@ -13,6 +13,9 @@ import click
 from reben_dask.errors import InputError, RebenError
 from reben_dask.signals import ignore_sigint
 
+EXTRAS = {"matplotlib": "report"}
+"""Extra of this package that installs a library which only some commands need."""
+
 
 class Command(click.Command):
     """Command that explains its failures; with ``--debug``, if it has this option, it shows the traceback."""
@@ -26,7 +29,7 @@ class Command(click.Command):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            raise Failure(_explain(error, has_debug="debug" in ctx.params)) from None
+            raise Failure(explain(error) or _report(error, has_debug="debug" in ctx.params)) from None
         except KeyboardInterrupt:
             # A second one would interrupt the cleanup of libraries with a traceback.
             ignore_sigint()
@@ -58,10 +61,19 @@ def of_finished_jobs(*outs: Path) -> Iterator[None]:
         raise
 
 
-def _explain(error: Exception, *, has_debug: bool) -> str:
+def explain(error: Exception) -> str | None:
+    """Return the message of an error that the user can fix, else None."""
     if isinstance(error, RebenError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        library = str(error.name).partition(".")[0]
+        if extra := EXTRAS.get(library):
+            return f"{library} is not installed; run: pip install 'reben_dask[{extra}]'"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
+    return None
+
+
+def _report(error: Exception, *, has_debug: bool) -> str:
     hint = "run again with --debug for the details" if has_debug else "please report it"
     return f"{type(error).__name__}: {error}\nThis should not happen; {hint}."

@@ -62,21 +62,24 @@ def compare(
     from reben_dask.analysis.correlation import spatial_correlation  # noqa: PLC0415
     from reben_dask.analysis.differences import compare_datasets  # noqa: PLC0415
     from reben_dask.analysis.patch_set import names_of, read_patch_set  # noqa: PLC0415
-    from reben_dask.analysis.plots import plot_correlation  # noqa: PLC0415
-    from reben_dask.drawing import require_image_name  # noqa: PLC0415
     from reben_dask.progress import console  # noqa: PLC0415
-    from reben_dask.report.comparison import Comparison, comparison_page, read_with_strategies  # noqa: PLC0415
-    from reben_dask.report.page import publish_page, require_place  # noqa: PLC0415
     from reben_dask.workspace import require_new  # noqa: PLC0415
 
-    output = console()
+    output, read = console(), read_patch_set
     if out is not None:
         require_new(out)
+    # Figures need libraries of an extra.
     if plot is not None:
+        from reben_dask.analysis.plots import plot_correlation  # noqa: PLC0415
+        from reben_dask.drawing import require_image_name  # noqa: PLC0415
+
         require_image_name(plot)
     if page is not None:
+        from reben_dask.report.comparison import Comparison, comparison_page, read_with_strategies  # noqa: PLC0415
+        from reben_dask.report.page import publish_page, require_place  # noqa: PLC0415
+
         require_place(page)
-    read = read_patch_set if page is None else read_with_strategies
+        read = read_with_strategies
     given = {name: path for name, path in (("A", a), ("B", b)) if path is not None}
     with of_finished_jobs(*given.values()):
         datasets = {name: read(path) for name, path in given.items()}

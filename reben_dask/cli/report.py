@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reben_dask.cli.base import Command, of_finished_jobs
+from reben_dask.cli.base import Command, explain, of_finished_jobs
 from reben_dask.errors import RebenError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def report_on(out: Path) -> None:
     try:
         page = make_report(out)
     except Exception as error:  # noqa: BLE001 - must not look as if the dataset had failed
-        why = str(error) if isinstance(error, RebenError) else f"{type(error).__name__}: {error}"
+        why = explain(error) or f"{type(error).__name__}: {error}"
         terminal.print(
             f"Note: The dataset is complete, but its report could not be made ({why.rstrip('.')}); run "
             f"`reben report {out}` to try again.",

@@ -1,0 +1,103 @@
+"""The package without the libraries of its extras."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from conftest import ANY_PORT, ROOT, run_job
+
+from reben_dask.cli import SUBCOMMANDS
+from reben_dask.cli.base import EXTRAS
+from reben_dask.demo import DemoRegion
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BROUGHT_ALONG = {"affine", "markupsafe", "tornado"}
+"""Libraries whose objects rasterio, jinja2 and distributed take and return."""
+
+ONLY_IN_A_NOTEBOOK = {"ipython"}
+SENTENCE = "matplotlib is not installed; run: pip install 'reben_dask[report]'"
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+def test_extras_are_those_of_the_project() -> None:
+    for library, extra in EXTRAS.items():
+        assert library in _names(PROJECT["optional-dependencies"][extra])
+
+
+def test_all_other_libraries_come_with_the_package() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "reben_dask").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"reben_dask"}
+    providers = packages_distributions()
+    found = {module: {name.lower().replace("_", "-") for name in providers[module]} for module in modules}
+    core = _names(PROJECT["dependencies"]) | BROUGHT_ALONG | ONLY_IN_A_NOTEBOOK
+    assert {module for module, names in found.items() if not names & core} == EXTRAS.keys()
+
+
+@pytest.fixture(scope="module")
+def without_extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of processes, workers included, that find none of these libraries."""
+    folder = tmp_path_factory.mktemp("hidden")
+    for library in EXTRAS:
+        text = f'raise ModuleNotFoundError("No module named {library!r}", name="{library}")\n'
+        (folder / f"{library}.py").write_text(text)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
+def _reben(variables: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reben_dask", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    demo_region: DemoRegion, without_extras: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Dataset of one tile, and what the job printed."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    (product,) = demo_region.s2.glob("*20180725*UVP*")
+    inputs = ("--s2", product, "--landcover", demo_region.landcover)
+    done = run_job(*inputs, "--out", out, "--report", *ANY_PORT, **without_extras)
+    assert done.returncode == 0, done.stderr
+    return out, " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["", *SUBCOMMANDS])
+def test_help(without_extras: dict[str, str], command: str) -> None:
+    done = _reben(without_extras, *command.split(), "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage:")
+
+
+def test_a_job_completes_and_names_the_extra_of_its_report(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    assert f"could not be made ({SENTENCE}); run `reben report {out}`" in printed
+    assert (out / "metadata.parquet").exists()
+
+
+@pytest.mark.parametrize("command", ["status {}", "verify {}", "table {}", "compare {} {}"])
+def test_commands_that_need_no_extra(finished: tuple[Path, str], without_extras: dict[str, str], command: str) -> None:
+    done = _reben(without_extras, *command.replace("{}", str(finished[0])).split())
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["report {}", "compare {} --plot {}.png", "compare {} --report {}-page"])
+def test_commands_that_name_their_extra(
+    finished: tuple[Path, str], without_extras: dict[str, str], command: str
+) -> None:
+    done = _reben(without_extras, *command.replace("{}", str(finished[0])).split())
+    assert done.returncode == 1
+    assert done.stderr == f"Error: {SENTENCE}\n"
