@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import dask
@@ -27,16 +27,11 @@ from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
 from reben_dask.job.submit import PicklableErrors, run_batches
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
-from reben_dask.stores.batches import batched
-from reben_dask.stores.lmdb_environment import (
-    is_on_network_disk,
-    map_bytes_for,
-    put,
-    shared_environment,
-    value_pages_bytes,
-)
+from reben_dask.stores.lmdb import is_on_network_disk, map_bytes_for, put, shared_environment, value_pages_bytes
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import Workspace
+
+T = TypeVar("T")
 
 SMALL = 4_096
 """Patches up to which a cluster takes longer to start than it saves."""
@@ -108,6 +103,11 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
         yield outcome.tile, outcome.result
 
 
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Divide a sequence into batches, the last one with what is left."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
     """Inputs of a conversion as JSON."""
     return {"format": made, **{f"tree of {tree.kind.value}": str(Path(tree.root).resolve()) for tree in trees}}
@@ -158,7 +158,7 @@ def convert_to_lmdb(
         missing = _missing(folder, map_bytes, patches)
         advance(len(patches) - len(missing))
         failures: list[str] = []
-        tasks = list(batched(missing, PATCHES_PER_TASK))
+        tasks = batches(missing, PATCHES_PER_TASK)
         for _, (written, damaged) in run(partial(_write_values, folder, map_bytes), tasks):
             advance(written)
             failures += damaged

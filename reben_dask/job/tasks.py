@@ -20,6 +20,7 @@ from distributed import get_worker
 from reben_dask.analysis.published import write_comparison
 from reben_dask.formats.bands import BANDS, MAP_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import CLOUD_FRACTION, OVERLAP_PX, PATCH_ID, SHADOW_FRACTION, SNOW_FRACTION
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
@@ -36,9 +37,8 @@ from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
-from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
-from reben_dask.stores.lmdb_environment import is_on_network_disk
-from reben_dask.stores.lmdb_export import TileRange, write_environment
+from reben_dask.stores.cubes import create_cube, write_band, write_reference_map
+from reben_dask.stores.lmdb import TileRange, is_on_network_disk, write_environment
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
 Layouts = tuple[CubeLayout, ...]
