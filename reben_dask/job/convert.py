@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from pickle import dumps, loads
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -27,7 +28,13 @@ from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
 from reben_dask.job.submit import PicklableErrors, run_batches
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
-from reben_dask.stores.lmdb import is_on_network_disk, map_bytes_for, put, shared_environment, value_pages_bytes
+from reben_dask.stores.lmdb import (
+    is_on_network_disk,
+    map_bytes_for,
+    put,
+    shared_environment,
+    value_pages_bytes,
+)
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import Workspace
 
@@ -51,6 +58,7 @@ _SETTINGS = {
     # Tasks are short and small: together, these defaults cost a fifth of the CPU time.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
 }
@@ -88,19 +96,25 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
     name = getattr(function, "func", function).__name__.strip("_")
 
     def build(batch: Sequence[Any]) -> dict[str, list[Any]]:
-        # Bound to the function, as Dask would search an argument for tasks.
-        bound = [delayed(PicklableErrors(partial(function, task)), pure=False) for task in batch]
-        return {name: [call(dask_key_name=f"{name}-{uuid4().hex}") for call in bound]}
+        # As bytes: Dask pickles each argument twice, and sends each item of a list in a frame of its own.
+        calls = [PicklableErrors(partial(_call, dumps(partial(function, task)))) for task in batch]
+        return {name: [delayed(call, pure=False)(dask_key_name=f"{name}-{uuid4().hex}") for call in calls]}
 
-    for outcome in run_batches(client, tasks, build, TASKS_PER_WORKER * len(client.nthreads()), lambda _: None):
-        if isinstance(outcome.error, KilledWorker):
-            raise ClusterError(
-                "A worker process was killed again and again, most likely as it was out of memory; run the same "
-                "command again to resume, with fewer --workers."
-            )
-        if outcome.error is not None:
-            raise outcome.error
-        yield outcome.tile, outcome.result
+    try:
+        for outcome in run_batches(client, tasks, build, TASKS_PER_WORKER * len(client.nthreads()), lambda _: None):
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.tile, loads(outcome.result)  # noqa: S301 - bytes of a worker
+    except (ClusterError, KilledWorker):
+        # In words of this command: a job has other options.
+        raise ClusterError(
+            "The workers of the conversion were killed, or have been paused for a minute, most likely because they ran "
+            "out of memory; run the same command again to resume, with fewer --workers or more free memory."
+        ) from None
+
+
+def _call(function: bytes) -> bytes:
+    return dumps(loads(function)())  # noqa: S301 - bytes of the client
 
 
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
