@@ -36,7 +36,7 @@ def merge(sources: tuple[Path, ...], destination: Path) -> None:
     both. OUT must be a new folder on a local disk.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415
-    from reben_dask.stores.lmdb_merge import find_environments, merge_environments  # noqa: PLC0415
+    from reben_dask.stores.lmdb import find_environments, merge_environments  # noqa: PLC0415
 
     output = console()
     environments = find_environments(sources)

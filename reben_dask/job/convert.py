@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from pickle import dumps, loads
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import dask
@@ -28,8 +29,7 @@ from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_ma
 from reben_dask.job.scheduling import Attempt, Window, run_task
 from reben_dask.options import ClusterOptions
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
-from reben_dask.stores.batches import batched
-from reben_dask.stores.lmdb_environment import (
+from reben_dask.stores.lmdb import (
     is_on_network_disk,
     map_bytes_for,
     put,
@@ -38,6 +38,8 @@ from reben_dask.stores.lmdb_environment import (
 )
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import Workspace
+
+T = TypeVar("T")
 
 SMALL = 4_096
 """Patches up to which a cluster takes longer to start than it saves."""
@@ -57,6 +59,7 @@ _SETTINGS = {
     # Tasks are short and small: together, these defaults cost a fifth of the CPU time.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
 }
@@ -94,19 +97,30 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
     name = getattr(function, "func", function).__name__.strip("_")
 
     def build(task: Any, attempt: Attempt) -> dict[str, Any]:
-        # Bound to the function, as Dask would search an argument for tasks.
-        call = delayed(partial(run_task, function, task), pure=False)
+        # As bytes: Dask pickles each argument twice, and sends each item of a list in a frame of its own.
+        call = delayed(partial(run_task, _call, dumps(partial(function, task))), pure=False)
         return {name: call(dask_key_name=f"{name}-{uuid4().hex}-{attempt.number}")}
 
-    for outcome in Window(client, build, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
-        if isinstance(outcome.error, KilledWorker):
-            raise ClusterError(
-                "A worker process was killed again and again, most likely as it was out of memory; run the same "
-                "command again to resume, with fewer --workers."
-            )
-        if outcome.error is not None:
-            raise outcome.error
-        yield outcome.item, outcome.result
+    try:
+        for outcome in Window(client, build, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.item, loads(outcome.result)  # noqa: S301 - bytes of a worker
+    except (ClusterError, KilledWorker):
+        # In words of this command: a job has other options.
+        raise ClusterError(
+            "The workers of the conversion were killed, or have been paused for a minute, most likely because they ran "
+            "out of memory; run the same command again to resume, with fewer --workers or more free memory."
+        ) from None
+
+
+def _call(function: bytes) -> bytes:
+    return dumps(loads(function)())  # noqa: S301 - bytes of the client
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Divide a sequence into batches, the last one with what is left."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
@@ -159,7 +173,7 @@ def convert_to_lmdb(
         missing = _missing(folder, map_bytes, patches)
         advance(len(patches) - len(missing))
         failures: list[str] = []
-        tasks = list(batched(missing, PATCHES_PER_TASK))
+        tasks = batches(missing, PATCHES_PER_TASK)
         for _, (written, damaged) in run(partial(_write_values, folder, map_bytes), tasks):
             advance(written)
             failures += damaged

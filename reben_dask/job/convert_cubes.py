@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.bands import POLARISATIONS, ImageKind, by_resolution
-from reben_dask.formats.cube import CubeLayout
+from reben_dask.formats.cube import CubeLayout, shard_patches
 from reben_dask.formats.dataset import CUBES
-from reben_dask.grid import PatchGrid
-from reben_dask.job.convert import FAILURES, Count, Run, incomplete, inputs_of
+from reben_dask.grid import PatchGrid, ShapeYX
+from reben_dask.job.convert import FAILURES, Count, Run, batches, incomplete, inputs_of
 from reben_dask.sources.published.pairs import Pairs
 from reben_dask.sources.published.tiles import (
     TILE_M,
@@ -27,19 +27,34 @@ from reben_dask.sources.published.tiles import (
     read_place,
 )
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
-from reben_dask.stores.batches import batched
-from reben_dask.stores.cube_blocks import Block, divide, write_block
-from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
+from reben_dask.stores.cubes import consolidate_store, create_cube, create_store, write_block
 from reben_dask.workspace import Workspace
 
 PLACES_PER_TASK = 1_024
 
 
 @dataclass(frozen=True)
+class Block:
+    """Patches that fill whole shards: all shards, of all arrays of a tile, that begin at the same patch."""
+
+    layout: CubeLayout
+    """Layout of the tile."""
+    corner: ShapeYX
+    """Row and column of the first patch."""
+    patches: tuple[tuple[int, int, Images], ...]
+    """Column and row of each patch that there is, and its images."""
+
+    @property
+    def name(self) -> str:
+        """Name of the block."""
+        return f"{self.layout.group}-{self.corner.y}-{self.corner.x}"
+
+
+@dataclass(frozen=True)
 class CubePlan:
     """Blocks of a Zarr store, and the patches of each."""
 
-    blocks: Sequence[Block[Images]]
+    blocks: Sequence[Block]
     """All blocks, those of a tile one after the other."""
     inputs: Mapping[str, Any]
     """Inputs as JSON, by which an unfinished conversion is recognized."""
@@ -96,6 +111,15 @@ def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = N
     return CubePlan(blocks, inputs, left_out)
 
 
+def divide(layout: CubeLayout, patches: Mapping[tuple[int, int], Images]) -> list[Block]:
+    """Divide the patches of a tile, by column and row, into blocks, in the order of their corners."""
+    step = shard_patches(layout.grid)
+    blocks: dict[ShapeYX, list[tuple[int, int, Images]]] = {}
+    for (x, y), images in sorted(patches.items()):
+        blocks.setdefault(ShapeYX(y - y % step, x - x % step), []).append((x, y, images))
+    return [Block(layout, corner, tuple(found)) for corner, found in sorted(blocks.items())]
+
+
 def convert_to_cubes(plan: CubePlan, destination: Path, run: Run, advance: Count = lambda _: None) -> int:
     """Write or resume a Zarr store with the pixels of all patches, one group per tile.
 
@@ -126,16 +150,17 @@ def convert_to_cubes(plan: CubePlan, destination: Path, run: Run, advance: Count
         building, state = workspace.building, workspace.state
         store, done = building / CUBES, state.done("blocks")
         create_store(store, {})
-        if done.keys() - {block.name for block in plan.blocks}:
+        digests = {block.name: _digest(block) for block in plan.blocks}
+        if done.keys() - digests.keys():
             raise OutputError(
                 f"{building} holds patches that are not in the inputs any more; delete it, or give another folder."
             )
-        missing = [block for block in plan.blocks if done.get(block.name) != _digest(block)]
+        missing = [block for block in plan.blocks if done.get(block.name) != digests[block.name]]
         advance(plan.patches - sum(len(block.patches) for block in missing))
         failures: list[str] = []
         for block, failure in run(partial(_write_block, store), missing):
             if failure is None:
-                state.mark_done("blocks", block.name, _digest(block))
+                state.mark_done("blocks", block.name, digests[block.name])
                 advance(len(block.patches))
             else:
                 failures.append(failure)
@@ -152,7 +177,7 @@ def convert_to_cubes(plan: CubePlan, destination: Path, run: Run, advance: Count
 
 def _find_places(run: Run, patches: Sequence[PublishedPatch]) -> dict[PublishedPatch, Place]:
     places: dict[PublishedPatch, Place] = {}
-    for batch, found in run(_read_places, list(batched(patches, PLACES_PER_TASK))):
+    for batch, found in run(_read_places, batches(patches, PLACES_PER_TASK)):
         places.update(zip(batch, found, strict=True))
     return places
 
@@ -161,10 +186,10 @@ def _read_places(patches: Sequence[PublishedPatch]) -> list[Place]:
     return [read_place(patch) for patch in patches]
 
 
-def _write_block(store: Path, block: Block[Images]) -> str | None:
+def _write_block(store: Path, block: Block) -> str | None:
     """Write all shards of a block; return what is wrong with a file of it, if anything is."""
     create_cube(store, block.layout)
-    pixels = ((x, y, ChainMap(*map(read_patch, images))) for x, y, images in block.patches)
+    pixels = ((x, y, dict(chain(*(read_patch(image).items() for image in images)))) for x, y, images in block.patches)
     try:
         write_block(store, block.layout, block.corner, pixels)
     except InputError as error:
@@ -172,7 +197,7 @@ def _write_block(store: Path, block: Block[Images]) -> str | None:
     return None
 
 
-def _digest(block: Block[Images]) -> str:
+def _digest(block: Block) -> str:
     """Identify the patches that go into a block."""
     content = [(x, y, [(image.kind.value, image.name) for image in images]) for x, y, images in block.patches]
     return hashlib.sha256(repr(content).encode()).hexdigest()

@@ -55,8 +55,7 @@ from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.stores.cubes import consolidate_store
-from reben_dask.stores.lmdb_environment import is_on_network_disk
-from reben_dask.stores.lmdb_export import plan_shards
+from reben_dask.stores.lmdb import is_on_network_disk, plan_shards
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import write_tables

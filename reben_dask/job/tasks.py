@@ -33,6 +33,7 @@ from reben_dask.formats.columns import (
     Column,
     label_columns_of,
 )
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.lmdb import Shard
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
@@ -52,9 +53,8 @@ from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_classification
-from reben_dask.stores.cubes import CubeLayout, create_cube, write_band, write_reference_map
-from reben_dask.stores.lmdb_environment import is_on_network_disk
-from reben_dask.stores.lmdb_export import TileRange, append_tile, write_environment
+from reben_dask.stores.cubes import create_cube, write_band, write_reference_map
+from reben_dask.stores.lmdb import TileRange, append_tile, is_on_network_disk, write_environment
 from reben_dask.stores.patch_table import write_part
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
@@ -205,9 +205,9 @@ def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, nam
     return record
 
 
-def append_to_lmdb(environment: Path, part: Path, store: Path, topic: str) -> None:
+def append_to_lmdb(environment: Path, kept: TileRange, store: Path, topic: str) -> None:
     """Append a finished tile to the LMDB."""
-    append_tile(environment, part, store, _advance(topic))
+    append_tile(environment, kept, store, _advance(topic))
 
 
 def compare_with_published(

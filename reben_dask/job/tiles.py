@@ -25,6 +25,7 @@ from reben_dask.progress import StageProgress
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cubes import create_store
+from reben_dask.stores.lmdb import TileRange
 from reben_dask.workspace import TILES, Output, first_line, require_space
 
 APPENDED = "lmdb-tiles"
@@ -48,7 +49,7 @@ class LmdbAppends:
         if not (self._folder / DATA_FILE).exists():
             output.state.reset_stages(APPENDED)
         self._appended = output.state.done(APPENDED)
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[tuple[str, int]] = deque()
         self._total = 0
         self._running: str | None = None
 
@@ -59,14 +60,15 @@ class LmdbAppends:
         if tile in self._appended:
             self._progress.advance("lmdb", kept)
             return
-        self._waiting.append(tile)
+        self._waiting.append((tile, kept))
         if self._running is None:
             self._submit(window, topic)
 
     def _submit(self, window: Window, topic: str) -> None:
-        self._running = tile = self._waiting.popleft()
-        part, cubes = self._output.patches / f"{tile}.parquet", self._output.cubes
-        future = self._tasks.submit(f"lmdb-{tile}", append_to_lmdb, self._folder, part, cubes, topic)
+        self._running, kept = self._waiting.popleft()
+        piece = TileRange(self._output.patches / f"{self._running}.parquet", 0, kept)
+        arguments = (self._folder, piece, self._output.cubes, topic)
+        future = self._tasks.submit(f"lmdb-{self._running}", append_to_lmdb, *arguments)
         window.follow(future, lambda done: self._finish(window, done, topic))
 
     def _finish(self, window: Window, future: Future, topic: str) -> None:

@@ -27,7 +27,6 @@ from reben_dask.formats.columns import (
     TILE,
 )
 from reben_dask.patches.decision import REASONS
-from reben_dask.stores.batches import batched
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 
 NONE = "(none)"
@@ -92,8 +91,9 @@ def survey(out: Path) -> Survey:
     tables: list[pa.Table] = []
     classes: list[pd.DataFrame] = []
     numbers: list[pd.DataFrame] = []
-    for parts in batched(dataset_parts(out), _PARTS):
-        table = pa.concat_tables(map(_read, parts))
+    parts = dataset_parts(out)
+    for start in range(0, len(parts), _PARTS):
+        table = pa.concat_tables(map(_read, parts[start : start + _PARTS]))
         tables.append(_without_labels(table))
         for counts, found in zip((classes, numbers), _count_labels(table), strict=True):
             counts.append(found)

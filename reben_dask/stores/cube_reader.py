@@ -20,7 +20,7 @@ from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
 from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of
 from reben_dask.formats.dataset import CUBES
 from reben_dask.formats.trees.layout import PatchPixels
-from reben_dask.stores.arrays import open_array
+from reben_dask.stores.cubes import open_array
 
 EVERY_KIND = frozenset(ImageKind)
 FULL_SCALE = 10_000

@@ -25,7 +25,7 @@ from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, TILE, X, Y
 from reben_dask.formats.cube import group_of
 from reben_dask.formats.lmdb import INDEX_FILE, MAP_TENSOR, ShardIndex, decode, is_single, reference_map_key
 from reben_dask.stores.cube_reader import CubeGroup
-from reben_dask.stores.lmdb_environment import open_environment
+from reben_dask.stores.lmdb import open_environment
 from reben_dask.stores.patch_table import part_files, read_rows
 
 Images = Mapping[str, npt.NDArray[Any]]

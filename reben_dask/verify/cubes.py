@@ -26,8 +26,8 @@ from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import nodata_pixels
 from reben_dask.patches.labels import label_columns
-from reben_dask.stores.arrays import held_chunks, open_array
 from reben_dask.stores.cube_reader import CubeGroup
+from reben_dask.stores.cubes import held_chunks, open_array
 from reben_dask.verify.dataset import Part, sample_columns
 from reben_dask.verify.engine import Context
 from reben_dask.verify.findings import Check, collect, differences, one_sentence, parse_crs

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from reben_dask.stores.arrays import open_array
+from reben_dask.stores.cubes import open_array
 from reben_dask.verify.findings import Check, Report, Settings, collect
 
 Digest = Callable[[Path], str]
@@ -103,5 +103,5 @@ def _slabs(array: zarr.Array[Any]) -> Iterator[np.ndarray[Any, Any]]:
     rows = max(1, min(shard_rows, SLAB_BYTES // max(1, width * array.dtype.itemsize)))
     for image in np.ndindex(array.shape[:-2]):
         for start in range(0, height, rows):
-            # Slices only: see reben_dask.stores.arrays.
+            # Slices only: see reben_dask.stores.cubes.
             yield np.asarray(array[(*(slice(index, index + 1) for index in image), slice(start, start + rows))])

@@ -32,8 +32,7 @@ from reben_dask.formats.lmdb import (
     patch_of_key,
     tensors_of,
 )
-from reben_dask.stores.lmdb_environment import open_environment
-from reben_dask.stores.lmdb_merge import find_environments
+from reben_dask.stores.lmdb import find_environments, open_environment
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.verify.dataset import Place
 from reben_dask.verify.engine import Content, Context, Engine, Entry

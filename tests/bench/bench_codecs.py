@@ -18,7 +18,7 @@ import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from reben_dask.sources.sentinel2 import read_band, read_tile
-from reben_dask.stores.arrays import open_array
+from reben_dask.stores.cubes import open_array
 
 PATCH_PX = 120
 REPEATS = 3

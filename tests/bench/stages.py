@@ -13,8 +13,7 @@ from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
 from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.stores.cubes import create_store
-from reben_dask.stores.lmdb_export import plan_shards, write_environment
-from reben_dask.stores.lmdb_merge import merge_environments
+from reben_dask.stores.lmdb import merge_environments, plan_shards, write_environment
 from reben_dask.stores.patch_table import part_files, read_rows
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import lmdb
@@ -15,12 +16,15 @@ import psutil
 import pytest
 import rasterio
 from click.testing import CliRunner, Result
+from distributed import Client
+from processes import wait_for
 from published_trees import MAPS, S1, S2, TILE, TREES, pixels_of, write_patch, write_tree
 
 from reben_dask.cli.convert import convert
 from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.lmdb import encode_bands, encode_reference_map
 from reben_dask.job import convert as conversion
+from reben_dask.job import submit
 from reben_dask.job.convert import task_runner
 from reben_dask.sources.published.trees import IMAGES, PublishedTree, find_patches
 from reben_dask.workspace import Workspace
@@ -163,6 +167,7 @@ import os, psutil, signal, sys
 from pathlib import Path
 from reben_dask.formats.bands import ImageKind
 from reben_dask.job import convert as conversion
+from reben_dask.job import submit
 from reben_dask.sources.published.trees import find_patches
 
 if __name__ == "__main__":
@@ -379,3 +384,18 @@ def test_a_worker_that_is_killed_again_and_again(
 
 def _end(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_paused_workers_are_explained_by_options_of_this_command(
+    tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "SMALL", 0)
+    monkeypatch.setattr(submit, "_LOOK_S", 0.05)
+    monkeypatch.setattr(submit, "WORKERS_TIMEOUT_S", 0.2)
+    cluster = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(**cluster, memory_limit="1MB") as client:
+        wait_for(lambda: {worker["status"] for worker in client.scheduler_info()["workers"].values()} == {"paused"})
+        monkeypatch.setattr(conversion, "connect", lambda _: nullcontext(client))
+        with pytest.raises(ClusterError, match=r"paused .+ fewer --workers") as raised:
+            _write([maps], tmp_path / "lmdb")
+    assert "--threads" not in str(raised.value)

@@ -47,7 +47,8 @@ from reben_dask.patches import reference_map
 from reben_dask.progress import StageProgress
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover, sorting, vector_map
-from reben_dask.stores import cubes, lmdb_export, metadata
+from reben_dask.stores import cubes, metadata
+from reben_dask.stores import lmdb as lmdb_store
 from reben_dask.workspace import Output
 
 BANDS = ("B01", "B05", "B09")
@@ -301,7 +302,7 @@ class _Sizes:
         patch.setattr(sorting, "POLYGONS_PER_ROW_GROUP", self.polygons_of_row_group)
         patch.setattr(vector_map, "ROWS_AT_ONCE", self.rows_at_once)
         patch.setattr(reference_map, "POLYGONS_AT_ONCE", self.polygons_at_once)
-        patch.setattr(lmdb_export, "COMMIT_EVERY", self.commit_every)
+        patch.setattr(lmdb_store, "COMMIT_EVERY", self.commit_every)
         patch.setattr(tiles, "batch_size", lambda _: self.tiles_of_batch)
         patch.setattr(scheduling, "BATCHES_IN_FLIGHT", self.batches_in_flight)
 

@@ -23,7 +23,7 @@ from rasterio.transform import from_origin
 from safetensors.numpy import load
 
 from reben_dask.demo import DemoRegion
-from reben_dask.stores.lmdb_merge import find_environments, merge_environments
+from reben_dask.stores.lmdb import find_environments, merge_environments
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 UNPAIRED = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP_3_5"

@@ -21,11 +21,12 @@ from scipy.ndimage import map_coordinates
 
 from reben_dask.errors import InputError
 from reben_dask.formats import cube as cube_layout
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import Published
 from reben_dask.job.sentinel1 import ScenePartners, Sentinel1Inputs, open_partners, pair_tile
 from reben_dask.sources.sentinel1 import S1Scene, find_scenes, open_patch_tree, warp_scene
-from reben_dask.stores.cubes import CubeLayout, create_cube, create_store
+from reben_dask.stores.cubes import create_cube, create_store
 
 NAME = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"
 SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_20170613T165108_017019_01C5B3_B7F5"

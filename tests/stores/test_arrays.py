@@ -21,10 +21,10 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarrs import ZarrsCodecPipeline
 
 from reben_dask.formats import cube as cube_layout
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.stores.arrays import open_array
 from reben_dask.stores.cube_reader import ColumnReader, CubeGroup
-from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.cubes import create_cube, create_store, open_array, write_band, write_reference_map
 
 FILL = 999
 ZSTD = BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.bitshuffle)

@@ -16,8 +16,9 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 import zarr
 
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.stores.cubes import CubeLayout, consolidate, create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.cubes import consolidate, create_cube, create_store, write_band, write_reference_map
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B11"), 60: ("B01", "B09")}
 NODES = {10: "r10m", 20: "r20m", 60: "r60m"}

@@ -29,6 +29,7 @@ from patch_tables import with_nulls
 from rasterio.windows import Window
 from safetensors.numpy import load
 
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.names import TileName
 from reben_dask.formats.trees import LAYOUTS, Contents
 from reben_dask.formats.trees.bigearthnet_v2 import MAP_TREE, S1_TREE, S2_TREE
@@ -40,7 +41,7 @@ from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.recipes import load_recipe
 from reben_dask.stores import trees as geotiff_archive
 from reben_dask.stores import trees as geotiff_export
-from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.cubes import create_cube, create_store, write_band, write_reference_map
 from reben_dask.stores.patch_table import part_files, write_part
 from reben_dask.stores.trees import PatchFolder, join_parts, patch_folders, write_parts, write_tree
 

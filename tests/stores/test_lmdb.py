@@ -22,6 +22,7 @@ from safetensors.numpy import load
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.lmdb import (
     ShardIndex,
     encode_bands,
@@ -34,11 +35,19 @@ from reben_dask.formats.names import TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import Scene, candidate_patches
 from reben_dask.recipes import load_recipe
-from reben_dask.stores import lmdb_environment, lmdb_export
-from reben_dask.stores.cubes import CubeLayout, create_cube, create_store, write_band, write_reference_map
-from reben_dask.stores.lmdb_environment import new_environment, pages_bytes, put, used_bytes
-from reben_dask.stores.lmdb_export import TileRange, plan_shards, write_environment
-from reben_dask.stores.lmdb_merge import find_environments, merge_environments
+from reben_dask.stores import lmdb as lmdb_store
+from reben_dask.stores.cubes import create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.lmdb import (
+    TileRange,
+    find_environments,
+    merge_environments,
+    new_environment,
+    pages_bytes,
+    plan_shards,
+    put,
+    used_bytes,
+    write_environment,
+)
 from reben_dask.stores.patch_table import write_part
 
 S2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"
@@ -299,7 +308,7 @@ def test_an_environment_of_nothing(region: _Region, tmp_path: Path) -> None:
 def test_progress_counts_every_patch(
     region: _Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    monkeypatch.setattr(lmdb_export, "COMMIT_EVERY", every)
+    monkeypatch.setattr(lmdb_store, "COMMIT_EVERY", every)
     steps: list[int] = []
     write_environment(tmp_path / "lmdb", region.ranges(1)[0], region.store, "", steps.append)
     assert sum(steps) == 10
@@ -317,8 +326,8 @@ def test_the_map_grows_when_it_is_too_small(
         asked.append(patches)
         return 65_536
 
-    monkeypatch.setattr(lmdb_export, "COMMIT_EVERY", every)
-    monkeypatch.setattr(lmdb_export, "_expected_map_size", far_too_small)
+    monkeypatch.setattr(lmdb_store, "COMMIT_EVERY", every)
+    monkeypatch.setattr(lmdb_store, "_expected_map_size", far_too_small)
     record = write_environment(tmp_path / "lmdb", region.ranges(1)[0], region.store)
     assert asked == [10]
     assert record.patches == 10
@@ -347,7 +356,7 @@ def test_keys_are_stored_in_the_order_of_names(region: _Region, tmp_path: Path) 
 @pytest.fixture
 def small_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """New environments begin with a map of 32 KiB."""
-    monkeypatch.setattr(lmdb_environment, "SPARE_PAGES", 8)
+    monkeypatch.setattr(lmdb_store, "SPARE_PAGES", 8)
 
 
 @pytest.mark.usefixtures("small_map")

@@ -20,9 +20,8 @@ from safetensors.numpy import load
 
 from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.lmdb import Shard, ShardIndex
-from reben_dask.stores import lmdb_environment, lmdb_merge
-from reben_dask.stores.lmdb_environment import NETWORK_DISKS, is_on_network_disk
-from reben_dask.stores.lmdb_merge import find_environments, merge_environments
+from reben_dask.stores import lmdb as lmdb_store
+from reben_dask.stores.lmdb import NETWORK_DISKS, find_environments, is_on_network_disk, merge_environments
 
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
 CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"
@@ -74,8 +73,8 @@ def _refused(sources: Iterable[Path], destination: Path, error: type[Exception] 
 @pytest.fixture
 def far_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """New environments begin with a map of 32 KiB."""
-    monkeypatch.setattr(lmdb_merge, "used_bytes", lambda _: 0)
-    monkeypatch.setattr(lmdb_environment, "SPARE_PAGES", 8)
+    monkeypatch.setattr(lmdb_store, "used_bytes", lambda _: 0)
+    monkeypatch.setattr(lmdb_store, "SPARE_PAGES", 8)
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def _steps(sizes: list[int], commit_bytes: int) -> list[int]:
 def test_real_environments(
     real: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int, commit_bytes: int
 ) -> None:
-    monkeypatch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
+    monkeypatch.setattr(lmdb_store, "COMMIT_BYTES", commit_bytes)
     before = _listing(*real)
     steps: list[int] = []
     totals: list[int] = []
@@ -145,8 +144,8 @@ def test_any_entries(owners: dict[bytes, tuple[int, int]], number: int, commit_b
         parts[owner % number][key] = random.Random(key).randbytes(size)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         sources = [_make(Path(folder) / str(index), part) for index, part in enumerate(parts)]
-        patch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
-        patch.setattr(lmdb_environment, "SPARE_PAGES", spare_pages)
+        patch.setattr(lmdb_store, "COMMIT_BYTES", commit_bytes)
+        patch.setattr(lmdb_store, "SPARE_PAGES", spare_pages)
         merged = Path(folder) / "merged"
         assert merge_environments(sources, merged) == len(owners)
         assert _content(merged) == sorted(entry for part in parts for entry in part.items())
@@ -156,7 +155,7 @@ def test_any_entries(owners: dict[bytes, tuple[int, int]], number: int, commit_b
 @pytest.mark.usefixtures("far_too_small")
 @pytest.mark.parametrize("commit_bytes", [1, 500_000, 64 * 2**20])
 def test_the_map_grows(real: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit_bytes: int) -> None:
-    monkeypatch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
+    monkeypatch.setattr(lmdb_store, "COMMIT_BYTES", commit_bytes)
     assert merge_environments(real, tmp_path / "merged") == 50
     assert _content(tmp_path / "merged") == _union(real)
     _require_modest_map(tmp_path / "merged")
@@ -216,7 +215,7 @@ def test_what_an_interrupted_merge_left_is_replaced(tmp_path: Path) -> None:
 def test_a_key_in_two_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: bytes, named: str, commit_bytes: int
 ) -> None:
-    monkeypatch.setattr(lmdb_merge, "COMMIT_BYTES", commit_bytes)
+    monkeypatch.setattr(lmdb_store, "COMMIT_BYTES", commit_bytes)
     sources = [_make(tmp_path / str(number), {b"%d" % number: b"v", key: b"%d" % number}) for number in range(3)]
     before = _listing(*sources)
     assert named in _refused([sources[0], sources[2]], tmp_path / "merged")
@@ -276,9 +275,7 @@ def test_a_truncated_environment(tmp_path: Path) -> None:
     """In a process of its own: who reads a memory map beyond the end of its file is ended by the system."""
     source = _make(tmp_path / "source", {b"%d" % number: bytes(9000) for number in range(99)})
     _damaged(source, lambda content: content[: len(content) // 2])
-    code = (
-        "import sys; from pathlib import Path; from reben_dask.stores.lmdb_merge import merge_environments as merge\n"
-    )
+    code = "import sys; from pathlib import Path; from reben_dask.stores.lmdb import merge_environments as merge\n"
     code += "try: merge([Path(sys.argv[1])], Path(sys.argv[2]))\nexcept Exception as error: print(type(error).__name__)"
     done = run(
         [sys.executable, "-c", code, str(source), str(tmp_path / "merged")], capture_output=True, text=True, check=False

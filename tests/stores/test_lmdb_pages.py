@@ -18,7 +18,7 @@ import pytest
 from reben_dask.errors import InputError
 from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.stores import lmdb_pages
-from reben_dask.stores.lmdb_merge import find_environments, merge_environments
+from reben_dask.stores.lmdb import find_environments, merge_environments
 from reben_dask.stores.lmdb_pages import require_sound_pages
 
 PAGE = 4096

@@ -24,9 +24,7 @@ from reben_dask.formats.bands import Band, ImageKind
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
-from reben_dask.stores.arrays import held_chunks
-from reben_dask.stores.cube_blocks import write_block
-from reben_dask.stores.cubes import consolidate_store, create_cube, create_store
+from reben_dask.stores.cubes import consolidate_store, create_cube, create_store, held_chunks, write_block
 from reben_dask.verify.expected import published
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}

@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -43,7 +44,12 @@ _KNOWN_TAGS = frozenset(
 )
 _ASCII, _INTEGERS, _DOUBLE = "s", "HI", "d"
 _TYPE_OF_FIELD = {2: (_ASCII, 1), 3: ("H", 2), 4: ("I", 4), 12: (_DOUBLE, 8)}  # letter in struct, bytes
-_TYPE_OF_PIXELS = {(1, 8): "u1", (1, 16): "<u2", (3, 32): "<f4"}  # by sample format and bits
+_TYPE_OF_PIXELS: dict[tuple[int, int], np.dtype[Any]] = {  # by sample format and bits
+    (1, 8): np.dtype("u1"),
+    (1, 16): np.dtype("<u2"),
+    (3, 32): np.dtype("<f4"),
+}
+_NO_TYPE = np.dtype("V")  # of no bytes
 _BLACK_IS_ZERO, _UNCOMPRESSED, _DEFLATE, _NO_PREDICTOR, _HORIZONTAL = 1, 1, 8, 1, 2
 _METHODS = {(_UNCOMPRESSED, _NO_PREDICTOR), (_DEFLATE, _NO_PREDICTOR), (_DEFLATE, _HORIZONTAL)}
 
@@ -170,11 +176,15 @@ def _read(path: str | os.PathLike[str], most: int) -> bytes:
         raise InputError(f"{os.fspath(path)} cannot be read ({error.strerror}).") from None
 
 
+_Entries = dict[int, tuple[str, tuple[Any, ...], int, int]]
+"""By tag: type, values (none if they stand elsewhere in the file), number of values, their position."""
+
+
 class _Tags(NamedTuple):
-    """Tags of the only image of a file: type, count and position of the values, all within ``content``."""
+    """Tags of the only image of a file, and the whole file."""
 
     content: bytes
-    entries: dict[int, tuple[str, int, int]]
+    entries: _Entries
 
     def values(self, tag: int, types: str, default: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """Values of a tag, if its type is one of ``types``; ``default`` if it is missing."""
@@ -182,16 +192,18 @@ class _Tags(NamedTuple):
             if default is None:
                 raise _Unusual
             return default
-        letter, count, where = self.entries[tag]
+        letter, values, count, where = self.entries[tag]
         if letter not in types:
             raise _Unusual
-        return struct.unpack_from(f"<{count}{letter}", self.content, where)
+        return values or struct.unpack_from(f"<{count}{letter}", self.content, where)
 
     def integer(self, tag: int, default: int | None = None) -> int:
-        values = self.values(tag, _INTEGERS, None if default is None else (default,))
-        if len(values) != 1:
+        if tag not in self.entries and default is not None:
+            return default
+        (value, *others) = self.values(tag, _INTEGERS)
+        if others:
             raise _Unusual
-        return int(values[0])
+        return int(value)
 
 
 def _tags(content: bytes) -> _Tags:
@@ -205,16 +217,23 @@ def _tags(content: bytes) -> _Tags:
     end = start + 2 + 12 * count
     if content[end : end + 4] != bytes(4):
         raise _Unusual
-    entries: dict[int, tuple[str, int, int]] = {}
-    last, inline = 0, start + 10
-    for tag, kind, number, pointer in struct.iter_unpack("<HHII", content[start + 2 : end]):
+    return _Tags(content, _entries(content[start + 2 : end], start + 2, len(content)))
+
+
+@lru_cache(256)  # files of one band and version have the same
+def _entries(directory: bytes, start: int, file_bytes: int) -> _Entries:
+    entries: _Entries = {}
+    last, inline = 0, 8
+    for tag, kind, number, pointer in struct.iter_unpack("<HHII", directory):
         letter, size = _TYPE_OF_FIELD.get(kind, ("", 0))
-        where = pointer if number * size > 4 else inline
-        if not number * size or tag <= last or tag not in _KNOWN_TAGS or not 8 <= where <= len(content) - number * size:
+        size *= number
+        where = start + inline if size <= 4 else pointer
+        if not size or tag <= last or tag not in _KNOWN_TAGS or not 8 <= where <= file_bytes - size:
             raise _Unusual
-        entries[tag] = letter, number, where
+        values = struct.unpack_from(f"<{number}{letter}", directory, inline) if size <= 4 else ()
+        entries[tag] = letter, values, number, where
         last, inline = tag, inline + 12
-    return _Tags(content, entries)
+    return entries
 
 
 def _decode(tags: _Tags) -> npt.NDArray[Any]:
@@ -222,7 +241,7 @@ def _decode(tags: _Tags) -> npt.NDArray[Any]:
     height, width, samples = tags.integer(_HEIGHT), tags.integer(_WIDTH), tags.integer(_SAMPLES, 1)
     bits = tags.values(_BITS, _INTEGERS)
     formats = tags.values(_SAMPLE_FORMAT, _INTEGERS, (1,) * len(bits))
-    dtype: np.dtype[Any] = np.dtype(_TYPE_OF_PIXELS.get((formats[0], bits[0]), "V"))  # other types: of no bytes
+    dtype = _TYPE_OF_PIXELS.get((formats[0], bits[0]), _NO_TYPE)
     compression, predictor = tags.integer(_COMPRESSION, _UNCOMPRESSED), tags.integer(_PREDICTOR, _NO_PREDICTOR)
     if (
         not len(bits) == len(formats) == samples
@@ -242,8 +261,7 @@ def _decode(tags: _Tags) -> npt.NDArray[Any]:
         # Differences of the bits as unsigned numbers, whatever they stand for.
         words = pixels.view(f"<u{dtype.itemsize}")
         pixels = np.add.accumulate(words, axis=1, dtype=words.dtype).view(dtype)
-    bands: npt.NDArray[Any] = np.moveaxis(pixels, -1, 0).astype(dtype.newbyteorder("="), order="C", copy=False)
-    return bands
+    return pixels.transpose(2, 0, 1).astype(dtype.newbyteorder("="), order="C", copy=False)
 
 
 def _strips(tags: _Tags, height: int, row_bytes: int, *, is_deflated: bool) -> list[bytes]:

@@ -1,0 +1,431 @@
+"""LMDB environments: written in large transactions, exported from the Zarr store, and merged.
+
+An environment has a map of modest size that grows if it must. An export is one environment, or shards written in
+parallel.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import combinations, islice, pairwise
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+import psutil
+
+from reben_dask.atomic import atomic_path
+from reben_dask.errors import InputError, OutputError
+from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.lmdb import (
+    DATA_FILE,
+    INDEX_FILE,
+    Shard,
+    ShardIndex,
+    encode_bands,
+    encode_reference_map,
+    keys_of,
+)
+from reben_dask.stores.lmdb_pages import require_sound_pages
+
+COMMIT_EVERY = 256
+"""Patches in a transaction of an export."""
+
+COMMIT_BYTES = 64 * 2**20
+"""Bytes in a transaction of a merge."""
+
+PAGE_BYTES = 4_096
+SPARE_PAGES = 256
+NETWORK_DISKS = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "sshfs"}
+)
+"""File systems with incoherent or slow memory maps; LMDB's documentation forbids them for writing."""
+
+Item = tuple[bytes, bytes | memoryview]
+Count = Callable[[int], None]
+
+
+@contextmanager
+def new_environment(folder: Path, map_bytes: int = 0) -> Iterator[lmdb.Environment]:
+    """Make an environment to write to; its content is on disk when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the environment, on a local disk; it is made.
+    map_bytes : int
+        Expected size. Readers map as much as is stored in the environment, and some machines refuse terabytes.
+    """
+    folder.mkdir(parents=True)
+    environment = lmdb.open(str(folder), map_size=_with_spare_pages(map_bytes), readahead=False, sync=False)
+    try:
+        yield environment
+        environment.sync(True)
+    finally:
+        environment.close()
+
+
+@contextmanager
+def shared_environment(folder: Path, map_bytes: int) -> Iterator[lmdb.Environment]:
+    """Open an environment that several processes write to, which LMDB lets do so one after the other.
+
+    Each transaction is on disk when it ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the environment, on a local disk; it is made unless it is there.
+    map_bytes : int
+        Size of the map, the same in all processes: :func:`map_bytes_for` everything that is going to be in it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be opened or written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        with lmdb.open(str(folder), map_size=map_bytes, readahead=False) as environment:
+            yield environment
+    except lmdb.Error as error:
+        raise OutputError(f"The unfinished LMDB {folder} cannot be written ({error}); delete it.") from None
+
+
+@contextmanager
+def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
+    """Open an environment for reading.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no environment, or one that is cut short.
+    """
+    if not (folder / DATA_FILE).is_file():
+        raise InputError(f"{folder} is not an LMDB environment: it has no {DATA_FILE}.")
+    try:
+        environment = lmdb.open(str(folder), readonly=True, lock=False, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise InputError(f"The LMDB environment {folder} cannot be opened ({error}).") from None
+    try:
+        _require_complete(environment, folder)
+        yield environment
+    finally:
+        environment.close()
+
+
+def put(environment: lmdb.Environment, items: Sequence[Item], *, overwrite: bool = True) -> None:
+    """Write items in one transaction, with a larger map if they do not fit.
+
+    Without ``overwrite``, keys that are there keep their values.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    while True:
+        try:
+            with environment.begin(write=True) as transaction:
+                for key, value in items:
+                    transaction.put(key, value, overwrite=overwrite)
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+        except lmdb.Error as error:
+            _require_room(Path(environment.path()), pages_bytes(value for _, value in items), error)
+            raise
+        else:
+            return
+
+
+def used_bytes(environment: lmdb.Environment) -> int:
+    """Bytes of the pages in use."""
+    return int(environment.info()["last_pgno"] + 1) * PAGE_BYTES
+
+
+def pages_bytes(values: Iterable[bytes | memoryview]) -> int:
+    """Bytes of the pages that hold large values."""
+    return sum(value_pages_bytes(len(value)) for value in values)
+
+
+def value_pages_bytes(size: int) -> int:
+    """Bytes of the pages of one large value of ``size`` bytes: they are its own, and begin with a header of 16."""
+    return -(-(size + 16) // PAGE_BYTES) * PAGE_BYTES
+
+
+def map_bytes_for(values_bytes: int) -> int:
+    """Size of a map for values on pages of so many bytes, with a tenth more for the tree above them."""
+    return _with_spare_pages(values_bytes * 11 // 10)
+
+
+def is_on_network_disk(path: Path) -> bool:
+    """Whether a path, which need not exist yet, lies on a network disk by the system's list of mounts."""
+    absolute = path.resolve()
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    nearest = next((mounts[place] for place in (absolute, *absolute.parents) if place in mounts), "")
+    return nearest.lower().removeprefix("fuse.") in NETWORK_DISKS
+
+
+def _require_complete(environment: lmdb.Environment, folder: Path) -> None:
+    """Reading beyond the end of a file that was cut short would end the process, not the call."""
+    size = (folder / DATA_FILE).stat().st_size
+    if size < used_bytes(environment):
+        raise InputError(
+            f"The LMDB environment {folder} is cut short: {used_bytes(environment):,} bytes are in use, but its file "
+            f"has {size:,}; copy it again."
+        )
+
+
+def _require_room(folder: Path, needed: int, error: lmdb.Error) -> None:
+    """LMDB takes a disk that is full in the midst of a page for one that is broken."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
+def _with_spare_pages(size: int) -> int:
+    return (size // PAGE_BYTES + SPARE_PAGES) * PAGE_BYTES
+
+
+# Export
+
+
+@dataclass(frozen=True)
+class TileRange:
+    """Kept patches ``start`` to ``stop`` (exclusive) of one tile, in name order."""
+
+    part: Path
+    start: int
+    stop: int
+
+
+def plan_shards(kept: Sequence[tuple[Path, int]], shards: int) -> list[list[TileRange]]:
+    """Divide the kept patches into runs of equal length, in name order.
+
+    ``kept`` has the part file and number of kept patches of each tile, in tile order. With fewer patches than shards,
+    some shards are empty.
+    """
+    total = sum(count for _, count in kept)
+    edges = [total * number // shards for number in range(shards + 1)]
+    return [list(_cut(kept, start, stop)) for start, stop in pairwise(edges)]
+
+
+def write_environment(
+    destination: Path,
+    ranges: Sequence[TileRange],
+    store: Path,
+    name: str = "",
+    advance: Count = lambda _: None,
+) -> Shard:
+    """Write one LMDB environment with bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
+
+    Reads by columns of patches, so that each chunk of the store is decoded once; padded names are in that order too,
+    and the environment grows at its end. ``destination`` is a new folder on a local disk; ``name`` is its path below
+    the LMDB folder, for the index entry that is returned. ``advance`` gets the number of patches of each batch.
+    """
+    # An interrupted attempt leaves an environment that would only grow.
+    shutil.rmtree(destination, ignore_errors=True)
+    expected = sum(piece.stop - piece.start for piece in ranges)
+    first = last = None
+    patches = 0
+    rest = _patches(ranges, store)
+    with new_environment(destination) as environment:
+        while batch := list(islice(rest, COMMIT_EVERY)):
+            if first is None:
+                environment.set_mapsize(_expected_map_size(batch, expected))
+            put(environment, [item for patch in batch for item in patch.items])
+            names = [patch.patch_id for patch in batch]
+            first, last = min([*names, first or names[0]]), max([*names, last or names[0]])
+            patches += len(batch)
+            advance(len(batch))
+        keys = environment.stat()["entries"]
+    return Shard(name, first, last, patches, keys)
+
+
+def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count = lambda _: None) -> None:
+    """Add the values of a tile's kept patches to an LMDB environment; those that it holds are left as they are.
+
+    One process writes at a time. Each transaction is on disk when it ends, so that the call may be repeated after it
+    was interrupted. ``environment`` is a folder on a local disk, made with its first tile.
+    """
+    rest = _patches([kept] * (kept.stop > 0), store)
+    environment.mkdir(parents=True, exist_ok=True)
+    _own_copy(environment / DATA_FILE)
+    with lmdb.open(str(environment), readahead=False) as opened:
+        used = used_bytes(opened)
+        while batch := list(islice(rest, COMMIT_EVERY)):
+            opened.set_mapsize(max(opened.info()["map_size"], used + _expected_map_size(batch, kept.stop)))
+            put(opened, [item for patch in batch for item in patch.items], overwrite=False)
+            advance(len(batch))
+
+
+def _own_copy(file: Path) -> None:
+    """Replace a file that has hard links by a copy: one of a published dataset must not change."""
+    if file.exists() and file.stat().st_nlink > 1:
+        with atomic_path(file) as draft:
+            shutil.copy2(file, draft)
+
+
+def _cut(kept: Sequence[tuple[Path, int]], start: int, stop: int) -> Iterator[TileRange]:
+    offset = 0
+    for part, count in kept:
+        first, last = max(start - offset, 0), min(stop - offset, count)
+        if first < last:
+            yield TileRange(part, first, last)
+        offset += count
+
+
+class _Patch(NamedTuple):
+    patch_id: str
+    items: tuple[Item, ...]
+
+
+def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
+    # They take 2 s to import, which conversions and merges have no use for.
+    from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, S1_NAME, TILE, X, Y  # noqa: PLC0415
+    from reben_dask.stores.cube_reader import TileReader  # noqa: PLC0415
+    from reben_dask.stores.patch_table import read_rows  # noqa: PLC0415
+
+    columns = (PATCH_ID, S1_NAME, GRID, X, Y)
+    for piece in ranges:
+        rows = read_rows(piece.part, [TILE, *columns], status=KEPT)
+        rows = rows.slice(piece.start, piece.stop - piece.start)
+        readers = TileReader(store, rows[TILE][0].as_py())
+        for patch_id, s1_name, grid, x, y in zip(*(rows[name].to_pylist() for name in columns), strict=True):
+            pixels, keys = readers[grid].patch(x, y), keys_of(patch_id, s1_name)
+            values = {ImageKind.S2: encode_bands(pixels.s2)}
+            if pixels.reference_map is not None:
+                values[ImageKind.MAP] = encode_reference_map(pixels.reference_map)
+            # In a job without Sentinel-1, a published name has no pixels.
+            if pixels.s1:
+                values[ImageKind.S1] = encode_bands(pixels.s1)
+            yield _Patch(patch_id, tuple((key.encode(), values[kind]) for kind, key in keys.items() if kind in values))
+
+
+def _expected_map_size(batch: list[_Patch], patches: int) -> int:
+    return map_bytes_for(patches * max(pages_bytes(value for _, value in patch.items) for patch in batch))
+
+
+# Merge
+
+
+def find_environments(paths: Iterable[Path]) -> list[Path]:
+    """Find the environments that a user names: each path is one, or a folder of shards with its index.
+
+    Raises
+    ------
+    InputError
+        If an index is damaged, or names a shard outside its folder.
+    """
+    return [
+        environment
+        for path in paths
+        for environment in (
+            [path / shard.path for shard in ShardIndex.read(path).shards] if (path / INDEX_FILE).is_file() else [path]
+        )
+    ]
+
+
+def merge_environments(
+    sources: Sequence[Path], destination: Path, begin: Count = lambda _: None, advance: Count = lambda _: None
+) -> int:
+    """Write the entries of several environments into one, in the order of their keys.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Environments; a key that is in two of them must have the same value there.
+    destination : Path
+        Folder of the new environment, on a local disk. It appears when it is complete.
+    begin, advance : callable
+        Called with the number of entries in all sources, and with numbers of entries as they are written.
+
+    Returns
+    -------
+    int
+        Number of entries.
+
+    Raises
+    ------
+    InputError
+        If a source is no environment, a damaged one, or given twice, or if a key is in two of them with different
+        values.
+    OutputError
+        If there is something at ``destination``.
+    """
+    if destination.exists():
+        raise OutputError(f"{destination} exists; give a new folder.")
+    for first, second in combinations(sources, 2):
+        if first.resolve() == second.resolve():
+            raise InputError(f"{second} and {first} are the same environment; give it once.")
+    # Of a fixed name: the remains of a merge that was killed, which may be large, are replaced by the next.
+    building = destination.with_name(f".{destination.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    entries = 0
+    try:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(_open_sound(source)) for source in sources]
+            begin(sum(environment.stat()["entries"] for environment in opened))
+            merged = stack.enter_context(new_environment(building, sum(map(used_bytes, opened))))
+            streams = [
+                _entries(stack.enter_context(environment.begin(buffers=True)), source)
+                for environment, source in zip(opened, sources, strict=True)
+            ]
+            for batch in _batches(_distinct(heapq.merge(*streams, key=itemgetter(0)))):
+                put(merged, batch)
+                entries += len(batch)
+                advance(len(batch))
+        building.rename(destination)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return entries
+
+
+@contextmanager
+def _open_sound(source: Path) -> Iterator[lmdb.Environment]:
+    if (source / DATA_FILE).is_file():
+        try:
+            require_sound_pages(source / DATA_FILE)
+        except InputError as error:
+            raise InputError(f"The LMDB environment {source} is damaged: {error}; copy it again.") from None
+    with open_environment(source) as environment:
+        yield environment
+
+
+def _entries(transaction: lmdb.Transaction, source: Path) -> Iterator[Item]:
+    try:
+        for key, value in transaction.cursor():
+            yield bytes(key), value
+    except lmdb.Error as error:
+        raise InputError(f"The LMDB environment {source} is damaged ({error}); copy it again.") from None
+
+
+def _distinct(items: Iterable[Item]) -> Iterator[Item]:
+    """Items without repetitions: dates of one tile may share a Sentinel-1 partner, which then is in several shards."""
+    last: Item | None = None
+    for key, value in items:
+        if last is None or key != last[0]:
+            yield key, value
+        elif value != last[1]:
+            raise InputError(
+                f"The key {key.decode(errors='replace')!r} is in more than one of the environments, with other values."
+            )
+        last = key, value
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    size = 0
+    for key, value in items:
+        batch.append((key, value))
+        size += len(key) + len(value)
+        if size >= COMMIT_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
