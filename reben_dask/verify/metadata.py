@@ -17,13 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
+from reben_dask.formats import columns
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import (
     FLAGS,
     LABELS,
-    METADATA,
     PATCH_ID,
-    PUBLISHED_METADATA,
     S1_NAME,
     S2V1_NAME,
     SPLIT,
@@ -31,7 +30,6 @@ from reben_dask.formats.columns import (
     decode_classes,
     flagged,
     patch_table_schema,
-    schema,
 )
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 from reben_dask.formats.names import NameTemplate, parse_patch_name
@@ -176,7 +174,9 @@ def _read_metadata(
         raise InputError("is missing")
     with pq.ParquetFile(path) as file:
         found = file.schema_arrow
-        wanted = schema(name for name in METADATA if own or name in PUBLISHED_METADATA or name in found.names)
+        wanted = columns.schema(
+            name for name in columns.METADATA if own or name in columns.PUBLISHED_METADATA or name in found.names
+        )
         faults, index = schema_faults(found, wanted)
         sound.add(faults + [f"also has the column {name}" for name in index if own], path.name)
         if index and not own:

@@ -24,7 +24,7 @@ from reben_dask.cli.convert import convert
 from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.lmdb import encode_bands, encode_reference_map
 from reben_dask.job import convert as conversion
-from reben_dask.job import submit
+from reben_dask.job import scheduling
 from reben_dask.job.convert import task_runner
 from reben_dask.sources.published.trees import IMAGES, PublishedTree, find_patches
 from reben_dask.workspace import Workspace
@@ -167,7 +167,7 @@ import os, psutil, signal, sys
 from pathlib import Path
 from reben_dask.formats.bands import ImageKind
 from reben_dask.job import convert as conversion
-from reben_dask.job import submit
+from reben_dask.job import scheduling
 from reben_dask.sources.published.trees import find_patches
 
 if __name__ == "__main__":
@@ -390,8 +390,8 @@ def test_paused_workers_are_explained_by_options_of_this_command(
     tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "SMALL", 0)
-    monkeypatch.setattr(submit, "_LOOK_S", 0.05)
-    monkeypatch.setattr(submit, "WORKERS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(scheduling, "_LOOK_S", 0.05)
+    monkeypatch.setattr(scheduling, "WORKERS_TIMEOUT_S", 0.2)
     cluster = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
     with Client(**cluster, memory_limit="1MB") as client:
         wait_for(lambda: {worker["status"] for worker in client.scheduler_info()["workers"].values()} == {"paused"})

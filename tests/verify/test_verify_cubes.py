@@ -25,7 +25,7 @@ from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store, held_chunks, write_block
-from reben_dask.verify.expected import published
+from reben_dask.verify.expected import every_published
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
 TILES = ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP")
@@ -114,8 +114,8 @@ def test_zeros_of_a_band_without_nodata(
     band = Band("AOT", ImageKind.S2, 20, "uint16", None)
     for bands in (formats.BANDS, formats.FURTHER_BANDS):
         monkeypatch.setitem(bands, band.name, band)
-    published.cache_clear()
-    request.addfinalizer(published.cache_clear)
+    every_published.cache_clear()
+    request.addfinalizer(every_published.cache_clear)
     create_store(tmp_path / "c.zarr", {})
     grid = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(2_400, 2_400))
     layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (band.name, *BANDS[20])}, {}, has_map=False)

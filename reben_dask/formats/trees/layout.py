@@ -7,6 +7,7 @@ hold for every layout (``tests/verify/test_verify_every_layout.py``).
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,7 +38,7 @@ S1_FILES = {name: (name,) for name in S1_BANDS}
 
 SHORT_SPLITS = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
 
-_STORED = {**BANDS, **S1_BANDS, REFERENCE_MAP.name: REFERENCE_MAP}
+_STORED = ChainMap(BANDS, S1_BANDS, {REFERENCE_MAP.name: REFERENCE_MAP})
 
 
 class PatchPixels(NamedTuple):
