@@ -48,7 +48,7 @@ from reben_dask.job.tasks import (
     join_archives,
     sort_for_job,
 )
-from reben_dask.job.tiles import LmdbAppends, TileBuilder, table_folder
+from reben_dask.job.tiles import TileBuilder, table_folder
 from reben_dask.options import ClusterOptions, JobOptions
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
@@ -246,9 +246,10 @@ class _Builder:
     def build(self) -> Built:
         with self._clock("landcover"):
             landcover = self._sort_landcover()
-        appends = LmdbAppends(self.tasks, self.output, self.progress) if self._appends_to_lmdb else None
+        appends = self._appends_to_lmdb
         with self._clock("tiles"):
-            counts = TileBuilder(self.tasks, self.plan, landcover, self.output, self.progress, appends).run()
+            builder = TileBuilder(self.tasks, self.plan, landcover, self.output, self.progress, appends_to_lmdb=appends)
+            counts = builder.run()
         if self.plan.needs_global_steps:
             with self._clock("choice"):
                 counts = self._run_global_steps(counts)

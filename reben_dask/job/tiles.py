@@ -41,19 +41,23 @@ def table_folder(plan: Plan) -> str:
 
 
 class LmdbAppends:
-    """Tasks that append finished tiles to the LMDB, one at a time, beside those of other tiles."""
+    """Tasks that append finished tiles to the LMDB, one at a time, beside those of other tiles.
 
-    def __init__(self, tasks: Tasks, output: Output, progress: StageProgress) -> None:
-        self._tasks, self._output, self._progress = tasks, output, progress
+    Their progress is that of the stage ``lmdb``, reported on ``topic``.
+    """
+
+    def __init__(self, tasks: Tasks, window: Window, output: Output, progress: StageProgress, topic: str) -> None:
+        self._tasks, self._window, self._output = tasks, window, output
+        self._progress, self._topic = progress, topic
         self._folder = output.building / LMDB
         if not (self._folder / DATA_FILE).exists():
             output.state.reset_stages(APPENDED)
         self._appended = output.state.done(APPENDED)
         self._waiting: deque[tuple[str, int]] = deque()
-        self._total = 0
         self._running: str | None = None
+        self._total = 0
 
-    def add(self, window: Window, tile: str, kept: int, topic: str) -> None:
+    def add(self, tile: str, kept: int) -> None:
         """Append a finished tile with a number of kept patches, after those that were added before."""
         self._total += kept
         self._progress.start("lmdb", self._total)
@@ -62,27 +66,26 @@ class LmdbAppends:
             return
         self._waiting.append((tile, kept))
         if self._running is None:
-            self._submit(window, topic)
+            self._submit()
 
-    def _submit(self, window: Window, topic: str) -> None:
+    def _submit(self) -> None:
         self._running, kept = self._waiting.popleft()
         piece = TileRange(self._output.patches / f"{self._running}.parquet", 0, kept)
-        arguments = (self._folder, piece, self._output.cubes, topic)
-        future = self._tasks.submit(f"lmdb-{self._running}", append_to_lmdb, *arguments)
-        window.follow(future, lambda done: self._finish(window, done, topic))
+        arguments = (self._folder, piece, self._output.cubes, self._topic)
+        self._window.follow(self._tasks.submit(f"lmdb-{self._running}", append_to_lmdb, *arguments), self._finish)
 
-    def _finish(self, window: Window, future: Future, topic: str) -> None:
+    def _finish(self, future: Future) -> None:
         if again := self._tasks.retried(future):
-            window.follow(again, lambda done: self._finish(window, done, topic))
+            self._window.follow(again, self._finish)
             return
         self._output.state.mark_done(APPENDED, str(self._running))
         self._running = None
         if self._waiting:
-            self._submit(window, topic)
+            self._submit()
 
 
 class TileBuilder:
-    """Stage that builds the unfinished tiles; ``appends`` follows each, if the LMDB is filled meanwhile."""
+    """Stage that builds the unfinished tiles; ``appends_to_lmdb`` fills the LMDB behind them."""
 
     def __init__(
         self,
@@ -91,13 +94,15 @@ class TileBuilder:
         landcover: SortedMap,
         output: Output,
         progress: StageProgress,
-        appends: LmdbAppends | None = None,
+        *,
+        appends_to_lmdb: bool,
     ) -> None:
-        self._tasks, self._plan, self._output = tasks, plan, output
-        self._progress, self._appends = progress, appends
+        self._tasks, self._plan, self._output, self._progress = tasks, plan, output, progress
+        self._appends_to_lmdb = appends_to_lmdb
         work = output.work
         self._graph = TileGraph(plan, landcover, work / CUBES, work / table_folder(plan), tasks.job)
         self._done: dict[str, Any] = output.state.done(TILES)
+        self._failed: list[tuple[Tile, BaseException, int]] = []
         self._built = 0
 
     def run(self) -> pd.DataFrame:
@@ -105,43 +110,49 @@ class TileBuilder:
         attributes = {"recipe": self._plan.recipe.name, "classes": list(self._plan.nomenclature.classes)}
         for store in (self._output.cubes, self._output.work / CUBES):
             create_store(store, attributes)
-        size = batch_size(thread_count(self._tasks.client))
-        window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
-        failed: list[tuple[Tile, BaseException, int]] = []
-        with (
-            self._tasks.progress_topic("lmdb", self._progress) as topic,
-            closing(window.run(self._unfinished(window, topic))) as outcomes,
-        ):
-            for outcome in outcomes:
-                if outcome.error is None:
-                    self._accept(outcome.item, outcome.result)
-                    self._append(window, outcome.item.name, topic)
-                    continue
-                require_space(outcome.error, self._output.root)
-                reason = explain(outcome.error)
-                failed.append((outcome.item, reason, outcome.attempts))
-                self._progress.tile(outcome.item.name, "failed", first_line(reason))
-                if len(failed) == MAX_INITIAL_FAILURES and not self._done:
-                    break
-        if failed and not self._done:
-            raise _all_failed_error(failed[-1][1], len(failed))
-        for tile, error, attempts in failed:
+        with self._tasks.progress_topic("lmdb", self._progress) as topic:
+            self._run(topic)
+        if self._failed and not self._done:
+            raise _all_failed_error(self._failed[-1][1], len(self._failed))
+        for tile, error, attempts in self._failed:
             self._output.state.record_failure(tile.name, error, attempts)
         return concat_counts(map(counts_from_json, self._done.values()))
 
-    def _unfinished(self, window: Window, topic: str) -> list[Tile]:
-        """Tiles that no earlier attempt has finished; those that one has are appended to the LMDB."""
+    def _run(self, topic: str) -> None:
+        size = batch_size(thread_count(self._tasks.client))
+        window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
+        appends = LmdbAppends(self._tasks, window, self._output, self._progress, topic)
+        unfinished = self._unfinished()
+        for name in self._done:
+            self._append(appends, name)
+        with closing(window.run(unfinished)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error is None:
+                    self._accept(outcome.item, outcome.result)
+                    self._append(appends, outcome.item.name)
+                    continue
+                self._fail(outcome.item, outcome.error, outcome.attempts)
+                if len(self._failed) == MAX_INITIAL_FAILURES and not self._done:
+                    break
+
+    def _unfinished(self) -> list[Tile]:
+        """Tiles that no earlier attempt has finished."""
         unfinished = []
         for tile in self._plan.tiles:
             if tile.name in self._done:
                 self._show_done(tile)
-                self._append(window, tile.name, topic)
                 continue
             unfinished.append(tile)
             # An attempt may have moved them to their places, and ended before it recorded that.
             for path in self._places(tile):
                 remove(self._output.building / path)
         return unfinished
+
+    def _fail(self, tile: Tile, error: BaseException, attempts: int) -> None:
+        require_space(error, self._output.root)
+        reason = explain(error)
+        self._failed.append((tile, reason, attempts))
+        self._progress.tile(tile.name, "failed", first_line(reason))
 
     def _build(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
         self._progress.tile(tile.name, "working")
@@ -171,10 +182,9 @@ class TileBuilder:
         self._progress.tile(tile.name, "done")
         self._built += 1
 
-    def _append(self, window: Window, tile: str, topic: str) -> None:
-        if self._appends:
-            kept = sum_counts(counts_from_json(self._done[tile]), "status").get(KEPT, 0)
-            self._appends.add(window, tile, kept, topic)
+    def _append(self, appends: LmdbAppends, tile: str) -> None:
+        if self._appends_to_lmdb:
+            appends.add(tile, sum_counts(counts_from_json(self._done[tile]), "status").get(KEPT, 0))
 
     def _places(self, tile: Tile) -> list[str]:
         cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
@@ -183,7 +193,7 @@ class TileBuilder:
     def _reset_later_stages(self) -> None:
         """Discard results of fewer tiles before the first new tile is recorded."""
         self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
-        for name in ("parts", *self._output.exports, *([] if self._appends else [LMDB])):
+        for name in ("parts", *self._output.exports, *([] if self._appends_to_lmdb else [LMDB])):
             remove(self._output.building / name)
 
 
