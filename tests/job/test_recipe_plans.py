@@ -19,8 +19,8 @@ from reben_dask.errors import InputError, RebenError, RecipeError
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.published import Published
 from reben_dask.job.record import NO_COUNTS
-from reben_dask.job.run import _layers
 from reben_dask.job.show import funnel_table
+from reben_dask.options import JobOptions
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.recipes.model import Attribute
 from reben_dask.sources.sentinel2 import read_tile
@@ -115,6 +115,10 @@ def _layer(folder: Path) -> str:
     return str(path)
 
 
+def _layers(*given: str) -> dict[str, str]:
+    return JobOptions.of(s2="tiles", landcover="map.gpkg", out="out", layers=given).layers
+
+
 def test_layers_of_attributes(folders: list[str], demo_region: DemoRegion, tmp_path: Path) -> None:
     layer = _layer(tmp_path)
     recipe = load_recipe("seasonet")
@@ -133,18 +137,18 @@ def test_layers_of_attributes(folders: list[str], demo_region: DemoRegion, tmp_p
 @pytest.mark.parametrize("given", ["urbanisation", "urbanisation=", "=layer.gpkg", "=", ""])
 def test_a_layer_is_given_by_name(given: str) -> None:
     with pytest.raises(InputError) as caught:
-        _layers([given])
+        _layers(given)
     assert str(caught.value).endswith(" is not NAME=FILE, such as urbanisation=RegioStaR.gpkg.")
 
 
 def test_an_attribute_has_one_layer() -> None:
     with pytest.raises(InputError) as caught:
-        _layers(["a=x.gpkg", "b=y.gpkg", "a=z.gpkg"])
+        _layers("a=x.gpkg", "b=y.gpkg", "a=z.gpkg")
     assert str(caught.value) == "--join gives a two layers, x.gpkg and z.gpkg; leave one of them out."
 
 
 def test_the_name_of_a_layers_file_may_have_an_equals_sign() -> None:
-    assert _layers(["a=x.gpkg", "b=year=2018/y.gpkg"]) == {"a": "x.gpkg", "b": "year=2018/y.gpkg"}
+    assert _layers("a=x.gpkg", "b=year=2018/y.gpkg") == {"a": "x.gpkg", "b": "year=2018/y.gpkg"}
 
 
 @pytest.mark.parametrize(
