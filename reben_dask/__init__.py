@@ -8,7 +8,7 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
 - :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
 - :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
-  turn pixels into what is shown of them.
+  convert pixels to display values.
 - :func:`open_demo_region` makes a small synthetic region to try all of this.
 
 Examples

@@ -52,8 +52,8 @@ def is_embedded(options: ClusterOptions) -> bool:
     running = address_of(options) or options.scheduler_file
     if running and options.embedded:
         raise ClusterError(
-            f"Workers, threads, memory and dashboard are those of the scheduler at {running}; leave their options out, "
-            "or take scheduler-address out of Dask's configuration to have an embedded cluster."
+            f"Workers, threads, memory and dashboard are those of the scheduler at {running}; omit their options, "
+            "or remove scheduler-address from Dask's configuration to use an embedded cluster."
         )
     return not running
 
@@ -131,11 +131,11 @@ def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
     except (OSError, RuntimeError, ValueError) as error:
         if current_process().name != "MainProcess":
             raise ClusterError(
-                "A script that builds a dataset is imported again by each worker that it starts; put what it does "
+                "Each worker that a script starts imports the script again; put the code that builds the dataset "
                 'below: if __name__ == "__main__":'
             ) from None
         raise ClusterError(
-            f"The embedded cluster does not start, with its dashboard at {dashboard} ({error.__cause__ or error}); "
+            f"The embedded cluster, with its dashboard at {dashboard}, did not start ({error.__cause__ or error}); "
             "set --dashboard-address to another port, such as :0 for any that is free."
         ) from None
     try:

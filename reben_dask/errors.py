@@ -39,7 +39,7 @@ class ClusterError(RebenError):
 
 
 def missing(what: str, path: str | os.PathLike[str]) -> str:
-    """Describe a path that does not exist, and the one that may have been meant; ``what`` begins the sentence.
+    """Describe a path that does not exist, and the one that may have been meant; ``what`` starts the sentence.
 
     Examples
     --------

@@ -102,7 +102,7 @@ class JobOptions(Options):
         default=None, description="Names (v1) of patches with cloud or cloud shadow."
     )
     code_column: Annotated[str | None, Flag("NAME")] = Field(
-        default=None, description="Column of the map with the class codes, if it is not found."
+        default=None, description="Column of the class codes, if not detected."
     )
     lmdb_shards: Annotated[Count | None, Flag("N")] = Field(
         default=None, description="Write N LMDB environments in parallel, not one."

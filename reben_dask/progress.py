@@ -16,7 +16,7 @@ TITLES = {
     "bands": "Bands to Zarr",
     "labels": "Reference maps and labels",
     "patches": "Patch table",
-    "choice": "Images and splits",
+    "choice": "Select images and splits",
     "metadata": "Metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
@@ -144,7 +144,7 @@ class StageProgress:
         for view in self._views:
             view.tile(name, state, remark)
         if state == "again":
-            self._console.print(f"{name} failed, and is tried again: {remark}", highlight=False)
+            self._console.print(f"{name} failed and will be retried: {remark}", highlight=False)
 
     def finish(self, stage: str) -> None:
         """Complete a stage, even if some steps were not reported."""

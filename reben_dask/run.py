@@ -33,12 +33,12 @@ class RunCommand(Command):
     """Command whose ``--s2`` takes all values that follow it, as a shell expands ``*``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take settings as defaults, and spread the values of ``--s2``."""
+        """Take settings as defaults, and expand the values of ``--s2``."""
         if not {*args} & {*ctx.help_option_names}:
             from reben_dask.cli.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
 
             ctx.default_map = _explained(option_defaults)
-        return super().parse_args(ctx, spread(args))
+        return super().parse_args(ctx, expand_values(args))
 
 
 def _explained(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _explained(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise click.UsageError(f"{error} See `reben config`.") from None
 
 
-def spread(args: list[str]) -> list[str]:
+def expand_values(args: list[str]) -> list[str]:
     """Repeat ``--s2`` before each of its values: ``--s2 a b`` becomes ``--s2 a --s2 b``."""
     spread_out: list[str] = []
     is_open = False

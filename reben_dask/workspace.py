@@ -198,7 +198,7 @@ class State:
 
     def mark_done(self, stage: str, name: str, result: Any = None) -> None:
         """Record a finished piece of a stage, and its result as JSON."""
-        # Names may be empty or begin with a dot, as drafts do.
+        # Names may be empty or start with a dot, as drafts do.
         quoted = quote(name, safe="").replace(".", "%2E") or "%"
         write_json(self.folder / stage / f"{quoted}.json", {"name": name, "result": result})
 
@@ -298,7 +298,7 @@ class Workspace:
         elif (earlier := self.state.origin()) != origin:
             other = f" ({'; '.join(differences(earlier, origin))})" if earlier else ""
             raise OutputError(
-                f"{self.building} holds an unfinished conversion of something else{other}; give the same inputs again "
+                f"{self.building} holds an unfinished conversion of other inputs{other}; give the same inputs again "
                 "to resume it, delete it, or give another folder."
             )
 
@@ -356,7 +356,7 @@ class Output(Workspace):
         if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
             raise RecipeError(
                 f"The recipe's tree has the folder {clash[0]!r}, which would replace a part of the dataset; choose "
-                "another tree, or rename in the recipe what its folders are named after, such as seasons."
+                "another tree, or rename in the recipe the keys that name its folders, such as seasons."
             )
         for name in names:
             if (self.root / name).exists():
@@ -390,7 +390,7 @@ class Output(Workspace):
             raise OutputError(f"The output {self.root} is a file; give a folder.")
 
     def check(self, origin: Origin, *, overwrite: bool, restart: bool = False) -> None:
-        """Check that a job would neither lose nor mix what is in the folder.
+        """Check that a job would neither lose nor mix the contents of the folder.
 
         Raises :class:`OutputError` for a file; for foreign content, or a dataset of another origin without
         ``overwrite``; for foreign artefacts despite it; for an unfinished job of another origin without ``restart``.
@@ -492,7 +492,7 @@ class Output(Workspace):
             return
         if other := differences(earlier, origin, earlier[TILES].keys() - done):
             raise OutputError(
-                f"{self.root} holds an unfinished job that was made from something else ({'; '.join(other)}); give the "
+                f"{self.root} holds an unfinished job with other inputs ({'; '.join(other)}); give the "
                 "same inputs again to resume it, --restart to discard it, or another folder."
             )
 
@@ -503,20 +503,20 @@ class Output(Workspace):
             if (self.root / RECORD).is_file():
                 ways.append("--overwrite to replace the dataset, once the new one is complete")
             elif not {*found} & {*ARTEFACTS, REPORT}:
-                ways.append("--overwrite to write beside what is there")
+                ways.append("--overwrite to write beside the existing files")
             raise OutputError(
                 f"The output folder {self.root} is not empty (it holds {_first_names(found)}); {', or '.join(ways)}."
             )
         if other := differences(record.origin, origin, {failure.tile for failure in record.failures}):
             raise OutputError(
-                f"{self.root} holds a dataset that was made from something else ({'; '.join(other)}); give a new "
+                f"{self.root} holds a dataset that was built from other inputs ({'; '.join(other)}); give a new "
                 "folder, or --overwrite to replace it once the new one is complete."
             )
 
     def _require_own(self, name: str) -> None:
         if not (self.root / RECORD).is_file():
             raise OutputError(
-                f"{self.root / name} is in the way, and is not part of a dataset of this program (there is no "
+                f"{self.root / name} already exists and is not part of a dataset of this program (there is no "
                 f"{RECORD}); move it, or give a new folder."
             )
 
@@ -575,8 +575,7 @@ def require_space(error: BaseException, root: Path) -> None:
     """Raise :class:`OutputError` that names the output folder if a disk is full."""
     if is_full_disk(error):
         raise OutputError(
-            f"There is no space left on the disk of {root}, or where workers keep temporary files; make some room "
-            "there."
+            f"No space left on the disk of {root}, or on that of the workers' temporary files; free space there."
         ) from None
 
 

@@ -13,7 +13,7 @@ from conftest import run_job
 from reben_dask.cli import main
 from reben_dask.cluster import loopback_unless_asked
 from reben_dask.errors import ClusterError
-from reben_dask.run import run, spread
+from reben_dask.run import expand_values, run
 
 FIXED = [
     "--s2",
@@ -52,7 +52,7 @@ FIXED = [
     ],
 )
 def test_s2_takes_all_the_values_that_follow(given: list[str], expected: list[str]) -> None:
-    assert spread(given) == expected
+    assert expand_values(given) == expected
 
 
 @pytest.mark.parametrize("option", FIXED)

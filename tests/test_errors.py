@@ -67,6 +67,6 @@ def test_a_dataset_whose_job_is_unfinished(tmp_path: Path, command: str) -> None
     output.start({"tiles": {"A": "1"}}, {"A": "/tiles/A"})
     result = CliRunner().invoke(main, [command, str(output.root)])
     assert result.exit_code == (2 if command == "verify" else 1)
-    said = f"{output.root} holds no dataset yet, but an unfinished job; `reben status {output.root}` says how far it is"
+    said = f"{output.root} holds no dataset yet, but an unfinished job; `reben status {output.root}` shows its progress"
     assert said in " ".join(result.output.split())
     assert "Unfinished job: 1 tile (1 stale)." in CliRunner().invoke(main, ["status", str(output.root)]).output

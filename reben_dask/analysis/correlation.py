@@ -123,7 +123,7 @@ def _contact_in_zone(test: pd.DataFrame, train: pd.DataFrame) -> npt.NDArray[np.
     found = np.full(len(test), APART, np.int8)
     centres, sides = centres_xy(test), test.side.to_numpy()
     for side in train.side.unique().tolist():
-        # Squares meet where their centres are less apart than their sides, in the larger of the two directions.
+        # Squares intersect where their centres are closer than their sides, in the larger of the two directions.
         # Centres on a grid are often in line: a balanced tree would take long to find its medians.
         tree = cKDTree(centres_xy(train[train.side == side]), balanced_tree=False, compact_nodes=False)
         distance, _ = tree.query(centres, p=np.inf)
@@ -133,7 +133,7 @@ def _contact_in_zone(test: pd.DataFrame, train: pd.DataFrame) -> npt.NDArray[np.
 
 
 def _meets_across_zones(test: pd.DataFrame, centres: _Floats, train: pd.DataFrame) -> _Bools:
-    """Mask of the patches whose squares meet a training patch; these are all of one other zone."""
+    """Mask of the patches whose squares intersect a training patch; these are all of one other zone."""
     meets = np.zeros(len(test), bool)
     trained, reach = geocentric(train), (test.side.max() + train.side.max()) * _DIAGONAL * _STRETCH
     near = np.flatnonzero(cKDTree(trained).query(centres, distance_upper_bound=reach)[0] < np.inf)
@@ -325,7 +325,7 @@ class SpatialCorrelation:
     splits: tuple[SplitCorrelation, ...]
     """Split columns that have test and training patches."""
     without: Mapping[str, str]
-    """Other split columns, each with a phrase that names what is missing."""
+    """Other split columns, each with a phrase for the missing patches."""
     correlogram: pd.DataFrame
     by_chance: float
     """Mean Jaccard similarity of random pairs of kept patches; NaN for fewer than two patches."""

@@ -55,8 +55,8 @@ def of_finished_jobs(*outs: Path) -> Iterator[None]:
         for out in outs:
             if Output(out.absolute()).is_unfinished:
                 raise InputError(
-                    f"{out} holds no dataset yet, but an unfinished job; `reben status {quote(str(out))}` says how far "
-                    "it is. Run the same command again to resume."
+                    f"{out} holds no dataset yet, but an unfinished job; `reben status {quote(str(out))}` shows its "
+                    "progress. Run the same command again to resume."
                 ) from None
         raise
 

@@ -72,7 +72,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _sections() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Settings of files and the environment, by ascending precedence."""
+    """Yield settings of files and the environment, by ascending precedence."""
     sources = [(str(path), content) for path, content in dask.config.collect_yaml(dask.config.paths, return_paths=True)]
     for source, content in [*sources, (_ENVIRONMENT, dask.config.collect_env())]:
         section = (content or {}).get(NAMESPACE)

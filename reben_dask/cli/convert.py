@@ -43,7 +43,7 @@ _FOLDER = click.Path(path_type=Path)
     metavar="FILE",
     type=_FOLDER,
     help="Partners of the Sentinel-1 patches in the Zarr store: metadata.parquet, the folder that holds it, or a CSV "
-    "with the columns s2v1_name and s1_name; give the option once for each file.",
+    "with the columns s2v1_name and s1_name; repeat the option for each file.",
 )
 @click.option(
     "--workers",
@@ -60,11 +60,11 @@ def convert(**options: Any) -> None:
 
     The GeoTIFF trees are those of BigEarthNet, version 1 or 2.
 
-    Pixels are not changed. The LMDB has the keys and values that rico-hdl gives it, to the byte, and rico-hdl's options
-    are understood.
+    Pixels are not changed. The LMDB has the same keys and values as one of rico-hdl, byte for byte; the options of
+    rico-hdl are accepted.
 
     In the Zarr store, each tile of a Sentinel-2 product has a group with a node for each resolution, for the reference
-    map and for Sentinel-1, of these what is given. Patches that are not in the trees have the fill value: 0, 999 in the
+    map and for Sentinel-1, as far as given. Patches that are not in the trees have the fill value: 0, 999 in the
     reference map, NaN in Sentinel-1. Sentinel-1 patches are written where their partners are, by --pairs; those without
     a partner are left out. Without --s2 and --maps, each tile of a Sentinel-1 scene has a group.
 
@@ -126,7 +126,7 @@ def _plan(output: Console, trees: list[PublishedTree], run: Run, pairs: Pairs | 
     from reben_dask.formats.bands import ImageKind  # noqa: PLC0415
     from reben_dask.job.convert_cubes import plan_cubes  # noqa: PLC0415
 
-    with output.status("Reading the places of the patches"):
+    with output.status("Reading the positions of the patches"):
         plan = plan_cubes(trees, run, pairs)
     sentinel1 = sum(len(tree.patches) for tree in trees if tree.kind is ImageKind.S1)
     for names, total, what in (

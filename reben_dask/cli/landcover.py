@@ -21,7 +21,7 @@ Example:
 @click.command("landcover", cls=Command, epilog=EPILOG)
 @click.argument("source", metavar="MAP")
 @click.argument("destination", metavar="OUT.parquet", type=click.Path(path_type=Path))
-@click.option("--code-column", metavar="NAME", help="Column of the map with the class codes, if it is not found.")
+@click.option("--code-column", metavar="NAME", help="Column of the class codes, if not detected.")
 def landcover(source: str, destination: Path, code_column: str | None) -> None:
     """Sort a land-cover map for fast reading.
 
@@ -50,4 +50,4 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
     polygons, parts = counted(made.polygons, "polygon"), counted(len(made.parts), "part")
     output.print(f"{destination}: {polygons} in {parts}", highlight=False)
     if made.left_out:
-        output.print(f"Note: without a polygon, and left out: {counted(made.left_out, 'row')}.", style="yellow")
+        output.print(f"Note: left out, as without a polygon: {counted(made.left_out, 'row')}.", style="yellow")

@@ -27,7 +27,7 @@ _SHOWN = 12
 
 @click.command("status", cls=Command, epilog=EPILOG)
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it for a program to read.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def status(
@@ -78,10 +78,10 @@ def _show(found: Status) -> None:
         output.print(f"  failed  {name}: {error}", style="red", highlight=False)
     stale = [name for name, state in (found.dataset | found.unfinished).items() if state == "stale"]
     for name in stale[:_SHOWN]:
-        output.print(f"  stale   {name}: its product has changed since, or is gone", style="yellow", highlight=False)
+        output.print(f"  stale   {name}: its product has changed or is missing", style="yellow", highlight=False)
     if found.is_publishing:
         output.print(
-            "An earlier job was interrupted while it published; the next `reben run` finishes that.", style="yellow"
+            "An earlier job was interrupted during publication; the next `reben run` completes it.", style="yellow"
         )
     if found.owner is not None:
         output.print(f"A job is writing here (host, process and job: {found.owner}; heartbeat {found.heartbeat}).")

@@ -27,7 +27,7 @@ Examples:
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Metadata file of an LMDB or of trees, if it is not beside them; give the option once for each file.",
+    help="Metadata file of an LMDB or of trees, if it is not beside them; repeat the option for each file.",
 )
 @click.option("--full", is_flag=True, help="Read all pixels, not a sample.")
 @click.option("--digest", is_flag=True, help="Print a SHA-256 digest of the content of each artefact.")

@@ -50,7 +50,7 @@ class Job:
 
     facts: dict[str, Any]
     """``recipe``, ``out``, number of ``tiles``, and ``client``."""
-    begun: float
+    started: float
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Each with ``title``, ``group`` (of Dask's tasks), ``done`` and ``total``."""
     changes: list[tuple[str, str, str]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class JobRegistry:
             {
                 "job": name,
                 **{fact: value for fact, value in job.facts.items() if fact != "client"},
-                "seconds": (job.end or time()) - job.begun,
+                "seconds": (job.end or time()) - job.started,
                 "stages": job.stages,
                 "known": min(seen.get(name, 0), len(job.changes)),
                 "changes": job.changes[seen.get(name, 0) :],
@@ -209,7 +209,7 @@ class DashboardReporter:
             self._tiles.append((name, state, remark))
 
     def send(self, **more: Any) -> None:
-        """Send what is new, and ``more``, unless the scheduler is lost."""
+        """Send new changes, and ``more``, unless the scheduler is lost."""
         with self._lock:
             tiles, self._tiles = self._tiles, []
         if self._client.status == CONNECTED:

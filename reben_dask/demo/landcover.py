@@ -188,7 +188,7 @@ def _suitability(layout: Layout, ground: Ground, at: Centres) -> Field:
 
 
 def _settlement(ground: Ground, at: Centres) -> Field:
-    """Building density from 0 to 1: towns on low ground, each with a centre and suburbs."""
+    """Compute the building density from 0 to 1: towns on low ground, each with a centre and suburbs."""
     rng = random_stream("towns")
     rows, columns = np.nonzero((ground.height_m < 200) & (ground.inland > 0.02))
     wanted = max(int(np.ptp(at.eastings) * np.ptp(at.northings) / _TOWN_AREA_M2), 6)

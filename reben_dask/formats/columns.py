@@ -81,10 +81,10 @@ LABELS = _column("labels", _TEXTS, "Class names in the reference map, sorted", p
 LABELED_FRACTION = _column("labeled_fraction", _FRACTION, "Share of 10 m pixels whose code carries a label")
 SPLIT = _column("split", _TEXT, "train, validation or test", published=3)
 COUNTRY = _column("country", _TEXT, "Country nearest to the patch", published=4)
-SEASON = _column("season", _TEXT, "Season of the sensing time, as the recipe divides the year")
+SEASON = _column("season", _TEXT, "Season of the sensing time, as defined by the recipe")
 SENSING_TIME = _column("sensing_time", _TIME, "Sensing time of the product, UTC")
-SNOW_FRACTION = _column("snow_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls snow")
-CLOUD_FRACTION = _column("cloud_fraction", _FRACTION, "Share of 20 m pixels that the scene classification calls cloud")
+SNOW_FRACTION = _column("snow_fraction", _FRACTION, "Share of 20 m pixels classified as snow")
+CLOUD_FRACTION = _column("cloud_fraction", _FRACTION, "Share of 20 m pixels classified as cloud")
 SHADOW_FRACTION = _column("shadow_fraction", _FRACTION, "Share of 20 m pixels classified as cloud shadow")
 SNOW = _column("contains_seasonal_snow", _BOOL, "Fully covered by seasonal snow", published=7)
 CLOUD = _column("contains_cloud_or_shadow", _BOOL, "Fully covered by cloud or cloud shadow", published=8)
@@ -93,7 +93,7 @@ S1_NAME = _column(
 )
 S2V1_NAME = _column("s2v1_name", _TEXT, "Name of the patch in BigEarthNet v1", published=6, optional=True)
 FAILED_QUALITY = _column("failed_quality", _TEXT, "Quality indicator that the tile failed")
-NODATA = _column("nodata", _BOOL, "Whether a pixel of a band is NODATA")
+NODATA = _column("nodata", _BOOL, "True if a pixel of any band is NODATA")
 EPSG = _column("epsg", _INDEX, "Coordinate reference system of the exact bounds (UTM)")
 MINX = _column("minx", _METRES, "Western edge in metres, in the system epsg")
 MINY = _column("miny", _METRES, "Southern edge in metres")
@@ -111,8 +111,8 @@ METADATA: tuple[Column, ...] = tuple(sorted(filter(lambda c: c.published, PATCH_
 PUBLISHED_METADATA = METADATA[:8]
 """Columns of the metadata files that reBEN publishes, in order."""
 
-IS_PUBLISHED = Column("is_published", _BOOL, "Whether the patch is in the published metadata")
-WITHIN_LIMITS = Column("within_limits", _BOOL, "Whether snow and cloud are within the limits of the season")
+IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the published metadata")
+WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
 INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX)
 """Columns of the patch frame that the patch table does not keep."""

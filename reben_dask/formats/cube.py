@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rioxarray  # noqa: F401 - gives datasets their .rio accessor
+import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
 from zarr.codecs import BloscCodec, BloscShuffle
 
@@ -100,7 +100,7 @@ def dn_attributes(nodata: float | None) -> dict[str, Any]:
 
 
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
-    """Arrays that a tile's group has: bands by resolution, reference map, Sentinel-1."""
+    """Arrays of a tile's group: bands by resolution, reference map, Sentinel-1."""
     for resolution, bands in layout.bands.items():
         dtype, nodata = shared_array(bands)
         yield CubeArray(f"r{resolution}m", "dn", resolution, nodata or 0, dtype, dn_attributes(nodata), {"band": bands})

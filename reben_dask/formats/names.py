@@ -155,7 +155,7 @@ class NameTemplate:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", _FIELD.sub("0", self.template)):
             raise ValueError("a name may have letters, digits, and . _ - between its fields")
         if not self.template.startswith(_STARTS):
-            raise ValueError(f"a name begins with its tile: {' or '.join(_STARTS)}")
+            raise ValueError(f"a name starts with its tile: {' or '.join(_STARTS)}")
         if not any(place <= self.fields for place in _PLACES):
             raise ValueError("a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
         if run_together := _RUN_TOGETHER.search(self.template):
@@ -192,7 +192,7 @@ class NameTemplate:
         ]
 
     def prefix(self, tile: TileName) -> str:
-        """Common start of the names of a tile's patches, unique to the tile."""
+        """Return the common start of a tile's patch names, unique to the tile."""
         place = next(match.start() for match in _FIELD.finditer(self.template) if match[1] not in _TILE_FIELDS)
         return _FIELD.sub(lambda match: str(getattr(tile, _TILE_FIELDS[match[1]])), self.template[:place])
 

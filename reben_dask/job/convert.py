@@ -119,12 +119,12 @@ def _call(function: bytes) -> bytes:
 
 
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Divide a sequence into batches, the last one with what is left."""
+    """Divide a sequence into batches, the last one with the remainder."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
-    """Inputs of a conversion as JSON."""
+    """Return the inputs of a conversion as JSON."""
     return {"format": made, **{f"tree of {tree.kind.value}": str(Path(tree.root).resolve()) for tree in trees}}
 
 
@@ -187,7 +187,7 @@ def convert_to_lmdb(
 
 
 def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
-    """Expected size of the LMDB of some trees."""
+    """Estimate the size of the LMDB of the given trees."""
     return sum(len(tree.patches) * value_pages_bytes(value_bytes(tree.kind, tree.bands)) for tree in trees)
 
 
@@ -204,13 +204,13 @@ def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) ->
         there = environment.stat()["entries"]
     if there != len(patches) - len(missing):
         raise OutputError(
-            f"{folder.parent} holds entries that are not in the inputs any more; delete it, or give another folder."
+            f"{folder.parent} holds entries that are no longer in the inputs; delete it, or give another folder."
         )
     return missing
 
 
 def _write_values(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> tuple[int, list[str]]:
-    """Write the values of some patches; return their number, and what is wrong with the others."""
+    """Write the values of some patches; return their number, and the errors of the others."""
     items, failures = [], []
     for patch in patches:
         try:

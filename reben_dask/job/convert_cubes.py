@@ -35,14 +35,14 @@ PLACES_PER_TASK = 1_024
 
 @dataclass(frozen=True)
 class Block:
-    """Patches that fill whole shards: all shards, of all arrays of a tile, that begin at the same patch."""
+    """Patches that fill whole shards: all shards, of all arrays of a tile, that start at the same patch."""
 
     layout: CubeLayout
     """Layout of the tile."""
     corner: ShapeYX
     """Row and column of the first patch."""
     patches: tuple[tuple[int, int, Images], ...]
-    """Column and row of each patch that there is, and its images."""
+    """Column and row of each existing patch, and its images."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class CubePlan:
 
 
 def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = None) -> CubePlan:
-    """Plan a Zarr store from the names of patches and the places where they lie.
+    """Plan a Zarr store from the names and positions of patches.
 
     Sentinel-1 alone has a group for each scene and tile. Beside others it goes where its partners are.
 
@@ -84,7 +84,7 @@ def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = N
     Raises
     ------
     InputError
-        If patches do not lie where their names or their partners say, or if pairs are needed.
+        If positions contradict the names or partners of patches, or if pairs are needed.
     """
     find_places = partial(_find_places, run)
     others = [patch for tree in trees if tree.kind is not ImageKind.S1 for patch in tree.patches]
@@ -92,7 +92,7 @@ def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = N
     tiles, left_out = divide_into_tiles(others or sentinel1, find_places), LeftOut()
     if others and sentinel1:
         if pairs is None:
-            raise InputError("Nothing says which Sentinel-1 patches go with which others; give pairs.")
+            raise InputError("Sentinel-1 patches cannot be matched with the others without pairs; give pairs.")
         left_out = add_partners(tiles, sentinel1, pairs, find_places)
     kinds, bands = {tree.kind for tree in trees}, [band for tree in trees for band in tree.bands]
     layouts = [
@@ -153,7 +153,7 @@ def convert_to_cubes(plan: CubePlan, destination: Path, run: Run, advance: Count
         digests = {block.name: _digest(block) for block in plan.blocks}
         if done.keys() - digests.keys():
             raise OutputError(
-                f"{building} holds patches that are not in the inputs any more; delete it, or give another folder."
+                f"{building} holds patches that are no longer in the inputs; delete it, or give another folder."
             )
         missing = [block for block in plan.blocks if done.get(block.name) != digests[block.name]]
         advance(plan.patches - sum(len(block.patches) for block in missing))
@@ -187,7 +187,7 @@ def _read_places(patches: Sequence[PublishedPatch]) -> list[Place]:
 
 
 def _write_block(store: Path, block: Block) -> str | None:
-    """Write all shards of a block; return what is wrong with a file of it, if anything is."""
+    """Write all shards of a block; return the error of a damaged file, if any."""
     create_cube(store, block.layout)
     pixels = ((x, y, dict(chain(*(read_patch(image).items() for image in images)))) for x, y, images in block.patches)
     try:

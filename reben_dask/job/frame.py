@@ -57,7 +57,7 @@ def open_landcover(
     path : path
         Vector map with CORINE codes, or a sorted copy of one.
     code_column : str, optional
-        Column of the codes, if it is not found.
+        Column of the class codes; detected by default.
     cache : path, optional
         Folder for the sorted copy; by default that of the map.
 
@@ -80,7 +80,7 @@ def open_landcover(
 
 
 def patches(tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = "reben") -> dask_geopandas.GeoDataFrame:
-    """List the candidate patches of tiles lazily, with what their pixels say about them.
+    """List the candidate patches of tiles lazily, with the columns derived from their pixels.
 
     Only metadata is read. Computing ``nodata`` decodes all bands, as in a job; add columns of your own with
     ``map_partitions`` or ``assign``.
@@ -138,7 +138,7 @@ def label(
     Parameters
     ----------
     patches : dask_geopandas.GeoDataFrame
-        Frame of :func:`patches`, all of its rows or some, with further columns or not. Dask drops
+        Frame of :func:`patches`, all or part of its rows, with or without further columns. Dask drops
         ``spatial_partitions`` when rows or columns change: set them again to those of the original frame.
     landcover : dask_geopandas.GeoDataFrame
         Frame of :func:`open_landcover`.

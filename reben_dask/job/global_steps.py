@@ -62,10 +62,10 @@ def run_global_steps(tasks: Tasks, plan: Plan, table: Path, progress: StageProgr
         tasks.wait([tasks.submit(f"images-{mgrs}", choose_among, list(of), recipe.images) for mgrs, of in places])
     if rule := recipe.split_of_all_tiles:
         counts = [tasks.submit(f"blocks-{part.stem}", count_blocks, part, rule) for part in parts]
-        splits = tasks.submit("sets", assign_blocks, _sum_in_tree(tasks, counts), rule)
-        tasks.wait([tasks.submit(f"set-{part.stem}", assign_patches, part, splits, rule) for part in parts])
+        splits = tasks.submit("splits", assign_blocks, _sum_in_tree(tasks, counts), rule)
+        tasks.wait([tasks.submit(f"split-{part.stem}", assign_patches, part, splits, rule) for part in parts])
     counted = []
-    for _, result in tasks.results([tasks.submit(f"tally-{part.stem}", count_part, part) for part in parts]):
+    for _, result in tasks.results([tasks.submit(f"counts-{part.stem}", count_part, part) for part in parts]):
         counted.append(result)
         progress.advance("choice")
     return concat_counts(counted)
@@ -121,7 +121,7 @@ def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
 def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
     """Assign each block to a split, so that the patches have the fractions of the rule."""
     table = counts.patches.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
-    # A block without patches would add nothing to its split, and another would get what that one lacks.
+    # A block without patches would add nothing to its split, and another split would get its share.
     filled = table[table[ALL] > 0] if len(table) else table
     validation, test = adjusted_split_fractions(counts.touched, validation=rule.validation, test=rule.test)
     names = [str(block) for block in filled.index]

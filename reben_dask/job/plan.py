@@ -60,7 +60,7 @@ TASKS_PER_TILE = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """Checked inputs of a job, and what follows from them."""
+    """Checked inputs of a job, and values derived from them."""
 
     recipe: Recipe
     nomenclature: Nomenclature
@@ -312,7 +312,7 @@ def _require_distinct(tiles: Sequence[Tile]) -> None:
     twice = [name for name, count in Counter(tile.name for tile in tiles).items() if count > 1]
     if twice:
         paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
-        raise InputError(f"The tile {twice[0]} is given more than once, which would name patches twice: {paths}.")
+        raise InputError(f"The tile {twice[0]} is given more than once, so patch names would not be unique: {paths}.")
 
 
 def _require_distinct_names(plan: Plan) -> None:
@@ -326,8 +326,8 @@ def _require_distinct_names(plan: Plan) -> None:
         other = tiles.setdefault(tuple(getattr(name, field) for field in fields), tile)
         if other != tile:
             raise InputError(
-                f"The tiles {other} and {tile} are of the same place and time, and would name patches twice; leave one "
-                f"of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
+                f"The tiles {other} and {tile} have the same place and time, so patch names would not be unique; leave "
+                f"one of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
             )
 
 
@@ -388,7 +388,7 @@ def _country_warnings(plan: Plan) -> list[str]:
     file, names, found = Path(plan.countries).name, plan.recipe.countries, []
     countries = read_countries(plan.countries, names)
     if missing := missing_countries(countries, names):
-        found.append(f"{file} has no {', '.join(missing)}; no patch can be given to them.")
+        found.append(f"{file} has no {', '.join(missing)}; no patch can be assigned to them.")
     if abroad := _abroad(plan, countries):
         nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
         which = ", which are those of the recipe" if names else ""

@@ -50,7 +50,7 @@ def require_published(published: Published) -> Published:
         read_names(names)
         if not knows_v1:
             raise InputError(
-                f"The list {names} has names of BigEarthNet v1, and nothing says which patches they are; "
+                f"The list {names} has names of BigEarthNet v1, which cannot be matched with patches by name; "
                 "add --published or --s1-pairs (with names of v1)."
             )
     return published

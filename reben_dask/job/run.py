@@ -109,9 +109,9 @@ def run_job(
     origin = origin_of(plan)
     if output.needs_recovery and not dry_run:
         with output.owned():
-            show_note(terminal, f"{output.root} was being published when an earlier job ended; this is finished now.")
+            show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
     if (finished := output.finished(origin)) and not overwrite:
-        terminal.print(f"{output.root} is complete, and was made from the same inputs: there is nothing to do.")
+        terminal.print(f"{output.root} is complete and was built from the same inputs; nothing to do.")
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
     output.check(origin, overwrite=overwrite, restart=restart)
     show_plan(terminal, plan, output, workers)
@@ -235,7 +235,7 @@ def build_dataset(client: Client, plan: Plan, output: Output, progress: StagePro
 
 @dataclass
 class _Builder:
-    """Stages of a job; each resumes where an earlier attempt has ended."""
+    """Stages of a job; each resumes where an earlier attempt ended."""
 
     tasks: Tasks
     plan: Plan
@@ -290,7 +290,7 @@ class _Builder:
         return landcover
 
     def _run_global_steps(self, counts: pd.DataFrame) -> pd.DataFrame:
-        """Run unfinished global steps from their beginning: they read the table that they write."""
+        """Run unfinished global steps from the start: they overwrite the table that they read."""
         output = self.output
         if done := output.state.done("choice"):
             self.progress.finish("choice")

@@ -30,7 +30,7 @@ BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
 
 _LOOK_S = 5.0
-"""Period in s of looking for running workers while no task completes."""
+"""Period in s of checks for running workers while no task completes."""
 
 _NOTE_LINES = 40
 
@@ -144,7 +144,7 @@ class Window:
     """Items in progress on a cluster, a few batches at a time: neither graph nor memory grows with their number.
 
     ``on_task`` is called with the name of each task that completes, ``on_retry`` with an item and the error for which
-    it is tried again.
+    it is retried.
     """
 
     client: Client
@@ -174,7 +174,7 @@ class Window:
                     follow(future)
                 elif outcome := self._settle(future):
                     yield outcome
-                # Results that are not needed any more are not held while others are awaited.
+                # Release results before waiting for others.
                 del future
                 self._fill(waiting)
         finally:

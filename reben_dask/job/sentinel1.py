@@ -20,7 +20,7 @@ from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
 from reben_dask.sources.sentinel1 import PatchTree, S1Scene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.sources.sentinel2 import Tile
-from reben_dask.stores.cubes import create_cube, radar_strips, write_radar_strip
+from reben_dask.stores.cubes import create_cube, s1_strips, write_s1_strip
 from reben_dask.wording import counted
 
 Names = npt.NDArray[np.object_]
@@ -139,7 +139,7 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
         return None
     if not published.metadata and published.pairs is None:
         raise InputError(
-            f"Nothing says which Sentinel-1 patches of {inputs.patches} go with which Sentinel-2 patches; "
+            f"The Sentinel-1 patches of {inputs.patches} cannot be matched with Sentinel-2 patches; "
             "add --published or --s1-pairs."
         )
     # Of both, the table is the one that the user wrote.
@@ -154,10 +154,10 @@ def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: 
 
 
 def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
-    grid, rows = layout.grid, radar_strips(layout.grid)
+    grid, rows = layout.grid, s1_strips(layout.grid)
     found = []
     for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
-        write_radar_strip(store, layout, run, db)
+        write_s1_strip(store, layout, run, db)
         found.append(names)
     return pd.DataFrame({S1_NAME: pd.Series(grid.in_name_order(np.concatenate(found)), dtype="str")})
 

@@ -44,7 +44,7 @@ _MADE = {
     METADATA_FILE: "the dataset: labels and split of every clear patch",
     FLAGGED_METADATA_FILE: "the same for flagged patches (snow, cloud or shadow)",
     LMDB: "bands and reference maps of both, for training",
-    CARD: "what is in the dataset, how it was made, and its terms",
+    CARD: "contents, provenance and terms of the dataset",
     CROISSANT: "the same for search engines and loaders",
     RUN: "record of this run, with Dask's performance report",
 }
@@ -112,7 +112,7 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
         show_note(
             console,
             f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; there, "
-            "the one that comes last in the map counts.",
+            "the last of them in the map is used.",
         )
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")

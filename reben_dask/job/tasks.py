@@ -128,9 +128,9 @@ def classify_scene(tile: Tile, grids: Sequence[PatchGrid], rule: SclClasses) -> 
     if SCENE_CLASSIFICATION in tile.images:
         tile.require_intact(SCENE_CLASSIFICATION)
         scl = read_scene_classification(tile)
-        return over_grids(lambda grid: scl_fractions(scl, grid, rule), grids)
+        return concat_grids(lambda grid: scl_fractions(scl, grid, rule), grids)
     nothing = np.zeros(extent_px_yx(grids, SCL_RESOLUTION_M), np.uint8)
-    columns = over_grids(lambda grid: scl_fractions(nothing, grid, rule), grids)
+    columns = concat_grids(lambda grid: scl_fractions(nothing, grid, rule), grids)
     return columns.assign(**dict.fromkeys((SNOW_FRACTION, CLOUD_FRACTION, SHADOW_FRACTION), np.nan))
 
 
@@ -141,7 +141,7 @@ def attribute_column(name: str, grids: Sequence[PatchGrid], polygons: geopandas.
         values = np.full(grid.size, None, object) if polygons is None else largest_share(grid, polygons)
         return pd.DataFrame({name: pd.Series(values, dtype="str")})
 
-    return over_grids(observe, grids)
+    return concat_grids(observe, grids)
 
 
 def write_patches(
@@ -179,16 +179,16 @@ def _observed(
     yield pixels["nodata"]
     yield pixels["scl"]
     if rules.published:
-        yield over_grids(lambda grid: published_columns(rules.published, tile, mgrs, grid), grids)
+        yield concat_grids(lambda grid: published_columns(rules.published, tile, mgrs, grid), grids)
     if rules.has_partners:
         yield pixels["sentinel1"]
     yield pixels["labels"]
-    yield over_grids(lambda grid: country_column(grid, countries), grids)
+    yield concat_grids(lambda grid: country_column(grid, countries), grids)
     for name, polygons in layers.items():
         yield attribute_column(name, grids, polygons)
 
 
-def over_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
+def concat_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[PatchGrid]) -> pd.DataFrame:
     """Concatenate the columns of a tile's grids, in the order of its rows."""
     return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
@@ -231,7 +231,7 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     create_cube(store, *layouts)
     for layout in layouts:
         write_reference_map(store, layout, rasterized.codes)
-    return over_grids(lambda grid: map_columns(rasterized, grid, rule), grids)
+    return concat_grids(lambda grid: map_columns(rasterized, grid, rule), grids)
 
 
 def map_columns(rasterized: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:

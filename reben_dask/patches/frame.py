@@ -1,4 +1,4 @@
-"""Rows of the patch table of one tile: candidates, what is observed of them, and the decision about each."""
+"""Rows of the patch table of one tile: candidates, observed columns, and the decision about each."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class _Boxes(NamedTuple):
 
 
 def blocks_of(lonlat: Floats, block_m: float) -> Integers:
-    """Number of the block of each point; a block owns its western and southern border.
+    """Find the number of the block of each point; a block owns its western and southern border.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ def _check(
 
 
 def _starts(names: Sequence[str], table: csr_array, shares: npt.NDArray[np.float64], seed: int) -> Iterator[Splits]:
-    """Assignments to improve: a stratified one, and random ones if there are few units."""
+    """Yield assignments to improve: a stratified one, and random ones if there are few units."""
     yield _none_empty(_stratified(table, shares), shares)
     for number in range(1, min(_STARTS, _UNITS_OF_ALL_STARTS // len(names))):
         splits = np.empty(len(names), np.int8)
@@ -123,7 +123,7 @@ def _stratified(table: csr_array, shares: npt.NDArray[np.float64]) -> Splits:
 
 
 def _given(rows: csr_array, splits: Splits, number: int) -> npt.NDArray[np.float64]:
-    """Samples of each class in each split, shape ``(split, class)``."""
+    """Sum the samples of each class in each split, shape ``(split, class)``."""
     classes = rows.shape[1]
     place = np.repeat(splits.astype(np.int64), np.diff(rows.indptr)) * classes + rows.indices
     return np.asarray(np.bincount(place, rows.data, number * classes).reshape(number, classes), np.float64)

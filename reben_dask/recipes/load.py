@@ -76,7 +76,7 @@ def _parse(name: str, text: str) -> Recipe:
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"The recipe {name} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise RecipeError(f"The recipe {name} is not a table of keys; reben.yaml in the package shows how one looks.")
+        raise RecipeError(f"The recipe {name} is not a table of keys; see reben.yaml in the package for an example.")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -101,7 +101,7 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     sentence = f"{message[0].lower()}{message[1:]}."
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        # A contradiction says what it is between; the whole part around it would hide that.
+        # A contradiction names its keys; printing the whole section would hide them.
         return ": ".join([*filter(None, [".".join(path)]), sentence])
     return f"{where} is {problem['input']!r}: {sentence}"
 

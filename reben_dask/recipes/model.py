@@ -249,7 +249,7 @@ class Recipe(Part):
         return seasons
 
     @model_validator(mode="after")
-    def _tells_grids_apart(self) -> Self:
+    def _grids_have_distinct_names(self) -> Self:
         if len(self.grid_offsets_m) > 1 and not NameTemplate(self.patch_name).has_grid:
             raise ValueError(
                 f"patch_name is {self.patch_name!r}, and patches of {len(self.grid_offsets_m)} grids would have the "

@@ -37,7 +37,7 @@ from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 _STAGES = {
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
-    "choice": "choice of images, and splits",
+    "choice": "image selection and splits",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
@@ -107,7 +107,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
 
 
 def best_tile_splits(found: Survey, record: RunRecord | None) -> TileSplits:
-    """Splits of the tile with most kept patches under each strategy."""
+    """Split the tile with most kept patches under each strategy."""
     tile = found.tiles.sort_values(["kept", TILE], ascending=[False, True])[TILE].iloc[0]
     columns = {SPLIT, *recorded_strategies(record).values()}
     names = [PATCH_ID, STATUS, EPSG, MINX, MAXX, MAXY, *sorted(columns)]
@@ -201,9 +201,9 @@ def _places(tiles: pd.DataFrame) -> pd.DataFrame:
 
 def _describe_layer(places: pd.DataFrame, countries: gpd.GeoSeries | None, record: RunRecord | None) -> str:
     if countries is not None and shows_countries(places, countries):
-        return "Country borders are those of the layer that was given to the job."
+        return "Country borders are from the job's country layer."
     if countries is not None:
-        return "None of the countries of the layer that was given to the job lies in this part of the world."
+        return "No country of the job's country layer is in this area."
     if record and record.inputs.countries:
         return "The map has no countries: its country layer is no longer on this machine, or cannot be read."
     return "The map has no countries: no country layer was given to the job."

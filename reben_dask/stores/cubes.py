@@ -108,15 +108,15 @@ def write_reference_map(store: Path, layout: CubeLayout, codes: npt.NDArray[np.u
     array[:] = cut
 
 
-def radar_strips(grid: PatchGrid) -> list[range]:
+def s1_strips(grid: PatchGrid) -> list[range]:
     """Rows of patches of each strip in which Sentinel-1 is written; a strip is a whole number of shards."""
     rows, step = grid.shape_yx.y, shard_patches(grid)
     return [range(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def write_radar_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDArray[np.float32]) -> None:
-    """Write Sentinel-1 for one of :func:`radar_strips`: dB, shape ``(polarisation, y, x)``, NaN for nodata."""
-    if rows not in radar_strips(layout.grid):
+def write_s1_strip(store: Path, layout: CubeLayout, rows: range, db: npt.NDArray[np.float32]) -> None:
+    """Write Sentinel-1 for one of :func:`s1_strips`: dB, shape ``(polarisation, y, x)``, NaN for nodata."""
+    if rows not in s1_strips(layout.grid):
         raise ValueError(f"{rows} is not a whole number of shards")
     side = layout.grid.patch_px(S1_RESOLUTION_M)
     array = open_array(store / layout.group / S1_NODE / "db", "r+")
@@ -129,13 +129,13 @@ def write_block(store: Path, layout: CubeLayout, corner: ShapeYX, patches: Itera
     Parameters
     ----------
     store : Path
-        The Zarr store, in which :func:`~reben_dask.stores.cubes.create_cube` has been for this tile.
+        The Zarr store, with the group of this tile, made by :func:`create_cube`.
     layout : CubeLayout
         Layout of the tile's group.
     corner : ShapeYX
         Row and column of the first patch of the block.
     patches : iterable of (int, int, mapping of str to ndarray)
-        Column, row and images of each patch; images that it has not keep the fill value.
+        Column, row and images of each patch; missing images keep the fill value.
     """
     grid, step = layout.grid, shard_patches(layout.grid)
     if corner.y % step or corner.x % step:
@@ -189,7 +189,7 @@ def _require_own_shards(array: zarr.Array[Any]) -> None:
 
 
 class _BlockImage:
-    """A block of one array, in memory until all of its patches are there; ``corner`` and ``sides`` are in patches."""
+    """A block of one array, in memory until all of its patches are read; ``corner`` and ``sides`` are in patches."""
 
     def __init__(self, array: CubeArray, corner: ShapeYX, sides: ShapeYX, patch_px: int) -> None:
         self._path, self._corner, self._sides, self._px = Path(array.node, array.name), corner, sides, patch_px

@@ -74,16 +74,16 @@ def new_environment(folder: Path, map_bytes: int = 0) -> Iterator[lmdb.Environme
 
 @contextmanager
 def shared_environment(folder: Path, map_bytes: int) -> Iterator[lmdb.Environment]:
-    """Open an environment that several processes write to, which LMDB lets do so one after the other.
+    """Open an environment for writing by several processes, one at a time.
 
     Each transaction is on disk when it ends.
 
     Parameters
     ----------
     folder : Path
-        Folder of the environment, on a local disk; it is made unless it is there.
+        Folder of the environment, on a local disk; it is made if missing.
     map_bytes : int
-        Size of the map, the same in all processes: :func:`map_bytes_for` everything that is going to be in it.
+        Size of the map, the same in all processes: :func:`map_bytes_for` all future values.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
 def put(environment: lmdb.Environment, items: Sequence[Item], *, overwrite: bool = True) -> None:
     """Write items in one transaction, with a larger map if they do not fit.
 
-    Without ``overwrite``, keys that are there keep their values.
+    Without ``overwrite``, existing keys keep their values.
 
     Raises
     ------
@@ -155,17 +155,17 @@ def pages_bytes(values: Iterable[bytes | memoryview]) -> int:
 
 
 def value_pages_bytes(size: int) -> int:
-    """Bytes of the pages of one large value of ``size`` bytes: they are its own, and begin with a header of 16."""
+    """Bytes of the pages of one large value of ``size`` bytes: these start with a header of 16."""
     return -(-(size + 16) // PAGE_BYTES) * PAGE_BYTES
 
 
 def map_bytes_for(values_bytes: int) -> int:
-    """Size of a map for values on pages of so many bytes, with a tenth more for the tree above them."""
+    """Size of a map for values on pages of ``values_bytes``, plus a tenth for the tree above them."""
     return _with_spare_pages(values_bytes * 11 // 10)
 
 
 def is_on_network_disk(path: Path) -> bool:
-    """Whether a path, which need not exist yet, lies on a network disk by the system's list of mounts."""
+    """Test if a path, which need not exist yet, is on a network disk, by the system's list of mounts."""
     absolute = path.resolve()
     mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
     nearest = next((mounts[place] for place in (absolute, *absolute.parents) if place in mounts), "")
@@ -173,7 +173,7 @@ def is_on_network_disk(path: Path) -> bool:
 
 
 def _require_complete(environment: lmdb.Environment, folder: Path) -> None:
-    """Reading beyond the end of a file that was cut short would end the process, not the call."""
+    """Refuse a truncated file: reading beyond its end would end the process, not the call."""
     size = (folder / DATA_FILE).stat().st_size
     if size < used_bytes(environment):
         raise InputError(
@@ -183,7 +183,7 @@ def _require_complete(environment: lmdb.Environment, folder: Path) -> None:
 
 
 def _require_room(folder: Path, needed: int, error: lmdb.Error) -> None:
-    """LMDB takes a disk that is full in the midst of a page for one that is broken."""
+    """Raise an error of a full disk, which LMDB reports as an I/O error if it is full within a page."""
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
@@ -248,7 +248,7 @@ def write_environment(
 
 
 def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count = lambda _: None) -> None:
-    """Add the values of a tile's kept patches to an LMDB environment; those that it holds are left as they are.
+    """Add the values of a tile's kept patches to an LMDB environment; existing values are kept.
 
     One process writes at a time. Each transaction is on disk when it ends, so that the call may be repeated after it
     was interrupted. ``environment`` is a folder on a local disk, made with its first tile.
@@ -286,7 +286,7 @@ class _Patch(NamedTuple):
 
 
 def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
-    # They take 2 s to import, which conversions and merges have no use for.
+    # They take 2 s to import, and conversions and merges do not need them.
     from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, S1_NAME, TILE, X, Y  # noqa: PLC0415
     from reben_dask.stores.cube_reader import TileReader  # noqa: PLC0415
     from reben_dask.stores.patch_table import read_rows  # noqa: PLC0415
@@ -315,7 +315,7 @@ def _expected_map_size(batch: list[_Patch], patches: int) -> int:
 
 
 def find_environments(paths: Iterable[Path]) -> list[Path]:
-    """Find the environments that a user names: each path is one, or a folder of shards with its index.
+    """Find the environments at paths: each path is one, or a folder of shards with its index.
 
     Raises
     ------

@@ -28,10 +28,10 @@ _HEADER_BYTES = _HEADER.size
 _NODE_BYTES = 8
 _BRANCH, _LEAF = 1, 2
 _BIG = 1
-"""Flag of a node whose value is on pages of its own; their number stands in its place."""
+"""Flag of a node whose value is on pages of its own; their number is stored in its place."""
 
 _MOST_KEY_BYTES = 511
-"""As LMDB is built everywhere."""
+"""Default of LMDB builds."""
 
 _EMPTY_ROOT = 2**64 - 1
 _SMALLEST_PAGE = 512
@@ -79,7 +79,7 @@ def _read_meta(file: int, offset: int) -> _Tree | None:
     if (magic, version) != (_MAGIC, _VERSION):
         return None
     if page_bytes < _SMALLEST_PAGE or page_bytes & (page_bytes - 1):
-        raise InputError(f"its pages are said to have {page_bytes} bytes")
+        raise InputError(f"it declares pages of {page_bytes} bytes")
     branches, leaves, _ = pages
     return _Tree(transaction, page_bytes, depth, branches + leaves, entries, root, last_page)
 
@@ -106,7 +106,7 @@ class _Walk:
         """Check a page; return the pages below it."""
         self._seen += 1
         if not 1 < number < self._pages or self._seen > self._tree.tree_pages:
-            raise InputError(f"its tree leads to page {number}, which is none of it")
+            raise InputError(f"its tree refers to page {number}, which is not part of it")
         size = self._tree.page_bytes
         content = os.pread(self._file, size, number * size)
         own_number, _, flags, lower, upper = _HEADER.unpack_from(content)

@@ -121,7 +121,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
 
 
 def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
-    """Check that exports of the run are there; all of them may have been moved elsewhere."""
+    """Check that exports of the run exist; all of them may have been moved elsewhere."""
     exports = record.exports if record else ()
     absent = [name for name in exports if not (out / name).exists()]
     check = Check("Exports of the run", summary=", ".join(exports))
@@ -167,12 +167,12 @@ def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
 
 
 def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
-    """Published dataset with names as in an LMDB, or in its metadata."""
+    """Find the published dataset with names as in an LMDB, or in its metadata."""
     names = names_in_lmdb(path)
     expected = recognise(names or names_in_metadata(files), default)
     if expected is None and not files:
         raise InputError(
-            f"{path} has patches such as {names[0]!r}, and how they are named is known from the run record alone; put "
+            f"{path} has patches such as {names[0]!r}, whose naming only a run record defines; put "
             "the folder run of their dataset beside it, or give its --metadata."
         )
     # Names of patches that metadata list need not be parsed.

@@ -231,7 +231,7 @@ class Dataset:
 
 
 def _or_else(otherwise: T, read: Callable[[], T]) -> T:
-    """Result of a reader, or the alternative for data that are damaged, which other checks report."""
+    """Return the result of a reader, or the alternative for damaged data, which other checks report."""
     try:
         return read()
     except MemoryError:

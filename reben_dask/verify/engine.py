@@ -51,7 +51,7 @@ class Context:
     dataset: Dataset | None = None
     """Patch table and cubes of the same dataset."""
     required: frozenset[ImageKind] = frozenset()
-    """Kinds of images that must be there; of others, all that the rows demand is there, or nothing."""
+    """Kinds of required images; of others, either all or none of those in the rows exist."""
 
 
 class Patch(NamedTuple):
@@ -131,7 +131,7 @@ class Engine:
         return self.context.dataset.place(patch.patch_id) if self.context.dataset else None
 
     def checks(self) -> Iterator[Check]:
-        """Checks over all entries."""
+        """Yield the checks over all entries."""
         if not self._rows.is_complete:
             self.context.report.patches = max(self.context.report.patches, *self.found.values(), 0)
         yield self.left_over
@@ -230,7 +230,7 @@ class Engine:
     def _stated_faults(
         self, read: Callable[[bytes], Row] | None, document: bytes, patch: Patch, square: Square | None
     ) -> Iterator[str]:
-        """Compare the columns that a document states with what is known without a patch table."""
+        """Compare the columns that a document states with columns known without a patch table."""
         try:
             stated = dict(read(document)) if read else {}
         except InputError as error:

@@ -123,7 +123,7 @@ def _of_recipe(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
 
 
 def recognise(names: Iterable[str], default: Expected) -> Expected | None:
-    """Published dataset with such names; ``default`` for no names, ``None`` for unknown ones."""
+    """Find the published dataset with such names; ``default`` for no names, ``None`` for unknown ones."""
     some = list(islice(names, MOST_NAMES))
     # The default comes last: its names may be those of v1, too.
     candidates = (*every_published()[1:], published()) if some else ()

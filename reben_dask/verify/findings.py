@@ -73,7 +73,7 @@ class Check:
             self.problem(f"{subject} {text}" if subject else text)
 
     def line(self) -> str:
-        """The check as one line of text."""
+        """Format the check as one line of text."""
         if self.problems:
             result, more = counted(self.problems, "problem"), self.problems - len(self.examples)
             parts = [*self.examples, f"and {more:,} more" if more else ""]
@@ -110,7 +110,7 @@ class Report:
         open_checks = (check for check in self.checks if check.not_checked not in (None, NOTHING_THERE))
         if unchecked := [check for check in open_checks if not check.problems]:
             titles = "; ".join(f"{check.title} ({check.not_checked})" for check in unchecked)
-            return f"{patches}: nothing wrong in what was checked{missing}. Not checked: {titles}."
+            return f"{patches}: no problems in the checked parts{missing}. Not checked: {titles}."
         return f"{patches}: complete and consistent{missing}."
 
 
@@ -145,7 +145,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator
 
 
 def shown(value: Any) -> str:
-    """A value for a message: text in quotes, cut if long."""
+    """Format a value for a message: text in quotes, cut if long."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 

@@ -72,7 +72,7 @@ class Rows:
             yield from batch.to_pylist()
 
     def value(self, column: str, number: int | None) -> Any:
-        """A value of a row; ``None`` without such a column."""
+        """Return a value of a row; ``None`` without such a column."""
         return self.table[column][number].as_py() if column in self.table.column_names else None
 
     def row(self, number: int) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Rows:
         return self.table[PATCH_ID].drop_null().combine_chunks()
 
     def _number(self, column: str) -> dict[str, int]:
-        """Number of the first row with each name."""
+        """Map each name to the number of its first row."""
         found = self.table[column].to_pylist() if column in self.table.column_names else []
         numbers = {name: number for number, name in reversed([*enumerate(found)])}
         numbers.pop(None, None)
@@ -112,7 +112,7 @@ class Names:
         return len(self._numbers)
 
     def find(self, name: str) -> int | None:
-        """Number of the first row with a name."""
+        """Find the number of the first row with a name."""
         return self._numbers.get(name)
 
     def mark(self, name: str) -> None:
@@ -226,7 +226,7 @@ def _check_rows(rows: Rows, expected: Expected, classes: set[str]) -> list[Check
             other = METADATA_FILE if is_flagged else FLAGGED_METADATA_FILE
             flags.problem(f"{patch_id} is {'' if is_flagged else 'not '}flagged, but in {other}")
         last = row
-    ids.not_checked = None if names else "how patches are named is known from the run record alone"
+    ids.not_checked = None if names else "only a run record defines the patch names"
     none, unpaired = (rows.table[name].null_count for name in (SPLIT, S1_NAME))
     pairs.summary = f"{counted(len(rows) - unpaired, 'patch')} with a Sentinel-1 partner"
     splits.summary = ", ".join(SPLITS) + (f"; {counted(none, 'patch')} in none" if none else "")

@@ -86,7 +86,7 @@ class Walk:
         return max(PLAIN_FILE_BYTES, *(_BYTES_PER_PIXEL * number for number in pixels))
 
     def is_read(self, name: str) -> bool:
-        """True for images and documents; other files are ignored."""
+        """Test for an image or a document; other files are ignored."""
         return name.lower().endswith((".tif", ".tiff")) or name.endswith(self.tree.document_names)
 
     def known(self, name: str) -> Row:
@@ -300,7 +300,7 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
             if run != last_run:
                 last_place, seen = None, set()
             if name in seen:
-                walk.check.problem(f"{name} is there twice")
+                walk.check.problem(f"{name} occurs twice")
             elif run < last_run or (place and last_place and place <= last_place):
                 walk.check.problem(f"{name} comes after {last}")
             last, last_run, last_place = name, run, place
@@ -369,7 +369,7 @@ def _distinct(files: Iterable[_File], check: Check) -> Files:
     last = ""
     for (_, folder), name, content in files:
         if name in found or name < last:
-            check.problem(f"{folder}/{name} " + ("is there twice" if name in found else f"comes after {last}"))
+            check.problem(f"{folder}/{name} " + ("occurs twice" if name in found else f"comes after {last}"))
         if len(found) < _MOST_FILES:
             found.setdefault(name, content)
         last = name

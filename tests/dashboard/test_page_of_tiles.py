@@ -91,11 +91,11 @@ def test_what_is_shown(browser: webdriver.Chrome, page: str, job: str) -> None: 
     assert facts.endswith(": running")
     assert _texts(browser, f"{article} .stages th") == ["Bands to Zarr", "Reference maps and labels"]
     assert _texts(browser, f"{article} .stages td:last-child") == ["12 of 48", "0 of 4"]
-    legend = ["1 done", "1 in progress", "1 failed, to be tried again", "1 failed", "2 waiting"]
+    legend = ["1 done", "1 in progress", "1 failed, to be retried", "1 failed", "2 waiting"]
     assert _texts(browser, f"{article} .legend li") == legend
     squares = "return [...document.querySelectorAll('article:first-of-type .tiles i')].map(i => i.className)"
     assert browser.execute_script(squares) == [*TILES.values(), "waiting", "waiting"]
-    assert _texts(browser, f"{article} dt") == ["T33UXP is tried again", "<b>T33UYP</b> failed"]
+    assert _texts(browser, f"{article} dt") == ["T33UXP will be retried", "<b>T33UYP</b> failed"]
     assert _texts(browser, f"{article} dd") == [ERROR, ERROR]
 
 

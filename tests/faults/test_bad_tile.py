@@ -88,7 +88,7 @@ def test_the_page_of_the_scheduler_tells_it_as_it_happened(mended: Mended) -> No
     assert list(told.values()) == [["working", "done"]] * 4
     stages = {stage["title"]: (stage["done"], stage["total"]) for stage in board["stages"]}
     assert stages["LMDB"][0] == stages["LMDB"][1] > 0
-    assert "is tried again" not in mended.damaged.said
+    assert "will be retried" not in mended.damaged.said
 
 
 def test_a_tile_that_was_mended_is_added(mended: Mended, demo_digest: dict[str, str]) -> None:

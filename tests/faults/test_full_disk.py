@@ -44,7 +44,7 @@ def test_a_job_goes_on_when_there_is_room(
     for more, is_late in ((IN_LMDB, False), (ENOUGH, True)):
         ended = Job(*arguments).end()
         assert ended.code == 1
-        assert ended.sentence.startswith(f"There is no space left on the disk of {out}")
+        assert ended.sentence.startswith(f"No space left on the disk of {out}")
         require_unfinished(out)
         assert bool(re.search(r"[1-5] of 5 tiles done", ended.said)) == is_late
         assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0

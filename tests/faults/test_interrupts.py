@@ -80,7 +80,7 @@ def _refusal(*arguments: object) -> str:
 
 def test_another_recipe_is_refused(interrupted: Interrupted) -> None:
     said = _refusal(*interrupted.inputs, "--recipe", "bigearthnet-v1")
-    assert said.startswith(f"Error: {interrupted.out} holds an unfinished job that was made from something else (")
+    assert said.startswith(f"Error: {interrupted.out} holds an unfinished job with other inputs (")
     assert "another recipe" in said
     assert "--restart to discard it, or another folder." in said
 
@@ -137,6 +137,6 @@ def test_a_job_that_is_finished_writes_nothing(demo_run: Path, demo_inputs: list
     done = run_job(*demo_inputs, "--out", demo_run)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (
-        f"{demo_run} is complete, and was made from the same inputs: there is nothing to do."
+        f"{demo_run} is complete and was built from the same inputs; nothing to do."
     )
     assert contents(demo_run.parent) == before

@@ -107,8 +107,8 @@ def test_what_was_finished_is_not_done_again(attempts: Attempts) -> None:
 
 def test_the_last_attempt_finishes_what_was_being_published(attempts: Attempts, demo_digest: dict[str, str]) -> None:
     assert attempts.last.code == 0, attempts.last.complained
-    assert "was being published when an earlier job ended; this is finished now" in attempts.last.said
-    assert "there is nothing to do" in attempts.last.said
+    assert "by an earlier job is now complete" in attempts.last.said
+    assert "nothing to do" in attempts.last.said
     assert digest_of(attempts.out) == demo_digest
     assert status_of(attempts.out)["is_settled"]
     assert not (attempts.out / ".building").exists()
@@ -135,7 +135,7 @@ def test_steps_of_all_tiles_start_over(looks_again: tuple[Path, list[object]], t
     undisturbed, inputs = looks_again
     out = tmp_path / "out"
     arguments = [*inputs, "--out", out]
-    for at in ("^say Images and splits: 1 of", "/state/choice/"):
+    for at in ("^say Select images and splits: 1 of", "/state/choice/"):
         ended = Job(*arguments, dying=(at, 1)).end()
         assert ended.code == -signal.SIGKILL, ended
         require_unfinished(out)

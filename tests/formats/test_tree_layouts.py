@@ -245,7 +245,7 @@ def test_seasons_must_be_names_of_folders(season: str) -> None:
 
 def test_a_map_of_bytes_has_room_for_so_many_classes() -> None:
     many = {code: f"class {code}" for code in range(1, 257)}
-    with pytest.raises(RecipeError, match="can tell 255 classes apart, but the nomenclature mine has 256"):
+    with pytest.raises(RecipeError, match="hold at most 255 classes, but the nomenclature mine has 256"):
         _layout("seasonet", nomenclature=Nomenclature("mine", many))
     assert _layout("seasonet", nomenclature=Nomenclature("mine", dict(list(many.items())[:255])))
 

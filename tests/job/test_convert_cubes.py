@@ -200,9 +200,9 @@ def test_a_tree_that_has_changed_since(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be decoded"):
         _convert([tree], tmp_path / "c.zarr")
     path.write_bytes(intact)
-    with pytest.raises(OutputError, match="holds patches that are not in the inputs any more"):
+    with pytest.raises(OutputError, match="holds patches that are no longer in the inputs"):
         _convert([PublishedTree(MAPS, tree.root, tree.patches[1:])], tmp_path / "c.zarr")
-    with pytest.raises(OutputError, match="unfinished conversion of something else"):
+    with pytest.raises(OutputError, match="unfinished conversion of other inputs"):
         _convert([_maps(tmp_path / "other", [(0, 0)])], tmp_path / "c.zarr")
     grown = _maps(tmp_path / "maps", [(1, 1)])
     steps: list[int] = []
@@ -227,7 +227,7 @@ def _cells(tree: Path, names: dict[str, tuple[int, int]]) -> PublishedTree:
         ({f"{TILE}_1_1": (ULX, ULY), f"{TILE}_1_2": (ULX + 10, ULY)}, "name the same tile, but do not lie in one"),
         ({f"{TILE}_01_01": (ULX, ULY), f"{TILE}_1_1": (ULX, ULY)}, "are the same patch of the same tile"),
         ({f"{TILE}_91_01": (ULX, ULY)}, f"{TILE}_91_01 is not in a tile, which has 91 x 91 patches"),
-        ({f"{TILE}_1_1": (ULX + 0.5, ULY)}, "_reference_map.tif does not lie as patches of its kind do"),
+        ({f"{TILE}_1_1": (ULX + 0.5, ULY)}, "_reference_map.tif is not positioned as patches of its kind"),
         ({f"{TILE}_001_1": (ULX, ULY)}, "its indices 001 and 1 are padded differently"),
     ],
 )

@@ -290,7 +290,7 @@ def _interrupt(destination: Path, tree: PublishedTree) -> None:
 def test_the_same_folder_for_something_else(tmp_path: Path, maps: PublishedTree) -> None:
     _interrupt(tmp_path / "lmdb", maps)
     other = find_patches(write_tree(tmp_path / "other", MAPS, [(1, 1)]), MAPS)
-    expected = r"\.lmdb\.converting holds an unfinished conversion of something else"
+    expected = r"\.lmdb\.converting holds an unfinished conversion of other inputs"
     with pytest.raises(OutputError, match=expected):
         _write([other], tmp_path / "lmdb")
     (_building(tmp_path / "lmdb") / "state" / "origin.json").write_text("{")
@@ -301,7 +301,7 @@ def test_the_same_folder_for_something_else(tmp_path: Path, maps: PublishedTree)
 def test_a_tree_that_has_shrunk_or_grown_since(tmp_path: Path, maps: PublishedTree) -> None:
     _interrupt(tmp_path / "lmdb", maps)
     shrunk = PublishedTree(MAPS, maps.root, maps.patches[1:])
-    with pytest.raises(OutputError, match="holds entries that are not in the inputs any more"):
+    with pytest.raises(OutputError, match="holds entries that are no longer in the inputs"):
         _write([shrunk], tmp_path / "lmdb")
     write_tree(tmp_path / "maps", MAPS, [(80, 80)])
     grown = find_patches(Path(maps.root), MAPS)

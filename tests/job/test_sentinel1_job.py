@@ -201,7 +201,7 @@ def test_the_plan_says_what_becomes_of_patches_without_a_partner(
     assert f"published patches in {demo_region.s1}; patches without a partner are rejected" in done.stdout
     alone = run_job(*demo_inputs, *given)
     assert alone.returncode == 1
-    assert alone.stderr.startswith("Error: Nothing says which Sentinel-1 patches")
+    assert alone.stderr.startswith("Error: The Sentinel-1 patches of")
     assert alone.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -131,7 +131,7 @@ def test_progress_is_one_piece_of_text_that_is_drawn_anew(executed: Executed) ->
 def test_both_clusters_make_the_same_dataset(executed: Executed) -> None:
     embedded, running = executed.work / "dataset", executed.work / "from-cluster"
     assert (embedded / "metadata.parquet").read_bytes() == (running / "metadata.parquet").read_bytes()
-    assert "there is nothing to do" in executed.text("3-use-a-dataset.ipynb", "stdout")
+    assert "nothing to do" in executed.text("3-use-a-dataset.ipynb", "stdout")
 
 
 def test_the_numbers_are_those_of_the_patch_table(executed: Executed) -> None:

@@ -207,9 +207,9 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
         (_set("patch_name", "{tile}_{lat}_{lon}\n"), "a name may have letters, digits, and . _ - between its fields."),
         (
             _set("patch_name", "p_{tile}_{lat}_{lon}"),
-            "a name begins with its tile: {tile} or {product} or {mgrs}_{time} ",
+            "a name starts with its tile: {tile} or {product} or {mgrs}_{time} ",
         ),
-        (_set("patch_name", "{mgrs}_{lat}_{lon}"), "a name begins with its tile: "),
+        (_set("patch_name", "{mgrs}_{lat}_{lon}"), "a name starts with its tile: "),
         (
             _set("patch_name", "{tile}"),
             "a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
@@ -423,7 +423,7 @@ def test_a_quality_indicator_that_no_product_has(tmp_path: Path, indicators: lis
         ("name: reben\n\ttitle: x", "is not valid YAML"),
         ("!!python/object/apply:os.getcwd []", "is not valid YAML"),
         ("title: 2020-13-45", ""),  # YAML takes it for a date, and there is no such month
-        ("", "is not a table of keys; reben.yaml in the package shows how one looks."),
+        ("", "is not a table of keys; see reben.yaml in the package for an example."),
         ("just a line", "is not a table of keys"),
         ("- name: reben", "is not a table of keys"),
         ("1: reben", ""),

@@ -102,7 +102,7 @@ def test_funnel_and_tiles(page: Tag, demo_run: Path) -> None:
 
 
 def test_the_map_has_the_countries_of_the_job(page: Tag) -> None:
-    assert "Country borders are those of the layer that was given to the job." in page.text
+    assert "Country borders are from the job's country layer." in page.text
 
 
 def test_examples_are_the_patches_in_the_store(page: Tag, demo_run: Path) -> None:
@@ -162,7 +162,7 @@ def test_real_pixels_and_countries(mini_run: Path, tmp_path: Path) -> None:
     _report(out)
     page = read_page(out / "report" / "index.html")
     assert counts(table(page, "Kept patches by country")) == {"Lithuania": [5, 20, 24, 49]}
-    assert "None of the countries of the layer that was given to the job lies in this part" in page.text
+    assert "No country of the job's country layer is in this area" in page.text
     assert len(page.all("article")) == 7
 
 
@@ -211,7 +211,7 @@ def test_what_is_missing_is_left_out(demo_run: Path, tmp_path: Path) -> None:
     _report(out)
     page = read_page(out / "report" / "index.html")
     assert "has no record of its run" in page.text
-    assert "cubes.zarr is not in the dataset any more" in page.text
+    assert "cubes.zarr is no longer in the dataset" in page.text
     assert not page.all("article")
     assert table(page, "Patches with each class")
 

@@ -20,10 +20,10 @@ def test_a_report_that_was_interrupted_is_made_by_the_same_command(
 ) -> None:
     out = Path(shutil.copytree(demo_run, tmp_path / "out", ignore=shutil.ignore_patterns("report")))
     again, once_more = (CliRunner().invoke(run, [*map(str, demo_inputs), "--out", str(out)]).output for _ in range(2))
-    assert "there is nothing to do" in again
+    assert "nothing to do" in again
     assert f"Report: {out / 'report' / 'index.html'}" in again
     assert (out / "report" / "index.html").is_file()
-    assert "there is nothing to do" in once_more
+    assert "nothing to do" in once_more
     assert "Report: " not in once_more
 
 
@@ -73,5 +73,5 @@ def test_the_report_of_an_earlier_dataset_does_not_stay(tmp_path: Path) -> None:
 
 def test_a_folder_of_that_name_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "report").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"report is in the way, and is not part of a dataset of this program"):
+    with pytest.raises(OutputError, match=r"report already exists and is not part of a dataset of this program"):
         Output(tmp_path / "out").check(ORIGIN, overwrite=True)

@@ -474,7 +474,7 @@ def test_a_cube_of_an_image_that_is_no_image(product: Path) -> None:
 def test_an_image_at_another_place(product: Path, old: str, new: str) -> None:
     _edit(product, old, new, "MTD_TL.xml")
     message = _refused(lambda: read_band(read_tile(product), "B02"))
-    assert message.startswith(f"The image B02 of {NAME} does not lie where the product says: ")
+    assert message.startswith(f"The image B02 of {NAME} is not at the position in the metadata: ")
     assert "(32633, 634380.0, 5840280.0, 10.0, 1068, 1068)" in message
 
 

@@ -216,8 +216,8 @@ DAMAGE: dict[str, tuple[Callable[[Members], object], str, str]] = {
     "device": (_insert("null", type=tarfile.CHRTYPE), ARCHIVES[0], "'null' is a device"),
     "pipe": (_insert("pipe", type=tarfile.FIFOTYPE), ARCHIVES[0], "'pipe' is a pipe"),
     "folder": (_insert("BigEarthNet-S2", type=tarfile.DIRTYPE), ARCHIVES[0], "'BigEarthNet-S2' is a folder"),
-    "file twice": (_insert(B05, b"II*\0"), ARCHIVES[0], f"{S2}/{S2}_B05.tif is there twice"),
-    "patch twice": (_repeat, ARCHIVES[0], f"{S2} is there twice"),
+    "file twice": (_insert(B05, b"II*\0"), ARCHIVES[0], f"{S2}/{S2}_B05.tif occurs twice"),
+    "patch twice": (_repeat, ARCHIVES[0], f"{S2} occurs twice"),
     "order of files": (
         _swap(B05, B05.replace("B05", "B06")),
         ARCHIVES[0],

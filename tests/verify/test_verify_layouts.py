@@ -139,7 +139,7 @@ def test_trees_that_have_gone_elsewhere(v1_run: Path, tmp_path: Path) -> None:
     report = verified(out)
     names = json.loads((out / "run" / "record.json").read_text())["exports"]
     assert set(names) == {*V1, *LISTS}
-    text = "nothing wrong in what was checked. Not checked: Exports of the run (none is in the dataset's folder)."
+    text = "no problems in the checked parts. Not checked: Exports of the run (none is in the dataset's folder)."
     assert report.verdict().endswith(f"patches: {text}")
     (out / V1[0]).symlink_to(v1_run / V1[0])
     problems = problems_of(out)
@@ -424,7 +424,5 @@ def test_an_lmdb_whose_names_nobody_knows(grids_run: Path, tmp_path: Path) -> No
     assert f"has patches such as 'mine-{rows[0]['patch_id']}'" in " ".join(done.output.split())
     assert "put the folder run of their dataset beside it, or give its --metadata" in " ".join(done.output.split())
     report = verified(tmp_path / "lmdb", tmp_path / "mine.parquet")
-    text = (
-        "nothing wrong in what was checked. Not checked: Patch ids (how patches are named is known from the run record"
-    )
-    assert report.verdict() == f"3 patches: {text} alone)."
+    text = "no problems in the checked parts. Not checked: Patch ids (only a run record defines the patch names)."
+    assert report.verdict() == f"3 patches: {text}"

@@ -33,7 +33,7 @@ def test_a_second_attempt_resumes_the_first(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("inputs", "said"),
-    [({"trees": ["S2"], "bytes": 7}, r"something else \(another trees\); give"), ({}, "another trees; another bytes")],
+    [({"trees": ["S2"], "bytes": 7}, r"other inputs \(another trees\); give"), ({}, "another trees; another bytes")],
 )
 def test_other_inputs_are_refused(workspace: Workspace, inputs: dict[str, object], said: str) -> None:
     _attempt(workspace, INPUTS, "a")
@@ -44,7 +44,7 @@ def test_other_inputs_are_refused(workspace: Workspace, inputs: dict[str, object
 def test_a_damaged_note_is_refused(workspace: Workspace) -> None:
     _attempt(workspace, INPUTS, "a")
     (workspace.building / "state" / "origin.json").write_text("{")
-    with pytest.raises(OutputError, match="something else; give the same inputs"):
+    with pytest.raises(OutputError, match="other inputs; give the same inputs"):
         _attempt(workspace, INPUTS, "b")
 
 

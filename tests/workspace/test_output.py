@@ -99,10 +99,10 @@ def test_a_folder_with_something_in_it_needs_overwrite(output: Output, name: str
     with pytest.raises(OutputError) as caught:
         output.check(ORIGIN, overwrite=False)
     message = f"The output folder {output.root} is not empty (it holds {name}); give a new folder"
-    beside = "" if name in ARTEFACTS else ", or --overwrite to write beside what is there"
+    beside = "" if name in ARTEFACTS else ", or --overwrite to write beside the existing files"
     assert str(caught.value) == f"{message}{beside}."
     if name in ARTEFACTS:
-        with pytest.raises(OutputError, match="is in the way"):
+        with pytest.raises(OutputError, match="already exists and is not part"):
             output.check(ORIGIN, overwrite=True)
     else:
         output.check(ORIGIN, overwrite=True)
@@ -282,7 +282,7 @@ def test_a_record_cannot_name_anything_but_files_of_the_folder(tmp_path: Path, r
 def test_what_is_not_ours_is_in_the_way_of_an_export(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summer").write_text("mine")
-    with pytest.raises(OutputError, match="summer is in the way"):
+    with pytest.raises(OutputError, match="summer already exists and is not part"):
         Output(tmp_path / "out").with_exports(["spring", "summer"])
     assert Output(tmp_path / "out").with_exports(["spring"]).exports == ("spring",)
 

@@ -71,7 +71,7 @@ def test_an_unfinished_job_of_something_else(
     overwrite: bool,  # noqa: FBT001
 ) -> None:
     _begin(output)
-    said = f"{output.root} holds an unfinished job that was made from something else ({other}); {_CHOICES}"
+    said = f"{output.root} holds an unfinished job with other inputs ({other}); {_CHOICES}"
     assert _refusal(output, origin, overwrite=overwrite) == said
     output.check(origin, overwrite=False, restart=True)
 
@@ -82,7 +82,7 @@ def test_an_unfinished_job_of_something_else(
 @pytest.mark.parametrize(("origin", "other"), [(OTHER, "another recipe"), (MORE, "other tiles: 1 more (C)")])
 def test_a_dataset_of_something_else(output: Output, origin: Origin, other: str) -> None:
     _record(output, origin=ORIGIN)
-    said = f"{output.root} holds a dataset that was made from something else ({other}); {_REPLACE}"
+    said = f"{output.root} holds a dataset that was built from other inputs ({other}); {_REPLACE}"
     assert _refusal(output, origin) == said
     assert _refusal(output, origin, restart=True) == said
     output.check(origin, overwrite=True)
@@ -139,7 +139,7 @@ def _caused(error: Exception) -> Exception:
     ],
 )
 def test_a_full_disk_is_explained(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(OutputError, match=rf"^There is no space left on the disk of {tmp_path}.+ make some room there"):
+    with pytest.raises(OutputError, match=rf"^No space left on the disk of {tmp_path}.+ free space there"):
         _fail(tmp_path, error)
 
 

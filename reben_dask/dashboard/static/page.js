@@ -4,11 +4,11 @@ const EVERY_MS = 1000;
 const STATES = {
   done: "done",
   working: "in progress",
-  again: "failed, to be tried again",
+  again: "failed, to be retried",
   failed: "failed",
   waiting: "waiting",
 };
-const WHAT_HAPPENS = { again: "is tried again", failed: "failed", working: "is being tried again" };
+const WHAT_HAPPENS = { again: "will be retried", failed: "failed", working: "is being retried" };
 
 /** Each job: its article, and each of its tiles by name. */
 const jobs = new Map();
@@ -99,7 +99,7 @@ function showTiles(shown, job) {
 
 function show(job) {
   let shown = jobs.get(job.job);
-  // A scheduler that was restarted counts from the beginning.
+  // A scheduler that was restarted counts from 0.
   if (shown && job.known < shown.known) {
     shown.article.remove();
     shown = undefined;

@@ -155,7 +155,7 @@ def _document_of_sentinel1(numbers: Mapping[str, int], row: Row, attributes: Map
 
 
 def _document(numbers: Mapping[str, int], row: Row, lower: str, **more: str | None) -> dict[str, bytes]:
-    """The JSON file, with its keys in the order of the published ones."""
+    """Encode the JSON file, with its keys in the published order."""
     edges = {"ulx": row[MINX], "uly": row[MAXY], "lrx": row[MAXX], lower: row[MINY]}
     labels = sorted(row[LABELS], key=numbers.__getitem__)
     content = {"labels": labels, "coordinates": edges, "projection": _projection(row[EPSG]), **more}

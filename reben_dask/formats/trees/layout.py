@@ -204,7 +204,7 @@ class TableRow(NamedTuple):
     row: Row
     """Columns of the patch table that the tables state, the same for all; empty if the line is of no patch."""
     faults: Sequence[str] = ()
-    """Phrases for what is wrong in the line by itself."""
+    """Phrases for errors within the line."""
     name_parts: Mapping[str, str] = {}
     """Values of fields of patch names that the table states."""
 
@@ -283,12 +283,12 @@ def s1_images(pixels: PatchPixels) -> Images:
 
 
 def map_images(pixels: PatchPixels) -> Images:
-    """The reference map as the only image."""
+    """Return the reference map as the only image."""
     return {} if pixels.reference_map is None else {REFERENCE_MAP.name: pixels.reference_map}
 
 
 def class_numbers(nomenclature: Nomenclature) -> dict[str, int]:
-    """Number of each class, from 1 in the order of its first code."""
+    """Assign numbers to classes, from 1 in the order of their first codes."""
     named = (name for _, name in sorted(nomenclature.class_of.items()) if name is not None)
     return {name: number for number, name in enumerate(dict.fromkeys(named), start=1)}
 

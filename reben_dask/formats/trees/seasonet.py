@@ -105,7 +105,7 @@ def layout(contents: Contents) -> TreeLayout:
     classes = len(class_numbers(contents.nomenclature))
     if classes > _MOST_CLASSES:
         raise RecipeError(
-            f"The tree {LAYOUT} has maps of bytes, which can tell {_MOST_CLASSES} classes apart, but the nomenclature "
+            f"The tree {LAYOUT} has uint8 maps, which hold at most {_MOST_CLASSES} classes, but the nomenclature "
             f"{contents.nomenclature.name} has {classes}; choose another tree."
         )
     images = partial(_images, number_of_code(contents.nomenclature))

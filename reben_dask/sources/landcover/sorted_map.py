@@ -107,7 +107,7 @@ class SortedMap:
 
 
 def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
-    """Read the polygons whose own bounds meet ``bounds``, ``(minx, miny, maxx, maxy)`` in the system of the map.
+    """Read the polygons whose own bounds intersect ``bounds``, ``(minx, miny, maxx, maxy)`` in the system of the map.
 
     ``parts`` holds at least one part. Columns: ``code`` (uint16), ``order`` (int64) and ``geometry``. Other row groups
     are not decoded.

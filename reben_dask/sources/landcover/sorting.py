@@ -1,6 +1,6 @@
 """Spatial sort of a vector map, in two passes and bounded memory.
 
-A GeoPackage can be read only from beginning to end, its polygons have no useful order, and the map of Europe does not
+A GeoPackage can be read only sequentially, its polygons have no useful order, and the map of Europe does not
 fit into memory. The first pass reads batches and writes each polygon to an on-disk bucket, one per stretch of a Hilbert
 curve; the second sorts the buckets one by one and writes full parts.
 """
@@ -137,7 +137,7 @@ def _checked_codes(batch: PolygonBatch, source: LandcoverMap) -> npt.NDArray[np.
         code, row = batch.codes[first].as_py(), batch.first_row + first
         raise InputError(
             f"The land-cover map {source.path} has the code {code!r} (column {source.code_column}, row {row}), "
-            "which is not a number of a class; repair or remove such rows."
+            "which is not a class number; repair or remove such rows."
         )
     return codes.to_numpy(np.uint16)
 

@@ -144,7 +144,7 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
         raise InputError(f"The land-cover map {source.path} cannot be read beyond row {row}: {error}.") from None
     if row != source.polygons:
         raise InputError(
-            f"The land-cover map {source.path} has {source.polygons:,} rows by its own account, but {row:,} can be "
+            f"The land-cover map {source.path} declares {source.polygons:,} rows, but only {row:,} can be "
             "read; the file is damaged, download it again."
         )
 

@@ -13,13 +13,13 @@ def read_names(path: Path) -> frozenset[str]:
     Parameters
     ----------
     path : Path
-        Text with one name a line, or a CSV with the names in its first column. Names are taken as they stand: published
+        Text with one name a line, or a CSV with the names in its first column. Names are kept as they are: published
         ones of version 1 have defects (hours without their leading zero, seconds beyond 59), and so have the lists.
 
     Raises
     ------
     InputError
-        If the file cannot be read as text, or a line is no name of a patch.
+        If the file cannot be read as text, or a line is not a patch name.
     """
     if not path.exists():
         raise InputError(missing("The list of patches", path))
@@ -30,5 +30,5 @@ def read_names(path: Path) -> frozenset[str]:
     names = {row: line.split(",")[0].strip().strip('"') for row, line in enumerate(lines, start=1) if line.strip()}
     for row, name in names.items():
         if not name.startswith("S2") or " " in name:
-            raise InputError(f"The list of patches {path} has {name!r} in line {row}, which is no name of a patch.")
+            raise InputError(f"The list of patches {path} has {name!r} in line {row}, which is not a patch name.")
     return frozenset(names.values())

@@ -15,7 +15,7 @@ from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
 
 
 def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
-    """Metadata files that a user means: a file, or both files of a folder (a dataset, or a download).
+    """Find the metadata files at a path: a file, or both files of a folder (a dataset, or a download).
 
     Raises
     ------
@@ -57,13 +57,13 @@ def read_metadata(
     InputError
         If a file cannot be read or lacks a column.
     """
-    # "`" follows "_" in ASCII: between them are the names that begin with the tile's and an underscore.
+    # "`" follows "_" in ASCII: between them are the names that start with the tile's and an underscore.
     filters = [(str(PATCH_ID), ">", f"{tile}_"), (str(PATCH_ID), "<", f"{tile}`")] if tile else None
     return pd.concat([_read(file, columns, filters) for file in files], ignore_index=True)
 
 
 def require_metadata(files: Sequence[Path]) -> int:
-    """Make sure that files are metadata files, reading no rows; gives the number of their rows.
+    """Check that files are metadata files, reading no rows; return the number of their rows.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 A table may name Sentinel-2 patches by version 1 while the trees or tiles have version 2, or the other way round. Names
 of one version must be the same. Otherwise patches are matched by satellite, day, indices and MGRS tile, which together
 are unique among all 549,488 published pairs. Names of version 1 do not contain the tile; there, a partner is the patch
-that lies at the same place. Times of day are never compared: they differ by seconds between the versions.
+at the same place. Times of day are never compared: they differ by seconds between the versions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pairs:
     files: tuple[Path, ...]
     """Files that they were read from."""
     table: pd.DataFrame
-    """Columns ``s1_name`` and ``s2_name``; a pair may be there by both names of its Sentinel-2 patch."""
+    """Columns ``s1_name`` and ``s2_name``; a pair may occur under both names of its Sentinel-2 patch."""
 
 
 def open_pairs(paths: Sequence[Path]) -> Pairs:
@@ -83,7 +83,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
     for name, pattern, kind in ((column, _S2, "Sentinel-2"), (S1_NAME, _S1, "Sentinel-1")):
         wrong = table[name].filter(pc.invert(pc.fill_null(pc.match_substring_regex(table[name], pattern), False)))
         if len(wrong):
-            raise InputError(f"The table of pairs {path} has {wrong[0].as_py()!r}, which is no name of a {kind} patch.")
+            raise InputError(f"The table of pairs {path} has {wrong[0].as_py()!r}, which is not a {kind} patch name.")
     return pd.DataFrame({S1_NAME: table[S1_NAME].to_pandas(), S2_NAME: table[column].to_pandas()})
 
 

@@ -177,7 +177,7 @@ def _read(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 _Entries = dict[int, tuple[str, tuple[Any, ...], int, int]]
-"""By tag: type, values (none if they stand elsewhere in the file), number of values, their position."""
+"""By tag: type, values (none if they are elsewhere in the file), number of values, their position."""
 
 
 class _Tags(NamedTuple):
@@ -258,7 +258,7 @@ def _decode(tags: _Tags) -> npt.NDArray[Any]:
     strips = _strips(tags, height, row_bytes, is_deflated=compression == _DEFLATE)
     pixels = np.frombuffer(bytearray().join(strips), dtype).reshape(height, width, samples)
     if predictor == _HORIZONTAL:
-        # Differences of the bits as unsigned numbers, whatever they stand for.
+        # Differences of the bits as unsigned numbers, whatever their type.
         words = pixels.view(f"<u{dtype.itemsize}")
         pixels = np.add.accumulate(words, axis=1, dtype=words.dtype).view(dtype)
     return pixels.transpose(2, 0, 1).astype(dtype.newbyteorder("="), order="C", copy=False)
@@ -272,7 +272,7 @@ def _strips(tags: _Tags, height: int, row_bytes: int, *, is_deflated: bool) -> l
     strips, whole = [], rows * row_bytes
     for top, offset, size in zip(range(0, height, rows), offsets, sizes, strict=True):
         strip, expected = tags.content[offset : offset + size], min(rows, height - top) * row_bytes
-        # A strip of no bytes, or at 0, was never written: GDAL knows what stands for it.
+        # A strip of no bytes, or at 0, was never written: GDAL knows its value.
         if not offset or not size == len(strip) > 0 or not (is_deflated or size == expected):
             raise _Unusual
         strips.append(_inflate(strip, expected, whole) if is_deflated else strip)

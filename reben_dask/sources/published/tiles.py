@@ -1,6 +1,6 @@
-"""Tiles of published patches, from the places where the patches lie.
+"""Tiles of published patches, from the positions of the patches.
 
-Names of version 1 do not contain the tile: 24 of the 116 product names stand for two or more tiles.
+Names of version 1 do not contain the tile: 24 of the 116 product names denote two or more tiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TILE_M = ShapeYX(109_800, 109_800)
 _WITH_TILE = re.compile(r".+_T?\d{2}[A-Z]{3}")
 
 Images = tuple[PublishedPatch, ...]
-"""Images of one patch: bands, reference map and Sentinel-1, of these what there is."""
+"""Images of one patch: bands, reference map and Sentinel-1, as far as they exist."""
 
 
 class Place(NamedTuple):
@@ -58,17 +58,17 @@ class LeftOut:
     unnamed: tuple[str, ...] = ()
     """Sentinel-1 patches that no pair names."""
     alone: tuple[str, ...] = ()
-    """Sentinel-1 patches whose partners are not there."""
+    """Sentinel-1 patches with missing partners."""
     unpaired: tuple[str, ...] = ()
     """Other patches without a Sentinel-1 partner."""
 
 
 FindPlaces = Callable[[Sequence[PublishedPatch]], Mapping[PublishedPatch, Place]]
-"""Finds where patches lie; see :func:`read_place`."""
+"""Finds the positions of patches; see :func:`read_place`."""
 
 
 def read_place(patch: PublishedPatch) -> Place:
-    """Read where a patch lies, from its image of the coarsest resolution.
+    """Read the position of a patch from its image of the coarsest resolution.
 
     Raises
     ------
@@ -80,8 +80,8 @@ def read_place(patch: PublishedPatch) -> Place:
     corner = read_corner(path)
     if corner.pixel_m != band.resolution_m or not (corner.left.is_integer() and corner.top.is_integer()):
         raise InputError(
-            f"{path} does not lie as patches of its kind do: its upper-left corner is ({corner.left}, {corner.top}) "
-            f"and its pixels have {corner.pixel_m} m, where whole metres and {band.resolution_m} m are expected."
+            f"{path} is not positioned as patches of its kind: its upper-left corner is ({corner.left}, {corner.top}) "
+            f"and its pixel size {corner.pixel_m} m; expected are whole metres and {band.resolution_m} m."
         )
     return Place(corner.epsg, int(corner.left), int(corner.top))
 
@@ -97,7 +97,7 @@ def divide_into_tiles(patches: Sequence[PublishedPatch], find_places: FindPlaces
     Raises
     ------
     InputError
-        If a patch cannot be placed, does not lie where its name says, or is there twice.
+        If a patch cannot be placed, is not at the position in its name, or occurs twice.
     """
     scenes: dict[str, dict[Place, dict[tuple[int, int], Images]]] = {}
     places = find_places(patches)
@@ -130,12 +130,12 @@ def add_partners(
     pairs : Pairs
         Published pairs.
     find_places : callable
-        Finds where the patches of Sentinel-1 lie that have candidates.
+        Finds the positions of the Sentinel-1 patches that have candidates.
 
     Raises
     ------
     InputError
-        If a patch does not lie where its partner lies, cannot be placed, or has several partners.
+        If a patch is not at the position of its partner, cannot be placed, or has several partners.
     """
     cells = [(tile, xy, tile.patches[xy][0].name) for tile in tiles for xy in tile.patches]
     matches = match_names([name for _, _, name in cells], [patch.name for patch in sentinel1], pairs.table)

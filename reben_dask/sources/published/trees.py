@@ -42,7 +42,7 @@ _PATCH = re.compile(r"(S[12])[A-D]_[0-9A-Z_]+_\d{1,4}_\d{1,4}")
 
 
 class Folder(NamedTuple):
-    """A folder of a tree: the folder that holds it, its name, and the names of what is in it."""
+    """A folder of a tree: the folder that holds it, its name, and the names of its contents."""
 
     above: str
     name: str
@@ -88,12 +88,12 @@ class PublishedTree:
 
 
 def _is_followed(link: os.DirEntry[str], top: str) -> bool:
-    """True for links to files; raises InputError if one leads out of the tree."""
+    """Test for a link to a file; raises InputError if a link leads out of the tree."""
     target, allowed = os.path.realpath(link.path), os.path.realpath(top)
     if os.path.exists(target) and os.path.commonpath([target, allowed]) != allowed:  # noqa: PTH110
         raise InputError(
-            f"{link.path} is a link that leads out of {top}, to {target}; give the folder that it leads to, "
-            "or put a copy in its place."
+            f"{link.path} is a link that leads out of {top}, to {target}; give its target folder, "
+            "or replace the link by a copy."
         )
     return os.path.isfile(target)  # noqa: PTH113
 
@@ -110,30 +110,30 @@ def walk_patch_folders(
     """Walk over the folders of a tree down to those of patches, with the names of their files.
 
     Folders come in order, depth first, those of patches right after the folder that holds them. Hidden files and
-    folders are passed over.
+    folders are skipped.
 
     Parameters
     ----------
     root : path
         Folder of the tree, which may be a link.
     is_patch : callable
-        Whether a folder of such a name is that of a patch, so many levels below the root.
+        Test for the folder of a patch, by its name and its depth below the root.
     is_other : callable
-        Whether a folder of such a name is passed over.
+        Test for a folder to skip, by its name.
     order : callable
         Key by which the names in a folder are sorted.
     is_followed : callable
-        Whether a link to a folder, or in that of a patch, is followed; others are passed over. The second argument is
-        the absolute root. By default those to files are, and one that leads out of the tree is an error.
+        Test for a link to follow, to a folder or in the folder of a patch; others are skipped. The second argument is
+        the absolute root. By default links to files are followed, and one that leads out of the tree is an error.
     on_error : callable
-        Gets the error of a folder that cannot be read, which is passed over. By default it is raised.
+        Called with the error of an unreadable folder, which is then skipped. By default it is raised.
 
     Raises
     ------
     InputError
         If a folder cannot be read, or a link leads out of the tree.
     """
-    top = os.path.abspath(root)  # noqa: PTH100 - links above the root stay as the user has given them
+    top = os.path.abspath(root)  # noqa: PTH100 - links above the root stay as given by the user
     look = partial(_list, top, is_followed)
 
     def sound(listed: Iterable[Folder | InputError]) -> Iterator[Folder]:
@@ -171,14 +171,14 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     Parameters
     ----------
     root : Path
-        Folder of the tree; patch folders of other kinds in it are passed over.
+        Folder of the tree; patch folders of other kinds in it are skipped.
     kind : ImageKind
         Kind of its patches.
 
     Raises
     ------
     InputError
-        If there are none, if a folder lacks files (named) that every patch or the first one has, if a patch is there
+        If there are none, if a folder lacks files (named) that every patch or the first one has, if a patch occurs
         twice, or as :func:`walk_patch_folders`.
     """
     if not root.exists():
@@ -246,7 +246,7 @@ def _is_patch(name: str, sensor: str = "") -> bool:
 def _list(
     top: str, is_followed: Callable[[os.DirEntry[str], str], bool], above: str, names: Sequence[str], *, is_patch: bool
 ) -> list[Folder | InputError]:
-    """List folders, or give the errors of those that cannot be read."""
+    """List folders, or return the errors of unreadable ones."""
     found: list[Folder | InputError] = []
     for name in names:
         folder = Folder(above, name, is_patch, [], [])
@@ -264,7 +264,7 @@ def _list(
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """List what is in a folder and not hidden."""
+    """List the contents of a folder that are not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]

@@ -85,7 +85,7 @@ def parse_geocoding(xml: bytes, source: str) -> Geocoding:
     }
     corner = next(root.iterfind(".//{*}Geoposition"), None)
     if corner is None or not {*BAND_RESOLUTION_M.values()} <= shapes.keys():
-        raise InputError(f"{source} does not say where its tile lies (Tile_Geocoding); download the product again.")
+        raise InputError(f"{source} has no valid tile position (Tile_Geocoding); download the product again.")
     return Geocoding(
         epsg=_integer(epsg, source),
         ulx=_integer(_text(corner, "ULX", source), source),

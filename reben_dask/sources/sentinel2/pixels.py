@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rioxarray  # noqa: F401 - gives datasets their .rio accessor
+import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
 from dask.tokenize import tokenize
 from rasterio.windows import Window
@@ -48,7 +48,7 @@ def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) ->
     Raises
     ------
     InputError
-        If the file is damaged, or does not lie where the product's metadata says; :class:`ReadError` if it cannot be
+        If the file is damaged, or is not at the position in the product's metadata; :class:`ReadError` if it cannot be
         decoded and has no checksum.
     """
     window = None if shape_yx is None else Window(0, 0, shape_yx[1], shape_yx[0])
@@ -146,7 +146,7 @@ def _check_image(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> Non
     actual = (dataset.crs and dataset.crs.to_epsg(), transform.c, transform.f, transform.a, *dataset.shape)
     if actual != expected:
         raise InputError(
-            f"The image {image} of {tile.name} does not lie where the product says: EPSG, upper-left corner, pixel "
+            f"The image {image} of {tile.name} is not at the position in the metadata: EPSG, upper-left corner, pixel "
             f"size and shape are {actual}, but MTD_TL.xml has {expected}."
         )
 
