@@ -1,4 +1,4 @@
-# Everything that a person does with a clone. PYTHON chooses the interpreter, VENV where the environment stands.
+# Development commands. PYTHON selects the interpreter, VENV the location of the environment.
 PYTHON ?= python3
 PYTHONS ?= 3.11 3.12 3.13 3.14
 VENV ?= .venv
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 WITH := $(VENV)/.with
 DEV := $(WITH)-dev
 
-# The tests start hundreds of processes: the first of them compiles the package for all.
+# The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-pythons fuzz lint docs pre-commit bench bench-scale bench-codecs bench-split clean
@@ -23,16 +23,16 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg \
 		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
 
-test: $(DEV) ## Run all tests, side by side on up to four cores
+test: $(DEV) ## Run all tests, in parallel on up to four cores
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-pythons: ## Run all tests with each supported Python that this machine has
+test-pythons: ## Run all tests with each installed Python that is supported
 	@for version in $(PYTHONS); do \
-		if ! python$$version -c '' 2>/dev/null; then echo "Python $$version is not on this machine: not tested."; \
+		if ! python$$version -c '' 2>/dev/null; then echo "Python $$version is not installed; skipped."; \
 		else $(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit; fi; \
 	done
 
-fuzz: $(DEV) ## Give every reader a million damaged files, others each time (hours)
+fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/fuzz
 
 lint: $(DEV) ## Check style and types
@@ -40,16 +40,16 @@ lint: $(DEV) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(WITH)-docs ## Build the documentation in docs/site/html; a warning is an error
+docs: $(WITH)-docs ## Build the documentation in docs/site/html; warnings are errors
 	$(BIN)/python docs/make_tables.py --check
 	rm -rf docs/api/generated
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs auto --conf-dir docs . docs/site/html
 	@echo "docs/site/html/index.html"
 
-pre-commit: $(DEV) ## Check each commit (style) and push (types) in this clone, from now on
+pre-commit: $(DEV) ## Install hooks that check each commit (style) and push (types)
 	$(BIN)/pre-commit install
 
-bench: $(DEV) ## Measure a full-size tile and a conversion beside the naive way (half an hour, 10 GB)
+bench: $(DEV) ## Measure a full-size tile and a conversion beside the naive methods (30 min, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
 	$(BIN)/python tests/bench/bench_convert.py
 
@@ -62,13 +62,13 @@ bench-codecs: $(DEV) ## Measure chunks, shards and compressors on a product: mak
 bench-split: $(DEV) ## Measure the stratified split of 500,000 locations
 	$(BIN)/python tests/bench/bench_split.py
 
-clean: ## Remove the environment, the demo, the documentation and what the benchmarks made
+clean: ## Remove the environment, the demo, the documentation and benchmark results
 	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work docs/site \
 		docs/api/generated
 
 $(VENV)/.created: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "$(PYTHON) is older than 3.11; choose another: make PYTHON=python3.13"; exit 1; }
+		{ echo "$(PYTHON) is older than 3.11; select another: make PYTHON=python3.13"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 

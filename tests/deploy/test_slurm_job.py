@@ -150,7 +150,7 @@ def test_a_job_that_meets_its_limit_goes_on_when_it_is_queued_again(
         wait_until(lambda: "Interrupted. Finished tiles are kept." in log.read_text(), "the job was told")
         release.touch()
     assert job.returncode == 1
-    assert "Interrupted by the time limit; what is finished is kept" in log.read_text()
+    assert "Interrupted by the time limit; finished tiles are kept" in log.read_text()
     assert (folder / "scontrol.txt").read_text() == "requeue 7\n"
     assert not (tmp_path / "out" / "metadata.parquet").exists()
 
