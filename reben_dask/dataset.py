@@ -106,7 +106,7 @@ class Dataset:
         return class_table(pd.concat(rows, ignore_index=True))
 
     def split_correlation(self) -> pd.DataFrame:
-        """Measure how close and how alike test and training patches are, for each split strategy.
+        """Measure distance and similarity between test and training patches, for each split strategy.
 
         Strategies that the dataset has no column for are computed. Distances are in metres, shares from 0 to 1.
         """

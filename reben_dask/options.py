@@ -70,11 +70,13 @@ class JobOptions(Options):
     """Inputs and choices of a job."""
 
     s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
-        description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders that hold products."
+        description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(description="Vector map with CORINE codes, in any CRS.")
     out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
-    recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(default="reben", description="What to build.")
+    recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(
+        default="reben", description="Shipped recipe, or your own."
+    )
     countries: Annotated[Place | None, Flag("FILE")] = Field(
         default=None, description="Vector file of country polygons; without it, country stays empty."
     )
@@ -117,10 +119,10 @@ class ClusterOptions(Options):
     """A running cluster, or size and dashboard of an embedded one; ``None`` takes the default."""
 
     scheduler: Annotated[str | None, Flag("ADDRESS")] = Field(
-        default=None, description="A running Dask scheduler, such as tcp://host:8786."
+        default=None, description="Address of a running Dask scheduler, such as tcp://host:8786."
     )
     scheduler_file: Annotated[Path | None, Flag("FILE")] = Field(
-        default=None, description="File that a running scheduler wrote."
+        default=None, description="Scheduler file of a running Dask scheduler."
     )
     workers: Annotated[Count | None, Flag("N")] = Field(default=None, description="Embedded cluster: worker processes.")
     threads: Annotated[Count | None, Flag("N")] = Field(
@@ -131,8 +133,7 @@ class ClusterOptions(Options):
     )
     dashboard_address: Annotated[str | None, Flag(":8787")] = Field(
         default=None,
-        description="Embedded cluster: where the dashboard listens; on loopback, unless a host is given "
-        "(0.0.0.0:8787).",
+        description="Embedded cluster: address of the dashboard; on loopback, unless a host is given (0.0.0.0:8787).",
     )
 
     @property

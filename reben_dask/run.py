@@ -71,7 +71,7 @@ def expand_values(args: list[str]) -> list[str]:
     "with_report",
     default=True,
     show_default=True,
-    help="Make a page about the dataset when it is complete (OUT/report/index.html).",
+    help="Make a report on the complete dataset (OUT/report/index.html).",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
@@ -79,12 +79,13 @@ def expand_values(args: list[str]) -> list[str]:
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log of the cluster.")
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
-    """Build a dataset from tiles and a land cover.
+    """Build a dataset from tiles and land cover.
 
     Sentinel-2 tiles are labelled with a land-cover map of vector polygons.
 
     Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
-    a split, a season, a country, and snow and cloud fractions. Every candidate is on record with its reason.
+    a split, a season, a country, and snow and cloud fractions. The patch table lists every candidate, with the reason
+    if it is rejected.
 
     Rerunning the same command resumes an interrupted job and is a no-op for a finished one. The next run retries tiles
     that could not be built. The exit status is 0 if all tiles are in the dataset, 3 if some failed or no patch was

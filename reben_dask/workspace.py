@@ -480,7 +480,7 @@ class Output(Workspace):
             remains = [path for path in building.iterdir() if path.name != _JOURNAL]
         for path in remains:
             _remove_quietly(path)
-        # Last, as an interrupted deletion would leave remains for ever.
+        # Last, as an interrupted deletion would leave remains forever.
         (building / _JOURNAL).unlink()
         if not journal["keep"]:
             _remove_quietly(building)

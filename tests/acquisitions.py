@@ -70,7 +70,7 @@ def acquire_again(
 
 
 class Place(NamedTuple):
-    """Where a tile lies: its MGRS name, system, and upper-left corner in whole metres."""
+    """Position of a tile: its MGRS name, system, and upper-left corner in whole metres."""
 
     mgrs: str
     epsg: int

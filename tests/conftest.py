@@ -72,7 +72,7 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
 
 
 def _job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:
-    """What fills a folder with ``out``, the output of a finished job."""
+    """Function that fills a folder with ``out``, the output of a finished job."""
 
     def make(folder: Path) -> subprocess.CompletedProcess[str]:
         done = run_job(*arguments, "--out", folder / "out", *ANY_PORT)
@@ -250,7 +250,7 @@ def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def demo_digest(demo_run: Path) -> dict[str, str]:
-    """What every undisturbed job makes of the synthetic region."""
+    """Output of an undisturbed job on the synthetic region."""
     return digest_of(demo_run)
 
 

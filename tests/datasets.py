@@ -258,7 +258,7 @@ def printed_classes(text: str) -> dict[str, list[int]]:
 
 
 def expect_printed_funnel(dataset: Dataset) -> None:
-    """What a person reads at the end agrees with the patch table."""
+    """Check that the final output agrees with the patch table."""
     printed = printed_funnel(dataset.printed)
     ((candidates, kept),) = dataset.query("SELECT count(*), count(*) FILTER (status = 'kept') FROM patches")
     assert (printed["Candidates"], printed["Kept"]) == (candidates, kept)
@@ -386,5 +386,5 @@ def folders_of(folder: Path, unpacked: Path) -> list[Path]:
 
 
 def open_products(folders: Iterable[Path]) -> list[oracle.Product]:
-    """What the oracle knows of products of good quality."""
+    """Results of the oracle for products of good quality."""
     return [oracle.open_product(folder) for folder in folders]

@@ -1,4 +1,4 @@
-"""What a dataset must hold for one Sentinel-2 product, worked out patch by patch and slowly.
+"""Expected contents of a dataset for one Sentinel-2 product, computed slowly, patch by patch.
 
 This is a second, independent reading of the specification: it shares no code with the package and takes other ways
 on purpose. Pixels are read with one window per patch and band; a pixel's land cover is decided by asking which
@@ -85,7 +85,7 @@ class Polygons:
 
 @dataclass(frozen=True)
 class Product:
-    """What the truth needs to know of a Sentinel-2 product folder: its names, its place and its time."""
+    """Metadata of a Sentinel-2 product folder: its names, its place and its time."""
 
     folder: Path
     tile: str
@@ -133,7 +133,7 @@ def name_of_patch(product: Product, _grid: int, x: int, y: int) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What one dataset does otherwise than another, as its paper has it."""
+    """Rules in which datasets differ, as in their papers."""
 
     class_of_code: Mapping[int, str | None] = field(
         default_factory=lambda: {**CLASS_OF_CODE, **dict.fromkeys(UNLABELED_CODES)}
@@ -182,12 +182,12 @@ class Patch:
 
     @property
     def status(self) -> str:
-        """Whether the patch belongs to the dataset."""
+        """True if the patch belongs to the dataset."""
         return "kept" if self.reason is None else "rejected"
 
     @property
     def set_apart(self) -> bool:
-        """Whether a kept patch is listed in the snow, cloud or shadow file."""
+        """True if a kept patch is listed in the snow, cloud or shadow file."""
         return self.contains_seasonal_snow or self.contains_cloud_or_shadow
 
     @property

@@ -63,7 +63,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended."""
+    """Outcome of a process."""
 
     code: int
     said: str
@@ -194,7 +194,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def status_of(out: Path) -> dict[str, Any]:
-    """What ``reben status`` says of a folder; nothing if there is nothing to speak of."""
+    """Output of ``reben status`` for a folder; empty without a dataset or job."""
     result = CliRunner().invoke(status, [str(out), "--json"])
     if result.exit_code == 1:
         return {}

@@ -170,7 +170,7 @@ SEASONET_PROTOCOL = Protocol(
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images are taken: per cent of snow and cloud to stay below by season, and the season of snow."""
+    """Selection of images: per cent of snow and cloud to stay below by season, and the season of snow."""
 
     below_percent: Mapping[str, tuple[int, int]]
     snowy_season: str

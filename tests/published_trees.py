@@ -27,7 +27,7 @@ _OPTIONS: dict[ImageKind, dict[str, Any]] = {
 
 
 def pixels_of(kind: ImageKind, name: str, band: str) -> np.ndarray:
-    """What is in a file; follows from its name."""
+    """Contents of a file, derived from its name."""
     side = IMAGES[kind][band].side_px()
     random = np.random.default_rng([*f"{name}_{band}".encode()])
     smooth = np.add.outer(np.arange(side), np.arange(side)) + random.integers(1, 500)

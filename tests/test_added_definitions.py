@@ -121,7 +121,7 @@ def test_the_dataset_is_complete(trial: Trial) -> None:
 
 @pytest.mark.parametrize("part", ["lmdb/lmdb", "trees", "cubes.zarr"])
 def test_bands_need_no_run_record(trial: Trial, lost_record: Path, part: str) -> None:
-    """What the formats know may be there, whatever the recipe was."""
+    """Bands and columns of the formats are allowed for any recipe."""
     assert "patches: complete and consistent" in trial.reben("verify", lost_record / part)
 
 

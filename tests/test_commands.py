@@ -48,7 +48,7 @@ def test_help_of_commands_is_not_cut() -> None:
 
 
 def _refused(*arguments: object) -> str:
-    """What the command says, in one line, to what it cannot do."""
+    """One-line error of a command."""
     done = _reben(*arguments)
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode == 1, done.stderr
@@ -66,7 +66,7 @@ def _content(folder: Path) -> list[tuple[bytes, bytes]]:
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What a second writing of anything in a folder would change."""
+    """Attributes of the files in a folder that rewriting would change."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")
@@ -374,7 +374,7 @@ def test_colours_that_a_notebook_asks_for_are_not_a_terminal(monkeypatch: pytest
 
 
 class _Handle:
-    """What IPython gives for an output that can be drawn anew."""
+    """Stand-in for IPython's handle of an updatable output."""
 
     def __init__(self) -> None:
         self.drawn: list[str] = []

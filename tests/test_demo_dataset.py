@@ -32,7 +32,7 @@ def table(demo_run: Path) -> gpd.GeoDataFrame:
 
 @pytest.fixture(scope="module")
 def expected(demo_region: DemoRegion, demo_folders: list[Path]) -> list[oracle.Patch]:
-    """What the oracle makes of each product that passed its quality check."""
+    """Results of the oracle for each product that passed its quality check."""
     datasets = (oracle.dataset_of(folder, demo_region.landcover, demo_region.countries) for folder in demo_folders)
     return [patch for dataset in datasets for patch in dataset.values()]
 

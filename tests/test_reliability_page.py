@@ -1,4 +1,4 @@
-"""What the page on reliability promises is shown by tests that exist."""
+"""The guarantees on the reliability page name existing tests."""
 
 from __future__ import annotations
 

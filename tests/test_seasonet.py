@@ -384,7 +384,7 @@ def test_several_sets_occur_and_some_patches_are_in_none(mine: Dataset) -> None:
 
 
 def _second_look(parts: list[Path]) -> None:
-    """What the job does once all tiles are in the patch table, task by task."""
+    """Global steps of the job, task by task."""
     recipe = load_recipe(str(parts[0].parent.parent / "mine.yaml"))
     assert isinstance(recipe.split, StratifiedSplit)
     assert recipe.images is not None

@@ -30,7 +30,7 @@ class _Look(NamedTuple):
 _LOOKS = (_Look("-", "o"), _Look((0, (4, 1.5)), "s"))
 _COLUMNS, _TICKS = 4, 9
 _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1,))
-"""Candidate digits for distance ticks; the first that gives fewer than ``_TICKS`` is used."""
+"""Candidate digits for distance ticks; the first that yields fewer than ``_TICKS`` is used."""
 
 _SHARES = np.linspace(0, 1, 2001)
 _LINEAR_KM = 1.0

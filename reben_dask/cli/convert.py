@@ -65,7 +65,7 @@ def convert(**options: Any) -> None:
 
     In the Zarr store, each tile of a Sentinel-2 product has a group with a node for each resolution, for the reference
     map and for Sentinel-1, as far as given. Patches that are not in the trees have the fill value: 0, 999 in the
-    reference map, NaN in Sentinel-1. Sentinel-1 patches are written where their partners are, by --pairs; those without
+    reference map, NaN in Sentinel-1. Sentinel-1 patches are placed beside their partners by --pairs; those without
     a partner are left out. Without --s2 and --maps, each tile of a Sentinel-1 scene has a group.
 
     OUT must be new, for an LMDB on a local disk. It appears when it is complete. Run the same command again to resume

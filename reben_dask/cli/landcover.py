@@ -25,7 +25,7 @@ Example:
 def landcover(source: str, destination: Path, code_column: str | None) -> None:
     """Sort a land-cover map for fast reading.
 
-    A tile then reads only what it overlaps.
+    Each tile then reads only the parts that it overlaps.
 
     MAP is any vector file with CORINE codes that GDAL reads. OUT.parquet becomes a folder of GeoParquet files along a
     Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.

@@ -62,7 +62,7 @@ def _type(field: FieldInfo) -> Any:
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """Types of which a union, tuple or annotated type consists."""
+    """Member types of a union, tuple or annotated type."""
     if get_origin(annotation) is Literal or not (parts := get_args(annotation)):
         yield annotation
         return

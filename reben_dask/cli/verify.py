@@ -49,7 +49,7 @@ def verify(
     `reben run` writes them, or a single archive; a Zarr store of `reben convert`.
 
     Checks names, order, splits, flags and labels of the metadata; that each patch has its bands, its Sentinel-1 partner
-    and its reference map, with the right types and shapes; that there is nothing else; and that labels match the
+    and its reference map, with the right types and shapes; that nothing is left over; and that labels match the
     reference maps. For a dataset, also checks that pixels, patch table, counts, LMDB, trees, archives, and the tables
     and label files of trees agree. Without a dataset, these tables and label files are checked by themselves. Of LMDBs
     and Zarr stores, a sample of the pixels is read, unless --full is given; archives are not unpacked.
@@ -61,7 +61,7 @@ def verify(
     another recipe, keep the folder run of their dataset beside them.
 
     Prints one line for each check, and a verdict, which names anything not checked. The exit status is 0 if there are
-    no problems, 1 if there are, and 2 if PATH is nothing that can be verified.
+    no problems, 1 if there are, and 2 if PATH cannot be verified.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415 - takes long to import, for --help
     from reben_dask.verify import Report, Settings, silent  # noqa: PLC0415

@@ -31,11 +31,11 @@ GROUPS = {
     "bands": "band",
     "choice": "images",
 }
-"""Dask's task groups by stage, where they have other names: the page has the dashboard's colours."""
+"""Dask's task groups by stage, if named differently; the page uses the dashboard's colours."""
 
 _PERIOD_S = 1.0
 _PATIENCE_S = 5.0
-"""Time that the end of a job waits for a message on its way."""
+"""Maximum wait for pending messages at the end of a job."""
 
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _ANYWHERE = rf"(?:/[^/]+)*/{TOPIC}"

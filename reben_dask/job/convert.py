@@ -1,7 +1,7 @@
 """Conversion of the published trees: the runner of its tasks, and the LMDB.
 
-Tasks run in this process for small trees, otherwise on an embedded cluster, a few at a time as those of a job. Each
-reads some patches and writes them itself; only counts and messages travel.
+Tasks run in this process for small trees, otherwise on an embedded cluster, in a bounded window. Each
+reads and writes a batch of patches; only counts and messages are transferred.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from reben_dask.workspace import Workspace
 T = TypeVar("T")
 
 SMALL = 4_096
-"""Patches up to which a cluster takes longer to start than it saves."""
+"""Maximum number of patches for which a cluster does not repay its start."""
 
 PATCHES_PER_TASK = 256
 """Patches of a task, and of a transaction: at most 41 MB of values."""
@@ -51,7 +51,7 @@ TASKS_PER_WORKER = 4
 """Tasks of a worker in each batch of the window."""
 
 FAILURES = 100
-"""Damaged files, or blocks with one, after which a conversion is given up."""
+"""Maximum number of damaged files, or of blocks with one, in a conversion."""
 
 _SETTINGS = {
     # Workers of another scheduler may see neither the trees nor this disk.
@@ -107,7 +107,7 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
                 raise outcome.error
             yield outcome.item, loads(outcome.result)  # noqa: S301 - bytes of a worker
     except (ClusterError, KilledWorker):
-        # In words of this command: a job has other options.
+        # Name the options of this command, not those of a job.
         raise ClusterError(
             "The workers of the conversion were killed, or have been paused for a minute, most likely because they ran "
             "out of memory; run the same command again to resume, with fewer --workers or more free memory."

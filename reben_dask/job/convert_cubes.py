@@ -70,7 +70,7 @@ class CubePlan:
 def plan_cubes(trees: Sequence[PublishedTree], run: Run, pairs: Pairs | None = None) -> CubePlan:
     """Plan a Zarr store from the names and positions of patches.
 
-    Sentinel-1 alone has a group for each scene and tile. Beside others it goes where its partners are.
+    Sentinel-1 alone has a group for each scene and tile. With other trees, it is placed beside its partners.
 
     Parameters
     ----------

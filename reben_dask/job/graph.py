@@ -33,7 +33,7 @@ FIRST = Attempt()
 
 @dataclass(frozen=True)
 class TileGraph:
-    """Builder of the tasks of a job's tiles; ``job`` ends all keys: a scheduler takes tasks of one key for one task."""
+    """Builder of the tasks of a job's tiles; ``job`` is the suffix of all keys, which must be unique."""
 
     plan: Plan
     landcover: SortedMap

@@ -247,7 +247,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     s2 : sequence of str
         Products, or folders of products.
     landcover : str
-        Vector map with class codes in ``code_column`` (found by itself if ``None``), or a sorted copy of it.
+        Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it.
     countries, layers : str, mapping of str to str
         Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
@@ -304,7 +304,7 @@ def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | Sorted
 
 
 def _absolute(path: str) -> str:
-    """Return the path for workers with another working directory; links stay as they are."""
+    """Return the path for workers with another working directory; links are kept."""
     return os.path.abspath(path)  # noqa: PTH100
 
 
@@ -393,7 +393,7 @@ def _country_warnings(plan: Plan) -> list[str]:
         nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
         which = ", which are those of the recipe" if names else ""
         found.append(
-            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are given the "
+            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are assigned the "
             f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
         )
     return found

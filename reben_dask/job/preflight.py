@@ -55,7 +55,7 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
 
 
 def require_memory(client: Client, needed: Callable[[int], int]) -> None:
-    """Refuse a job that does not fit its workers, which Dask would pause for ever; ``needed`` maps threads to bytes."""
+    """Refuse a job that does not fit its workers, which Dask would pause forever; ``needed`` maps threads to bytes."""
     share = dask.config.get("distributed.worker.memory.pause", None) or 1.0
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         threads, limit = worker["nthreads"], worker["memory_limit"]

@@ -127,7 +127,7 @@ def run_job(
         if page := add_page(client):
             terminal.print(f"Tiles:     {page}", highlight=False, soft_wrap=True)
         with output.owned(), explaining_full_disk(output.root):
-            # Another job may have been here since.
+            # Another job may have written here since.
             output.check(origin, overwrite=overwrite, restart=restart)
             output.start(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
             for note in require_workers(client, plan, output.work):

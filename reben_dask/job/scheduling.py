@@ -24,7 +24,7 @@ from reben_dask.progress import StageProgress
 from reben_dask.workspace import is_full_disk
 
 ATTEMPTS = 2
-"""Runs of a task whose error may be one of its worker: the second on another one."""
+"""Maximum runs of a task whose error may be due to its worker; the second is on another worker."""
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -111,7 +111,7 @@ class Attempt(NamedTuple):
 
 
 Build = Callable[[Any, Attempt], Mapping[str, Delayed | Future]]
-"""Returns the tasks of an item by name: independent ones, and last the one that needs them and gives the result.
+"""Returns the tasks of an item by name: independent ones, and last the one that needs them and returns the result.
 
 Tasks in ``finished`` are returned as they are; others have the number of the attempt in their keys.
 """
@@ -269,7 +269,7 @@ class Tasks:
                 yield self._sent.pop(future.key).name, future.result()
 
     def retried(self, future: Future) -> Future | None:
-        """Submit a completed task again if its error may be one of its worker; raise any other error."""
+        """Submit a failed task again if its error may be due to its worker; raise any other error."""
         if future.status != "error":
             return None
         error, sent = future.exception(), self._sent.pop(future.key)

@@ -76,7 +76,7 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
     in_order = polygons[~polygons.is_empty].sort_values("order")
     classes, ranks = np.unique(in_order["code"].to_numpy(), return_inverse=True)
     numbered = in_order.assign(number=ranks + len(classes))
-    # A sum that outgrows its type stays at the largest number of it.
+    # Sums saturate at the maximum of their type.
     sums = np.zeros(shape, np.uint16 if 2 * len(classes) <= np.iinfo(np.uint16).max else np.uint32)
     windows, on_centres = [np.empty((0, 4), int)], [np.empty(0, bool)]
     for portion in _portions(numbered, grid.epsg):
@@ -99,7 +99,7 @@ def _burn(
     shapes: geopandas.GeoSeries, values: pd.Series[int], out: npt.NDArray[Any], transform: Affine, rule: MergeAlg
 ) -> None:
     pairs = zip(shapes, values.astype(int), strict=True)
-    # GDAL holds as much of the image a second time as its cache may be large: a share of the machine, if left alone.
+    # GDAL copies the image up to the size of its cache, by default a share of the machine's memory.
     with Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
         rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
 

@@ -38,7 +38,7 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
     """Choose for each place and season the image with the least cloud, shadow and snow; of equals the earliest.
 
     Snow does not count against an image of the snowy season. Patches that an earlier call rejected as not chosen take
-    part again, so that the choice may be repeated.
+    part again, so that the selection may be repeated.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
     snowy = eligible[columns.SEASON] == (rule.snowy.season if rule.snowy else None)
     snow = eligible[columns.SNOW_FRACTION].mask(snowy, 0.0)
     unclear = eligible[columns.CLOUD_FRACTION] + eligible[columns.SHADOW_FRACTION] + snow
-    # Rounded: sums of as many pixels may differ in their last digit, and are equal.
+    # Rounded, as equal sums of pixels may differ in their last digit.
     order = ["unclear", columns.SENSING_TIME, columns.PATCH_ID]
     ranked = eligible.assign(unclear=unclear.round(9)).sort_values(order)
     best = ranked.drop_duplicates([*columns.IN_GRID, columns.SEASON]).index

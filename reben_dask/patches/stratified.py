@@ -1,7 +1,7 @@
 """Stratified splits: iterative stratification of multi-label data by whole units.
 
 An initial assignment is improved by a local search that moves and exchanges units. The search uses integers only: sums
-of floats may differ in their last digit between processors, and a tie decided otherwise gives another split.
+of floats may differ in their last digit between processors, and a tie decided otherwise yields another split.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def stratified_split(
     validation, test : float
         Fractions of the samples of each class, and of the units; the rest is for training.
     seed : int
-        Another seed gives another split.
+        Another seed yields another split.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def _stratified(table: csr_array, shares: npt.NDArray[np.float64]) -> Splits:
     rank = np.argsort(rarity, kind="stable")
     absent = np.ones((units, classes), bool)
     absent[np.repeat(np.arange(units), np.diff(table.indptr)), rank[table.indices]] = False
-    # Sorted by the rarest class, then by the next: those dealt together lie together, the most alike side by side.
+    # Sorted by the rarest class, then by the next: units dealt together are adjacent and similar.
     order = np.lexsort(np.packbits(absent, axis=1).T[::-1])
     bounds = np.searchsorted(absent.argmin(axis=1)[order], np.arange(classes + 1))
     splits = np.empty(units, np.int8)

@@ -33,7 +33,7 @@ REPORT_EVERY = 256
 ARCHIVE_SUFFIX = ".tar.zst"
 
 MEMBER_TIME = 1_704_067_200
-"""Time of archive members: 2024-01-01 UTC, as in the published archives; not 1970, of which some tars warn per file."""
+"""Time of archive members: 2024-01-01 UTC, as in the published archives; for 1970, some tar programs warn per file."""
 
 ZSTD_LEVEL = 3
 """Measured on real patches: level 1 is 5 % larger, level 6 no smaller and twice as slow as level 3."""

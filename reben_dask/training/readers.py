@@ -94,17 +94,17 @@ class CubeReader:
     table: Path
     _groups: dict[str, CubeGroup] = field(default_factory=dict, compare=False, repr=False)
 
-    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:  # noqa: ARG002 - it is at the same place
+    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:  # noqa: ARG002 - at the same place
         """Read a patch; see :class:`Reader`."""
         place = self._places.get(patch_id)
         if place is None:
             raise InputError(f"{self.table} has no kept patch {patch_id}; it belongs to another dataset.")
         group = self._groups.setdefault(place.group, CubeGroup(self.store / place.group))
         if not group.path.is_dir():
-            raise InputError(f"There are no cubes with a reference map at {group.path}.")
+            raise InputError(f"{group.path} has no cubes with a reference map.")
         pixels = group.patch(place.x, place.y, bands)
         if pixels.reference_map is None:
-            raise InputError(f"There are no cubes with a reference map at {group.path}.")
+            raise InputError(f"{group.path} has no cubes with a reference map.")
         return Pixels({**pixels.s2, **pixels.s1}, pixels.reference_map)
 
     @cached_property

@@ -161,7 +161,7 @@ def _read_table(out: Path, split: str | None) -> TrainingTable:
         splits = sorted(rows[SPLIT].dropna().unique())
         rows = rows[rows[SPLIT] == split].reset_index(drop=True)
         if rows.empty:
-            raise InputError(f"No patch of {file} is in the split {split!r}; there is {', '.join(splits) or 'none'}.")
+            raise InputError(f"No patch of {file} is in the split {split!r}; available: {', '.join(splits) or 'none'}.")
     classes = _classes(file, rows[LABELS])
     place = {name: number for number, name in enumerate(classes)}
     lengths = rows[LABELS].map(len).to_numpy(np.int64)

@@ -34,7 +34,7 @@ from reben_dask.verify.findings import Check, collect, differences, one_sentence
 from reben_dask.verify.metadata import Row
 
 THREADS = 4
-"""Reading from network disks or uncached ones is mostly waiting."""
+"""Reads from network disks and uncached disks mostly wait."""
 
 _AT_ONCE, _SKIPPED_BYTES, _BLOCK = 64, 2**20, tarfile.BLOCKSIZE
 _BYTES_PER_PIXEL = 16

@@ -1,4 +1,4 @@
-"""What 125, 1,000 and 10,000 tiles cost before and beside their pixels: planning, graph, scheduler, client.
+"""Costs of 125, 1,000 and 10,000 tiles besides their pixels: planning, graph, scheduler, client.
 
 The planning code and the graphs are real, over an archive of real metadata files; tasks do nothing. Scheduler and
 workers are processes of their own. ``make bench-scale`` runs it.

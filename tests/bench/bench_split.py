@@ -100,7 +100,7 @@ def split_counts(counts: Path, splits: Path) -> None:
 
 
 def load_counts(counts: Path) -> None:
-    """What is needed before there is anything to split."""
+    """Prepare the inputs of a split."""
     _names(len(np.load(counts)["counts"]))
 
 

@@ -64,7 +64,7 @@ def measure_command(command: Sequence[object], log: Path) -> Measured:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Conditions of the measurement."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

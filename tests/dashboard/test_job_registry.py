@@ -1,4 +1,4 @@
-"""What the scheduler keeps of what jobs tell."""
+"""Records that the scheduler keeps of the messages of jobs."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 
 def stages(path: Path = DOCKERFILE) -> list[list[Instruction]]:
-    """What stands before the first stage, and the instructions of each."""
+    """Instructions before the first stage, then those of each stage."""
     found: list[list[Instruction]] = [[]]
     for instruction in instructions(path.read_text(encoding="utf-8")):
         if instruction.keyword == "FROM":
@@ -59,7 +59,7 @@ def environment(stage: list[Instruction]) -> dict[str, str]:
 
 
 def is_sent(path: str, patterns: list[str]) -> bool:
-    """Whether Docker sends a file to the builder: the last pattern of ``.dockerignore`` that matches it decides."""
+    """Test if Docker sends a file to the builder: the last pattern of ``.dockerignore`` that matches it decides."""
     sent = True
     for pattern in patterns:
         ignored = pattern.removeprefix("!")

@@ -32,7 +32,7 @@ SLIM |= {"libgcc_s.so.1", "libstdc++.so.6", "libz.so.1", "ld-linux-x86-64.so.2",
 
 
 class Image(NamedTuple):
-    """Where the image's environment and the folder ``/data`` are, and the variables of its processes."""
+    """Paths of the image's environment and of the folder ``/data``, and the variables of its processes."""
 
     environment: Path
     data: Path
@@ -41,7 +41,7 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """What the stages of the Dockerfile leave, with the extra of the notebooks."""
+    """Result of the stages of the Dockerfile, with the extra of the notebooks."""
     root = tmp_path_factory.mktemp("image")
     source, target = root / "src", root / "opt" / "reben"
     source.mkdir()

@@ -56,7 +56,7 @@ def mended(
 
 
 def _board(job: Ended) -> dict[str, Any]:
-    """What the page of the scheduler has of the latest job."""
+    """Latest job on the page of the scheduler."""
     (page,) = re.findall(r"^Tiles: +(http://127\.0\.0\.1:\d+/reben)$", job.said, re.MULTILINE)
     with urlopen(f"{page}/jobs.json", timeout=60) as answer:  # noqa: S310 - on loopback
         latest: dict[str, Any] = json.load(answer)["jobs"][0]

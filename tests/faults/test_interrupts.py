@@ -72,7 +72,7 @@ def test_an_interrupted_job_says_one_sentence(interrupted: Interrupted) -> None:
 
 
 def _refusal(*arguments: object) -> str:
-    """What a job says that is refused before it does anything."""
+    """Message of a job that is refused before it starts."""
     result = CliRunner().invoke(run, [*map(str, arguments), "--dry-run"])
     assert result.exit_code == 1, result.output
     return result.output.strip().splitlines()[-1]
@@ -136,7 +136,5 @@ def test_a_job_that_is_finished_writes_nothing(demo_run: Path, demo_inputs: list
     before = contents(demo_run.parent)
     done = run_job(*demo_inputs, "--out", demo_run)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (
-        f"{demo_run} is complete and was built from the same inputs; nothing to do."
-    )
+    assert done.stdout.strip() == (f"{demo_run} is complete and was built from the same inputs; nothing to do.")
     assert contents(demo_run.parent) == before

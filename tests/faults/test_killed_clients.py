@@ -21,7 +21,7 @@ SHARDS = ["--lmdb-shards", 3]
 
 
 class Moment(NamedTuple):
-    """When the client is killed: the ``count``-th time it says something, or is about to rename something so."""
+    """Moment at which the client is killed: the ``count``-th time that it prints or renames something."""
 
     name: str
     at: str
@@ -48,7 +48,7 @@ AFTER_SCHEDULER = [
 
 @dataclass(frozen=True)
 class Attempts:
-    """How each attempt ended, and the dataset in the end."""
+    """Outcome of each attempt, and the final dataset."""
 
     out: Path
     by_moment: dict[str, Ended]

@@ -56,7 +56,7 @@ def survived(demo_inputs: list[object], tmp_path_factory: pytest.TempPathFactory
 
 
 def _files(out: Path) -> int:
-    """How many there are of an unfinished job."""
+    """Count the files of an unfinished job."""
     return sum(len(files) for _, _, files in os.walk(out / ".building"))
 
 

@@ -1,4 +1,4 @@
-"""What reads files of others, each as a function of one damaged file."""
+"""Readers of foreign files, each as a function of one damaged file."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ CLUSTER = ClusterOptions(workers=2, threads=1, dashboard_address=":0")
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """What reaches the job, which does nothing."""
+    """Arguments that reach the job, which does nothing."""
     found: list[Call] = []
 
     def note(options: JobOptions, cluster: Any, **how: bool) -> JobResult:

@@ -34,7 +34,7 @@ V1 = "S2A_MSIL2A_20170613T101031"
 
 
 def _files(store: Path) -> dict[str, str]:
-    """What is in a store, file by file."""
+    """Contents of a store, file by file."""
     return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in store.rglob("*")

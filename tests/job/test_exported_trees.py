@@ -59,7 +59,7 @@ class _Made:
         return table.sort_values(["tile", "grid", "x", "y"], ignore_index=True)
 
     def pixels(self, row: Any, node: str) -> xr.DataArray:
-        """What the cubes have of a patch."""
+        """Pixels of a patch in the cubes."""
         group = row.tile if row.grid == 1 else f"{row.tile}/grid{row.grid}"
         data = xr.open_zarr(self.root / "cubes.zarr", group=f"{group}/{node}", consolidated=False, chunks=None)
         (name,) = data.data_vars

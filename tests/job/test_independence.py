@@ -103,7 +103,7 @@ def _plan(products: list[str], landcover: Path, region: DemoRegion) -> Plan:
 
 @dataclass(frozen=True)
 class _Made:
-    """What a job has made: digests of its artefacts, and its counts."""
+    """Result of a job: digests of its artefacts, and its counts."""
 
     digests: dict[str, str]
     counts: str
@@ -138,7 +138,7 @@ def dataset(client: Client, plan: Plan, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def made(dataset: Path, plan: Plan, sorted_map: SortedMap, tmp_path_factory: pytest.TempPathFactory) -> _Made:
-    """What every other way of building must give; its counts are those of tasks in their order."""
+    """Result that every other way of building must match; its counts are those of tasks in their order."""
     tallies = _run(plan, sorted_map, tmp_path_factory.mktemp("in-order"), "sync").counts
     kept = [row for row in tallies.splitlines() if ",status,kept," in row]
     assert len(kept) == 2, "each usable tile has patches, or the tests below show nothing"

@@ -1,4 +1,4 @@
-"""What a recipe and its inputs do not allow together is refused before anything is computed."""
+"""Contradictions of a recipe and its inputs are refused before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images are taken: limits of seasons, the snowy season, and the clearest image of a place, against loops."""
+"""Selection of images: limits of seasons, the snowy season, and the clearest image of a place, against loops."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_the_choice_is_that_of_a_loop_and_may_be_repeated(patches: pd.DataFrame,
 
 
 def test_an_image_more_may_change_an_earlier_choice() -> None:
-    """What an earlier look rejected is looked at again, and what it kept is not safe."""
+    """A repeated selection reconsiders patches that an earlier one rejected or kept."""
     first = with_choice(_images(("a", 0, 9, 0, 0), ("b", 0, 8, 0, 1)), SEASONET)
     assert first["status"].tolist() == ["rejected", "kept"]
     more = pd.concat([first, _images(("c", 0, 7, 0, 2))], ignore_index=True)

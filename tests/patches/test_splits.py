@@ -43,7 +43,7 @@ def _exact(grid: PatchGrid, validation: Fraction, test: Fraction) -> list[str]:
 
 
 def _is_tie(grid: PatchGrid, area: Fraction) -> bool:
-    """Whether a patch centre lies exactly on the border of the square with this share of the area."""
+    """Test if a patch centre lies exactly on the border of the square with this share of the area."""
     side = min(grid.tile_m)
     return any((side - 2 * Fraction(float(d))) ** 2 == area * side**2 for d in np.unique(grid.border_distance()))
 

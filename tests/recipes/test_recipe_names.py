@@ -89,7 +89,7 @@ def _parsed(module: Path) -> ast.AST:
 
 
 def test_recipe_names_are_literals_nowhere() -> None:
-    """Where a tree of files has the name of a dataset, this is a choice of its own, which any recipe may make."""
+    """A tree of files with the name of a dataset is a separate setting, which any recipe may use."""
     found = {
         (str(module.relative_to(PACKAGE)), name, line)
         for module in MODULES

@@ -37,7 +37,7 @@ def _below(annotation: Any) -> set[str]:
 
 
 def _explained() -> dict[str, str]:
-    """What the page says of each key: from where the key stands in bold to where the next does."""
+    """Text of each key on the page: from the bold key to the next one."""
     pieces = re.split(r"^(?:- )?((?:\*\*`\w+`\*\*(?:, )?)+) \N{EN DASH} ", README, flags=re.MULTILINE)
     texts = zip(pieces[1::2], pieces[2::2], strict=True)
     return {key: text for names, text in texts for key in re.findall(r"`(\w+)`", names)}

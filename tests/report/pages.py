@@ -1,4 +1,4 @@
-"""What stands in a page, read by Python's own HTML parser; and datasets to make pages of."""
+"""Contents of a page, read by Python's own HTML parser; and datasets to make pages of."""
 
 from __future__ import annotations
 

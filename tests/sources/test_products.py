@@ -440,7 +440,7 @@ def test_an_image_that_is_cut_short(product: Path, tmp_path: Path, share: float,
 
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_the_error_can_be_sent_to_another_process(product: Path, share: float) -> None:
-    """What a worker raises is pickled with the errors that led to it, and GDAL's own cannot be read back."""
+    """An error of a worker is pickled with its causes, and GDAL's own cannot be read back."""
     image = _image(product, "B08_10m")
     os.truncate(image, int(share * image.stat().st_size))
     with pytest.raises(InputError) as caught:

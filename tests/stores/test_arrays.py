@@ -83,7 +83,7 @@ def _values(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """What zarrs cannot do is an error, where it would otherwise be left to Zarr's own codecs."""
+    """Unsupported operations of zarrs are errors instead of falling back to Zarr's own codecs."""
     with zarr.config.set({"codec_pipeline.strict": True}):
         yield
 

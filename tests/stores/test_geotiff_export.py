@@ -80,7 +80,7 @@ def _kept(run: Path) -> list[dict[str, Any]]:
 
 
 def _path(row: dict[str, Any], band: str = "") -> str:
-    """Where a file of the trees of Sentinel-2 and of maps must be."""
+    """Required path of a file of the trees of Sentinel-2 and of maps."""
     tree, suffix = (S2_TREE, band) if band else (MAP_TREE, "reference_map")
     return f"{tree}/{row['tile']}/{row['patch_id']}/{row['patch_id']}_{suffix}.tif"
 

@@ -46,7 +46,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tree_pages(content: bytes) -> Iterator[tuple[int, int]]:
-    """Where branches and leaves begin, and their flags. Values are zeros, so that none of them looks like a page."""
+    """Offsets of branches and leaves, and their flags. Values are zeros, so that none of them looks like a page."""
     for start in range(2 * PAGE, len(content), PAGE):
         number, flags = struct.unpack_from("<Q2xH", content, start)
         if number * PAGE == start and flags in (BRANCH, LEAF):
@@ -59,7 +59,7 @@ def _nodes(content: bytes, page: int) -> list[int]:
 
 
 def _merge(shards: Path, content: bytes) -> str:
-    """What is said of shards of which the second is changed."""
+    """Error for shards of which the second is changed."""
     (shards / "part-1" / "data.mdb").write_bytes(content)
     destination = shards.with_name("merged")
     shutil.rmtree(destination, ignore_errors=True)

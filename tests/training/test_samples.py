@@ -92,7 +92,7 @@ def test_a_band_that_does_not_exist(tiny: Path, source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_split_that_does_not_exist(tiny: Path, source: str) -> None:
-    with pytest.raises(InputError, match=r"in the split 'val'; there is test, train, validation\.$"):
+    with pytest.raises(InputError, match=r"in the split 'val'; available: test, train, validation\.$"):
         SOURCES[source](tiny, split="val")
 
 

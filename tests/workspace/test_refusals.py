@@ -1,4 +1,4 @@
-"""What a job refuses to do to a folder, in which words, and what it does without asking."""
+"""Actions on a folder that a job refuses, with their messages, and those that it performs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``reben status`` says of a folder."""
+"""Output of ``reben status`` for a folder."""
 
 from __future__ import annotations
 

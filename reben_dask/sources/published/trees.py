@@ -34,7 +34,7 @@ EXAMPLES = {
     ImageKind.MAP: "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
 }
 LISTINGS_AT_ONCE = 8
-"""Threads: on a network disk, and on one that is not cached yet, a listing is mostly waiting."""
+"""Number of threads; listings of network disks and uncached disks mostly wait."""
 
 FOLDERS_AT_ONCE = 64
 _SHOWN = 3
