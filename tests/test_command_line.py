@@ -100,13 +100,13 @@ def test_a_script_that_its_workers_import_again(mini_inputs: list[object], tmp_p
     inputs = dict(zip(map(str, mini_inputs[::2]), map(str, mini_inputs[1::2]), strict=True))
     script = tmp_path / "script.py"
     script.write_text(
-        "from reben_dask.cluster import ClusterOptions\nfrom reben_dask.job.dataset import make_dataset\n"
-        f"make_dataset({str(tmp_path / 'out')!r}, s2={inputs['--s2']!r}, landcover={inputs['--landcover']!r}, "
+        "from reben_dask.cluster import ClusterOptions\nfrom reben_dask.job.build import build\n"
+        f"build({str(tmp_path / 'out')!r}, s2={inputs['--s2']!r}, landcover={inputs['--landcover']!r}, "
         "cluster=ClusterOptions(workers=1, dashboard_address=':0'))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
-    assert 'put what it does below: if __name__ == "__main__":' in done.stderr
+    assert 'put the code that builds the dataset below: if __name__ == "__main__":' in done.stderr
     assert not (tmp_path / "out" / "metadata.parquet").exists()
 
 

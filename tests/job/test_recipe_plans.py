@@ -226,7 +226,7 @@ def test_countries_that_are_far_away(data_dir: Path, demo_region: DemoRegion) ->
         recipe=load_recipe("reben"),
     )
     (warning,) = (warning for warning in plan.warnings if "reaches into" in warning)
-    assert f"reaches into {plan.tiles[0].name}; patches there are given the nearest, such as Lithuania." in warning
+    assert f"reaches into {plan.tiles[0].name}; patches there are assigned the nearest, such as Lithuania." in warning
     near = make_plan(
         s2=[str(demo_region.s2)],
         landcover=str(demo_region.landcover),
