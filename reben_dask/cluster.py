@@ -164,7 +164,7 @@ def _remote(options: ClusterOptions) -> Iterator[Client]:
             "start one with `dask scheduler`, or leave the option out to use an embedded cluster."
         ) from error
     except (ValueError, TypeError, AssertionError, LookupError) as error:
-        raise ClusterError(f"{where} is not the address of a Dask scheduler that can be used ({error}).") from None
+        raise ClusterError(f"{where} is not a usable address of a Dask scheduler ({error}).") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)

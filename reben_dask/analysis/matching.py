@@ -18,7 +18,7 @@ KEY = (*PLACE, SENSING_TIME)
 """Identity of a patch: coordinate system and corner of its square, its side, and the start of sensing."""
 
 NO_CANDIDATE = "no_candidate"
-"""Reason of patches that are no candidates."""
+"""Reason of patches that are not candidates."""
 
 UNASSIGNED = "none"
 TOTAL = "all"

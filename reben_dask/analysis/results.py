@@ -24,7 +24,7 @@ from reben_dask.tables import COUNT, TEXT, Table
 from reben_dask.workspace import require_new
 
 _PAIRS_SHOWN = 12
-_MEANINGS = {**REASONS, NO_CANDIDATE: "it is no candidate there"}
+_MEANINGS = {**REASONS, NO_CANDIDATE: "it is not a candidate there"}
 _BY_DISTANCE = {"pairs": "pairs drawn", "jaccard": "mean Jaccard", "moran_i": "Moran's I"}
 _MEASURES = {
     "test patches": ("test patches", ",d"),

@@ -45,7 +45,7 @@ def place_for_user() -> Path:
 def settings() -> list[Setting]:
     """List all settings in the order of ``reben.yaml``.
 
-    Raises InputError for unknown names, or if ``reben`` is no section.
+    Raises InputError for unknown names, or if ``reben`` is not a section.
     """
     found = {key: Setting(key, value, DEFAULT) for key, value in _defaults().items()}
     for source, section in _sections():

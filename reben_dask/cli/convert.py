@@ -130,7 +130,7 @@ def _plan(output: Console, trees: list[PublishedTree], run: Run, pairs: Pairs | 
         plan = plan_cubes(trees, run, pairs)
     sentinel1 = sum(len(tree.patches) for tree in trees if tree.kind is ImageKind.S1)
     for names, total, what in (
-        (plan.left_out.unnamed, sentinel1, "Sentinel-1 patches are left out, as no pair names them"),
+        (plan.left_out.unnamed, sentinel1, "Sentinel-1 patches are left out, as they are in no pair"),
         (plan.left_out.alone, sentinel1, "Sentinel-1 patches are left out, as their partners are not in the trees"),
         (plan.left_out.unpaired, plan.patches, "patches have no Sentinel-1 partner, and are NaN there"),
     ):

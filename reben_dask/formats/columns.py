@@ -194,6 +194,6 @@ def encode_classes(classes: Iterable[str]) -> dict[bytes, bytes]:
 
 
 def decode_classes(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
-    """Class names in the Parquet metadata of a table, or ``None``; ``ValueError`` if they are no JSON list."""
+    """Class names in the Parquet metadata of a table, or ``None``; ``ValueError`` if they are not a JSON list."""
     listed = (metadata or {}).get(CLASSES_KEY)
     return None if listed is None else tuple(map(str, json.loads(listed)))

@@ -100,8 +100,8 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
     Raises
     ------
     InputError, RecipeError
-        If a footprint is no square in EPSG:4326, or outside the latitudes of UTM; if a block has fewer than four patch
-        sides, respectively.
+        If a footprint is not a square in EPSG:4326, or outside the latitudes of UTM; if a block is shorter than four
+        patch sides, respectively.
 
     Notes
     -----

@@ -353,7 +353,7 @@ def merge_environments(
     Raises
     ------
     InputError
-        If a source is no environment, a damaged one, or given twice, or if a key is in two of them with different
+        If a source is not an environment, is damaged, or is given twice, or if a key is in two of them with different
         values.
     OutputError
         If there is something at ``destination``.
@@ -413,7 +413,7 @@ def _distinct(items: Iterable[Item]) -> Iterator[Item]:
             yield key, value
         elif value != last[1]:
             raise InputError(
-                f"The key {key.decode(errors='replace')!r} is in more than one of the environments, with other values."
+                f"The key {key.decode(errors='replace')!r} is in several of the environments, with different values."
             )
         last = key, value
 

@@ -150,7 +150,7 @@ class _Walk:
             advance(1)
         # The groups of a part that cannot be read are unknown.
         strays = (group for group in there if group not in known and group.split("/")[0] not in unread)
-        self.sound.add(f"{group} is a group of no tile" for group in strays)
+        self.sound.add(f"{group} is not the group of a tile" for group in strays)
         self.sound.add([] if there or dataset else [f"{self.path.name} has no tile"])
         self.sound.count = len(unread | {group.split("/")[0] for group in known})
 
@@ -169,7 +169,7 @@ class _Walk:
                 self.sound.add(_node_faults(self.path, group, node), f"{group}/{node.name}")
         foreign = {path for path in folder.iterdir() if path.is_dir()} - {folder / node.name for node in nodes}
         foreign -= set(_grids_below(folder) if is_tile else ())
-        self.sound.add(f"{group}/{path.name} is no node of a tile" for path in sorted(foreign))
+        self.sound.add(f"{group}/{path.name} is not a node of a tile" for path in sorted(foreign))
         return _Cube(folder, group, grid, nodes, part) if self.sound.problems == before else None
 
     def check_patches(self, cube: _Cube) -> set[int]:

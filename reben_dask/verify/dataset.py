@@ -204,7 +204,7 @@ class Dataset:
         """Start of the patch names of each tile, ascending, and the number of its part."""
         numbers, prefixes = {part.stem: number for number, part in enumerate(self.parts)}, []
         for tile, name in tile_names(sorted(numbers)).items():
-            # A file whose name is no tile's must not keep others from being read.
+            # A file that is not named after a tile must not keep others from being read.
             with suppress(IndexError):
                 prefixes.append((self._names.prefix(name), numbers[tile]))
         return sorted(prefixes)
@@ -256,7 +256,7 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     found = {path.stem for path in dataset.parts}
     of_run = found if record is None else {entry.tile for entry in record.inputs.tiles}
     sound.add(f"{tile}.parquet is missing" for tile in sorted(of_run - found))
-    sound.add(f"{tile}.parquet is of no tile of the run" for tile in sorted(found - of_run))
+    sound.add(f"{tile}.parquet does not belong to a tile of the run" for tile in sorted(found - of_run))
     # A file of no tile of the run must not change the names of others.
     names = {**{name: tile_names([name])[name] for name in found}, **tile_names(sorted(of_run))}
     prefix = NameTemplate(expected.recipe.patch_name).prefix
@@ -282,7 +282,7 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     sound.summary = f"{counted(patches, 'candidate')} in {counted(len(dataset.parts), 'part')}"
     yield sound
     for tile_name in unread:
-        # Rows of unread parts are unknown; a file whose name is no tile's has no rows.
+        # Rows of unread parts are unknown; a file that is not named after a tile has no rows.
         with suppress(IndexError):
             is_compared[rows.of_prefix(prefix(names[tile_name]))] = True
     same.add(f"{rows.value(columns.PATCH_ID, number)} {_NOT_KEPT}" for number in np.flatnonzero(~is_compared).tolist())
@@ -344,10 +344,10 @@ def verify_tree_tables(out: Path, layout: TreeLayout, paths: Sequence[Path]) -> 
                 check.problem(f"{name}, line {lines[name]:,}, {_line_fault(line, wanted)}")
         for name, line in ((name, line) for name, rest in found.items() for line in rest):
             lines[name] += 1
-            check.problem(f"{name}, line {lines[name]:,}, is {line.rstrip()!r}, and there must be no further line")
+            check.problem(f"{name}, line {lines[name]:,}, is {line.rstrip()!r}, but the table must end before it")
         for folder in {(out / name).parent for name in there} - {out}:
             names = [path.relative_to(out).as_posix() for path in sorted(folder.glob("[!.]*"))]
-            check.add(f"{name} is no table of the layout" for name in names if name not in layout.table_files)
+            check.add(f"{name} is not a table of the layout" for name in names if name not in layout.table_files)
     check.summary = f"{', '.join(layout.tables)}; {counted(lines.total(), 'line')}"
     yield check
 

@@ -46,7 +46,7 @@ class Settings:
 
 @dataclass
 class Check:
-    """One question about the data, and its answer; ``notes`` are findings that are no problems."""
+    """One question about the data, and its answer; ``notes`` are findings that are not problems."""
 
     title: str
     noun: str = ""

@@ -281,7 +281,7 @@ def _read_file(path: Path, most_bytes: int) -> bytes | str:
 
 
 def _too_large(size: int) -> str:
-    return f"has {size:,} bytes, which is no image of a patch"
+    return f"has {size:,} bytes, which is not an image of a patch"
 
 
 # Archives

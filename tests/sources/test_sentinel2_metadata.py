@@ -266,12 +266,12 @@ def test_a_granule_without_an_element(name: str) -> None:
     ("pattern", "replacement", "words"),
     [
         ("2018-05-07T10:00:29.024Z", "yesterday", "has the sensing time 'yesterday', which is not a time."),
-        (">-1000<", ">minus<", "has 'minus' where a whole number belongs."),
-        (">-1000<", "><", "has '' where a whole number belongs."),
-        (">-1000<", ">-1000.5<", "has '-1000.5' where a whole number belongs."),
+        (">-1000<", ">minus<", "has 'minus' where a whole number is expected."),
+        (">-1000<", "><", "has '' where a whole number is expected."),
+        (">-1000<", ">-1000.5<", "has '-1000.5' where a whole number is expected."),
         ('band_id="8"', 'band_id="13"', "has a BOA_ADD_OFFSET for band_id 13; band_id is 0 to 12."),
         ('band_id="8"', 'band_id="-1"', "has a BOA_ADD_OFFSET for band_id -1; band_id is 0 to 12."),
-        ('band_id="8"', "", "has '' where a whole number belongs."),
+        ('band_id="8"', "", "has '' where a whole number is expected."),
         ("<Granule.*</Granule>", "", "lists 0 granules; only products of one granule (tile) can be read."),
         ("(<Granule.*</Granule>)", r"\1\1", "lists 2 granules; only products of one granule (tile) can be read."),
     ],
@@ -282,7 +282,7 @@ def test_a_wrong_value(pattern: str, replacement: str, words: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(">634380<", ">634380.5<"), ("EPSG:32633", "EPSG:"), ('"20"', '"twenty"')])
 def test_a_wrong_value_of_a_granule(old: str, new: str) -> None:
-    assert "where a whole number belongs." in _refused(parse_geocoding, GRANULE.replace(old, new).encode())
+    assert "where a whole number is expected." in _refused(parse_geocoding, GRANULE.replace(old, new).encode())
 
 
 def _with_doctype(text: str, doctype: str, entity: str = "") -> bytes:

@@ -249,7 +249,7 @@ DAMAGE: dict[str, tuple[Callable[[Members], object], str, str]] = {
     "large file": (
         _content(B05, lambda content: content + bytes(2**20)),
         ARCHIVES[0],
-        f"{S2}_B05.tif has 1,056,148 bytes, which is no image of a patch",
+        f"{S2}_B05.tif has 1,056,148 bytes, which is not an image of a patch",
     ),
     "no image": (_content(B05, lambda _: b"II*\0"), ARCHIVES[0], f"{S2}_B05.tif cannot be decoded ("),
     "empty file": (_content(B05, lambda _: b""), ARCHIVES[0], f"{S2}_B05.tif is empty"),

@@ -281,7 +281,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "node of nobody": (
         lambda store: (store / TILES[0] / "mine").mkdir(),
         CUBES,
-        f"{TILES[0]}/mine is no node of a tile",
+        f"{TILES[0]}/mine is not a node of a tile",
     ),
     "group of no tile": (lambda store: (store / "mine").mkdir(), CUBES, "mine: has no node"),
     "document": (

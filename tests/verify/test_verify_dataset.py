@@ -117,7 +117,7 @@ def test_a_dataset_has_metadata_of_its_own(tile_run: Path) -> None:
 TABLE, AGREE, COUNTS = "Patch table", "Metadata as in the patch table", "Counts of the run record"
 CUBES, SHARDS, PIXELS = "Zarr cubes", "Zarr patches", "Zarr pixels as in the patch table"
 FILES, ORDER, LMDB, EQUAL = "Metadata files", "Rows in the order of their names", "LMDB", "Zarr pixels as in the LMDB"
-STRAY = "{data.tile} is a group of no tile"
+STRAY = "{data.tile} is not the group of a tile"
 LEFT_OVER, NODATA = "Nothing left over in the LMDB", "No NODATA in the LMDB"
 
 Damage = Callable[[Dataset], object]
@@ -341,7 +341,7 @@ DAMAGES = [
     _case(
         "foreign tile",
         lambda data: shutil.copytree(data.cube, data.cube.with_name("X")),
-        {CUBES: "X is a group of no tile"},
+        {CUBES: "X is not the group of a tile"},
     ),
     _case("array", lambda data: shutil.rmtree(data.cube / "r60m" / "dn"), {CUBES: "{data.tile}/r60m"}),
     _case(

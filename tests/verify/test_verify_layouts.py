@@ -127,8 +127,8 @@ def test_seasonet_in_its_dataset(grids_run: Path, tmp_path: Path) -> None:
     assert checks["summer"].problems == 4
     assert f"{min(moved.name, other.name)} is missing" in problems["summer"]
     assert f"splits/train.csv, line 1, is '396', not '{before}'" in problems[TABLES]
-    assert "is 'a further row', and there must be no further line" in problems[TABLES]
-    assert "splits/mine.csv is no table of the layout" in problems[TABLES]
+    assert "is 'a further row', but the table must end before it" in problems[TABLES]
+    assert "splits/mine.csv is not a table of the layout" in problems[TABLES]
     assert not [title for title in problems if "archives" in title or title.endswith(".zst")]
 
 
@@ -263,7 +263,7 @@ V1_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "damaged document": (
         lambda trees: next(_patch(trees, V1[1]).glob("*.json")).write_text("[1"),
         V1[1],
-        "is no JSON document (",
+        "is not a JSON document (",
     ),
     "listed twice": (
         lambda trees: _insert(_one_list(trees), 0, _one_list(trees).read_text().splitlines()[0]),
@@ -273,7 +273,7 @@ V1_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no pair": (
         lambda trees: _insert(_one_list(trees), 0, "a"),
         LISTED,
-        "line 1, is 'a', which is no pair",
+        "line 1, is 'a', which is not a pair",
     ),
     "list missing": (lambda trees: (trees / LISTS[1]).unlink(), LISTED, f"{LISTS[1]} is missing"),
     "listed, but not there": (

@@ -125,7 +125,7 @@ def test_damaged_groups(grids: Path) -> None:
     (cubes / second / "grid3").mkdir()
     problems = problems_of(grids)
     assert f"{first}/grid2/r10m/dn/c/0/0/0 is missing" in problems["Zarr patches"]
-    assert f"{second}/grid3 is a group of no tile" in problems["Zarr cubes"]
+    assert f"{second}/grid3 is not the group of a tile" in problems["Zarr cubes"]
     (cubes / second / "grid3").rmdir()
     shutil.rmtree(cubes / second / "grid2")
     assert f"{second}/grid2/zarr.json differs from its copy in cubes.zarr" in problems_of(grids)["Zarr cubes"]

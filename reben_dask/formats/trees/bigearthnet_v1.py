@@ -127,7 +127,7 @@ def _read_lists(folder: Path) -> Iterator[TableRow]:
             if len(cells) == 2:
                 yield TableRow(where, {PATCH_ID: cells[0], S1_NAME: cells[1] or None, SPLIT: split})
             else:
-                yield TableRow(where, {}, [f"is {','.join(cells)!r}, which is no pair of patches"])
+                yield TableRow(where, {}, [f"is {','.join(cells)!r}, which is not a pair of patches"])
 
 
 def _document_of_sentinel2(numbers: Mapping[str, int], row: Row, attributes: Mapping[str, Any]) -> dict[str, bytes]:
@@ -167,9 +167,9 @@ def _read_document(lower: str, partner: str | None, content: bytes) -> Row:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is no JSON document ({error})") from None
+        raise InputError(f"is not a JSON document ({error})") from None
     if not isinstance(document, dict):
-        raise InputError("is no JSON object")
+        raise InputError("is not a JSON object")
     labels, edges, system = (document.get(key) for key in ("labels", "coordinates", "projection"))
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise InputError(f"has the labels {labels}, not a list of names")

@@ -77,7 +77,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is no such table, or a name cannot be parsed.
+        If the file is not such a table, or a name cannot be parsed.
     """
     table, column = _read(path)
     for name, pattern, kind in ((column, _S2, "Sentinel-2"), (S1_NAME, _S1, "Sentinel-1")):
@@ -128,7 +128,7 @@ def pairs_of_tile(path: Path, tile: str, mgrs: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is no such table, or has a Sentinel-2 patch of the tile twice.
+        If the file is not such a table, or has a Sentinel-2 patch of the tile twice.
     """
     table, column = _read(path)
     near = table.filter(pc.match_substring(table[S1_NAME], f"_{mgrs}_"))

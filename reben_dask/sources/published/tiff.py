@@ -154,7 +154,7 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
 def decode_image(content: bytes) -> Image:
     """Decode the bytes of a TIFF file of at most 64 MiB of pixels.
 
-    :class:`InputError`, with a phrase as message, if it is no TIFF file, cut short, damaged or too large.
+    :class:`InputError`, with a phrase as message, if it is not a TIFF file, or is cut short, damaged or too large.
     """
     if not content:
         raise InputError("is empty")

@@ -133,7 +133,7 @@ def _integer(text: str, source: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{source} has {text!r} where a whole number belongs.") from None
+        raise InputError(f"{source} has {text!r} where a whole number is expected.") from None
 
 
 def _time(text: str, source: str) -> datetime:
