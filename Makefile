@@ -5,6 +5,9 @@ VENV ?= .venv
 OUT ?= demo-out
 DATA ?= demo-data
 BENCH_DATA ?= bench-data
+# TorchGeo and ConfigILM need other versions than this package; each has its own environment.
+READERS_PYTHON ?= python3.11
+READERS := .venv-readers
 
 BIN := $(VENV)/bin
 WITH := $(VENV)/.with
@@ -13,7 +16,7 @@ DEV := $(WITH)-dev
 # The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pythons fuzz lint docs pre-commit bench bench-scale bench-codecs bench-split clean
+.PHONY: help demo test test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs bench-split clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -34,6 +37,8 @@ test-pythons: ## Run all tests with each installed Python that is supported
 
 fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/fuzz
+
+readers: $(READERS)/torchgeo/.made $(READERS)/configilm/.made ## Create the environments of TorchGeo and ConfigILM
 
 lint: $(DEV) ## Check style and types
 	$(BIN)/ruff check .
@@ -63,7 +68,7 @@ bench-split: $(DEV) ## Measure the stratified split of 500,000 locations
 	$(BIN)/python tests/bench/bench_split.py
 
 clean: ## Remove the environment, the demo, the documentation and benchmark results
-	rm -rf $(VENV) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work docs/site \
+	rm -rf $(VENV) $(READERS) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work docs/site \
 		docs/api/generated
 
 $(VENV)/.created: pyproject.toml constraints.txt
@@ -75,4 +80,9 @@ $(VENV)/.created: pyproject.toml constraints.txt
 # One file for each extra that is installed: .with-report, .with-docs, .with-dev
 $(WITH)-%: $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(READERS)/%/.made: tests/readers/%.txt
+	$(READERS_PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@touch $@

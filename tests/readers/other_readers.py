@@ -1,0 +1,69 @@
+"""Other libraries, each in its own environment, open a dataset with the lines of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, MadeOnce, run_job
+
+from reben_dask.demo import DemoRegion
+
+PYTHON = os.environ.get("READERS_PYTHON", "python3.11")
+METADATA = "metadata.parquet"
+METADATA_FLAGGED = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+
+Samples = dict[str, np.ndarray]
+"""Items of all samples of a split, each with axes ``(sample, …)``."""
+
+
+def make_dataset(region: DemoRegion, made_once: MadeOnce) -> Path:
+    """Output of a finished job on a winter tile: Sentinel-1, flagged patches, one LMDB and loose trees."""
+
+    def make(folder: Path) -> None:
+        (product,) = region.s2.glob("*20190116*UVP*")
+        inputs = ("--s2", product, "--landcover", region.landcover, "--s1", region.s1, "--s1-pairs", region.s1_pairs)
+        done = run_job(*inputs, "--export", "geotiff", "--out", folder / "out", "--dashboard-address", ":0")
+        assert done.returncode == 0, done.stderr
+
+    return made_once("reader-run", make) / "out"
+
+
+def read_metadata(file: Path, split: str) -> pd.DataFrame:
+    """Rows of a metadata file that are in a split."""
+    metadata = pd.read_parquet(file)
+    return metadata[metadata["split"] == split]
+
+
+def find_lines(reader: str) -> str:
+    """Code block of the README below the comment that names a reader."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(rf"<!-- reader: {reader} -->\n+```python\n(.*?)```", text, re.DOTALL)
+    return lines
+
+
+def read_samples(reader: str, lines: str, dataset: Path, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
+    """Run lines in a folder in which ``dataset`` is the dataset, and return the samples of each split."""
+    python = _make_environment(reader)
+    (folder / "dataset").symlink_to(dataset)
+    script = Path(__file__).with_name("save_samples.py")
+    command = [str(python), "-I", str(script), lines, str(folder), *splits]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return {split: dict(np.load(folder / f"{split}.npz")) for split in splits}
+
+
+def _make_environment(reader: str) -> Path:
+    """Create the environment of a reader with ``make`` if it is out of date, and return its interpreter."""
+    environment = Path(".venv-readers", reader)
+    if not shutil.which(PYTHON) or subprocess.run([PYTHON, "-c", ""], check=False).returncode:
+        pytest.skip(f"{reader} needs {PYTHON}, which is not on this machine; READERS_PYTHON names another")
+    subprocess.run(["make", "--silent", f"{environment}/.made", f"READERS_PYTHON={PYTHON}"], cwd=ROOT, check=True)  # noqa: S607
+    return ROOT / environment / "bin" / "python"

@@ -1,0 +1,89 @@
+"""TorchGeo opens the trees of all three layouts with the lines of the README; rasterio reads the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from conftest import MadeOnce
+from oracle import CLASS_OF_CODE
+from other_readers import METADATA, Samples, find_lines, make_dataset, read_metadata, read_samples
+from rasterio.enums import Resampling
+
+from reben_dask.demo import DemoRegion
+
+pytestmark = pytest.mark.slow
+
+S1_BANDS = ("VH", "VV")
+S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+SEASONET_FILES = ("10m_RGB", "10m_IR", "20m", "60m")
+CLASSES = tuple(dict.fromkeys(CLASS_OF_CODE[code] for code in sorted(CLASS_OF_CODE)))
+"""Classes in the paper's order."""
+
+NUMBERS = np.arange(1_000)
+"""Numbers of classes by code; codes without a class stay."""
+NUMBERS[list(CLASS_OF_CODE)] = [CLASSES.index(name) for name in CLASS_OF_CODE.values()]
+
+
+def _open(dataset: Path, reader: str, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
+    lines = find_lines("torchgeo").replace("BigEarthNetV2", reader)
+    return read_samples("torchgeo", lines, dataset, folder, splits)
+
+
+def _stack(folder: Path, files: Iterable[str]) -> np.ndarray:
+    """Bands of a patch's files, resampled to 10 m: axes ``(band, y, x)``."""
+    stack = []
+    for file in files:
+        with rasterio.open(folder / f"{folder.name}_{file}.tif") as image:
+            stack.append(image.read(out_shape=(image.count, 120, 120), resampling=Resampling.bilinear))
+    return np.concatenate(stack)
+
+
+def _expect_images(found: np.ndarray, folders: Iterable[Path], files: Iterable[str], atol: float = 0) -> None:
+    expected = np.stack([_stack(folder, files) for folder in folders])
+    np.testing.assert_allclose(found, expected.astype(float), rtol=0, atol=atol)
+
+
+def _expect_labels(found: np.ndarray, labels: Iterable[Iterable[str]]) -> None:
+    np.testing.assert_array_equal(found, [[name in names for name in CLASSES] for names in labels])
+
+
+def test_trees_of_reben(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
+    root = make_dataset(demo_region, made_once)
+    for split, samples in _open(root, "BigEarthNetV2", tmp_path, ["train", "val", "test"]).items():
+        rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
+        places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
+        scenes = [Path(name.rsplit("_", 3)[0], name) for name in rows["s1_name"]]
+        _expect_images(samples["image_s2"], [root / "BigEarthNet-S2" / place for place in places], S2_BANDS)
+        # TorchGeo reads decibels as whole numbers.
+        _expect_images(samples["image_s1"], [root / "BigEarthNet-S1" / place for place in scenes], S1_BANDS, atol=0.5)
+        _expect_labels(samples["label"], rows["labels"])
+        maps = np.stack([_stack(root / "Reference_Maps" / place, ["reference_map"]) for place in places])
+        np.testing.assert_array_equal(samples["mask"], NUMBERS[maps])
+
+
+def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
+    for split, samples in _open(v1_run, "BigEarthNet", tmp_path, ["train", "val", "test"]).items():
+        pairs = pd.read_csv(v1_run / f"bigearthnet-{split}.csv", header=None)
+        _expect_images(samples["image"][:, 2:], [v1_run / "BigEarthNet-v1.0" / name for name in pairs[0]], S2_BANDS)
+        scenes = [v1_run / "BigEarthNet-S1-v1.0" / name for name in pairs[1]]
+        _expect_images(samples["image"][:, :2], scenes, S1_BANDS, atol=0.5)
+        maps = [_stack(v1_run / "Reference_Maps-v1.0" / name, ["reference_map"]) for name in pairs[0]]
+        _expect_labels(samples["label"], [{CLASS_OF_CODE.get(code) for code in np.unique(codes)} for codes in maps])
+
+
+def test_trees_of_seasonet(grids_run: Path, tmp_path: Path) -> None:
+    meta = pd.read_csv(grids_run / "meta.csv", index_col="Index")
+    rows = {path.stem: [*map(int, path.read_text().split())] for path in (grids_run / "splits").glob("*.csv")}
+    filled = [split for split, numbers in rows.items() if numbers]
+    assert "train" in filled
+    for split, samples in _open(grids_run, "SeasoNet", tmp_path, filled).items():
+        folders = [grids_run / path for path in meta.loc[rows[split], "Path"]]
+        _expect_images(samples["image"], folders, SEASONET_FILES)
+        labels = np.concatenate([_stack(folder, ["labels"]) for folder in folders])
+        # Classes count from 0; what is no class wraps around.
+        np.testing.assert_array_equal(samples["mask"], labels - np.uint8(1))
