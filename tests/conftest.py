@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from traceback import format_exception
 
 import dask
 import pyarrow as pa
@@ -80,6 +81,15 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
         env={**os.environ, "COLUMNS": "120", **environment},
         check=False,
     )
+
+
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the job in this process, which saves its start: for jobs that end early, or compute on a running cluster."""
+    words = ["run", *map(str, arguments), "--no-report"]
+    done = CliRunner(env={"COLUMNS": "120"}).invoke(main, words, prog_name="reben")
+    assert done.exception is None or isinstance(done.exception, SystemExit) or "--debug" in words, done.exc_info
+    errors = done.stderr if isinstance(done.exception, SystemExit | None) else "".join(format_exception(done.exception))
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, errors)
 
 
 def finished_job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import run_job
+from conftest import run_here
 
 from reben_dask.cli import main
 from reben_dask.cluster import loopback_unless_asked
@@ -95,9 +95,9 @@ def test_an_address_without_a_port(given: str) -> None:
         loopback_unless_asked(given)
 
 
-def test_a_script_that_its_workers_import_again(mini_inputs: list[object], tmp_path: Path) -> None:
+def test_a_script_that_its_workers_import_again(small_inputs: list[object], tmp_path: Path) -> None:
     """It has no guard; what it says is what to change, once for each worker, and nothing about ports."""
-    inputs = dict(zip(map(str, mini_inputs[::2]), map(str, mini_inputs[1::2]), strict=True))
+    inputs = dict(zip(map(str, small_inputs[::2]), map(str, small_inputs[1::2]), strict=True))
     script = tmp_path / "script.py"
     script.write_text(
         "from reben_dask.cluster import ClusterOptions\nfrom reben_dask.job.dataset import make_dataset\n"
@@ -110,9 +110,9 @@ def test_a_script_that_its_workers_import_again(mini_inputs: list[object], tmp_p
     assert not (tmp_path / "out" / "metadata.parquet").exists()
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(mini_inputs: list[object], tmp_path: Path) -> None:
-    done = run_job(*mini_inputs, "--out", tmp_path / "out", "--dry-run")
+def test_a_dry_run_prints_the_plan_and_writes_nothing(small_inputs: list[object], tmp_path: Path) -> None:
+    done = run_here(*small_inputs, "--out", tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
-    for words in ("64 candidates", "Tasks", "Disk", "Memory", "1,521 polygons", "bigearthnet19"):
+    for words in ("80 candidates", "Tasks", "Disk", "Memory", "251 polygons", "bigearthnet19"):
         assert words in done.stdout
     assert not (tmp_path / "out").exists()

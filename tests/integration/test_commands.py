@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 import re
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import geopandas as gpd
 import lmdb
 import pytest
-from conftest import JOB_TIMEOUT_S
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from shapely import box
 
+from reben_dask.cli import main
 from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.progress import TITLES, Cell, StageProgress, console
 
+PROGRAM = "python -m reben_dask"
 COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
@@ -30,15 +31,11 @@ CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"
 
 
 def _reben(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reben_dask", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=JOB_TIMEOUT_S,
-        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
-        cwd=cwd,
-        check=False,
-    )
+    """Run a command in this process: starting one takes longer than most commands."""
+    with contextlib.chdir(cwd or Path.cwd()):
+        done = CliRunner(env={"COLUMNS": None}).invoke(main, list(map(str, arguments)), prog_name=PROGRAM)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def test_help_of_commands_is_not_cut() -> None:

@@ -87,25 +87,25 @@ def test_every_setting_is_an_option_of_run() -> None:
     assert yaml.safe_load(DEFAULTS_FILE.read_text())["reben"].keys() <= options
 
 
-def test_options_come_before_settings(home: Path, mini_inputs: list[object], tmp_path: Path) -> None:
+def test_options_come_before_settings(home: Path, small_inputs: list[object], tmp_path: Path) -> None:
     """The plan says what holds."""
     (home / "a.yaml").write_text("reben:\n  workers: 1\n  threads: 1\n  memory-limit: 5GiB\n")
-    asked = [*mini_inputs, "--out", tmp_path / "out", "--dry-run"]
+    asked = [*small_inputs, "--out", tmp_path / "out", "--dry-run"]
     done = run_job(*asked, "--threads", 2, DASK_CONFIG=str(home), DASK_REBEN__MEMORY_LIMIT="6GiB")
     assert done.returncode == 0, done.stderr
     assert "embedded: 1 worker of 2 threads, 6.00 GiB each" in done.stdout
 
 
 def test_settings_of_an_embedded_cluster_are_not_in_the_way_of_another(
-    home: Path, mini_inputs: list[object], tmp_path: Path
+    home: Path, small_inputs: list[object], tmp_path: Path
 ) -> None:
-    asked = [*mini_inputs, "--out", tmp_path / "out", "--dry-run", "--scheduler", "tcp://127.0.0.1:9"]
+    asked = [*small_inputs, "--out", tmp_path / "out", "--dry-run", "--scheduler", "tcp://127.0.0.1:9"]
     done = run_job(*asked, DASK_CONFIG=str(home), DASK_REBEN__WORKERS="2")
     assert done.returncode == 0, done.stderr
     assert "those of the scheduler at tcp://127.0.0.1:9" in done.stdout
 
 
-def test_a_setting_that_is_none_stops_a_job(home: Path, mini_inputs: list[object], tmp_path: Path) -> None:
-    done = run_job(*mini_inputs, "--out", tmp_path / "out", DASK_CONFIG=str(home), DASK_REBEN__WORKES="2")
+def test_a_setting_that_is_none_stops_a_job(home: Path, small_inputs: list[object], tmp_path: Path) -> None:
+    done = run_job(*small_inputs, "--out", tmp_path / "out", DASK_CONFIG=str(home), DASK_REBEN__WORKES="2")
     assert done.returncode == 2
     assert "DASK_REBEN__WORKES is not a setting; did you mean reben.workers?" in done.stderr

@@ -7,29 +7,31 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
-from conftest import run_job
+from conftest import run_here
 from processes import Cluster
+
+from reben_dask.demo import DemoRegion
 
 FINISHED = ("cubes.zarr", "patches.parquet", "metadata.parquet", "lmdb", "run")
 
 
 @pytest.fixture
-def product(data_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the small product that a test may damage."""
-    source = next((data_dir / "mini").glob("*.SAFE"))
+def product(small_region: DemoRegion, tmp_path: Path) -> Path:
+    """A copy of a small product that a test may damage."""
+    (source,) = small_region.s2.glob("*20180725*UVP*")
     copy = tmp_path / "products" / source.name
     shutil.copytree(source, copy, copy_function=shutil.copyfile)
     return copy
 
 
 @pytest.fixture
-def landcover(data_dir: Path) -> Path:
-    return data_dir / "landcover" / "clc2018_poznan_3035.gpkg"
+def landcover(small_region: DemoRegion) -> Path:
+    return small_region.landcover
 
 
 def _refused(*arguments: object, out: Path) -> str:
     """Run the job, which must fail cleanly, and give its one sentence."""
-    done = run_job(*arguments, "--out", out)
+    done = run_here(*arguments, "--out", out)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
     assert not [name for name in FINISHED if (out / name).exists()]
@@ -67,7 +69,7 @@ def test_a_truncated_image(product: Path, landcover: Path, cluster: Cluster, tmp
 
 
 def test_debug_shows_the_traceback(landcover: Path, tmp_path: Path) -> None:
-    done = run_job("--s2", tmp_path / "none", "--landcover", landcover, "--out", tmp_path / "out", "--debug")
+    done = run_here("--s2", tmp_path / "none", "--landcover", landcover, "--out", tmp_path / "out", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 
@@ -105,7 +107,7 @@ def test_an_output_that_is_not_empty(product: Path, landcover: Path, tmp_path: P
 
 def test_an_unreachable_scheduler(product: Path, landcover: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run_job("--s2", product, "--landcover", landcover, "--out", out, "--scheduler", "tcp://127.0.0.1:9")
+    done = run_here("--s2", product, "--landcover", landcover, "--out", out, "--scheduler", "tcp://127.0.0.1:9")
     assert done.returncode == 1
     assert "tcp://127.0.0.1:9" in done.stderr
     assert "dask scheduler" in done.stderr
@@ -123,8 +125,8 @@ def test_an_unreachable_scheduler(product: Path, landcover: Path, tmp_path: Path
         (["--lmdb-shard", "2"], "--lmdb-shards"),
     ],
 )
-def test_contradictions_and_slips(mini_inputs: list[object], tmp_path: Path, arguments: list[str], hint: str) -> None:
-    done = run_job(*mini_inputs, "--out", tmp_path / "out", *arguments)
+def test_contradictions_and_slips(small_inputs: list[object], tmp_path: Path, arguments: list[str], hint: str) -> None:
+    done = run_here(*small_inputs, "--out", tmp_path / "out", *arguments)
     assert done.returncode != 0
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
@@ -136,19 +138,19 @@ def test_overwrite_replaces_only_a_complete_dataset(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["--landcover", landcover, "--out", out, *cluster.options]
-    assert run_job("--s2", product, *arguments).returncode == 0
+    assert run_here("--s2", product, *arguments).returncode == 0
     (out / "thesis.txt").write_text("mine")
     before = (out / "metadata.parquet").read_bytes()
 
     image = _image(product, "B08_10m")
     whole = image.read_bytes()
     image.write_bytes(whole[:1000])
-    assert run_job("--s2", product, *arguments, "--overwrite").returncode == 1
+    assert run_here("--s2", product, *arguments, "--overwrite").returncode == 1
     assert (out / "metadata.parquet").read_bytes() == before
 
     image.write_bytes(whole)
     (out / "metadata.parquet").write_bytes(b"old")
-    assert run_job("--s2", product, *arguments, "--overwrite").returncode == 0
+    assert run_here("--s2", product, *arguments, "--overwrite").returncode == 0
     assert (out / "metadata.parquet").read_bytes() == before
     assert (out / "thesis.txt").read_text() == "mine"
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
@@ -156,7 +158,7 @@ def test_overwrite_replaces_only_a_complete_dataset(
 
 def test_a_map_of_somewhere_else_is_noticed(product: Path, data_dir: Path, cluster: Cluster, tmp_path: Path) -> None:
     elsewhere = data_dir / "landcover" / "clc2018_lanjaron_3035.gpkg"
-    done = run_job("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", *cluster.options)
+    done = run_here("--s2", product, "--landcover", elsewhere, "--out", tmp_path / "out", *cluster.options)
     assert done.returncode == 3, done.stderr
     assert "lies outside the land-cover map" in done.stdout
     assert "No patch was kept" in done.stdout

@@ -157,6 +157,7 @@ def test_the_same_dataset_gives_the_same_bytes(small_run: Path, tmp_path: Path) 
     assert {Path(name).stem for name in pictures} == FIGURES
 
 
+@pytest.mark.slow
 def test_real_pixels_and_countries(mini_run: Path, tmp_path: Path) -> None:
     out = linked(mini_run, tmp_path / "out")
     _report(out)

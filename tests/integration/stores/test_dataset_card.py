@@ -38,6 +38,7 @@ def test_invented_data_are_not_called_those_of_copernicus(small_run: Path, crois
         assert not {"Copernicus", "copernicus"} & {*text.replace("/", " ").replace(".", " ").split()}
 
 
+@pytest.mark.slow
 def test_real_data_are_called_what_they_are(mini_run: Path) -> None:
     card = (mini_run / "dataset_card.md").read_text(encoding="utf-8")
     assert "\n> Contains modified Copernicus Sentinel data 20" in card

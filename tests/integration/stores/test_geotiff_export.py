@@ -29,6 +29,7 @@ from patch_tables import with_nulls
 from rasterio.windows import Window
 from safetensors.numpy import load
 
+from reben_dask.demo import DemoRegion
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.names import TileName
 from reben_dask.formats.trees import LAYOUTS, Contents
@@ -86,22 +87,15 @@ def _path(row: dict[str, Any], band: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def mini_trees(mini_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _export(mini_run, tmp_path_factory.mktemp("mini-trees"))
-
-
-@pytest.fixture(scope="module")
-def demo_trees(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _export(small_run, tmp_path_factory.mktemp("demo-trees"))
+def trees(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _export(small_run, tmp_path_factory.mktemp("trees"))
 
 
 # The published layout
 
 
-@pytest.mark.parametrize("name", ["mini", "demo"])
-def test_every_kept_patch_has_its_files_and_no_others(request: pytest.FixtureRequest, name: str) -> None:
-    run, trees = request.getfixturevalue(f"{name}_run"), request.getfixturevalue(f"{name}_trees")
-    kept = _kept(run)
+def test_every_kept_patch_has_its_files_and_no_others(small_run: Path, trees: Path) -> None:
+    kept = _kept(small_run)
     assert kept
     found = set(_files(trees))
     assert found == {_path(row, band) for row in kept for band in [*RESOLUTION_M, ""]}
@@ -109,11 +103,11 @@ def test_every_kept_patch_has_its_files_and_no_others(request: pytest.FixtureReq
         assert re.fullmatch(PUBLISHED_NAMES[path.split("/", maxsplit=1)[0]], path), path
 
 
-def test_patches_listed_apart_are_published_too(mini_run: Path, mini_trees: Path) -> None:
-    apart = pq.read_table(mini_run / "metadata_for_patches_with_snow_cloud_or_shadow.parquet").to_pylist()
+def test_patches_listed_apart_are_published_too(small_run: Path, trees: Path) -> None:
+    apart = pq.read_table(small_run / "metadata_for_patches_with_snow_cloud_or_shadow.parquet").to_pylist()
     assert apart
     for patch in apart:
-        assert len(list(mini_trees.glob(f"*/*/{patch['patch_id']}/*.tif"))) == 13
+        assert len(list(trees.glob(f"*/*/{patch['patch_id']}/*.tif"))) == 13
 
 
 def test_names_are_those_of_the_published_files(data_dir: Path) -> None:
@@ -130,17 +124,22 @@ def test_names_are_those_of_the_published_files(data_dir: Path) -> None:
 # Against the source
 
 
-def test_bands_are_windows_of_the_source(data_dir: Path, mini_run: Path, mini_trees: Path) -> None:
-    kept = _kept(mini_run)
+def test_bands_are_windows_of_the_source(small_region: DemoRegion, small_run: Path, trees: Path) -> None:
+    kept = [
+        row for row in _kept(small_run) if row["tile"].startswith("S2A_MSIL2A_20180725") and "T33UVP" in row["tile"]
+    ]
+    assert kept
     for band, resolution in RESOLUTION_M.items():
-        (source,) = (data_dir / "mini").glob(f"*.SAFE/GRANULE/*/IMG_DATA/R{resolution}m/*_{band}_{resolution}m.jp2")
+        (source,) = small_region.s2.glob(
+            f"{kept[0]['tile']}_*/GRANULE/*/IMG_DATA/R{resolution}m/*_{band}_{resolution}m.jp2"
+        )
         side = 1200 // resolution
         with rasterio.open(source) as product:
             whole = product.read(1)
             for row in kept:
                 x, y = (int(number) for number in row["patch_id"].rsplit("_", 2)[1:])
                 window = Window(x * side, y * side, side, side)
-                with rasterio.open(mini_trees / _path(row, band)) as image:
+                with rasterio.open(trees / _path(row, band)) as image:
                     np.testing.assert_array_equal(image.read(1), whole[window.toslices()], err_msg=image.name)
                     assert image.crs == product.crs
                     assert image.transform == product.window_transform(window)
@@ -149,11 +148,12 @@ def test_bands_are_windows_of_the_source(data_dir: Path, mini_run: Path, mini_tr
                     assert image.compression is None
 
 
-@pytest.mark.parametrize("name", ["mini", "demo"])
-def test_trees_hold_what_the_lmdb_holds(request: pytest.FixtureRequest, name: str) -> None:
-    run, trees = request.getfixturevalue(f"{name}_run"), request.getfixturevalue(f"{name}_trees")
-    kept = _kept(run)
-    with lmdb.open(str(run / "lmdb"), readonly=True, lock=False) as environment, environment.begin() as transaction:
+def test_trees_hold_what_the_lmdb_holds(small_run: Path, trees: Path) -> None:
+    kept = _kept(small_run)
+    with (
+        lmdb.open(str(small_run / "lmdb"), readonly=True, lock=False) as environment,
+        environment.begin() as transaction,
+    ):
         for row in kept:
             values = load(transaction.get(row["patch_id"].encode()))
             values[""] = load(transaction.get(f"{row['patch_id']}_reference_map".encode()))["Data"]
@@ -165,10 +165,10 @@ def test_trees_hold_what_the_lmdb_holds(request: pytest.FixtureRequest, name: st
                     assert image.bounds == (row["minx"], row["miny"], row["maxx"], row["maxy"])
 
 
-def test_labels_follow_from_the_maps(mini_run: Path, mini_trees: Path) -> None:
+def test_labels_follow_from_the_maps(small_run: Path, trees: Path) -> None:
     class_of = load_nomenclature("bigearthnet19").class_of
-    for row in _kept(mini_run):
-        with rasterio.open(mini_trees / _path(row)) as codes:
+    for row in _kept(small_run):
+        with rasterio.open(trees / _path(row)) as codes:
             assert (codes.nodata, codes.dtypes, codes.block_shapes) == (0, ("uint16",), [(34, 120)])
             assert codes.tags(ns="IMAGE_STRUCTURE")["COMPRESSION"] == "DEFLATE"
             assert codes.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == "2"
@@ -291,9 +291,9 @@ def test_a_partner_of_two_acquisitions_is_published_once(region: _Region, tmp_pa
         assert [len(list(patch_folders(tmp_path / "cubes.zarr", part, TREE[tree]))) for part in parts] == [23, 22]
 
 
-def test_a_tile_without_sentinel_1_has_no_such_files(region: _Region, mini_run: Path) -> None:
-    (part,) = part_files(mini_run / "patches.parquet")
-    assert not list(patch_folders(mini_run / "cubes.zarr", part, TREE[S1_TREE]))
+def test_a_tile_without_sentinel_1_has_no_such_files(region: _Region, small_run: Path) -> None:
+    for part in part_files(small_run / "patches.parquet"):
+        assert not list(patch_folders(small_run / "cubes.zarr", part, TREE[S1_TREE]))
     assert not list(region.folders(S1_TREE, region.parts[2:]))
 
 

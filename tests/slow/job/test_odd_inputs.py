@@ -17,13 +17,15 @@ from conftest import JOB_TIMEOUT_S, run_job
 from digest import digest_of
 from processes import Cluster
 
+from reben_dask.demo import DemoRegion
+
 ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
 
 
-def _odd_inputs(mini_inputs: list[object], folder: Path) -> list[str]:
-    """The inputs of the small real product at odd places, as they are called there."""
+def _odd_inputs(small_inputs: list[object], folder: Path) -> list[str]:
+    """Inputs at odd places, as they are called there."""
     odd = []
-    for option, path in zip(mini_inputs[::2], mini_inputs[1::2], strict=True):
+    for option, path in zip(small_inputs[::2], small_inputs[1::2], strict=True):
         source = Path(str(path))
         copied = folder / f"{ODD} {source.name}"
         shutil.copytree(source, copied) if source.is_dir() else shutil.copy(source, copied)
@@ -32,11 +34,11 @@ def _odd_inputs(mini_inputs: list[object], folder: Path) -> list[str]:
 
 
 def test_odd_names_and_relative_paths_make_no_difference(
-    mini_inputs: list[object], mini_run: Path, tmp_path: Path
+    small_inputs: list[object], small_run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / ODD
     folder.mkdir()
-    inputs = _odd_inputs(mini_inputs, folder)
+    inputs = _odd_inputs(small_inputs, folder)
     for path in folder.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     out = f"out {ODD}"
@@ -50,14 +52,15 @@ def test_odd_names_and_relative_paths_make_no_difference(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    assert digest_of(folder / out) == digest_of(mini_run)
+    assert digest_of(folder / out) == digest_of(small_run)
 
 
 @pytest.fixture(scope="module")
-def empty_product(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small real product without a single pixel."""
-    source = next((data_dir / "mini").iterdir())
+def empty_product(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small product without a single pixel."""
+    (source,) = small_region.s2.glob("*20180725*UVP*")
     product = shutil.copytree(source, tmp_path_factory.mktemp("empty") / source.name)
+    (product / "manifest.safe").unlink()
     for image in product.rglob("*.jp2"):
         with rasterio.open(image) as dataset:
             profile, nothing = dataset.profile, np.zeros((1, *dataset.shape), dataset.dtypes[0])
@@ -67,15 +70,15 @@ def empty_product(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
-    empty_product: Path, mini_inputs: list[object], cluster: Cluster, tmp_path: Path
+    empty_product: Path, small_inputs: list[object], cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run_job("--s2", empty_product, *mini_inputs[2:], "--out", out, *cluster.options)
+    done = run_job("--s2", empty_product, *small_inputs[2:], "--out", out, *cluster.options)
     assert done.returncode == 3, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608
     assert reasons == [("rejected", "nodata")]
-    assert json.loads((out / "run" / "record.json").read_text())["counts"]["status"] == {"rejected": 64}
+    assert json.loads((out / "run" / "record.json").read_text())["counts"]["status"] == {"rejected": 16}
     verified = subprocess.run(
         [sys.executable, "-m", "reben_dask", "verify", str(out)], capture_output=True, text=True, check=False
     )

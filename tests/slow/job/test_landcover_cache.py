@@ -11,34 +11,34 @@ import pytest
 from conftest import run_job
 from processes import Cluster
 
+from reben_dask.demo import DemoRegion
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
-
-POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 
 
 @pytest.fixture(scope="module")
 def two_runs(
-    data_dir: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    small_region: DemoRegion, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, int]]]:
     """A folder with two datasets, and what stood of the sorted map in it after each job: times by file."""
     folder = tmp_path_factory.mktemp("two")
-    source = shutil.copy(data_dir / POZNAN, folder / "map.gpkg")
+    source = shutil.copy(small_region.landcover, folder / "map.gpkg")
     seen = []
     for out in ("first", "second"):
-        done = _run(data_dir, Path(source), folder / out, cluster)
+        done = _run(small_region, Path(source), folder / out, cluster)
         assert done.returncode == 0, done.stderr
         seen.append({str(path): path.stat().st_mtime_ns for path in folder.glob("map-*.parquet/*")})
     return folder, seen
 
 
-def _run(data_dir: Path, landcover: Path, out: Path, cluster: Cluster) -> CompletedProcess[str]:
-    return run_job("--s2", data_dir / "mini", "--landcover", landcover, "--out", out, *cluster.options)
+def _run(small_region: DemoRegion, landcover: Path, out: Path, cluster: Cluster) -> CompletedProcess[str]:
+    (product,) = small_region.s2.glob("*20180725*UVP*")
+    return run_job("--s2", product, "--landcover", landcover, "--out", out, *cluster.options)
 
 
 def test_the_copy_is_beside_the_output(two_runs: tuple[Path, list[dict[str, int]]]) -> None:
     folder, _ = two_runs
     source = open_landcover(str(folder / "map.gpkg"))
-    assert SortedMap(folder / source.cache_name).polygons == 1521
+    assert SortedMap(folder / source.cache_name).polygons == 251
     assert {path.name for path in folder.iterdir()} == {"map.gpkg", source.cache_name, "first", "second"}
 
 
@@ -55,21 +55,21 @@ def test_both_jobs_give_the_same(two_runs: tuple[Path, list[dict[str, int]]]) ->
 
 
 def test_a_sorted_map_may_be_given(
-    two_runs: tuple[Path, list[dict[str, int]]], data_dir: Path, cluster: Cluster, tmp_path: Path
+    two_runs: tuple[Path, list[dict[str, int]]], small_region: DemoRegion, cluster: Cluster, tmp_path: Path
 ) -> None:
     folder, _ = two_runs
-    sort_landcover(open_landcover(str(data_dir / POZNAN)), tmp_path / "sorted.parquet")
-    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
+    sort_landcover(open_landcover(str(small_region.landcover)), tmp_path / "sorted.parquet")
+    done = _run(small_region, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"sorted.parquet", "out"}
     expected = pd.read_parquet(folder / "first" / "metadata.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "metadata.parquet"), expected)
 
 
-def test_a_damaged_sorted_map(data_dir: Path, cluster: Cluster, tmp_path: Path) -> None:
-    sort_landcover(open_landcover(str(data_dir / POZNAN)), tmp_path / "sorted.parquet")
+def test_a_damaged_sorted_map(small_region: DemoRegion, cluster: Cluster, tmp_path: Path) -> None:
+    sort_landcover(open_landcover(str(small_region.landcover)), tmp_path / "sorted.parquet")
     (tmp_path / "sorted.parquet" / "_landcover.json").write_text('{"version": 99}')
-    done = _run(data_dir, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
+    done = _run(small_region, tmp_path / "sorted.parquet", tmp_path / "out", cluster)
     assert done.returncode == 1
     assert "convert the map again" in done.stderr
     assert "Traceback" not in done.stderr
