@@ -95,7 +95,7 @@ def v1(client: Client, small_region: DemoRegion, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module")
 def seasonet(client: Client, small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> _Made:
     folder = tmp_path_factory.mktemp("seasonet")
-    towns = [shapely.box(490_000, 5_390_000, 494_000, 5_400_000), shapely.box(496_000, 5_390_000, 499_000, 5_396_000)]
+    towns = [shapely.box(490_000, 5_395_000, 492_500, 5_400_000), shapely.box(493_700, 5_395_000, 495_000, 5_398_000)]
     gpd.GeoDataFrame({"RTYP3": [1, 3]}, geometry=towns, crs=32633).to_file(folder / "towns.gpkg")
     recipe = load_recipe("seasonet")
     plan = make_plan(
@@ -161,7 +161,7 @@ def test_tasks_may_be_repeated_in_any_order(
 def test_v1_patches_lie_side_by_side(v1: _Made, tree: str, column: str, count: int) -> None:
     patches = readers.read_v1(v1.root, tree)
     assert sorted(patches) == sorted(v1.kept[column])
-    assert len(patches) > 30
+    assert len(patches) > 10
     for patch in patches.values():
         assert len(patch.images) == count
         assert not patch.others
@@ -299,7 +299,7 @@ def test_seasonet_splits_are_rows_of_meta(seasonet: _Made) -> None:
     for split, name in SETS.items():
         assert tree.split(name) == kept.index[kept["split"] == split].tolist()
     assert kept["split"].isna().sum() > 0
-    assert len(tree.split("train")) > 50
+    assert len(tree.split("train")) > 20
 
 
 def test_seasonet_images_of_a_place_have_its_coordinates(seasonet: _Made) -> None:

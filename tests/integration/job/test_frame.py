@@ -68,11 +68,11 @@ def test_some_patches_with_a_column_of_ones_own(
     small_region: DemoRegion, landcover: rb.Dataset, written: pd.DataFrame
 ) -> None:
     frame = rb.patches(small_region.s2)
-    eastern = frame[frame["x"] >= 5].assign(km=frame["minx"] / 1000)
+    eastern = frame[frame["x"] >= 2].assign(km=frame["minx"] / 1000)
     eastern.spatial_partitions = frame.spatial_partitions
     with dask.config.set(scheduler="threads"):
         found = rb.label(eastern, landcover).compute().set_index("patch_id")
-    expected = written[written["x"] >= 5]
+    expected = written[written["x"] >= 2]
     assert [list(labels) for labels in found["labels"].loc[expected.index]] == [
         list(labels) for labels in expected["labels"]
     ]

@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_tables_as_files(page: Tag, compared_runs: tupl
     medians = [f"{measures.loc[('A', title), 'distance median']:,.0f}" for title in shown[0][1:]]
     assert nearest["nearest training patch, median (m)"] == medians
     distances = [float(text.replace(",", "")) for text in medians]
-    assert distances[0] > max(distances[1:])
+    assert distances[0] >= max(distances[1:]) > 0
 
 
 @pytest.mark.usefixtures("nothing_is_drawn")
@@ -98,7 +98,7 @@ def test_the_map_of_one_tile(small_run: Path) -> None:
         y, x = (rows["maxy"].max() - row.maxy) // 1200, (row.minx - rows["minx"].min()) // 1200
         assert tile.splits["geographic (this dataset)"][y, x] == row.split
         assert tile.kept[y, x] == (row.status == "kept")
-    assert tile.kept.shape == (8, 8)
+    assert tile.kept.shape == (4, 4)
     few = tile_splits("one", rows.iloc[5:], None)
-    assert few.kept.shape == (8, 8)
+    assert few.kept.shape == (4, 4)
     assert np.equal(few.splits["grid (computed)"], None).sum() == 5
