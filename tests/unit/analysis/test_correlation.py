@@ -186,6 +186,7 @@ def test_half_a_patch_away_is_an_overlap() -> None:
         assert contact(test, train).tolist() == [expected]
 
 
+@pytest.mark.slow
 def test_the_published_split_keeps_test_patches_away_from_training_patches(data_dir: Path) -> None:
     """A real tile of reBEN, and the same patches in a random split; a ring of validation patches lies between."""
     tile, (ulx, uly) = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", (300_000, 5_400_000)

@@ -15,6 +15,7 @@ MAIN = "metadata.parquet"
 APART = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [(MAIN,), (MAIN, APART)], ids=["clear", "all"])
 def test_every_cell_equals_the_published_counts(data_dir: Path, files: tuple[str, ...]) -> None:
     paths = [str(data_dir / "bigearthnet" / name) for name in files]
@@ -34,6 +35,7 @@ def test_every_cell_equals_the_published_counts(data_dir: Path, files: tuple[str
     assert (table["all"] == table[["train", "validation", "test"]].sum(axis=1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "patches"),
     [

@@ -37,6 +37,7 @@ def indices(published: pd.DataFrame) -> list[tuple[int, int]]:
     return list(zip(last.str[:2].astype(int), last.str[3:].astype(int), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_published_name_comes_back(published: pd.DataFrame, indices: list[tuple[int, int]], kind: str) -> None:
     names = published[kind].tolist()
@@ -46,6 +47,7 @@ def test_every_published_name_comes_back(published: pd.DataFrame, indices: list[
     assert [(name.x, name.y) for name in parsed] == indices
 
 
+@pytest.mark.slow
 def test_published_ids_are_rebuilt_from_tile_and_indices(
     published: pd.DataFrame, indices: list[tuple[int, int]]
 ) -> None:

@@ -38,6 +38,7 @@ def published(data_dir: Path) -> pd.DataFrame:
     return pd.DataFrame({"mgrs": ids[-12:-6], "x": x, "y": y, "country": table["country"]})
 
 
+@pytest.mark.slow
 def test_the_published_country_of_every_patch_whose_place_is_known(
     published: pd.DataFrame, origins: pd.DataFrame, countries_file: str
 ) -> None:

@@ -120,6 +120,7 @@ def test_bigearthnet43_is_level_3_without_glaciers() -> None:
     assert list(nomenclature.classes) == sorted(set(LEVEL_3.values()) - {LEVEL_3[335]})
 
 
+@pytest.mark.slow
 def test_43_and_19_classes_of_the_same_published_patches_agree(data_dir: Path) -> None:
     published = pd.read_parquet(data_dir / "bigearthnet" / "metadata.parquet").set_index("s2v1_name")["labels"]
     fine, coarse = load_nomenclature("bigearthnet43"), load_nomenclature("bigearthnet19")

@@ -48,6 +48,7 @@ def _is_tie(grid: PatchGrid, area: Fraction) -> bool:
     return any((side - 2 * Fraction(float(d))) ** 2 == area * side**2 for d in np.unique(grid.border_distance()))
 
 
+@pytest.mark.slow
 def test_all_published_splits(data_dir: Path) -> None:
     columns = ["patch_id", "split"]
     published = pd.concat([pd.read_parquet(data_dir / "bigearthnet" / name, columns=columns) for name in FILES])

@@ -33,6 +33,7 @@ def _error(splits: np.ndarray, counts: np.ndarray) -> float:
     return float(((_shares(splits, with_units) - SHARES[:, None]) ** 2).sum())
 
 
+@pytest.mark.slow
 def test_half_a_million_units_with_a_long_tail() -> None:
     counts, samples = make_population(units=500_000, classes=33, seed=1)
     totals = counts.sum(axis=0)

@@ -65,6 +65,7 @@ def _refused(function: Callable[[], object], path: Path, *words: str) -> None:
 # Pairs
 
 
+@pytest.mark.slow
 def test_satellite_day_tile_and_indices_tell_all_published_pairs_apart(published: pd.DataFrame) -> None:
     """The key of the name of version 2 alone, and the key of the two names in a table of pairs, are the same."""
     v1, s1 = published["s2v1_name"].str, published["s1_name"].str.rsplit("_", n=3, expand=True)
@@ -76,6 +77,7 @@ def test_satellite_day_tile_and_indices_tell_all_published_pairs_apart(published
     assert (key == wanted).all().all()
 
 
+@pytest.mark.slow
 def test_names_are_taken_apart(published: pd.DataFrame) -> None:
     for column, mgrs in (("patch_id", published["mgrs"]), ("s2v1_name", "")):
         parts = split_s2_names(published[column])
@@ -90,12 +92,14 @@ def test_names_are_taken_apart(published: pd.DataFrame) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_whole_table(published: pd.DataFrame, all_pairs: Path) -> None:
     pairs = read_pairs(all_pairs)
     assert pairs.columns.tolist() == ["s1_name", "s2_name"]
     assert (pairs.to_numpy() == published[["s1_name", "s2v1_name"]].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_every_tile_gets_its_published_pairs_back(published: pd.DataFrame, tmp_path: Path) -> None:
     tiles = 0
     for mgrs, of_square in published.groupby("mgrs"):
@@ -112,6 +116,7 @@ def test_every_tile_gets_its_published_pairs_back(published: pd.DataFrame, tmp_p
     assert tiles == TILES
 
 
+@pytest.mark.slow
 def test_the_table_of_all_pairs(published: pd.DataFrame, all_pairs: Path) -> None:
     assert require_pairs(all_pairs) == PATCHES
     crowded = published.groupby("mgrs")["tile"].nunique().idxmax()
@@ -198,6 +203,7 @@ def test_a_table_of_pairs_that_is_not_there(tmp_path: Path) -> None:
     _refused(lambda: require_pairs(tmp_path), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["pairs", "metadata"])
 def test_a_real_partner_is_put_in_its_place(
     published: pd.DataFrame, all_pairs: Path, data_dir: Path, route: str
@@ -221,6 +227,7 @@ def test_a_real_partner_is_put_in_its_place(
 # Metadata
 
 
+@pytest.mark.slow
 def test_metadata_by_tile_is_what_another_program_reads(data_dir: Path, published: pd.DataFrame) -> None:
     files = metadata_files(data_dir / "bigearthnet")
     assert [file.name for file in files] == list(FILES)
@@ -236,6 +243,7 @@ def test_metadata_by_tile_is_what_another_program_reads(data_dir: Path, publishe
         pd.testing.assert_frame_equal(found[others], wanted[others], check_dtype=False)
 
 
+@pytest.mark.slow
 def test_one_file_of_a_folder_is_enough(data_dir: Path, tmp_path: Path) -> None:
     main = data_dir / "bigearthnet" / FILES[0]
     assert metadata_files(main) == [main]
@@ -268,6 +276,7 @@ def test_what_is_no_metadata(tmp_path: Path, data_dir: Path) -> None:
 # Lists of names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["{}\n", "{}\r\n", "{},clouds\n", '"{}"\n', "  {} \n\n"])
 def test_a_list_is_text_or_csv(tmp_path: Path, published: pd.DataFrame, form: str) -> None:
     """Names as they were published, with their defects."""
@@ -311,6 +320,7 @@ def test_a_list_needs_names_of_version_1(tmp_path: Path) -> None:
     _refused(lambda: require_published(Published(pairs=pairs, snow_list=path)), path)
 
 
+@pytest.mark.slow
 def test_flags_come_from_a_list_of_real_names(tmp_path: Path, data_dir: Path, published: pd.DataFrame) -> None:
     """Every patch with snow of every published tile, and another list than the metadata has."""
     snow = published[published[SNOW]]
