@@ -12,11 +12,13 @@ READERS := .venv-readers
 BIN := $(VENV)/bin
 WITH := $(VENV)/.with
 DEV := $(WITH)-dev
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs bench-split clean
+.PHONY: help demo test test-all test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs \
+	bench-split clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -26,24 +28,28 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg \
 		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
 
-test: $(DEV) ## Run all tests, in parallel on up to four cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
+	$(PYTEST) -m "not slow" tests/unit tests/integration
 
-test-pythons: ## Run all tests with each installed Python that is supported
+test-all: $(DEV) ## Run all tests, with more examples (15 min on 2 cores)
+	$(PYTEST) --hypothesis-profile=nightly tests/unit tests/integration tests/slow tests/deploy tests/readers
+
+test-pythons: ## Run `make test-all` with each installed Python that is supported
 	@for version in $(PYTHONS); do \
 		if ! python$$version -c '' 2>/dev/null; then echo "Python $$version is not installed; skipped."; \
-		else $(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit; fi; \
+		else $(MAKE) test-all PYTHON=python$$version VENV=.venv-$$version || exit; fi; \
 	done
 
 fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
-	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/fuzz
+	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/slow/test_fuzz.py
 
 readers: $(READERS)/torchgeo/.made $(READERS)/configilm/.made ## Create the environments of TorchGeo and ConfigILM
 
-lint: $(DEV) ## Check style and types
+lint: $(DEV) ## Check style, types, and that code and documents agree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/style
 
 docs: $(WITH)-docs ## Build the documentation in docs/site/html; warnings are errors
 	$(BIN)/python docs/make_tables.py --check

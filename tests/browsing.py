@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,11 @@ PHONE_PX = 360
 
 @contextmanager
 def opened_browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    """A browser whose profile is in a folder of its own; tests are skipped where there is none."""
+    """A browser whose profile is in a folder of its own; without one, tests are skipped, and fail in CI."""
     chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
     if chromium is None or driver is None:
-        pytest.skip("no chromium with chromedriver on this machine (Debian: apt-get install chromium chromium-driver)")
+        missing = "This machine has no chromium with chromedriver; run: apt-get install chromium chromium-driver"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in FLAGS:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from traceback import format_exception
 
 import dask
 import pyarrow as pa
@@ -26,11 +27,13 @@ from selenium import webdriver
 
 from reben_dask.cli import main
 from reben_dask.demo import DemoRegion, make_demo_region, open_demo_region
+from reben_dask.demo.products import build_region
+from reben_dask.demo.terrain import Layout
 
 # A person's run looks for new failures; the run that decides about a change must not depend on luck.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+for profile, examples in (("few", 20), ("nightly", 100)):
+    settings.register_profile(profile, max_examples=examples, deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("few")
 
 # What a shell starts in the background does not hear Ctrl-C, and neither would processes that tests start.
 if threading.current_thread() is threading.main_thread():
@@ -39,21 +42,31 @@ if threading.current_thread() is threading.main_thread():
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
 ANY_PORT = ("--dashboard-address", ":0")
+ONE_WORKER = (*ANY_PORT, "--workers", 1, "--threads", 2)
+
+SMALL = Layout(5_040, {"33UVP": 490_680, "33UWP": 494_820}, {10: 256, 20: 256, 60: 256}, 900, 250)
+"""Tiles of 4 x 4 patches, with a left-over strip: the fewest of which the geographic split has all three splits."""
 
 
 LONGEST_FIRST = (
-    *("deploy/test_container_image", "test_seasonet", "faults/test_killed_clients", "bench", "notebooks", "faults"),
-    *("deploy", "job", "test_bigearthnet_v1", "verify", "test_demo_dataset", "sources"),
+    *("deploy/test_container_image", "slow/test_seasonet", "slow/faults/test_killed_clients", "slow/test_bench"),
+    *("slow/notebooks", "slow/faults", "deploy", "slow", "integration/verify", "integration/report", "integration/job"),
+    *("integration", "unit/sources", "unit/stores", "unit/patches"),
 )
 """Files whose paths begin so come first, in this order: what is long must not be left for the end."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order files by :data:`LONGEST_FIRST`; tests of a file stay as they are."""
+    """Mark tests in the folders ``slow`` and ``deploy``, and order files by :data:`LONGEST_FIRST`."""
+    paths = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
+    for item, path in paths.items():
+        if (folder := path.partition("/")[0]) in {"slow", "deploy"}:
+            item.add_marker(folder)
 
     def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(ROOT / "tests").as_posix()
-        return next((place for place, start in enumerate(LONGEST_FIRST) if path.startswith(start)), len(LONGEST_FIRST))
+        starts = enumerate(LONGEST_FIRST)
+        return next((place for place, start in starts if paths[item].startswith(start)), len(LONGEST_FIRST))
 
     items.sort(key=rank)
 
@@ -71,11 +84,20 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def _job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the job in this process, which saves its start: for jobs that end early, or compute on a running cluster."""
+    words = ["run", *map(str, arguments), "--no-report"]
+    done = CliRunner(env={"COLUMNS": "120"}).invoke(main, words, prog_name="reben")
+    assert done.exception is None or isinstance(done.exception, SystemExit) or "--debug" in words, done.exc_info
+    errors = done.stderr if isinstance(done.exception, SystemExit | None) else "".join(format_exception(done.exception))
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, errors)
+
+
+def finished_job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:
     """Function that fills a folder with ``out``, the output of a finished job."""
 
     def make(folder: Path) -> subprocess.CompletedProcess[str]:
-        done = run_job(*arguments, "--out", folder / "out", *ANY_PORT)
+        done = run_job(*arguments, "--out", folder / "out", *ONE_WORKER)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -130,7 +152,7 @@ def mini_inputs(data_dir: Path) -> list[object]:
 @pytest.fixture(scope="session")
 def mini_run(mini_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the small real product, on an embedded cluster."""
-    return made_once("mini-run", _job(*mini_inputs, "--workers", 2, "--threads", 1)) / "out"
+    return made_once("mini-run", finished_job(*mini_inputs)) / "out"
 
 
 @pytest.fixture(scope="session")
@@ -146,29 +168,49 @@ def demo_folders(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def small_region(made_once: MadeOnce) -> DemoRegion:
+    """The demo region on tiles of 4 x 4 patches: the same products and cases, with a quarter of the pixels."""
+
+    def make(folder: Path) -> None:
+        (folder / "region").mkdir()
+        build_region(DemoRegion.inside(folder / "region"), layout=SMALL, progress=lambda _: None)
+
+    return DemoRegion.inside(made_once("small", make) / "region")
+
+
+@pytest.fixture(scope="session")
+def small_folders(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Products of that region that passed their quality checks, as folders."""
+    return folders_of(small_region.s2, tmp_path_factory.mktemp("unpacked"))
+
+
+@pytest.fixture(scope="session")
+def small_inputs(small_region: DemoRegion) -> list[object]:
+    """Arguments for the job on that region."""
+    return ["--s2", small_region.s2, "--landcover", small_region.landcover, "--countries", small_region.countries]
+
+
+@pytest.fixture(scope="session")
+def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
+    """Output of a finished job on that region, with its report: what needs any finished dataset takes this one."""
+
+    def make(folder: Path) -> None:
+        done = finished_job(*small_inputs, "--report")(folder)
+        assert f"Report: {folder / 'out' / 'report' / 'index.html'}" in done.stdout
+
+    return made_once("small-run", make) / "out"
+
+
+@pytest.fixture(scope="session")
 def demo_inputs(demo_region: DemoRegion) -> list[object]:
     """Arguments for the job on the synthetic region."""
-    inputs = {"--s2": demo_region.s2, "--landcover": demo_region.landcover, "--countries": demo_region.countries}
-    return [word for option in inputs.items() for word in option]
+    return ["--s2", demo_region.s2, "--landcover", demo_region.landcover, "--countries", demo_region.countries]
 
 
 @pytest.fixture(scope="session")
 def demo_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on the synthetic region, on an embedded cluster."""
-
-    def make(folder: Path) -> None:
-        done = _job(*demo_inputs, "--report")(folder)
-        assert f"Report: {folder / 'out' / 'report' / 'index.html'}" in done.stdout
-
-    return made_once("demo-run", make) / "out"
-
-
-@pytest.fixture(scope="session")
-def pairs_run(demo_inputs: list[object], demo_region: DemoRegion, made_once: MadeOnce) -> Path:
-    """Output of a finished job on the synthetic region with Sentinel-1, which exports in both ways."""
-    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
-    formats = ("--export", "geotiff", "--export", "geotiff-archives")
-    return made_once("pairs-run", _job(*demo_inputs, *pairs, *formats)) / "out"
+    return made_once("demo-run", finished_job(*demo_inputs)) / "out"
 
 
 def _inputs(region: DemoRegion, *products: str) -> list[object]:
@@ -178,23 +220,23 @@ def _inputs(region: DemoRegion, *products: str) -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def tile_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+def tile_run(small_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on one tile with Sentinel-1: reBEN in all its forms, the LMDB in two shards."""
-    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs, "--lmdb-shards", 2)
+    pairs = ("--s1", small_region.s1, "--s1-pairs", small_region.s1_pairs, "--lmdb-shards", 2)
     formats = ("--export", "geotiff", "--export", "geotiff-archives")
-    return made_once("tile-run", _job(*_inputs(demo_region, "*20180725*UVP*"), *pairs, *formats)) / "out"
+    return made_once("tile-run", finished_job(*_inputs(small_region, "*20180725*UVP*"), *pairs, *formats)) / "out"
 
 
 @pytest.fixture(scope="session")
-def v1_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+def v1_run(small_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on two tiles: version 1 with its trees, Sentinel-1 included."""
-    pairs = ("--s1", demo_region.s1, "--s1-pairs", demo_region.s1_pairs)
+    pairs = ("--s1", small_region.s1, "--s1-pairs", small_region.s1_pairs)
     export = ("--recipe", "bigearthnet_v1", "--export", "geotiff")
-    return made_once("v1-run", _job(*_inputs(demo_region, "*20180725*"), *pairs, *export)) / "out"
+    return made_once("v1-run", finished_job(*_inputs(small_region, "*20180725*"), *pairs, *export)) / "out"
 
 
 @pytest.fixture(scope="session")
-def grids_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
+def grids_run(small_region: DemoRegion, made_once: MadeOnce) -> Path:
     """The same of two grids and dates, with trees and archives of SeasoNet; first labels leave small regions out.
 
     A third tile fails its quality indicators.
@@ -206,17 +248,17 @@ def grids_run(demo_region: DemoRegion, made_once: MadeOnce) -> Path:
         recipe |= {"name": "grids", "region_thresholds_px": {"medium": 100, "hard": 0, "easy": 300}}
         (folder / "grids.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
         export = ("--recipe", folder / "grids.yaml", "--export", "geotiff", "--export", "geotiff-archives")
-        _job(*_inputs(demo_region, "*UVP*"), *export)(folder)
+        finished_job(*_inputs(small_region, "*UVP*"), *export)(folder)
 
     return made_once("grids-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
-def changed_demo(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changed_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The patch table of that dataset with other labels, and less of it."""
     folder = tmp_path_factory.mktemp("changed") / "changed"
     (folder / "patches.parquet").mkdir(parents=True)
-    for part in (demo_run / "patches.parquet").glob("*.parquet"):
+    for part in (small_run / "patches.parquet").glob("*.parquet"):
         table = pq.read_table(part, partitioning=None)
         rows = table.to_pandas()
         instead = [[{"Pastures"}, set()], [{"Pastures"}, {"Agro-forestry areas"}], [set(), set()]]
@@ -231,12 +273,12 @@ def changed_demo(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def compared_demo(
-    demo_run: Path, changed_demo: Path, tmp_path_factory: pytest.TempPathFactory
+def compared_runs(
+    small_run: Path, changed_run: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path, str]:
     """Both compared: folder of the page, folder of the tables, and what was printed."""
     place = tmp_path_factory.mktemp("compared")
-    arguments = [demo_run, changed_demo, "--report", place / "page", "--out", place / "tables"]
+    arguments = [small_run, changed_run, "--report", place / "page", "--out", place / "tables"]
     result = CliRunner().invoke(main, ["compare", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return place / "page", place / "tables", result.stdout
@@ -249,9 +291,9 @@ def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def demo_digest(demo_run: Path) -> dict[str, str]:
-    """Output of an undisturbed job on the synthetic region."""
-    return digest_of(demo_run)
+def small_digest(small_run: Path) -> dict[str, str]:
+    """Digests of what every undisturbed job makes of the small region."""
+    return digest_of(small_run)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 from click.testing import CliRunner
+from distributed.utils import json_load_robust
 
 from reben_dask.cli.status import status
 
@@ -156,6 +157,7 @@ class Cluster:
     """A scheduler and two workers with nannies, started from the shell."""
 
     file: Path
+    address: str
     scheduler: subprocess.Popen[bytes]
 
     @property
@@ -178,8 +180,8 @@ def loopback_cluster(folder: Path) -> Iterator[Cluster]:
     with (folder / "log").open("w") as log:
         processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
         try:
-            wait_for(file.is_file)
-            yield Cluster(file, processes[0])
+            address = json_load_robust(file, timeout=TIMEOUT_S)["address"]
+            yield Cluster(file, address, processes[0])
         finally:
             for process in reversed(processes):
                 _end(process)

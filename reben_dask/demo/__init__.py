@@ -79,13 +79,14 @@ def make_demo_region(
         )
     # Imports a dozen libraries; the command line imports this package to show its help.
     from reben_dask.demo.products import build_region  # noqa: PLC0415
+    from reben_dask.demo.terrain import FULL, SMALL  # noqa: PLC0415
 
     try:
         with atomic_path(destination) as draft:
             draft.mkdir()
             build_region(
                 DemoRegion.inside(draft, full_size=full_size),
-                full_size=full_size,
+                layout=FULL if full_size else SMALL,
                 progress=progress or (lambda _: None),
             )
     except OSError as error:

@@ -25,7 +25,7 @@ from reben_dask.demo.landcover import Parcels, draw_land_cover, write_countries,
 from reben_dask.demo.scene import WEDGE_SIDES, Scene, Weather
 from reben_dask.demo.sentinel1 import write_partners
 from reben_dask.demo.surface import survey_tile
-from reben_dask.demo.terrain import EPSG, FULL, SMALL, Centres, Layout, Noise, Terrain, Tile
+from reben_dask.demo.terrain import EPSG, Centres, Layout, Noise, Terrain, Tile
 from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, PUBLISHED_BANDS, SCENE_CLASSIFICATION
 
 _THREADS = 2
@@ -109,6 +109,7 @@ def list_acquisitions(layout: Layout) -> list[Acquisition]:
     baseline.
     """
     west, east = layout.tiles
+    rows, columns = west.grid.shape_yx
     summer = Acquisition(
         west, "S2A", datetime(2018, 7, 25, 10, 0, 31, tzinfo=UTC), 16_135, "05.00",
         datetime(2023, 7, 18, 5, 22, 30, tzinfo=UTC), "summer", sentinel1="S1A_IW_GRDH_1SDV_20180724T165131",
@@ -122,7 +123,7 @@ def list_acquisitions(layout: Layout) -> list[Acquisition]:
         datetime(2021, 2, 3, 8, 15, 44, tzinfo=UTC), "spring", failed_check="GEOMETRIC_QUALITY",
     )  # fmt: skip
     return [
-        replace(summer, aerosol=True, unpaired_xy=(3, 5)),
+        replace(summer, aerosol=True, unpaired_xy=(3 * columns // 8, 5 * rows // 8)),
         replace(winter, dead_pixels=True),
         spring,
         replace(summer, tile=east, cloudy=True),
@@ -130,9 +131,8 @@ def list_acquisitions(layout: Layout) -> list[Acquisition]:
     ]
 
 
-def build_region(region: DemoRegion, *, full_size: bool, progress: Callable[[str], None]) -> None:
+def build_region(region: DemoRegion, *, layout: Layout, progress: Callable[[str], None]) -> None:
     """Write all files of a region, with one line of progress for each step."""
-    layout = FULL if full_size else SMALL
     terrain, parcels = Terrain(layout), Parcels(layout)
     cover = draw_land_cover(terrain, parcels)
     write_land_cover(cover, region.landcover)

@@ -142,7 +142,8 @@ class Scene:
         if acquisition.wedge:
             image[_beyond_swath(tile, resolution)] = _NODATA
         if acquisition.dead_pixels and band == _DEAD_PIXEL_BAND:
-            image[tuple(zip(*_DEAD_PIXELS_YX, strict=True))] = _NODATA
+            within = [yx for yx in _DEAD_PIXELS_YX if max(yx) < min(image.shape)]
+            image[tuple(zip(*within, strict=True))] = _NODATA
         return image
 
     def _reflectance(self, band: str, table: npt.NDArray[np.float32], rows: slice) -> Field:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from distributed.utils import json_load_robust
 
 TIMEOUT_S = 240
 HERE = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -73,8 +74,7 @@ def cluster(
     host = ["--host", "127.0.0.1"]
     with ExitStack() as stack:
         stack.enter_context(running([*scheduler, *host, "--scheduler-file", str(file)], folder, environment, stop))
-        wait_until(lambda: file.is_file() and file.stat().st_size, f"a scheduler wrote {file}")
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json_load_robust(file, timeout=TIMEOUT_S)
         known = {**environment, "DASK_SCHEDULER_ADDRESS": told["address"]}
         for worker in workers:
             stack.enter_context(running([*worker, *host], folder, known, stop))

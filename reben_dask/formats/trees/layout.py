@@ -2,7 +2,7 @@
 
 A layout is a module of this package with ``LAYOUT`` (its name) and ``layout``, a function from :class:`Contents` to
 :class:`TreeLayout`. The writer, the job's plan and the verifier derive from these objects, and so do the tests that
-hold for every layout (``tests/verify/test_verify_every_layout.py``).
+hold for every layout (``tests/integration/verify/test_verify_every_layout.py``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The disk is full, twice; the job goes on each time that there is more room."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from digest import digest_of
+from processes import Cluster, Job, require_unfinished
+
+IN_BANDS, IN_LMDB, ENOUGH = "16m", "44m", "200m"
+"""Sizes of the disk: the cubes of the region have 26 MB, its LMDB 40."""
+
+
+def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [shutil.which("mount") or "/bin/mount", "-t", "tmpfs", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        done = _mount("-o", f"size={IN_BANDS}", "tmpfs", folder)
+        reason = done.stderr.strip() if done.returncode else ""
+    except FileNotFoundError:
+        reason = "there is no mount"
+    if reason:
+        pytest.skip(f"a small disk cannot be mounted here ({reason})")
+    yield folder
+    subprocess.run([shutil.which("umount") or "/bin/umount", folder], check=True)
+
+
+def test_a_job_goes_on_when_there_is_room(
+    disk: Path, demo_inputs: list[object], cluster: Cluster, demo_run: Path
+) -> None:
+    out = disk / "out"
+    arguments = [*demo_inputs, "--out", out, *cluster.options]
+    for more, is_late in ((IN_LMDB, False), (ENOUGH, True)):
+        ended = Job(*arguments).end()
+        assert ended.code == 1
+        assert ended.sentence.startswith(f"No space left on the disk of {out}")
+        require_unfinished(out)
+        assert bool(re.search(r"[1-5] of 5 tiles done", ended.said)) == is_late
+        assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0
+    ended = Job(*arguments).end()
+    assert ended.code == 0, ended.complained
+    assert digest_of(out) == digest_of(demo_run)
