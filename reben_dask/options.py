@@ -49,6 +49,9 @@ Places = Annotated[tuple[Place, ...], BeforeValidator(_several)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_several)]
 Count = Annotated[int, Field(ge=1)]
 
+DEFAULT_RECIPE = "reben"
+"""Recipe of a job that names none."""
+
 
 class Options(BaseModel):
     """Base of the option models: immutable, without unknown fields."""

@@ -32,6 +32,7 @@ from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.plan import scene_of
 from reben_dask.job.tasks import LabelRule, classify_scene, count_nodata, map_columns
 from reben_dask.nomenclature import load_nomenclature
+from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
 from reben_dask.patches.join import join_partitions, search_area
@@ -79,7 +80,9 @@ def open_landcover(
     return sort_landcover(source, folder / source.cache_name).frame
 
 
-def patches(tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = "reben") -> dask_geopandas.GeoDataFrame:
+def patches(
+    tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = DEFAULT_RECIPE
+) -> dask_geopandas.GeoDataFrame:
     """List the candidate patches of tiles lazily, with the columns derived from their pixels.
 
     Only metadata is read. Computing ``nodata`` decodes all bands, as in a job; add columns of your own with
@@ -128,7 +131,9 @@ def patches(tiles: AnyPath | Iterable[AnyPath], recipe: AnyPath | Recipe = "rebe
 
 
 def label(
-    patches: dask_geopandas.GeoDataFrame, landcover: dask_geopandas.GeoDataFrame, recipe: AnyPath | Recipe = "reben"
+    patches: dask_geopandas.GeoDataFrame,
+    landcover: dask_geopandas.GeoDataFrame,
+    recipe: AnyPath | Recipe = DEFAULT_RECIPE,
 ) -> dask_geopandas.GeoDataFrame:
     """Label patches lazily by a spatial join with a land-cover map, and decide which are kept.
 

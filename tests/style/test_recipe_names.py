@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 import reben_dask
+from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.recipes import load_recipe, shipped_recipes
 from reben_dask.recipes.model import TreeName
 
@@ -20,11 +21,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {spelling for name in shipped_recipes() for spelling in (name, name.replace("_", "-"))}
 
 ALLOWED = {
-    ("run.py", "reben"): "the recipe that is taken if none is named",
     ("cli/__init__.py", "reben"): "the command",
     ("cli/configuration.py", "reben"): "the section of Dask's configuration",
     ("dashboard/jobs.py", "reben"): "the topic of events, and the page",
-    ("job/dataset.py", "reben"): "the recipe that is taken if none is named",
+    ("options.py", "reben"): "the recipe that is taken if none is named",
 }
 
 
@@ -124,15 +124,7 @@ def test_other_files_with_recipe_names_are_recipes_and_what_explains_them() -> N
 
 
 def test_the_default_is_a_recipe_that_is_shipped() -> None:
-    (call,) = (
-        node
-        for node in ast.walk(_parsed(PACKAGE / "run.py"))
-        if isinstance(node, ast.Call)
-        and any(isinstance(word, ast.Constant) and word.value == "--recipe" for word in node.args)
-    )
-    (default,) = (keyword.value for keyword in call.keywords if keyword.arg == "default")
-    assert isinstance(default, ast.Constant)
-    assert (resources.files("reben_dask.recipes") / f"{load_recipe(str(default.value)).name}.yaml").is_file()
+    assert (resources.files("reben_dask.recipes") / f"{load_recipe(DEFAULT_RECIPE).name}.yaml").is_file()
 
 
 @pytest.mark.parametrize(

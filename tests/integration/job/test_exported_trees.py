@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import readers
 import shapely
+import tree_readers
 import xarray as xr
 from building import build
 from conftest import ROOT
 from distributed import Client
-from readers import V1_MAPS, V1_S1, V1_S2, File
+from tree_readers import V1_MAPS, V1_S1, V1_S2, File
 
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import RecipeError
@@ -159,7 +159,7 @@ def test_tasks_may_be_repeated_in_any_order(
 
 @pytest.mark.parametrize(("tree", "column", "count"), [(V1_S2, "patch_id", 12), (V1_S1, "s1_name", 2)])
 def test_v1_patches_lie_side_by_side(v1: _Made, tree: str, column: str, count: int) -> None:
-    patches = readers.read_v1(v1.root, tree)
+    patches = tree_readers.read_v1(v1.root, tree)
     assert sorted(patches) == sorted(v1.kept[column])
     assert len(patches) > 10
     for patch in patches.values():
@@ -168,7 +168,7 @@ def test_v1_patches_lie_side_by_side(v1: _Made, tree: str, column: str, count: i
 
 
 def test_v1_pixels_are_those_of_the_cubes_and_have_no_nodata_tag(v1: _Made) -> None:
-    trees = {tree: readers.read_v1(v1.root, tree) for tree in (V1_S2, V1_S1)}
+    trees = {tree: tree_readers.read_v1(v1.root, tree) for tree in (V1_S2, V1_S1)}
     for row in v1.kept.iloc[::EVERY].itertuples():
         place = (row.epsg, (row.minx, row.miny, row.maxx, row.maxy), None)
         images = trees[V1_S2][row.patch_id].images
@@ -186,7 +186,7 @@ def test_v1_pixels_are_those_of_the_cubes_and_have_no_nodata_tag(v1: _Made) -> N
 
 
 def test_v1_documents_follow_from_the_patch_table(v1: _Made, small_region: DemoRegion) -> None:
-    trees = {tree: readers.read_v1(v1.root, tree) for tree in (V1_S2, V1_S1)}
+    trees = {tree: tree_readers.read_v1(v1.root, tree) for tree in (V1_S2, V1_S1)}
     for row in v1.kept.itertuples():
         s2, s1 = trees[V1_S2][row.patch_id], trees[V1_S1][row.s1_name]
         for patch in (s2, s1):
@@ -205,7 +205,7 @@ def test_v1_labels_are_in_the_order_of_codes(v1: _Made) -> None:
     with (ROOT / "reben_dask" / "nomenclatures" / "bigearthnet43.csv").open(encoding="utf-8") as file:
         class_of = {int(row["code"]): row["class"] for row in csv.DictReader(file)}
     not_alphabetical = 0
-    for patch in readers.read_v1(v1.root, V1_S2).values():
+    for patch in tree_readers.read_v1(v1.root, V1_S2).values():
         codes = np.unique(File.read(v1.root / V1_MAPS / patch.name / f"{patch.name}_reference_map.tif").pixels)
         labels = patch.document["labels"]
         assert labels == [class_of[code] for code in codes.tolist() if class_of.get(code)]
@@ -219,7 +219,7 @@ def test_v1_lists_have_the_clear_pairs_of_each_set(v1: _Made) -> None:
     assert 0 < flagged.sum() < len(kept)
     for split, name in SETS.items():
         rows = kept[(kept["split"] == split) & ~flagged]
-        assert readers.read_v1_list(v1.root, name) == list(zip(rows["patch_id"], rows["s1_name"], strict=True))
+        assert tree_readers.read_v1_list(v1.root, name) == list(zip(rows["patch_id"], rows["s1_name"], strict=True))
 
 
 # SeasoNet
@@ -234,7 +234,7 @@ def test_seasonet_has_a_folder_for_each_season_and_patch(seasonet: _Made) -> Non
     }
     rows = zip(kept["season"], kept["grid"], kept["patch_id"], strict=True)
     assert found == {f"{season}/grid{grid}/{name}" for season, grid, name in rows}
-    files = {f"{name}.tif" for name in (*readers.SEASONET_BANDS, "labels")}
+    files = {f"{name}.tif" for name in (*tree_readers.SEASONET_BANDS, "labels")}
     for folder in found:
         path = seasonet.root / folder
         assert {file.name.removeprefix(f"{path.name}_") for file in path.iterdir()} == files
@@ -243,13 +243,13 @@ def test_seasonet_has_a_folder_for_each_season_and_patch(seasonet: _Made) -> Non
 def test_seasonet_pixels_are_those_of_the_cubes(seasonet: _Made) -> None:
     rows = {row.patch_id: row for row in seasonet.kept.itertuples()}
     number = np.zeros(1_000, np.uint8)
-    number[list(readers.CLC_OF_SEASONET)] = np.arange(1, 34)
-    for _, patch in list(readers.SeasoNet(seasonet.root).patches())[::EVERY]:
+    number[list(tree_readers.CLC_OF_SEASONET)] = np.arange(1, 34)
+    for _, patch in list(tree_readers.SeasoNet(seasonet.root).patches())[::EVERY]:
         row = rows[patch.folder.name]
         place = (row.epsg, (row.minx, row.miny, row.maxx, row.maxy), None)
         for name, image in patch.bands.items():
             node = f"r{name.split('_')[0]}"
-            expected = seasonet.pixels(row, node).sel(band=list(readers.SEASONET_BANDS[name]))
+            expected = seasonet.pixels(row, node).sel(band=list(tree_readers.SEASONET_BANDS[name]))
             np.testing.assert_array_equal(image.pixels, expected)
             assert (image.epsg, image.bounds, image.nodata, image.dtype) == (*place, "uint16")
         codes = seasonet.pixels(row, "reference_map").to_numpy()
@@ -261,7 +261,7 @@ def test_seasonet_pixels_are_those_of_the_cubes(seasonet: _Made) -> None:
 
 
 def test_seasonet_meta_has_a_row_for_each_kept_patch(seasonet: _Made) -> None:
-    meta, kept = readers.SeasoNet(seasonet.root).meta, seasonet.kept
+    meta, kept = tree_readers.SeasoNet(seasonet.root).meta, seasonet.kept
     assert meta["Index"].tolist() == [str(number) for number in range(len(kept))]
     assert [path.split("/")[-1] for path in meta["Path"]] == kept["patch_id"].tolist()
     for row, patch in zip(meta.itertuples(), kept.itertuples(), strict=True):
@@ -281,21 +281,21 @@ def test_seasonet_meta_has_a_row_for_each_kept_patch(seasonet: _Made) -> None:
     [("Classes", "labels"), ("Classes_medium", "labels_medium"), ("Classes_easy", "labels_easy")],
 )
 def test_seasonet_meta_has_the_classes_of_each_threshold(seasonet: _Made, column: str, labels: str) -> None:
-    meta = readers.SeasoNet(seasonet.root).meta
+    meta = tree_readers.SeasoNet(seasonet.root).meta
     for numbers, names in zip(meta[column], seasonet.kept[labels], strict=True):
         found = [int(number) for number in numbers.split(",") if number]
         assert found == sorted(found)
-        assert {readers.SEASONET_CLASSES[number - 1] for number in found} == set(names)
+        assert {tree_readers.SEASONET_CLASSES[number - 1] for number in found} == set(names)
 
 
 def test_seasonet_classes_are_those_of_the_maps(seasonet: _Made) -> None:
-    for row, patch in list(readers.SeasoNet(seasonet.root).patches())[::EVERY]:
+    for row, patch in list(tree_readers.SeasoNet(seasonet.root).patches())[::EVERY]:
         found = np.unique(patch.classes.pixels)
         assert row["Classes"] == ",".join(map(str, found[found > 0]))
 
 
 def test_seasonet_splits_are_rows_of_meta(seasonet: _Made) -> None:
-    tree, kept = readers.SeasoNet(seasonet.root), seasonet.kept
+    tree, kept = tree_readers.SeasoNet(seasonet.root), seasonet.kept
     for split, name in SETS.items():
         assert tree.split(name) == kept.index[kept["split"] == split].tolist()
     assert kept["split"].isna().sum() > 0
@@ -304,7 +304,7 @@ def test_seasonet_splits_are_rows_of_meta(seasonet: _Made) -> None:
 
 def test_seasonet_images_of_a_place_have_its_coordinates(seasonet: _Made) -> None:
     """By which readers put the seasons of a place together."""
-    meta, kept = readers.SeasoNet(seasonet.root).meta, seasonet.kept
+    meta, kept = tree_readers.SeasoNet(seasonet.root).meta, seasonet.kept
     by_name = meta.groupby([meta["Latitude"], meta["Longitude"]])["Path"].size()
     by_cell = kept.groupby(["grid", "x", "y"]).size()
     assert sorted(by_name) == sorted(by_cell)

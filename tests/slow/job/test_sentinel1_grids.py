@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-import readers
+import tree_readers
 import yaml
 import zarr
 from building import build
@@ -177,7 +177,7 @@ def test_lmdb_has_the_partner_of_each_patch(dataset: Dataset) -> None:
 
 
 def test_the_tree_of_version_1_has_the_partner_of_each_patch(dataset: Dataset) -> None:
-    patches = readers.read_v1(dataset.out, readers.V1_S1)
+    patches = tree_readers.read_v1(dataset.out, tree_readers.V1_S1)
     products = {scene.short: "_".join(scene.name.split("_")[:9]) for scene in dataset.scenes}
     assert set(patches) == set(dataset.kept["s1_name"])
     for name, row in dataset.kept.drop_duplicates("s1_name").iterrows():

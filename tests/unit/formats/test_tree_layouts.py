@@ -14,8 +14,8 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-import readers
 import shapely
+import tree_readers
 from patch_tables import with_nulls
 
 from reben_dask.errors import RecipeError
@@ -64,9 +64,9 @@ def test_trees_and_folders_of_a_patch(name: str, has_sentinel1: bool, trees: lis
 
 
 def test_seasonet_numbers_are_the_published_ones() -> None:
-    assert tuple(class_numbers(load_nomenclature("seasonet33"))) == readers.SEASONET_CLASSES
+    assert tuple(class_numbers(load_nomenclature("seasonet33"))) == tree_readers.SEASONET_CLASSES
     numbers = number_of_code(load_nomenclature("seasonet33"))
-    assert numbers[list(readers.CLC_OF_SEASONET)].tolist() == list(range(1, 34))
+    assert numbers[list(tree_readers.CLC_OF_SEASONET)].tolist() == list(range(1, 34))
     assert np.count_nonzero(numbers) == 33
 
 
@@ -216,7 +216,7 @@ def test_attributes_have_the_names_of_their_layers_unless_these_are_taken(
     write_tables(_layout("seasonet", attributes=attributes), parts, tmp_path)
     (row,) = _meta(tmp_path)
     assert [row[name] for name in headers] == ["town", "1, 2"]
-    assert len(row) == len(readers.SEASONET_HEADER.split(",")) + 3
+    assert len(row) == len(tree_readers.SEASONET_HEADER.split(",")) + 3
 
 
 @pytest.mark.parametrize(
