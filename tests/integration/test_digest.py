@@ -19,9 +19,15 @@ from digest import digest_of, lmdb_digest
 TILE = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP"
 
 
+@pytest.fixture(scope="module")
+def dataset(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because other tests of this process may hold the LMDB of the first open."""
+    return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("digest") / "dataset"))
+
+
 @pytest.fixture
-def copy(small_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "copy"))
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
 def _change_pixel(out: Path, name: str) -> None:
@@ -54,7 +60,7 @@ def _change_consolidated(out: Path, name: str) -> None:
 
 def _edit_lmdb(edit: Callable[[lmdb.Transaction, bytes], None]) -> Callable[[Path, str], None]:
     def change(out: Path, name: str) -> None:
-        environment = lmdb.open(str(out / name))
+        environment = lmdb.open(str(out / name), map_size=2**28)
         with environment.begin(write=True) as transaction:
             edit(transaction, max(transaction.cursor().iternext(values=False)))
         environment.close()
@@ -88,19 +94,19 @@ CHANGES: Mapping[str, tuple[str, Callable[[Path, str], None]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_seen_where_it_is(copy: Path, small_run: Path, change: str) -> None:
+def test_a_change_is_seen_where_it_is(copy: Path, dataset: Path, change: str) -> None:
     place, apply = CHANGES[change]
     place = place.format(tile=TILE)
     apply(copy, place)
-    before, after = digest_of(small_run), digest_of(copy)
+    before, after = digest_of(dataset), digest_of(copy)
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {place}
 
 
-def test_a_change_of_consolidated_metadata_is_seen(copy: Path, small_run: Path) -> None:
+def test_a_change_of_consolidated_metadata_is_seen(copy: Path, dataset: Path) -> None:
     group = f"cubes.zarr/{TILE}"
     _change_consolidated(copy, group)
-    assert digest_of(copy)[group] != digest_of(small_run)[group]
+    assert digest_of(copy)[group] != digest_of(dataset)[group]
 
 
 @pytest.mark.parametrize("name", ["metadata.parquet", "patches.parquet", "cubes.zarr", "lmdb"])
@@ -110,18 +116,18 @@ def test_a_missing_artefact_is_no_dataset(copy: Path, name: str) -> None:
         digest_of(copy)
 
 
-def test_a_missing_tile_is_seen(copy: Path, small_run: Path) -> None:
+def test_a_missing_tile_is_seen(copy: Path, dataset: Path) -> None:
     tile = TILE
     shutil.rmtree(copy / "cubes.zarr" / tile)
     (copy / "patches.parquet" / f"{tile}.parquet").unlink()
-    gone = digest_of(small_run).keys() - digest_of(copy).keys()
+    gone = digest_of(dataset).keys() - digest_of(copy).keys()
     assert {f"cubes.zarr/{tile}", f"cubes.zarr/{tile}/r20m/dn", f"patches.parquet/{tile}.parquet"} < gone
 
 
-def test_the_size_of_slabs_is_not_seen(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = digest_of(small_run)
+def test_the_size_of_slabs_is_not_seen(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = digest_of(dataset)
     monkeypatch.setattr(digest, "SLAB_BYTES", 50_000)
-    assert digest_of(small_run) == whole
+    assert digest_of(dataset) == whole
 
 
 def test_an_image_is_read_in_slabs(tmp_path: Path) -> None:
@@ -143,13 +149,13 @@ def test_an_entry_in_two_environments_is_seen(tmp_path: Path) -> None:
     assert lmdb_digest(tmp_path / "one") != lmdb_digest(tmp_path / "two")
 
 
-def test_digests_on_the_command_line(copy: Path, small_run: Path) -> None:
-    same = _digest(small_run, copy)
+def test_digests_on_the_command_line(copy: Path, dataset: Path) -> None:
+    same = _digest(dataset, copy)
     assert same.returncode == 0, same.stderr
     assert "0 different" in same.stdout
     changed = f"cubes.zarr/{TILE}/r20m/dn"
     _change_pixel(copy, changed)
-    different = _digest(small_run, copy)
+    different = _digest(dataset, copy)
     assert different.returncode == 1
     assert "1 different" in different.stdout
     assert [line.split()[1] for line in different.stdout.splitlines() if line.startswith("different")] == [changed]

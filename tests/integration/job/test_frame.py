@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -16,8 +17,16 @@ import reben_dask as rb
 from reben_dask.demo import DemoRegion
 from reben_dask.errors import InputError
 from reben_dask.sources import sentinel2
+from reben_dask.training import close_environments
 
 COLUMNS = ["nodata", "snow_fraction", "contains_cloud_or_shadow", "labeled_fraction", "split", "status", "reason"]
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close the environments afterwards: LMDB opens a path once in a process."""
+    yield
+    close_environments()
 
 
 @pytest.fixture(scope="module")

@@ -391,7 +391,7 @@ DAMAGES = [
     ),
     _case(
         "shard cut short",
-        lambda data: os.truncate(data.shard("r60m/dn", 0), 900),
+        lambda data: os.truncate(data.shard("r60m/dn", 0), 200),
         {
             SHARDS: "{data.tile}/r60m/dn/c/0/0/0 lacks 16 patches: ",
             PIXELS: "{data.tile}, column 0, cannot be read from r60m",

@@ -171,7 +171,7 @@ def second_look(small_region: DemoRegion, small_folders: list[Path], made_once: 
     west, east = sorted(path for path in small_folders if "20180725" in path.name)
     recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text(encoding="utf-8"))
     recipe |= {"name": "mine", "bands": ["B01", "B05"], "attributes": {}}
-    recipe["split"] |= {"block_m": 2400, "validation": 0.2}
+    recipe["split"] |= {"block_m": 4800, "validation": 0.2}
 
     def make(folder: Path) -> None:
         shutil.copytree(east, folder / east.name)

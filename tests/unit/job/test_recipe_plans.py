@@ -82,7 +82,7 @@ def test_tiles_of_one_day_or_of_one_place_are_told_apart(
 ) -> None:
     plan = _plan([str(folder) for folder in small_folders], small_region, load_recipe(name))
     assert len(plan.tiles) == 4
-    assert plan.candidates == 4 * 64 * len(plan.recipe.grid_offsets_m)
+    assert plan.candidates == 4 * {1: 16, 2: 16 + 9}[len(plan.recipe.grid_offsets_m)]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_tile_that_is_too_small_for_a_grid(
     geocoding = next(small.rglob("MTD_TL.xml"))
     text = geocoding.read_text(encoding="utf-8")
     for resolution in (10, 20, 60):
-        text = text.replace(f">{10_200 // resolution}</N", f">{side_m // resolution}</N")
+        text = text.replace(f">{5_040 // resolution}</N", f">{side_m // resolution}</N")
     geocoding.write_text(text, encoding="utf-8")
     recipe = load_recipe("seasonet")
     if sentence:

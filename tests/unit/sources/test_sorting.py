@@ -366,6 +366,7 @@ def _growth_while_sorting(path: Path, destination: Path) -> int:
     return max(seen) - seen[0]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_map() -> None:
     """A map of four times the size, 100 MB of coordinates, needs no more of what a cluster counts as memory."""
     x, y = np.random.default_rng(1).uniform(0, 1_000_000, (2, 60_000))
