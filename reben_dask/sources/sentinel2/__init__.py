@@ -1,6 +1,6 @@
 """Sentinel-2 L2A products: search, metadata, pixels."""
 
-from reben_dask.sources.sentinel2.discovery import find_products
+from reben_dask.sources.sentinel2.discovery import find_products, search_products
 from reben_dask.sources.sentinel2.pixels import harmonize, open_tile, read_band, read_scene_classification
 from reben_dask.sources.sentinel2.product import Tile, read_tile, tile_identity
 
@@ -12,5 +12,6 @@ __all__ = [
     "read_band",
     "read_scene_classification",
     "read_tile",
+    "search_products",
     "tile_identity",
 ]
