@@ -154,7 +154,7 @@ def checked_name(name: str, source: str) -> str:
 
 
 def read_members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Members of a zip file by name; some programs on Windows write ``\\`` for ``/``, which GDAL takes as we do here.
+    """Members of a zip file by name with ``/``; some programs on Windows write backslashes, which GDAL takes alike.
 
     :class:`InputError` if the file is no zip file, or a damaged one.
     """

@@ -137,7 +137,7 @@ def _kind_of_folder(name: str, subfolders: list[str], files: list[str]) -> str |
 
 
 def _kind_of_file(path: Path) -> tuple[bool, str | None]:
-    """True for a product; else its kind, ``None`` for files that do not look like one."""
+    """Test if a file is a product; if not, return its kind, ``None`` for files that do not look like one."""
     if _PARTIAL.fullmatch(path.name) and re.search("S2[A-D]_|zip|safe", path.name, re.IGNORECASE):
         return False, UNFINISHED
     if _ARCHIVE.fullmatch(path.name):

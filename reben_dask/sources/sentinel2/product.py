@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import IMAGE_RESOLUTION_M
@@ -89,6 +91,11 @@ class Tile:
     strip: str = ""
     """Sensing start of the data strip, such as ``20180725T100509``; empty if the metadata do not state it."""
 
+    def boa_offset(self, bands: Iterable[str]) -> int | None:
+        """``BOA_ADD_OFFSET`` of most of the given bands in DN; ``None`` if the metadata state none."""
+        stated = Counter(self.offsets[band] for band in bands if band in self.offsets)
+        return stated.most_common(1)[0][0] if stated else None
+
     def failed_quality(self, indicators: tuple[str, ...]) -> list[str]:
         """Those of ``indicators`` that are present and did not pass."""
         return [name for name in indicators if self.quality.get(name, PASSED) != PASSED]
@@ -110,6 +117,34 @@ class Tile:
                 raise InputError(f"{what}; download it again, or leave the band out of the recipe.")
             unlisted = ", ".join(band for band in missing if band not in self.listed)
             raise InputError(f"{what}, and its metadata do not list {unlisted}; leave the band out of the recipe.")
+
+
+class DamagedProduct(NamedTuple):
+    """Product whose metadata cannot be read, or that lacks an image."""
+
+    name: str
+    """Name of its tile by the name of the file or folder, or that name."""
+    path: Path
+    error: InputError
+
+
+def read_tiles(paths: Iterable[Path]) -> tuple[list[Tile], list[DamagedProduct]]:
+    """Read the metadata of products; those that cannot be read are returned with their errors."""
+    tiles, damaged = [], []
+    for path in paths:
+        try:
+            tiles.append(read_tile(path))
+        except InputError as error:
+            damaged.append(DamagedProduct(_name_of(path), path, error))
+        except OSError as error:
+            unread = InputError(f"The product {path} cannot be read ({error.strerror}).")
+            damaged.append(DamagedProduct(_name_of(path), path, unread))
+    return tiles, damaged
+
+
+def _name_of(path: Path) -> str:
+    match = PRODUCT.match(path.name)
+    return match["tile"] if match else path.name
 
 
 def read_tile(path: Path) -> Tile:

@@ -96,11 +96,9 @@ def test_several_granules_are_refused(product: Path) -> None:
 def to_geotiff(product: Path, *, crs: bool) -> None:
     for jp2 in list(product.rglob("*.jp2")):
         with rasterio.open(jp2) as source:
-            profile = {
-                **{"driver": "GTiff", "height": source.height, "width": source.width, "count": 1},
-                **{"dtype": source.dtypes[0], "transform": source.transform, "compress": "deflate"},
-            }
-            with rasterio.open(jp2.with_suffix(".tif"), "w", **profile | ({"crs": source.crs} if crs else {})) as made:
+            kept = ("height", "width", "count", "dtype", "transform", *(["crs"] if crs else []))
+            profile = {key: source.profile[key] for key in kept}
+            with rasterio.open(jp2.with_suffix(".tif"), "w", driver="GTiff", **profile) as made:
                 made.write(source.read())
         jp2.unlink()
 
