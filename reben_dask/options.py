@@ -106,6 +106,9 @@ class JobOptions(Options):
     cloud_list: Annotated[Path | None, Flag("FILE")] = Field(
         default=None, description="Names (v1) of patches with cloud or cloud shadow."
     )
+    keep_reprocessed: bool = Field(
+        default=False, description="Keep all processings of an acquisition, not only the newest baseline."
+    )
     code_column: Annotated[str | None, Flag("NAME")] = Field(
         default=None, description="Column of the class codes, if not detected."
     )

@@ -33,6 +33,8 @@ def flag_of(name: str, field: FieldInfo) -> str:
 
 
 def _option(name: str, field: FieldInfo) -> Decorator:
+    if field.annotation is bool:
+        return click.option(flag_of(name, field), name, is_flag=True, default=field.default, help=field.description)
     is_many = get_origin(field.annotation) in (tuple, dict)
     default = None if field.is_required() or is_many else field.default
     return click.option(

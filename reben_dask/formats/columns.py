@@ -83,6 +83,18 @@ SPLIT = _column("split", _TEXT, "train, validation or test", published=3)
 COUNTRY = _column("country", _TEXT, "Country nearest to the patch", published=4)
 SEASON = _column("season", _TEXT, "Season of the sensing time, as defined by the recipe")
 SENSING_TIME = _column("sensing_time", _TIME, "Sensing time of the product, UTC")
+BOA_ADD_OFFSET = _column(
+    "boa_add_offset",
+    _INDEX,
+    "Offset in DN that the stored numbers still carry; 0 where it has been applied, null where the source states none",
+    optional=True,
+)
+BOA_OFFSET_SOURCE = _column(
+    "boa_offset_source",
+    _TEXT,
+    "Place in the source where offsets are stated: metadata, attributes, raster:bands or pixels",
+    optional=True,
+)
 SNOW_FRACTION = _column("snow_fraction", _FRACTION, "Share of 20 m pixels classified as snow")
 CLOUD_FRACTION = _column("cloud_fraction", _FRACTION, "Share of 20 m pixels classified as cloud")
 SHADOW_FRACTION = _column("shadow_fraction", _FRACTION, "Share of 20 m pixels classified as cloud shadow")
@@ -112,9 +124,10 @@ PUBLISHED_METADATA = METADATA[:8]
 """Columns of the metadata files that reBEN publishes, in order."""
 
 IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the published metadata")
+IS_DUPLICATE = Column("is_duplicate", _BOOL, "True if an earlier data strip of the acquisition has all its pixels")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
-INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX)
+INTERMEDIATE = (IS_PUBLISHED, IS_DUPLICATE, WITHIN_LIMITS, OVERLAP_PX)
 """Columns of the patch frame that the patch table does not keep."""
 
 BOUNDS = (MINX, MINY, MAXX, MAXY)
@@ -167,6 +180,8 @@ def pandas_type(column: Column) -> Any:
     kind = column.type
     if pa.types.is_string(kind):
         return "str"
+    if column.optional and pa.types.is_integer(kind):
+        return pd.Int32Dtype()
     return object if pa.types.is_nested(kind) or pa.types.is_binary(kind) else kind.to_pandas_dtype()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,6 +46,16 @@ BUILDING, LOCK, STATE = ".building", ".lock", "state"
 
 FORMAT = 2
 """Version of all files in the folder of a dataset."""
+
+
+_LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
+_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
+
+
+def without_credentials(text: str) -> str:
+    """Remove user, password and query from the addresses in a text; they may hold keys and signatures."""
+    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
 
 
 class _Part(BaseModel):
@@ -116,6 +127,11 @@ class RunRecord(_Part):
     versions: dict[str, str] = Field(default={})
     origin: dict[str, Any] = Field(default={})
     """Identity of the inputs, by which a later job recognises the dataset."""
+
+    @property
+    def public_warnings(self) -> tuple[str, ...]:
+        """Warnings without folders and credentials."""
+        return tuple(_FOLDERS.sub("", without_credentials(text)) for text in self.warnings)
 
     def write(self, folder: Path) -> None:
         """Write ``record.json`` into a folder."""

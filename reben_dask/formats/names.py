@@ -28,10 +28,13 @@ FIRST_PIXEL_M = 5
 
 _INDEX = r"\d{1,4}"
 _MGRS = r"\d{2}[A-Z]{3}"
+_STRIP = r"(?:_\d{8}T\d{6})?"
+"""End of the name of a tile's later data strip: the last timestamp of its product."""
+
 _DEGREES = r"-?\d{1,3}_\d{6}"
 _FIELDS = {
-    "tile": rf"S2[A-D]_[0-9A-Z_]+_T(?P<mgrs>{_MGRS})",
-    "product": rf"S2[A-D]_[0-9A-Z]+_[0-9T]+(?:_T(?P<mgrs>{_MGRS}))?",
+    "tile": rf"S2[A-D]_[0-9A-Z_]+_T(?P<mgrs>{_MGRS}){_STRIP}",
+    "product": rf"S2[A-D]_[0-9A-Z]+_[0-9T]+(?:_T(?P<mgrs>{_MGRS}){_STRIP})?",
     "mgrs": rf"(?P<mgrs>{_MGRS})",
     "time": r"\d{8}T\d{6}",
     "grid": r"\d+",
@@ -55,8 +58,9 @@ _PUBLISHED = re.compile(rf"(?P<scene>S[12][A-D]_[0-9A-Z_]+)_(?P<x>{_INDEX})_(?P<
 class TileName(NamedTuple):
     """Parts of a tile's name that patch names are made of.
 
-    ``name`` is the product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``.
-    ``product`` starts v1 names: mission, level and sensing time; then the MGRS tile if tiles share these.
+    ``name`` is the product name without its last timestamp, such as ``S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP``;
+    with it for a later data strip. ``product`` starts v1 names: mission, level and sensing time; then the MGRS tile if
+    tiles share these.
     """
 
     name: str
@@ -75,7 +79,7 @@ class TileName(NamedTuple):
 
 def mgrs_of(tile: str) -> str:
     """MGRS tile in the name of a tile, without its ``T``."""
-    return tile.rpartition("_T")[2]
+    return re.sub(rf"{_STRIP}$", "", tile).rpartition("_T")[2]
 
 
 def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
@@ -83,7 +87,7 @@ def tile_names(tiles: Sequence[str]) -> dict[str, TileName]:
     short = {tile: "_".join(tile.split("_")[:3]) for tile in tiles}
     times = Counter(short.values())
     return {
-        tile: TileName(tile, product if times[product] == 1 else f"{product}_T{mgrs_of(tile)}")
+        tile: TileName(tile, product if times[product] == 1 else f"{product}_T{tile.rpartition('_T')[2]}")
         for tile, product in short.items()
     }
 

@@ -40,7 +40,7 @@ from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, sort_landcover
 from reben_dask.sources.landcover import open_landcover as open_vector_map
-from reben_dask.sources.sentinel2 import find_products, read_tile
+from reben_dask.sources.sentinel2 import choose_products, find_products, read_tile
 
 AnyPath = str | PathLike[str]
 
@@ -117,7 +117,7 @@ def patches(
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     given = [tiles] if isinstance(tiles, (str, PathLike)) else list(tiles)
-    products = sorted((read_tile(path) for path in find_products(given)), key=lambda tile: tile.name)
+    products = choose_products(map(read_tile, find_products(given))).tiles
     names = tile_names([tile.name for tile in products])
     scenes = [scene_of(tile, names[tile.name], chosen) for tile in products]
     parts = []

@@ -17,7 +17,15 @@ from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.job.plan import Plan
 from reben_dask.job.scheduling import Attempt, run_task
 from reben_dask.job.sentinel1 import pair_tile
-from reben_dask.job.tasks import LabelRule, PatchRules, classify_scene, ingest_band, label_tile, write_patches
+from reben_dask.job.tasks import (
+    LabelRule,
+    PatchRules,
+    classify_scene,
+    find_duplicates,
+    ingest_band,
+    label_tile,
+    write_patches,
+)
 from reben_dask.patches.join import partitions_of_tiles
 from reben_dask.sources.landcover import SortedMap
 from reben_dask.sources.sentinel2 import Tile
@@ -68,6 +76,8 @@ class TileGraph:
             with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
                 arguments = (tile, band, self.cubes, layouts)
                 tasks[band] = task(band, f"band-{band}", ingest_band, *arguments, harmonized=plan.recipe.harmonize)
+        if earlier := plan.earlier_strips(tile):
+            tasks["strips"] = task("strips", "strips", find_duplicates, earlier, plan.recipe.bands, plan.grids(tile))
         tasks["scl"] = task("scl", "scl", classify_scene, tile, plan.grids(tile), plan.recipe.sky)
         parts = [self.landcover.parts[number] for number in self._partitions[tile.name]]
         rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas as gpd
 import shapely
@@ -17,7 +17,7 @@ import shapely
 from reben_dask import __version__
 from reben_dask.errors import InputError, RecipeError
 from reben_dask.formats.bands import BANDS, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
-from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE, PATCH_TABLE_SCHEMA
+from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE, PATCH_ID, PATCH_TABLE_SCHEMA
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
 from reben_dask.formats.names import V2, TileName, tile_names
@@ -31,9 +31,19 @@ from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
-from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
+from reben_dask.sources.published.metadata import read_metadata
+from reben_dask.sources.sentinel2 import (
+    DamagedProduct,
+    Tile,
+    acquisition_of,
+    choose_products,
+    read_tiles,
+    search_products,
+    tile_identity,
+)
 from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
+from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
@@ -54,6 +64,9 @@ BASE_WORKER_BYTES = 450 * 2**20
 TASK_COPIES = 4
 """Copies of a task's largest array: 2.7 measured at its peak (10 m band, full tile), and headroom to Dask's limit."""
 
+OFFSETS_STATED_IN = "metadata"
+"""Value of ``boa_offset_source`` for products with ``MTD_MSIL2A.xml``."""
+
 TASKS_PER_TILE = 4
 """Tasks of a tile besides one per band: scene classification, reference map, part of the patch table, LMDB."""
 
@@ -65,7 +78,7 @@ class Plan:
     recipe: Recipe
     nomenclature: Nomenclature
     tiles: tuple[Tile, ...]
-    """Products, sorted by name."""
+    """Products, sorted by name; each acquisition once."""
     landcover: LandcoverMap | SortedMap
     """The map, as published or sorted."""
     countries: str | None
@@ -76,6 +89,8 @@ class Plan:
     published: Published = NOTHING_PUBLISHED
     partners: Partners | None = None
     exports: tuple[str, ...] = ()
+    damaged: tuple[DamagedProduct, ...] = ()
+    """Products that cannot be built, as tiles that failed."""
     warnings: tuple[str, ...] = ()
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
@@ -94,6 +109,18 @@ class Plan:
     def scene(self, tile: Tile) -> Scene:
         """Return the facts that the patches of a tile inherit."""
         return scene_of(tile, self.tile_names[tile.name], self.recipe)
+
+    def earlier_strips(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the usable tiles of earlier data strips of the same acquisition."""
+        others = self._strips[acquisition_of(tile)]
+        return tuple(other for other in others if other.strip < tile.strip and self.is_usable(other))
+
+    @cached_property
+    def _strips(self) -> dict[str, list[Tile]]:
+        strips: dict[str, list[Tile]] = defaultdict(list)
+        for tile in self.tiles:
+            strips[acquisition_of(tile)].append(tile)
+        return strips
 
     def layouts(self, tile: Tile) -> tuple[CubeLayout, ...]:
         """Return the layouts of a tile's groups in the Zarr store, one per grid."""
@@ -224,7 +251,9 @@ def grids_of(tile: Tile, recipe: Recipe) -> tuple[PatchGrid, ...]:
 def scene_of(tile: Tile, name: TileName, recipe: Recipe) -> Scene:
     """Return the facts that the patches of a tile inherit."""
     failed = tile.failed_quality(recipe.quality_indicators)
-    return Scene(name, tile.sensing_time, grids_of(tile, recipe), ", ".join(failed) or None)
+    offset = tile.boa_offset(recipe.bands)
+    carried = 0 if recipe.harmonize and offset is not None else offset
+    return Scene(name, tile.sensing_time, grids_of(tile, recipe), ", ".join(failed) or None, carried, OFFSETS_STATED_IN)
 
 
 def make_plan(  # noqa: PLR0913 - these are the inputs of a job
@@ -239,6 +268,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     sentinel1: Sentinel1Inputs = NO_SENTINEL1,
     published: Published = NOTHING_PUBLISHED,
     exports: Sequence[str] = (),
+    keep_reprocessed: bool = False,
 ) -> Plan:
     """Check all inputs, reading metadata only.
 
@@ -252,18 +282,20 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
         Further formats: ``geotiff``, ``geotiff-archives``.
+    keep_reprocessed : bool
+        Keep all baselines of an acquisition.
 
     Raises
     ------
     RebenError
         If an input is missing or cannot be used.
     """
-    tiles = tuple(sorted((read_tile(path) for path in find_products(s2)), key=lambda tile: tile.name))
-    _require_distinct(tiles)
+    products = _read_products(s2, recipe, published, keep_reprocessed=keep_reprocessed)
     plan = Plan(
         recipe=recipe,
         nomenclature=load_nomenclature(recipe.nomenclature),
-        tiles=tiles,
+        tiles=products.tiles,
+        damaged=products.damaged,
         landcover=_open_landcover(_absolute(landcover), code_column),
         countries=_absolute(countries) if countries else None,
         layers={name: _absolute(path) for name, path in layers.items()},
@@ -284,10 +316,50 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
             if not grid.size:
                 shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
                 raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
-    for tile in plan.usable:
-        tile.require(recipe.bands)
     exported = _export_warnings(plan) if plan.exports else []
-    return replace(plan, warnings=(*_warnings(plan), *exported))
+    return replace(plan, warnings=(*products.notes, *_warnings(plan), *exported))
+
+
+class _Products(NamedTuple):
+    tiles: tuple[Tile, ...]
+    damaged: tuple[DamagedProduct, ...]
+    notes: tuple[str, ...]
+
+
+def _read_products(s2: Sequence[str], recipe: Recipe, published: Published, *, keep_reprocessed: bool) -> _Products:
+    """Read and choose the products; set those aside that are damaged."""
+
+    def is_published(tile: str) -> bool:
+        return bool(published.metadata) and not read_metadata(published.metadata, [PATCH_ID], tile).empty
+
+    search = search_products(s2)
+    tiles, damaged = read_tiles(search.products)
+    for tile in list(tiles):
+        try:
+            tile.require(() if tile.failed_quality(recipe.quality_indicators) else recipe.bands)
+        except InputError as error:
+            tiles.remove(tile)
+            damaged.append(DamagedProduct(tile.name, tile.path, error))
+    if not tiles:
+        raise _no_product_error(damaged)
+    choice = choose_products(tiles, is_published=is_published, keep_reprocessed=keep_reprocessed)
+    notes = [*filter(None, [search.note]), *choice.notes]
+    read, names, failed = {tile.product for tile in tiles}, {tile.name for tile in choice.tiles}, []
+    for product in damaged:
+        if product.path.stem in read:
+            notes.append(f"A damaged copy of a product is left out: {product.error}")
+            continue
+        notes.append(f"{product.name} is set aside: {product.error}")
+        failed.append(product._replace(name=str(product.path)) if product.name in names else product)
+        names.add(failed[-1].name)
+    return _Products(choice.tiles, tuple(failed), tuple(notes))
+
+
+def _no_product_error(damaged: Sequence[DamagedProduct]) -> InputError:
+    if len(damaged) == 1:
+        return damaged[0].error
+    errors = " ".join(str(product.error) for product in damaged)
+    return InputError(f"None of the {len(damaged):,} products can be read. {errors}")
 
 
 def _require_layers(plan: Plan) -> None:
@@ -306,13 +378,6 @@ def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | Sorted
 def _absolute(path: str) -> str:
     """Return the path for workers with another working directory; links are kept."""
     return os.path.abspath(path)  # noqa: PTH100
-
-
-def _require_distinct(tiles: Sequence[Tile]) -> None:
-    twice = [name for name, count in Counter(tile.name for tile in tiles).items() if count > 1]
-    if twice:
-        paths = ", ".join(str(tile.path) for tile in tiles if tile.name == twice[0])
-        raise InputError(f"The tile {twice[0]} is given more than once, so patch names would not be unique: {paths}.")
 
 
 def _require_distinct_names(plan: Plan) -> None:
@@ -372,14 +437,33 @@ def _warnings(plan: Plan) -> list[str]:
     found += [
         f"Patches of {name.name} are named {name.product}…: another tile has its product's name and time."
         for name in plan.tile_names.values()
-        if "{product}" in plan.recipe.patch_name and name.product.endswith(f"_T{name.mgrs}")
+        if "{product}" in plan.recipe.patch_name and f"_T{name.mgrs}" in name.product
     ]
     found += [
         f"The attribute {name} stays empty: no layer is given (--join {name}=FILE)."
         for name in plan.recipe.attributes
         if name not in plan.layers
     ]
-    return found + _country_warnings(plan)
+    return found + _offset_warnings(plan) + _country_warnings(plan)
+
+
+def _offset_warnings(plan: Plan) -> list[str]:
+    """Tell that digital numbers of tiles are not on one scale."""
+    offsets = [(tile.boa_offset(plan.recipe.bands) or 0, tile.baseline) for tile in plan.usable]
+    counts = Counter(offset for offset, _ in offsets)
+    if plan.recipe.harmonize or len(counts) < 2:
+        return []
+    kinds = [
+        f"{counted(count, 'tile')} with {f'{offset} DN' if offset else 'none'} "
+        f"(baseline {', '.join(sorted({baseline for other, baseline in offsets if other == offset}))})"
+        for offset, count in sorted(counts.items())
+    ]
+    note = (
+        f"The tiles differ in BOA_ADD_OFFSET: {', '.join(kinds)}. As the recipe does not harmonize, equal digital "
+        "numbers stand for different reflectances: set harmonize: true, or add the column boa_add_offset of the patch "
+        "table to the numbers."
+    )
+    return [note]
 
 
 def _country_warnings(plan: Plan) -> list[str]:
@@ -440,7 +524,10 @@ def origin_of(plan: Plan) -> Origin:
     return {
         "version of reben_dask": __version__,
         "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
-        TILES: {tile.name: tile_identity(tile) for tile in plan.tiles},
+        TILES: {
+            **{tile.name: tile_identity(tile) for tile in plan.tiles},
+            **{product.name: None for product in plan.damaged},
+        },
         "land-cover map": digest_of(plan.landcover.record["source"]),
         "country layer": _layer_identity(plan.countries),
         "choice of layers": {name: _layer_identity(path) for name, path in plan.layers.items()},

@@ -129,7 +129,9 @@ def run_job(
         with output.owned(), explaining_full_disk(output.root):
             # Another job may have written here since.
             output.check(origin, overwrite=overwrite, restart=restart)
-            output.start(origin, {tile.name: str(tile.path) for tile in plan.tiles}, restart=restart)
+            paths = {tile.name: str(tile.path) for tile in plan.tiles}
+            paths |= {product.name: str(product.path) for product in plan.damaged}
+            output.start(origin, paths, restart=restart)
             for note in require_workers(client, plan, output.work):
                 show_note(terminal, note)
             facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
@@ -143,7 +145,7 @@ def run_job(
     show_result(terminal, plan, output, built.counts, perf_counter() - start)
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / RUN / COMPARISON_FILE)
-    show_failures(terminal, record.failures, len(plan.tiles))
+    show_failures(terminal, record.failures, len(plan.tiles) + len(plan.damaged))
     return JobResult(needs_report=True, is_complete=not record.failures and _has_patches(record))
 
 
@@ -184,6 +186,7 @@ def plan_of(options: JobOptions) -> Plan:
         sentinel1=Sentinel1Inputs(patches=options.s1, scenes=options.s1_scenes),
         published=Published(tuple(metadata), **{name: file and file.absolute() for name, file in lists.items()}),
         exports=options.exports,
+        keep_reprocessed=options.keep_reprocessed,
     )
 
 

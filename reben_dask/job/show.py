@@ -25,6 +25,7 @@ from reben_dask.formats.dataset import (
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.record import sum_counts
 from reben_dask.patches.decision import (
+    DUPLICATE_ACQUISITION,
     NO_SCENE_CLASSIFICATION,
     NO_SEASON,
     NO_SENTINEL1,
@@ -158,6 +159,7 @@ def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
         **dict.fromkeys(of_images, plan.recipe.images is not None),
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
+        DUPLICATE_ACQUISITION: any(map(plan.earlier_strips, plan.usable)),
     }
     kept, published = status.get(KEPT, 0), plan.published
     rows: list[tuple[str, int]] = [

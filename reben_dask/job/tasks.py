@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from reben_dask.analysis.published import write_comparison
 from reben_dask.formats.bands import BANDS, SCENE_CLASSIFICATION
 from reben_dask.formats.columns import (
     CLOUD_FRACTION,
+    IS_DUPLICATE,
     NODATA,
     OBSERVED_IN_SCL,
     OVERLAP_PX,
@@ -116,6 +118,12 @@ def count_nodata(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> pd.Series
     return _read_band(tile, band, grids)[1]
 
 
+def find_duplicates(earlier: Sequence[Tile], bands: Sequence[str], grids: Sequence[PatchGrid]) -> pd.DataFrame:
+    """Mark the patches that have all pixels in one of the earlier data strips of their acquisition."""
+    incomplete = [combine_nodata([count_nodata(tile, band, grids) for band in bands])[NODATA] for tile in earlier]
+    return (~reduce(pd.Series.__and__, incomplete)).to_frame(IS_DUPLICATE)
+
+
 def _read_band(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> tuple[npt.NDArray[np.uint16], pd.Series[int]]:
     tile.require_intact(band)
     dn = read_band(tile, band, extent_px_yx(grids, BANDS[band].resolution_m))
@@ -177,6 +185,8 @@ def _observed(
     else:
         pixels = {**read, "nodata": combine_nodata(read["bands"])}
     yield pixels["nodata"]
+    if "strips" in pixels:
+        yield pixels["strips"]
     yield pixels["scl"]
     if rules.published:
         yield concat_grids(lambda grid: published_columns(rules.published, tile, mgrs, grid), grids)

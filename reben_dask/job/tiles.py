@@ -116,6 +116,8 @@ class TileBuilder:
             raise _all_failed_error(self._failed[-1][1], len(self._failed))
         for tile, error, attempts in self._failed:
             self._output.state.record_failure(tile.name, error, attempts)
+        for name, _, error in self._plan.damaged:
+            self._output.state.record_failure(name, error, 1)
         return concat_counts(map(counts_from_json, self._done.values()))
 
     def _run(self, topic: str) -> None:
@@ -123,6 +125,8 @@ class TileBuilder:
         window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
         appends = LmdbAppends(self._tasks, window, self._output, self._progress, topic)
         unfinished = self._unfinished()
+        for product, _, damage in self._plan.damaged:
+            self._progress.tile(product, "failed", first_line(damage))
         for name in self._done:
             self._append(appends, name)
         with closing(window.run(unfinished)) as outcomes:

@@ -30,6 +30,10 @@ class Scene(NamedTuple):
 
     grids: tuple[PatchGrid, ...]
     failed_quality: str | None
+    boa_add_offset: int | None = None
+    """Offset in DN that the stored numbers still carry; 0 if it has been applied, ``None`` if none is stated."""
+
+    boa_offset_source: str | None = None
 
 
 def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
@@ -39,8 +43,9 @@ def candidate_patches(scene: Scene, recipe: Recipe) -> gpd.GeoDataFrame:
     -------
     GeoDataFrame
         One row per patch, grid after grid in name order: ``patch_id``, ``tile``, ``grid`` (number), ``x``, ``y``,
-        ``split``, ``split_<name>`` for further splits, ``season``, ``sensing_time``, ``epsg``, ``minx`` to ``maxy`` in
-        the tile's system, ``failed_quality`` and the footprint in EPSG:4326.
+        ``split``, ``split_<name>`` for further splits, ``season``, ``sensing_time``, ``boa_add_offset`` and
+        ``boa_offset_source``, ``epsg``, ``minx`` to ``maxy`` in the tile's system, ``failed_quality`` and the footprint
+        in EPSG:4326.
     """
     frames = [_patches_of_grid(scene, recipe, number) for number in range(1, len(scene.grids) + 1)]
     footprint = pd.concat([footprints(grid) for grid in scene.grids], ignore_index=True)
@@ -103,6 +108,8 @@ def _patches_of_grid(scene: Scene, recipe: Recipe, number: int) -> pd.DataFrame:
         **{name: split_of_tile(rule, grid, ids) for name, rule in splits.items()},
         columns.SEASON: season_of(scene.sensing_time, recipe.seasons),
         columns.SENSING_TIME: pd.Timestamp(scene.sensing_time).as_unit("us"),
+        columns.BOA_ADD_OFFSET: scene.boa_add_offset,
+        columns.BOA_OFFSET_SOURCE: scene.boa_offset_source,
         columns.EPSG: grid.epsg,
         **dict(zip(columns.BOUNDS, grid.bounds().T, strict=True)),
         columns.FAILED_QUALITY: scene.failed_quality,

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from reben_dask.formats import columns
-from reben_dask.formats.columns import IS_PUBLISHED, KEPT, REJECTED, WITHIN_LIMITS
+from reben_dask.formats.columns import IS_DUPLICATE, IS_PUBLISHED, KEPT, REJECTED, WITHIN_LIMITS
 from reben_dask.recipes.model import Comparison
 
 TILE_QUALITY = "tile_quality"
 NODATA = "nodata"
+DUPLICATE_ACQUISITION = "duplicate_acquisition"
 NO_SEASON = "no_season"
 NO_SCENE_CLASSIFICATION = "no_scene_classification"
 SNOW_OR_CLOUD = "snow_or_cloud"
@@ -23,6 +24,7 @@ NOT_CHOSEN = "not_chosen"
 REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
+    DUPLICATE_ACQUISITION: "an earlier data strip of the same acquisition has all of its pixels",
     NO_SEASON: "its month is in no season",
     NO_SCENE_CLASSIFICATION: "its tile has no scene classification (SCL)",
     SNOW_OR_CLOUD: "it has more snow or cloud than its season allows",
@@ -44,10 +46,10 @@ def decide(
     Parameters
     ----------
     patches : DataFrame
-        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool), ``labeled_fraction``; with
-        published metadata ``is_published`` (bool); with Sentinel-1 ``s1_name`` (str, null without a partner); with
-        limits of snow and cloud ``season`` (str, null in no season), ``snow_fraction``, ``cloud_fraction`` (null where
-        unknown) and ``within_limits`` (bool).
+        Columns ``failed_quality`` (str, null where the tile passed), ``nodata`` (bool), ``labeled_fraction``; for a
+        later data strip ``is_duplicate`` (bool); with published metadata ``is_published`` (bool); with Sentinel-1
+        ``s1_name`` (str, null without a partner); with limits of snow and cloud ``season`` (str, null in no season),
+        ``snow_fraction``, ``cloud_fraction`` (null where unknown) and ``within_limits`` (bool).
     labeled_fraction : float
         Share of a patch's pixels that must carry a label.
     comparison : {"at_least", "more_than"}
@@ -62,6 +64,7 @@ def decide(
     failed = {  # in the order of REASONS
         TILE_QUALITY: patches[columns.FAILED_QUALITY].notna(),
         NODATA: patches[columns.NODATA],
+        DUPLICATE_ACQUISITION: patches.get(IS_DUPLICATE, never),
         NO_SEASON: patches[columns.SEASON].isna() if limited else never,
         NO_SCENE_CLASSIFICATION: unclassified,
         SNOW_OR_CLOUD: ~patches[WITHIN_LIMITS] if limited else never,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from reben_dask.analysis.legend import map_colours
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
-from reben_dask.formats.dataset import TABLE, RunRecord
+from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
 from reben_dask.report.figures import (
@@ -26,7 +26,7 @@ from reben_dask.report.figures import (
     draw_splits,
 )
 from reben_dask.report.maps import draw_tiles, shows_countries
-from reben_dask.report.origin import origin_tables, read_record, recipe_text, without_credentials
+from reben_dask.report.origin import origin_tables, read_record, recipe_text
 from reben_dask.report.page import Page
 from reben_dask.report.strategies import TileSplits, describe_rules, recorded_strategies, tile_splits
 from reben_dask.report.survey import PLACE, Survey, survey

@@ -11,13 +11,10 @@ from typing import Any
 import yaml
 
 from reben_dask.errors import InputError
-from reben_dask.formats.dataset import RunRecord
+from reben_dask.formats.dataset import RunRecord, without_credentials
 from reben_dask.tables import TEXT, Table
 from reben_dask.wording import counted
 
-_LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
-_QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
-_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAX_CHARACTERS = 200
 """Maximum length of the land-cover description; files may hold whole documents."""
@@ -35,8 +32,7 @@ def origin_tables(record: RunRecord) -> Iterator[Table]:
     """Yield tables of inputs, warnings, products and versions, without folders and credentials."""
     yield _texts("Recipe and inputs of the job", ["what", "which"], _inputs(record))
     if record.warnings:
-        public = (_FOLDERS.sub("", without_credentials(text)) for text in record.warnings)
-        rows = ((str(number), text) for number, text in enumerate(public, start=1))
+        rows = ((str(number), text) for number, text in enumerate(record.public_warnings, start=1))
         yield _texts("Warnings of the job", ["number", "warning"], rows)
     products = ((tile.tile, file_name(tile.path)) for tile in record.inputs.tiles)
     yield _texts("Sentinel-2 products", ["tile", "product"], products, folded=True)
@@ -48,11 +44,6 @@ def recipe_text(record: RunRecord) -> str:
     """Format the whole recipe as YAML, without folders and credentials."""
     text: str = yaml.safe_dump(_clean(record.recipe), sort_keys=False, allow_unicode=True)
     return text
-
-
-def without_credentials(text: str) -> str:
-    """Remove user, password and query from the addresses in a text; they may hold keys and signatures."""
-    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
 
 
 def file_name(path: str | None) -> str:

@@ -19,22 +19,38 @@ ROWS_PER_GROUP = 122_880
 def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) -> tuple[int, int]:
     """Write the two metadata files from the kept patches of a patch table, tile by tile.
 
-    Patch names start with a prefix unique to their tile, so tiles sorted by name give files sorted by ``patch_id``.
+    Patch names start with a prefix unique to their tile, so tiles sorted by name give files sorted by ``patch_id``;
+    only names of data strips of one tile lie among each other.
     Returns the numbers of rows of the main file and of the one for patches with snow, cloud or shadow.
     """
-    ordered = sorted(parts, key=_first_name)
-    clear = _write(folder / METADATA_FILE, (_clear(_kept(part)) for part in ordered), classes)
-    flagged_rows = _write(folder / FLAGGED_METADATA_FILE, (_flagged(_kept(part)) for part in ordered), classes)
+    groups = _groups(parts)
+    clear = _write(folder / METADATA_FILE, (_clear(_kept(group)) for group in groups), classes)
+    flagged_rows = _write(folder / FLAGGED_METADATA_FILE, (_flagged(_kept(group)) for group in groups), classes)
     return clear, flagged_rows
 
 
-def _first_name(part: Path) -> str:
-    return pc.min(read_rows(part, [PATCH_ID])[PATCH_ID]).as_py() or ""
+def _groups(parts: Sequence[Path]) -> list[list[Path]]:
+    """Parts in the order of their names, those together whose names lie among each other."""
+    groups: list[list[Path]] = []
+    end = ""
+    for first, last, part in sorted((*_first_and_last_name(part), part) for part in parts):
+        if groups and first < end:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+        end = max(end, last)
+    return groups
 
 
-def _kept(part: Path) -> pa.Table:
-    rows = read_rows(part, METADATA, status=KEPT).select(list(METADATA)).sort_by(PATCH_ID)
-    return fill_flags(rows).replace_schema_metadata(None)
+def _first_and_last_name(part: Path) -> tuple[str, str]:
+    found = pc.min_max(read_rows(part, [PATCH_ID])[PATCH_ID]).as_py()
+    return found["min"] or "", found["max"] or ""
+
+
+def _kept(parts: Sequence[Path]) -> pa.Table:
+    tables = [read_rows(part, METADATA, status=KEPT).select(list(METADATA)) for part in parts]
+    rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    return fill_flags(rows.sort_by(PATCH_ID))
 
 
 def _clear(rows: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -140,7 +140,8 @@ class Tile:
 
     def _grid_faults(self, name: TileName) -> Iterator[str]:
         first = self.table.slice(0, 1).to_pylist()[0]
-        scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), first[columns.FAILED_QUALITY])
+        of_tile = (columns.FAILED_QUALITY, columns.BOA_ADD_OFFSET, columns.BOA_OFFSET_SOURCE)
+        scene = Scene(name, first[columns.SENSING_TIME], tuple(self.grids), *map(first.__getitem__, of_tile))
         wanted = candidate_patches(scene, self.expected.recipe)
         by_recipe = {*self.expected.splits_of, columns.SEASON}
         for column in wanted.columns.drop([columns.GEOMETRY, *by_recipe]):
@@ -182,8 +183,12 @@ class Dataset:
 
     def row(self, patch_id: str) -> Row:
         """Columns of a kept patch except its footprint; empty for an unknown one."""
-        number = bisect_right(self._prefixes, (patch_id, len(self.parts))) - 1
-        return self._rows(self.parts[self._prefixes[number][1]]).get(patch_id, {}) if number >= 0 else {}
+        before = bisect_right(self._prefixes, (patch_id, len(self.parts)))
+        # The name of a tile may begin that of its second data strip.
+        for prefix, number in reversed(self._prefixes[:before]):
+            if patch_id.startswith(prefix):
+                return self._rows(self.parts[number]).get(patch_id, {})
+        return {}
 
     def place(self, patch_id: str) -> Place | None:
         """Place of a patch that is compared with the cubes."""
@@ -259,7 +264,16 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     sound.add(f"{tile}.parquet does not belong to a tile of the run" for tile in sorted(found - of_run))
     # A file of no tile of the run must not change the names of others.
     names = {**{name: tile_names([name])[name] for name in found}, **tile_names(sorted(of_run))}
-    prefix = NameTemplate(expected.recipe.patch_name).prefix
+    prefix, strips = NameTemplate(expected.recipe.patch_name).prefix, defaultdict[str, list[str]](list)
+    for name in names:
+        strips[name.rpartition("_")[0]].append(name)
+
+    def rows_of(tile: str) -> npt.NDArray[np.int64]:
+        """Numbers of a tile's rows; those of its later data strips lie among them."""
+        found = np.r_[rows.of_prefix(prefix(names[tile]))]
+        others = [np.r_[rows.of_prefix(prefix(names[strip]))] for strip in strips[tile]]
+        return np.setdiff1d(found, np.concatenate(others)) if others else found
+
     same, is_compared = Check("Metadata as in the patch table", "patch", count=len(rows)), np.zeros(len(rows), bool)
     counts, unread, patches = Counter[tuple[str, str]](), of_run - found, 0
     advance = settings.begin("verify-table", len(dataset.parts))
@@ -274,9 +288,9 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
             sound.add(tile.faults(names[path.stem], None if record is None else record.inputs.layers))
             counts += _count(tile)
             patches += len(tile.table)
-            here = rows.of_prefix(prefix(names[path.stem]))
+            here = rows_of(path.stem)
             is_compared[here] = True
-            same.add(_row_faults(rows.table[here], tile) if rows.is_complete else ())
+            same.add(_row_faults(rows.table.take(here), tile) if rows.is_complete else ())
             unread.remove(path.stem)
         advance(1)
     sound.summary = f"{counted(patches, 'candidate')} in {counted(len(dataset.parts), 'part')}"
@@ -284,7 +298,7 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     for tile_name in unread:
         # Rows of unread parts are unknown; a file that is not named after a tile has no rows.
         with suppress(IndexError):
-            is_compared[rows.of_prefix(prefix(names[tile_name]))] = True
+            is_compared[rows_of(tile_name)] = True
     same.add(f"{rows.value(columns.PATCH_ID, number)} {_NOT_KEPT}" for number in np.flatnonzero(~is_compared).tolist())
     same.not_checked = None if rows.is_complete else "the metadata cannot be read"
     yield same

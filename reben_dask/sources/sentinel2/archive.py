@@ -27,6 +27,10 @@ MAX_XML_BYTES = 64 * 2**20
 ALGORITHMS = {"MD5": "md5", "SHA3-256": "sha3_256", "SHA-256": "sha256"}
 """Checksum algorithms of :mod:`hashlib`, by their name in manifests."""
 
+IN_PLACE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Compression methods of zip members that both zipfile and GDAL read."""
+
+_METHODS = {9: "Deflate64", zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA", 93: "Zstandard", 95: "XZ"}
 _PIECE_BYTES = 4 * 2**20
 _UNPACKING_ERRORS = (
     zipfile.BadZipFile,
@@ -57,10 +61,10 @@ class ProductFiles:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._root = ""
-        self._sizes: dict[str, int] | None = None
+        self._members: dict[str, zipfile.ZipInfo] | None = None
         if not path.is_dir():
-            self._sizes = _member_sizes(path)
-            metadata = [name for name in self._sizes if PurePosixPath(name).name == METADATA_FILE]
+            self._members = read_members(path)
+            metadata = [name for name in self._members if PurePosixPath(name).name == METADATA_FILE]
             if len(metadata) > 1:
                 raise InputError(f"{path} holds {len(metadata)} products; a zip file of one product is expected.")
             self._root = metadata[0].removesuffix(METADATA_FILE) if metadata else ""
@@ -69,27 +73,46 @@ class ProductFiles:
 
     def exists(self, name: str) -> bool:
         """Test if the product holds a file."""
-        if self._sizes is not None:
-            return self._root + name in self._sizes
+        if self._members is not None:
+            return self._root + name in self._members
         # Unlike Path.is_file, this takes a name that no file can have for a file that does not exist.
         return os.path.isfile(self._path / name)  # noqa: PTH113
 
+    def below(self, folder: str) -> list[str]:
+        """Paths of all files below a folder of the product, sorted."""
+        if self._members is None:
+            found = (path for path in (self._path / folder).rglob("*") if path.is_file())
+            return sorted(path.relative_to(self._path).as_posix() for path in found)
+        start = f"{self._root}{folder}/"
+        names = (name for name in self._members if name.startswith(start) and not name.endswith("/"))
+        return sorted(name.removeprefix(self._root) for name in names)
+
     def read_xml(self, name: str) -> bytes:
         """Read a metadata file."""
-        size = (self._path / name).stat().st_size if self._sizes is None else self._sizes[self._root + name]
+        self.require_in_place(name)
+        is_folder = self._members is None
+        size = (self._path / name).stat().st_size if is_folder else self._member(name).file_size
         if size > MAX_XML_BYTES:
             raise InputError(f"{self._label(name)} is larger than {MAX_XML_BYTES // 2**20} MiB; no metadata file is.")
         with self._open(name) as stream:
             return stream.read()
 
+    def require_in_place(self, name: str) -> None:
+        """Raise :class:`InputError` if a file is compressed by a method that GDAL cannot read in place."""
+        if self._members is not None and (method := self._member(name).compress_type) not in IN_PLACE:
+            raise InputError(
+                f"{self._label(name)} is compressed with {_METHODS.get(method, f'method {method}')}, and only stored "
+                "and deflated files can be read in a zip file; unpack it, and give the folder."
+            )
+
     def gdal_path(self, name: str) -> str:
         """Path of a file for GDAL."""
         # Braces mark the end of the archive's own path: a folder may have ".zip" in its name.
-        return str(self._path / name) if self._sizes is None else f"/vsizip/{{{self._path}}}/{self._root}{name}"
+        return str(self._path / name) if self._members is None else f"/vsizip/{{{self._path}}}/{self._root}{name}"
 
     def require_intact(self, name: str, checksum: Checksum | None) -> None:
         """Raise :class:`InputError` if a file differs from its checksum in the manifest or the archive."""
-        if checksum is None and self._sizes is None:
+        if checksum is None and self._members is None:
             return
         found = hashlib.new(ALGORITHMS[checksum.name]) if checksum else None
         # Read to the end in any case: there zipfile compares the sum of the archive.
@@ -104,18 +127,21 @@ class ProductFiles:
             )
 
     def _label(self, name: str) -> str:
-        return f"{self._path}/{name}" if self._sizes is None else f"{self._root}{name} in {self._path}"
+        return f"{self._path}/{name}" if self._members is None else f"{self._root}{name} in {self._path}"
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        return (self._members or {})[self._root + name]
 
     @contextmanager
     def _open(self, name: str) -> Iterator[IO[bytes]]:
-        if self._sizes is None:
+        if self._members is None:
             with (self._path / name).open("rb") as stream:
                 yield stream
         else:
             with (
                 _unpacking(self._path),
                 zipfile.ZipFile(self._path) as archive,
-                archive.open(self._root + name) as member,
+                archive.open(self._member(name)) as member,
             ):
                 yield member
 
@@ -127,11 +153,15 @@ def checked_name(name: str, source: str) -> str:
     return name
 
 
-def _member_sizes(path: Path) -> dict[str, int]:
+def read_members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Members of a zip file by name with ``/``; some programs on Windows write backslashes, which GDAL takes alike.
+
+    :class:`InputError` if the file is no zip file, or a damaged one.
+    """
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is neither a .SAFE folder nor a readable .zip file of one; is it fully downloaded?")
     with _unpacking(path), zipfile.ZipFile(path) as archive:
-        return {info.filename: info.file_size for info in archive.infolist()}
+        return {info.filename.replace("\\", "/"): info for info in archive.infolist()}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Elements are found by local name, as namespaces change with the processing basel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,12 @@ from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
 
 PASSED = "PASSED"
 
+IMAGE_ELEMENTS = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID_2A")
+"""Elements with the name of an image; the last two up to baseline 02.06."""
+
+
+_STRIP = re.compile(r"_S(\d{8}T\d{6})(?:_|$)")
+
 
 @dataclass(frozen=True)
 class ProductMetadata:
@@ -32,7 +39,7 @@ class ProductMetadata:
     baseline: str
 
     images: tuple[str, ...]
-    """Paths of the granule's images inside the product, without suffix."""
+    """Paths of the granule's images inside the product, or their names, without suffix."""
 
     image_format: str
     """``JPEG2000`` in products of the ground segment."""
@@ -40,6 +47,9 @@ class ProductMetadata:
     offsets: dict[str, int]
 
     quality: dict[str, str]
+
+    strip: str = ""
+    """Sensing start of the data strip, the ``S<time>`` of ``datastripIdentifier``; empty if it is not stated."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +67,19 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
     """Parse ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
     root = _parse(xml, source)
     granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
-    if len(granules) != 1:
-        raise InputError(f"{source} lists {len(granules)} granules; only products of one granule (tile) can be read.")
-    uri = _text(root, "PRODUCT_URI", source)
+    # Up to baseline 02.07, each resolution has a list of its own, of the same granule.
+    distinct = {granule.get("granuleIdentifier", number) for number, granule in enumerate(granules)}
+    if len(distinct) != 1:
+        raise InputError(f"{source} lists {len(distinct)} granules; only products of one granule (tile) can be read.")
+    images = (image for granule in granules for name in IMAGE_ELEMENTS for image in granule.iterfind(f".//{{*}}{name}"))
+    uri = _text(root, "PRODUCT_URI", source, old="PRODUCT_URI_2A")
+    strip = _STRIP.search(granules[0].get("datastripIdentifier", ""))
     return ProductMetadata(
         product=uri.removesuffix(".SAFE"),
         sensing_time=_time(_text(root, "PRODUCT_START_TIME", source), source),
         baseline=_text(root, "PROCESSING_BASELINE", source),
-        images=tuple((image.text or "").strip() for image in granules[0].iterfind(".//{*}IMAGE_FILE")),
+        strip=strip[1] if strip else "",
+        images=tuple(dict.fromkeys((image.text or "").strip() for image in images)),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
         # Of several outcomes of one indicator, one that is not PASSED comes later here, and counts.
@@ -121,8 +136,10 @@ def _parse(xml: bytes, source: str, until: str | None = None) -> Element:
     return root
 
 
-def _text(parent: Element, name: str, source: str) -> str:
-    element = next(parent.iterfind(f".//{{*}}{name}"), None)
+def _text(parent: Element, name: str, source: str, *, old: str = "") -> str:
+    """Text of an element, or of that with its ``old`` name."""
+    found = (next(parent.iterfind(f".//{{*}}{each}"), None) for each in filter(None, (name, old)))
+    element = next((each for each in found if each is not None), None)
     text = (element.text or "").strip() if element is not None else ""
     if not text:
         raise InputError(f"{source} has no {name}; is it the metadata of a Sentinel-2 L2A product?")

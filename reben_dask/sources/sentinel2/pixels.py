@@ -143,7 +143,10 @@ def _check_image(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> Non
     resolution = IMAGE_RESOLUTION_M[image]
     expected = (tile.epsg, tile.ulx, tile.uly, resolution, *tile.shape_yx[resolution])
     transform = dataset.transform
-    actual = (dataset.crs and dataset.crs.to_epsg(), transform.c, transform.f, transform.a, *dataset.shape)
+    # GeoTIFFs of a public mirror have a transform, but no coordinate system.
+    is_from_mirror = dataset.crs is None and dataset.driver == "GTiff"
+    epsg = tile.epsg if is_from_mirror else dataset.crs and dataset.crs.to_epsg()
+    actual = (epsg, transform.c, transform.f, transform.a, *dataset.shape)
     if actual != expected:
         raise InputError(
             f"The image {image} of {tile.name} is not at the position in the metadata: EPSG, upper-left corner, pixel "

@@ -273,7 +273,7 @@ def test_a_granule_without_an_element(name: str) -> None:
         ('band_id="8"', 'band_id="-1"', "has a BOA_ADD_OFFSET for band_id -1; band_id is 0 to 12."),
         ('band_id="8"', "", "has '' where a whole number is expected."),
         ("<Granule.*</Granule>", "", "lists 0 granules; only products of one granule (tile) can be read."),
-        ("(<Granule.*</Granule>)", r"\1\1", "lists 2 granules; only products of one granule (tile) can be read."),
+        ("(<Granule.*</Granule>)", r"\1<Granule/>", "lists 2 granules; only products of one granule (tile)"),
     ],
 )
 def test_a_wrong_value(pattern: str, replacement: str, words: str) -> None:
