@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +29,12 @@ from reben_dask.patches.candidates import Scene, season_of
 from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
-from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
+from reben_dask.sources.landcover import LandcoverMap, SortedMap, open_any_landcover
 from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
+from reben_dask.sources.vector_files import absolute_path
 from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
+from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
@@ -247,7 +248,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     s2 : sequence of str
         Products, or folders of products.
     landcover : str
-        Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it.
+        Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it;
+        ``FILE:LAYER`` names a layer.
     countries, layers : str, mapping of str to str
         Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
@@ -264,9 +266,9 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         recipe=recipe,
         nomenclature=load_nomenclature(recipe.nomenclature),
         tiles=tiles,
-        landcover=_open_landcover(_absolute(landcover), code_column),
-        countries=_absolute(countries) if countries else None,
-        layers={name: _absolute(path) for name, path in layers.items()},
+        landcover=open_any_landcover(absolute_path(landcover), code_column=code_column),
+        countries=absolute_path(countries) if countries else None,
+        layers={name: absolute_path(path) for name, path in layers.items()},
         lmdb_shards=lmdb_shards,
         published=require_published(published),
         exports=tuple(dict.fromkeys(exports)),
@@ -297,15 +299,6 @@ def _require_layers(plan: Plan) -> None:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(f"The recipe {plan.recipe.name} has no attribute {name!r} for the layer {path}; {has}.")
         require_attribute(path, known[name].column)
-
-
-def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | SortedMap:
-    return SortedMap(Path(path)) if is_sorted_landcover(path) else open_landcover(path, code_column=code_column)
-
-
-def _absolute(path: str) -> str:
-    """Return the path for workers with another working directory; links are kept."""
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _require_distinct(tiles: Sequence[Tile]) -> None:
@@ -379,6 +372,12 @@ def _warnings(plan: Plan) -> list[str]:
         for name in plan.recipe.attributes
         if name not in plan.layers
     ]
+    if isinstance(plan.landcover, LandcoverMap) and (others := plan.landcover.others):
+        file, layer = Path(plan.landcover.path).name, plan.landcover.layer
+        found.append(
+            f"{file} holds {counted(1 + len(others), 'map')}; the layer {layer} is read, not {', '.join(others)} "
+            "(--landcover FILE:LAYER chooses)."
+        )
     return found + _country_warnings(plan)
 
 

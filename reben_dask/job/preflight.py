@@ -16,6 +16,7 @@ from distributed import Client
 from reben_dask import __version__
 from reben_dask.errors import ClusterError
 from reben_dask.job.plan import Plan
+from reben_dask.sources.vector_files import is_gdal_path
 
 SAME = ("reben_dask", "python")
 """Software whose versions must agree."""
@@ -74,7 +75,8 @@ def _paths_of(plan: Plan) -> list[str]:
     files = (plan.landcover.path, plan.countries, *plan.layers.values(), *published.metadata)
     lists = (published.pairs, published.snow_list, published.cloud_list)
     some = [str(plan.tiles[0].path), *list(folders)[:_FOLDERS_CHECKED]]
-    return some + [str(path) for path in (*files, *lists) if path is not None]
+    # Paths of GDAL are seen by GDAL alone.
+    return some + [str(path) for path in (*files, *lists) if path is not None and not is_gdal_path(str(path))]
 
 
 def inspect_worker(paths: Sequence[str], probe: str) -> WorkerEnvironment:

@@ -73,7 +73,9 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     if len(plan.tiles) > _TILES_SHOWN:
         yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
     yield "Patches", f"{counted(plan.candidates, 'candidate')} of {plan.recipe.patch_size_m:,} m"
-    yield "Land cover", f"{plan.landcover.path} ({counted(plan.landcover.polygons, 'polygon')}, {plan.landcover.crs})"
+    landcover = plan.landcover
+    yield "Land cover", f"{landcover.path} ({counted(landcover.polygons, 'polygon')}, {landcover.crs})"
+    yield "", f"layer {landcover.layer}, codes in {landcover.code_column}"
     yield "Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes"
     yield "Sentinel-1", _sentinel1(plan)
     if plan.published.metadata:

@@ -1,6 +1,6 @@
 """Land cover: published vector maps, and spatially sorted copies of which a tile reads only its part."""
 
-from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, read_polygons
+from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, open_any_landcover, read_polygons
 from reben_dask.sources.landcover.sorting import sort_landcover
 from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
 
@@ -8,6 +8,7 @@ __all__ = [
     "LandcoverMap",
     "SortedMap",
     "is_sorted_landcover",
+    "open_any_landcover",
     "open_landcover",
     "read_polygons",
     "sort_landcover",

@@ -15,7 +15,8 @@ import pandas as pd
 import shapely
 
 from reben_dask.errors import InputError
-from reben_dask.sources.landcover.vector_map import LandcoverMap
+from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
+from reben_dask.sources.vector_files import split_layer
 
 DESCRIPTION_FILE = "_landcover.json"
 """Starts with an underscore, so that readers of Parquet folders ignore it."""
@@ -63,6 +64,16 @@ class SortedMap:
         """Entry of the map in a run record."""
         copied = {"about": self.description.get("about", ""), "source": self.description["source"]}
         return {"path": self.path, "crs": self.crs, "polygons": self.polygons, **copied}
+
+    @property
+    def layer(self) -> str:
+        """Layer of the source."""
+        return str(self.description["source"]["layer"])
+
+    @property
+    def code_column(self) -> str:
+        """Column of the source with the class codes."""
+        return str(self.description["source"]["code_column"])
 
     @property
     def left_out(self) -> int:
@@ -121,6 +132,21 @@ def is_sorted_landcover(path: str | Path) -> bool:
     return (Path(path) / DESCRIPTION_FILE).is_file()
 
 
+def open_any_landcover(
+    path: str, *, layer: str | None = None, code_column: str | None = None
+) -> LandcoverMap | SortedMap:
+    """Open a sorted map as it is, and any other as :func:`~reben_dask.sources.landcover.open_landcover` does."""
+    file, named = (path, layer) if layer is not None else split_layer(path)
+    if not is_sorted_landcover(file):
+        return open_landcover(file, layer=named, code_column=code_column)
+    found = SortedMap(Path(file))
+    if named not in (None, found.layer):
+        raise InputError(
+            f"The sorted map {file} holds the layer {found.layer}, not {named}; sort that one with: reben landcover"
+        )
+    return found
+
+
 def part_name(number: int) -> str:
     """File name of a part."""
     return f"part-{number:05d}.parquet"
@@ -132,13 +158,18 @@ def write_description(
     codes: Mapping[int, Mapping[str, int]],
     extent: tuple[float, ...],
     left_out: int,
+    content: str,
 ) -> None:
-    """Describe the parts in a folder; ``codes`` maps each code to its ``rows`` and ``first_row``."""
+    """Describe the parts in a folder; ``codes`` maps each code to its ``rows`` and ``first_row``.
+
+    ``content`` is that of :func:`~reben_dask.sources.landcover.vector_map.content_digest`.
+    """
     polygons = sum(count["rows"] for count in codes.values()) - left_out
     description = {
         "version": 1,
         "source": source.identity,
         "about": source.about,
+        "content": content,
         "crs": source.crs,
         "polygons": polygons,
         "left_out": left_out,

@@ -7,6 +7,7 @@ curve; the second sorts the buckets one by one and writes full parts.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,13 @@ import shapely
 from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, OutputError
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, part_name, write_description
-from reben_dask.sources.landcover.vector_map import LandcoverMap, PolygonBatch, read_batches, whole_bounds
+from reben_dask.sources.landcover.vector_map import (
+    LandcoverMap,
+    PolygonBatch,
+    read_batches,
+    update_digest,
+    whole_bounds,
+)
 
 POLYGONS_PER_PART = 8_000
 """A part of the official map is about 16 MB in memory, and a tile overlaps a handful of parts."""
@@ -67,10 +74,12 @@ def sort_landcover(
         left_out = 0
         extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
         bounds = whole_bounds(source)
+        digest = hashlib.sha256()
         for batch in read_batches(source):
             has_area = ~shapely.is_missing(batch.geometry)
             table = _spilled(batch, has_area, source, bounds)
             _count(codes, table["code"].to_numpy(), batch.first_row)
+            update_digest(digest, batch)
             spill.add(table.filter(has_area))
             extent = _united(extent, batch.geometry[has_area])
             left_out += int(np.count_nonzero(~has_area))
@@ -79,7 +88,7 @@ def sort_landcover(
         for number, part in enumerate(_parts(spill.stretches())):
             _write_part(part, draft / part_name(number), source.crs)
             advance(part.num_rows)
-        write_description(draft, source, codes, tuple(extent.tolist()), left_out)
+        write_description(draft, source, codes, tuple(extent.tolist()), left_out, digest.hexdigest())
     return _require_same(source, destination)
 
 

@@ -125,14 +125,13 @@ def test_polygons_in_a_layer_of_any_geometry(tmp_path: Path) -> None:
     assert open_landcover(path).polygons == 2
 
 
-def test_of_several_layers_the_first_with_polygons_and_codes(tmp_path: Path) -> None:
+def test_of_several_layers_the_one_with_polygons_and_codes(tmp_path: Path) -> None:
     path = tmp_path / "map.gpkg"
     points = _squares(1, Code_18=["111"]).set_geometry(gpd.points_from_xy([0], [0], crs=3035))
     _write(points, path, layer="points")
     _write(_squares(2, Name=["a", "b"]), path, layer="names")
     pyogrio.write_dataframe(pd.DataFrame({"Code_18": ["111"]}), path, layer="table")
     _write(_squares(3, Code_18=["111"] * 3), path, layer="first")
-    _write(_squares(4, Code_18=["111"] * 4), path, layer="second")
     assert open_landcover(str(path)).layer == "first"
 
 
@@ -195,14 +194,14 @@ def test_an_unchanged_map_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_another_layer_or_column_has_another_name(tmp_path: Path) -> None:
-    table = _squares(2, Code_18=["111", "211"], Code_12=["111", "111"])
+    table = _squares(2, Code_18=["111", "211"], Klasse=["111", "111"])
     first, second = tmp_path / "a" / "map.gpkg", tmp_path / "b" / "map.gpkg"
     for path in (first, second):
         path.parent.mkdir()
         _write(table, path, layer=path.parent.name)
         os.utime(path, ns=(0, 0))
     assert first.stat().st_size == second.stat().st_size
-    by_column = {open_landcover(str(first), code_column=column).cache_name for column in ("Code_18", "Code_12")}
+    by_column = {open_landcover(str(first), code_column=column).cache_name for column in ("Code_18", "Klasse")}
     assert len(by_column) == 2
     assert open_landcover(str(second)).cache_name not in by_column
 
