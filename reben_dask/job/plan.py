@@ -26,13 +26,19 @@ from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Partners, Sentinel1Inputs, open_partners
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.candidates import Scene, season_of
-from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, open_any_landcover
 from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
 from reben_dask.sources.vector_files import absolute_path
-from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
+from reben_dask.sources.vector_layers import (
+    CountryLayer,
+    open_countries,
+    polygons_digest,
+    read_attribute,
+    read_countries,
+    require_attribute,
+)
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
@@ -69,7 +75,7 @@ class Plan:
     """Products, sorted by name."""
     landcover: LandcoverMap | SortedMap
     """The map, as published or sorted."""
-    countries: str | None
+    countries: CountryLayer | None
     layers: Mapping[str, str]
     """Polygon files by attribute."""
     lmdb_shards: int | None
@@ -153,6 +159,11 @@ class Plan:
     def is_usable(self, tile: Tile) -> bool:
         """Check whether a tile passed the quality indicators of the recipe."""
         return not tile.failed_quality(self.recipe.quality_indicators)
+
+    @cached_property
+    def country_polygons(self) -> gpd.GeoDataFrame:
+        """Polygons of the countries that count; empty without a file."""
+        return read_countries(self.countries) if self.countries else gpd.GeoDataFrame({"country": [], "geometry": []})
 
     @cached_property
     def candidates(self) -> int:
@@ -267,7 +278,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         nomenclature=load_nomenclature(recipe.nomenclature),
         tiles=tiles,
         landcover=open_any_landcover(absolute_path(landcover), code_column=code_column),
-        countries=absolute_path(countries) if countries else None,
+        countries=_open_countries(countries, recipe, published) if countries else None,
         layers={name: absolute_path(path) for name, path in layers.items()},
         lmdb_shards=lmdb_shards,
         published=require_published(published),
@@ -290,6 +301,10 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         tile.require(recipe.bands)
     exported = _export_warnings(plan) if plan.exports else []
     return replace(plan, warnings=(*_warnings(plan), *exported))
+
+
+def _open_countries(path: str, recipe: Recipe, published: Published) -> CountryLayer:
+    return open_countries(absolute_path(path), recipe.countries, only_listed=bool(published.metadata))
 
 
 def _require_layers(plan: Plan) -> None:
@@ -384,17 +399,14 @@ def _warnings(plan: Plan) -> list[str]:
 def _country_warnings(plan: Plan) -> list[str]:
     if not plan.countries:
         return []
-    file, names, found = Path(plan.countries).name, plan.recipe.countries, []
-    countries = read_countries(plan.countries, names)
-    if missing := missing_countries(countries, names):
-        found.append(f"{file} has no {', '.join(missing)}; no patch can be assigned to them.")
-    if abroad := _abroad(plan, countries):
-        nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
-        which = ", which are those of the recipe" if names else ""
-        found.append(
-            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are assigned the "
-            f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
-        )
+    file, names, found = Path(plan.countries.path).name, plan.countries.names, []
+    if absent := sorted(set(names or ()) - set(plan.countries.found)):
+        found.append(f"{file} has no {', '.join(absent)}; no patch can be assigned to them.")
+    if abroad := _abroad(plan, plan.country_polygons):
+        limit, of_list = plan.recipe.country_max_distance_m, " of the recipe" * (names is not None)
+        far = f"those farther than {limit / 1000:,g} km have none" if limit else "however far away"
+        none = f"None of the countries{of_list} in {file} reaches into {_named(abroad)}"
+        found.append(f"{none}; patches there are assigned the nearest, {far}.")
     return found
 
 
@@ -441,18 +453,17 @@ def origin_of(plan: Plan) -> Origin:
         "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
         TILES: {tile.name: tile_identity(tile) for tile in plan.tiles},
         "land-cover map": digest_of(plan.landcover.record["source"]),
-        "country layer": _layer_identity(plan.countries),
-        "choice of layers": {name: _layer_identity(path) for name, path in plan.layers.items()},
+        "country layer": polygons_digest(plan.country_polygons) if plan.countries else None,
+        "choice of layers": {
+            name: polygons_digest(read_attribute(path, plan.recipe.attributes[name].column))
+            for name, path in plan.layers.items()
+        },
         "Sentinel-1": digest_of(plan.partners.identity()) if plan.partners else None,
         "published metadata": digest_of([file_identity(path) for path in published.metadata]),
         "lists of names": _identity(filter(None, (published.pairs, published.snow_list, published.cloud_list))),
         "number of LMDB environments": plan.lmdb_shards,
         "choice of exports": sorted(plan.exports),
     }
-
-
-def _layer_identity(path: str | None) -> str | None:
-    return None if path is None else _identity(file for file in files_of(Path(path)) if file.is_file())
 
 
 def _identity(paths: Iterable[Path]) -> Any:

@@ -72,7 +72,12 @@ def _paths_of(plan: Plan) -> list[str]:
     """Paths that every worker must see: single files, and folders of products instead of all products."""
     folders = dict.fromkeys(str(tile.path.parent) for tile in plan.tiles)
     published = plan.published
-    files = (plan.landcover.path, plan.countries, *plan.layers.values(), *published.metadata)
+    files = (
+        plan.landcover.path,
+        plan.countries and plan.countries.file.location,
+        *plan.layers.values(),
+        *published.metadata,
+    )
     lists = (published.pairs, published.snow_list, published.cloud_list)
     some = [str(plan.tiles[0].path), *list(folders)[:_FOLDERS_CHECKED]]
     # Paths of GDAL are seen by GDAL alone.

@@ -183,7 +183,7 @@ def _observed(
     if rules.has_partners:
         yield pixels["sentinel1"]
     yield pixels["labels"]
-    yield concat_grids(lambda grid: country_column(grid, countries), grids)
+    yield concat_grids(lambda grid: country_column(grid, countries, rules.recipe.country_max_distance_m), grids)
     for name, polygons in layers.items():
         yield attribute_column(name, grids, polygons)
 

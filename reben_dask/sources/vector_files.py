@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pyogrio
@@ -161,18 +161,16 @@ def is_input(relative: Path) -> bool:
     return not is_hidden and not relative.name.lower().endswith((".lock", "-wal", "-shm", "-journal"))
 
 
-def open_parquet(file: VectorFile) -> Iterator[pq.ParquetFile]:
-    """Open the parts of a GeoParquet file or folder one after the other."""
+def parquet_parts(file: VectorFile) -> Iterator[Path | IO[bytes]]:
+    """Files of a GeoParquet dataset one after the other, opened where they are inside an archive."""
     if is_gdal_path(file.location):
         archive = str(files_on_disk(file.location)[0])
         name = file.location.partition(archive)[2].lstrip("}/")
         with zipfile.ZipFile(archive) as content, content.open(name) as member:
-            yield pq.ParquetFile(member)
+            yield member
         return
-    for part in files_on_disk(file.location):
-        if part.suffix.lower() in PARQUET or part == Path(file.location):
-            with pq.ParquetFile(part) as opened:
-                yield opened
+    whole = Path(file.location)
+    yield from (part for part in files_on_disk(file.location) if part == whole or part.suffix.lower() in PARQUET)
 
 
 def geo_metadata(opened: pq.ParquetFile) -> tuple[str, dict[str, Any]]:
@@ -245,7 +243,7 @@ def _described(file: VectorFile, info: dict[str, Any]) -> Layer:
 
 def _parquet_layer(file: VectorFile) -> Layer:
     rows, boxes, first = 0, [], None
-    for opened in open_parquet(file):
+    for opened in map(pq.ParquetFile, parquet_parts(file)):
         column, geometry = geo_metadata(opened)
         rows += opened.metadata.num_rows
         boxes.append(geometry.get("bbox"))

@@ -14,6 +14,7 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import shapely
 
@@ -25,7 +26,7 @@ from reben_dask.sources.vector_files import (
     find_vector_files,
     geo_metadata,
     layer_names,
-    open_parquet,
+    parquet_parts,
     read_layers,
     split_layer,
 )
@@ -222,21 +223,17 @@ def _read_with_gdal(source: LandcoverMap) -> Iterator[tuple[pa.Array, npt.NDArra
 
 def _read_parquet(source: LandcoverMap) -> Iterator[tuple[pa.Array, npt.NDArray[Any]]]:
     """Read parts in batches; geometries in other encodings than WKB are read a part at once."""
-    for opened in open_parquet(source.file):
+    for part in parquet_parts(source.file):
+        opened = pq.ParquetFile(part)
         column, metadata = geo_metadata(opened)
         if metadata["encoding"] != "WKB":
-            yield from _read_native_parquet(source)
-            return
+            table = gpd.read_parquet(part)
+            yield pa.array(table[source.code_column], from_pandas=True), table.geometry.to_numpy()
+            continue
         for batch in opened.iter_batches(ROWS_AT_ONCE, columns=[source.code_column, column]):
             wkb = batch.column(column)
             wkb = wkb.storage if isinstance(wkb, pa.ExtensionArray) else wkb
             yield batch.column(source.code_column), shapely.from_wkb(wkb.to_numpy(zero_copy_only=False))
-
-
-def _read_native_parquet(source: LandcoverMap) -> Iterator[tuple[pa.Array, npt.NDArray[Any]]]:
-    for part in files_on_disk(source.file.location):
-        table = gpd.read_parquet(part)
-        yield pa.array(table[source.code_column], from_pandas=True), table.geometry.to_numpy()
 
 
 def _named(path: str, layers: list[Layer], name: str) -> list[Layer]:
