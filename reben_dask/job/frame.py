@@ -11,6 +11,7 @@ import dask.dataframe as dd
 import dask_geopandas
 import geopandas as gpd
 import pandas as pd
+import shapely
 from dask import delayed
 
 from reben_dask.errors import InputError
@@ -34,7 +35,7 @@ from reben_dask.job.tasks import LabelRule, classify_scene, count_nodata, map_co
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
-from reben_dask.patches.join import join_partitions, search_area
+from reben_dask.patches.join import join_partitions, search_area, search_boxes
 from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
@@ -207,14 +208,15 @@ def _grid_around(rows: gpd.GeoDataFrame) -> PatchGrid:
 def _near(polygons: Sequence[gpd.GeoDataFrame], grid: PatchGrid) -> gpd.GeoDataFrame | None:
     if not polygons:
         return None
-    west, south, east, north = search_area(grid, polygons[0].crs).bounds
-    found = pd.concat([part.cx[west:east, south:north] for part in polygons], ignore_index=True)
+    boxes = search_boxes(grid, polygons[0].crs)
+    near = [part.cx[west:east, south:north] for part in polygons for west, south, east, north in boxes]
+    found = pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
     return found if len(found) else None
 
 
 def _outline(scene: Scene) -> object:
-    """Envelope of a tile in EPSG:4326."""
-    return search_area(scene.grids[0], TABLE_CRS)
+    """Envelope of a tile in EPSG:4326; two across the 180th meridian."""
+    return shapely.intersection(search_area(scene.grids[0], TABLE_CRS), shapely.box(-180, -90, 180, 90))
 
 
 def _frame(parts: Sequence[object], meta: gpd.GeoDataFrame, places: gpd.GeoSeries) -> dask_geopandas.GeoDataFrame:

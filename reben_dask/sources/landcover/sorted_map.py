@@ -117,14 +117,14 @@ class SortedMap:
             )
 
 
-def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
-    """Read the polygons whose own bounds intersect ``bounds``, ``(minx, miny, maxx, maxy)`` in the system of the map.
+def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
+    """Read the polygons whose own bounds intersect a box, ``(minx, miny, maxx, maxy)`` in the system of the map.
 
     ``parts`` holds at least one part. Columns: ``code`` (uint16), ``order`` (int64) and ``geometry``. Other row groups
     are not decoded.
     """
-    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=bounds) for part in parts]
-    return pd.concat(near, ignore_index=True)
+    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=box) for part in parts for box in boxes]
+    return pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
 
 
 def is_sorted_landcover(path: str | Path) -> bool:
