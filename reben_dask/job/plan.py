@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,14 @@ from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.candidates import Scene, season_of
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
-from reben_dask.sources.landcover import LandcoverMap, SortedMap, open_any_landcover
+from reben_dask.sources.landcover import (
+    LandcoverMap,
+    SortedMap,
+    cache_name,
+    content_digest,
+    is_sorted_landcover,
+    open_any_landcover,
+)
 from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
 from reben_dask.sources.vector_files import absolute_path
 from reben_dask.sources.vector_layers import (
@@ -42,6 +49,9 @@ from reben_dask.sources.vector_layers import (
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
+
+LANDCOVER = "land-cover map"
+"""Aspect of an origin: identity of the map."""
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
 
@@ -444,6 +454,28 @@ def _beyond_map(plan: Plan) -> list[Tile]:
     return [tile for tile, is_beyond in zip(plan.usable, beyond, strict=True) if is_beyond]
 
 
+def with_known_landcover(plan: Plan, earlier: Origin, sorted_copy: Callable[[str], Path]) -> Plan:
+    """Identify a map whose file changed as that of an earlier job, if its codes and polygons are the same.
+
+    ``earlier`` is the origin of that job; ``sorted_copy`` returns the path of a sorted map by its name, whose
+    description has the digest of the content.
+    """
+    given, copy = plan.landcover, changed_landcover(plan, earlier, sorted_copy)
+    if copy is None or not isinstance(given, LandcoverMap) or copy.description["content"] != content_digest(given):
+        return plan
+    note = f"The file {given.path} has changed since the job began, but its codes and polygons are the same."
+    return replace(plan, landcover=replace(given, known=earlier[LANDCOVER]), warnings=(*plan.warnings, note))
+
+
+def changed_landcover(plan: Plan, earlier: Origin, sorted_copy: Callable[[str], Path]) -> SortedMap | None:
+    """Find the sorted copy of an earlier job's map, if it is not that of a plan; see :func:`with_known_landcover`."""
+    known = earlier.get(LANDCOVER)
+    if not isinstance(known, dict) or plan.landcover.record["source"] == known:
+        return None
+    folder = sorted_copy(cache_name(known))
+    return SortedMap(folder) if is_sorted_landcover(folder) else None
+
+
 def origin_of(plan: Plan) -> Origin:
     """Collect everything that decides the content of the dataset; no pixels are read."""
     published = plan.published
@@ -452,14 +484,14 @@ def origin_of(plan: Plan) -> Origin:
         "version of reben_dask": __version__,
         "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
         TILES: {tile.name: tile_identity(tile) for tile in plan.tiles},
-        "land-cover map": digest_of(plan.landcover.record["source"]),
-        "country layer": polygons_digest(plan.country_polygons) if plan.countries else None,
+        LANDCOVER: plan.landcover.record["source"],
+        "country layer": {"names and borders": polygons_digest(plan.country_polygons)} if plan.countries else None,
         "choice of layers": {
             name: polygons_digest(read_attribute(path, plan.recipe.attributes[name].column))
             for name, path in plan.layers.items()
         },
         "Sentinel-1": digest_of(plan.partners.identity()) if plan.partners else None,
-        "published metadata": digest_of([file_identity(path) for path in published.metadata]),
+        "published metadata": _identity(published.metadata),
         "lists of names": _identity(filter(None, (published.pairs, published.snow_list, published.cloud_list))),
         "number of LMDB environments": plan.lmdb_shards,
         "choice of exports": sorted(plan.exports),
@@ -467,4 +499,9 @@ def origin_of(plan: Plan) -> Origin:
 
 
 def _identity(paths: Iterable[Path]) -> Any:
-    return digest_of([file_identity(path) for path in sorted(paths)])
+    """Digests of files by name."""
+    digests: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        identity = file_identity(path)
+        digests.setdefault(identity["name"], []).append(identity["sha256"])
+    return digests

@@ -20,6 +20,7 @@ from reben_dask.sources.gdal import use_image
 
 PARQUET = (".parquet", ".geoparquet")
 _SUFFIXES = (".gpkg", ".gdb", ".shp", ".fgb", *PARQUET, ".geojson", ".geojsonl", ".json", ".gml", ".sqlite")
+_SHAPE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 _RASTERS = (".tif", ".tiff", ".img", ".vrt", ".jp2")
 _READ_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
@@ -151,7 +152,9 @@ def files_on_disk(location: str) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file() and is_input(file.relative_to(path)))
     if path.suffix.lower() == ".shp":
-        return sorted(file for file in path.parent.iterdir() if file.stem == path.stem and is_input(Path(file.name)))
+        return sorted(
+            file for file in path.parent.iterdir() if file.stem == path.stem and file.suffix.lower() in _SHAPE
+        )
     return [path]
 
 

@@ -2,11 +2,13 @@
 
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, open_any_landcover, read_polygons
 from reben_dask.sources.landcover.sorting import sort_landcover
-from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
+from reben_dask.sources.landcover.vector_map import LandcoverMap, cache_name, content_digest, open_landcover
 
 __all__ = [
     "LandcoverMap",
     "SortedMap",
+    "cache_name",
+    "content_digest",
     "is_sorted_landcover",
     "open_any_landcover",
     "open_landcover",

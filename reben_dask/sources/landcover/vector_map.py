@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import geopandas as gpd
@@ -72,6 +72,9 @@ class LandcoverMap:
     others: tuple[str, ...] = ()
     """Further layers of class codes at the same path, which are not read."""
 
+    known: dict[str, Any] | None = None
+    """Identity of an earlier version of the file with the same content, which takes the place of the own one."""
+
     @property
     def year(self) -> int | None:
         """Reference year, if the code column names it."""
@@ -80,6 +83,8 @@ class LandcoverMap:
     @property
     def identity(self) -> dict[str, Any]:
         """Properties that distinguish this map from others and from later versions of the same file."""
+        if self.known is not None:
+            return self.known
         stats = {file.name: file.stat() for file in files_on_disk(self.file.location)}
         return {
             "name": self.file.inside.name,
@@ -98,11 +103,12 @@ class LandcoverMap:
     @property
     def cache_name(self) -> str:
         """File name for a sorted copy, unique to the version, layer and column of the map."""
-        return cache_name(self.file.stem, self.identity)
+        return cache_name(self.identity)
 
 
-def cache_name(stem: str, identity: dict[str, Any]) -> str:
+def cache_name(identity: dict[str, Any]) -> str:
     """Return the file name of a sorted copy of a map with such an identity."""
+    stem = VectorFile("", PurePosixPath(identity["name"])).stem
     digest = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()
     return f"{stem}-{digest[:8]}.parquet"
 
