@@ -33,8 +33,10 @@ from reben_dask.sources.landcover import (
     SortedMap,
     cache_name,
     content_digest,
+    count_codes,
     is_sorted_landcover,
     open_any_landcover,
+    require_known_codes,
 )
 from reben_dask.sources.sentinel2 import Tile, find_products, read_tile, tile_identity
 from reben_dask.sources.vector_files import absolute_path
@@ -300,8 +302,6 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     _require_distinct_names(plan)
     if published.metadata:
         _require_published_patches(recipe)
-    if isinstance(plan.landcover, SortedMap):
-        plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
         for grid in plan.grids(tile):
             if not grid.size:
@@ -474,6 +474,20 @@ def changed_landcover(plan: Plan, earlier: Origin, sorted_copy: Callable[[str], 
         return None
     folder = sorted_copy(cache_name(known))
     return SortedMap(folder) if is_sorted_landcover(folder) else None
+
+
+def require_known_codes_of(plan: Plan, sorted_copy: Callable[[str], Path]) -> None:
+    """Raise :class:`InputError` if the map has codes that the nomenclature does not know.
+
+    The codes are in the description of a sorted map; without one, the column is read.
+    """
+    given = plan.landcover
+    if isinstance(given, LandcoverMap):
+        copy = sorted_copy(given.cache_name)
+        found = SortedMap(copy).codes if is_sorted_landcover(copy) else count_codes(given)
+    else:
+        found = given.codes
+    require_known_codes(given, found, plan.nomenclature, plan.recipe.nomenclature)
 
 
 def origin_of(plan: Plan) -> Origin:

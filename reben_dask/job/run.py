@@ -34,7 +34,14 @@ from reben_dask.formats.dataset import (
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
-from reben_dask.job.plan import Plan, changed_landcover, make_plan, origin_of, with_known_landcover
+from reben_dask.job.plan import (
+    Plan,
+    changed_landcover,
+    make_plan,
+    origin_of,
+    require_known_codes_of,
+    with_known_landcover,
+)
 from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, describe_dataset, sum_counts
@@ -118,6 +125,7 @@ def run_job(
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
     with _naming_sorted_map(changed_landcover(plan, earlier, output.landcover)):
         output.check(origin, overwrite=overwrite, restart=restart)
+    require_known_codes_of(plan, output.landcover)
     show_plan(terminal, plan, output, workers)
     if not restart and (done := len(output.state.done(TILES))):
         show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
@@ -300,7 +308,6 @@ class _Builder:
             if not is_sorted_landcover(landcover.folder):
                 with self.tasks.progress_topic("landcover", self.progress) as topic:
                     self.tasks.run("sort-landcover", sort_for_job, given, landcover.folder, topic)
-            landcover.require_known(self.plan.nomenclature.codes)
         self.progress.finish("landcover")
         return landcover
 

@@ -27,6 +27,7 @@ from reben_dask.sources.landcover.vector_map import (
     LandcoverMap,
     PolygonBatch,
     read_batches,
+    read_codes,
     update_digest,
     whole_bounds,
 )
@@ -92,6 +93,14 @@ def sort_landcover(
     return _require_same(source, destination)
 
 
+def count_codes(source: LandcoverMap) -> dict[int, dict[str, int]]:
+    """Count ``rows`` and ``first_row`` of each code of a map, reading no polygon; errors as :func:`sort_landcover`."""
+    codes: dict[int, dict[str, int]] = {}
+    for first_row, batch in read_codes(source):
+        _count(codes, _checked_codes(batch, first_row, source), first_row)
+    return codes
+
+
 class _Spill:
     """On-disk buckets for an external sort along the Hilbert curve; one file, written once."""
 
@@ -130,7 +139,7 @@ def _spilled(
     if has_area.any():
         curve[has_area] = gpd.GeoSeries(batch.geometry[has_area]).hilbert_distance(bounds)
     columns = {
-        "code": _checked_codes(batch, source),
+        "code": _checked_codes(batch.codes, batch.first_row, source),
         "order": batch.first_row + np.arange(len(has_area)),
         "curve": curve,
         "geometry": shapely.to_wkb(batch.geometry),
@@ -138,12 +147,12 @@ def _spilled(
     return pa.table(columns, schema=_SPILLED)
 
 
-def _checked_codes(batch: PolygonBatch, source: LandcoverMap) -> npt.NDArray[np.uint16]:
-    codes: pd.Series[Any] = pd.to_numeric(batch.codes.to_pandas(), errors="coerce")
+def _checked_codes(found: pa.Array, first_row: int, source: LandcoverMap) -> npt.NDArray[np.uint16]:
+    codes: pd.Series[Any] = pd.to_numeric(found.to_pandas(), errors="coerce")
     wrong = ~(codes.between(1, np.iinfo(np.uint16).max) & (codes % 1 == 0)).to_numpy(bool)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        code, row = batch.codes[first].as_py(), batch.first_row + first
+        code, row = found[first].as_py(), first_row + first
         raise InputError(
             f"The land-cover map {source.path} has the code {code!r} (column {source.code_column}, row {row}), "
             "which is not a class number; repair or remove such rows."

@@ -202,6 +202,28 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
         )
 
 
+def read_codes(source: LandcoverMap) -> Iterator[tuple[int, pa.Array]]:
+    """Read the codes of a map without its polygons: batches with the number of their first row."""
+    column, row = source.code_column, 0
+    try:
+        for codes in _read_column(source):
+            yield row, codes
+            row += len(codes)
+    except (RuntimeError, OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"The column {column} of {source.path} cannot be read beyond row {row}: {error}.") from None
+
+
+def _read_column(source: LandcoverMap) -> Iterator[pa.Array]:
+    names = [source.code_column]
+    if source.file.is_parquet:
+        for part in parquet_parts(source.file):
+            yield from (batch.column(0) for batch in pq.ParquetFile(part).iter_batches(ROWS_AT_ONCE, columns=names))
+        return
+    options: dict[str, Any] = {"layer": source.layer, "columns": names, "read_geometry": False}
+    with pyogrio.open_arrow(source.file.location, batch_size=ROWS_AT_ONCE, use_pyarrow=True, **options) as (_, reader):
+        yield from (batch.column(source.code_column) for batch in reader)
+
+
 def content_digest(source: LandcoverMap) -> str:
     """SHA-256 of the codes and polygons of a map in the order of its rows."""
     digest = hashlib.sha256()

@@ -18,12 +18,10 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
-from oracle import CLASS_OF_CODE, UNLABELED_CODES
 
 from reben_dask.errors import InputError
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_landcover, sort_landcover, sorting
 
-CODES = frozenset(CLASS_OF_CODE) | UNLABELED_CODES
 OFFICIAL = "U2018_CLC2018_V2020_20u1"
 POZNAN = "clc2018_poznan_3035.gpkg"
 
@@ -307,24 +305,6 @@ def test_what_is_a_sorted_map(sorted_map: SortedMap, folder: Path, tmp_path: Pat
     assert not any(is_sorted_landcover(path) for path in others)
 
 
-def test_codes_of_the_nomenclature_are_known(sorted_map: SortedMap) -> None:
-    sorted_map.require_known(CODES)
-
-
-@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
-def test_a_code_that_the_nomenclature_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
-) -> None:
-    monkeypatch.setattr("reben_dask.sources.landcover.vector_map.ROWS_AT_ONCE", rows_at_once)
-    path = _write(_squares(6, Code_18=["111", "211", "888", "777", "111", "888"]), tmp_path / "map.gpkg")
-    made = sort_landcover(open_landcover(path), tmp_path / "sorted")
-    assert _refused(lambda: made.require_known(CODES)) == (
-        "The land-cover map map.gpkg has the code 888 (column Code_18, row 2; 3 rows in all have such codes), "
-        "which the recipe's nomenclature does not know."
-    )
-    made.require_known(CODES | {777, 888})
-
-
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "crs"', b"\xff"])
 def test_a_damaged_description(folder: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "sorted"
@@ -342,4 +322,4 @@ def test_an_empty_map(tmp_path: Path) -> None:
     made = sort_landcover(found, tmp_path / "sorted")
     assert (made.polygons, made.left_out, made.bounds, len(made.parts)) == (0, 0, None, 1)
     assert len(made.frame.compute()) == len(gpd.read_parquet(made.folder)) == 0
-    made.require_known(CODES)
+    assert made.codes == {}
