@@ -9,7 +9,6 @@ import csv
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -55,27 +54,30 @@ def load_nomenclature(name: str) -> Nomenclature:
 
     :class:`RecipeError` if it does not exist, or is not a table of codes and classes.
     """
+    path = nomenclature_path(name)
     if name.endswith(".csv"):
-        path = Path(name)
         if not path.is_file():
             raise RecipeError(missing("The nomenclature file", name))
         try:
             return _parse(path.stem, path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
             raise RecipeError(f"The nomenclature file {name} is not UTF-8 text; save it as UTF-8.") from None
-    shipped = resources.files("reben_dask") / "nomenclatures" / f"{name}.csv"
-    if not shipped.is_file():
+    if not path.is_file():
         raise RecipeError(
             f"There is no nomenclature {name!r}; use one of {', '.join(shipped_nomenclatures())}, "
             "or the path of a CSV file with the columns code and class."
         )
-    return _parse(name, shipped.read_text(encoding="utf-8"))
+    return _parse(name, path.read_text(encoding="utf-8"))
+
+
+def nomenclature_path(name: str) -> Path:
+    """Path of the file of a nomenclature, which need not exist."""
+    return Path(name) if name.endswith(".csv") else Path(__file__).parent / "nomenclatures" / f"{name}.csv"
 
 
 def shipped_nomenclatures() -> list[str]:
     """Names of the package's nomenclatures, sorted."""
-    folder = resources.files("reben_dask") / "nomenclatures"
-    return sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
+    return sorted(path.stem for path in (Path(__file__).parent / "nomenclatures").glob("*.csv"))
 
 
 def _parse(name: str, text: str) -> Nomenclature:

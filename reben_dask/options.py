@@ -75,7 +75,9 @@ class JobOptions(Options):
     s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
         description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
     )
-    landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(description="Vector map with CORINE codes, in any CRS.")
+    landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
+        description="Vector map with CORINE codes, in any CRS; FILE:LAYER names a layer."
+    )
     out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
     recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(
         default="reben", description="Shipped recipe, or your own."

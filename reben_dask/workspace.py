@@ -41,9 +41,6 @@ HEARTBEAT_S = 30
 TILES = "tiles"
 """Stage whose pieces are tiles, and aspect of an origin with their identities by name."""
 
-HASHED_BYTES = 64 * 2**20
-"""Larger files are identified by size and time of modification, not by content."""
-
 COPIED_BYTES = 2**20
 """Smaller files are copied, not hard-linked, when a dataset is also kept for a rerun."""
 
@@ -51,6 +48,11 @@ DONE, WAITING, FAILED, STALE = "done", "waiting", "failed", "stale"
 """States of a tile; a stale one has changed or moved."""
 
 _PATIENCE_S = 1.0  # lock_owner holds a lock for an instant
+_PROPERTIES = {"bytes": "size", "modified_ns": "time of modification", "code_column": "column of codes"}
+"""Words for keys of an identity."""
+
+_SHOWN = ("name", "layer", "code_column")
+
 _JOURNAL, _READY, _OLD = "publish.json", "ready", "old"
 _ORIGIN_FILE, _FAILURES = "origin.json", "failures"
 
@@ -144,11 +146,9 @@ def digest_of(content: Any) -> str:
 
 
 def file_identity(path: Path) -> dict[str, Any]:
-    """Identify a file by name and content, or above :data:`HASHED_BYTES` by size and time."""
-    status = path.stat()
-    if status.st_size > HASHED_BYTES:
-        return {"name": path.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    """Identify a file by name and content, whatever its time of modification."""
+    with path.open("rb") as file:
+        return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], unfinished: Container[str] = ()) -> list[str]:
@@ -156,7 +156,9 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], unfinished: 
     tiles, known = now.get(TILES, {}), earlier.get(TILES, {})
     expected = {name: tiles.get(name) if name in unfinished else known[name] for name in known}
     aspects = [aspect for aspect in dict.fromkeys((*earlier, *now)) if aspect != TILES]
-    found = [f"another {aspect}" for aspect in aspects if earlier.get(aspect) != now.get(aspect)]
+    found = [
+        _difference(each, earlier.get(each), now.get(each)) for each in aspects if earlier.get(each) != now.get(each)
+    ]
     kinds = {
         "more": [name for name in tiles if name not in known],
         "missing": [name for name in known if name not in tiles],
@@ -164,6 +166,21 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], unfinished: 
     }
     phrases = [f"{len(names):,} {kind} ({_first_names(names)})" for kind, names in kinds.items() if names]
     return [*found, f"other tiles: {', '.join(phrases)}"] if phrases else found
+
+
+def _difference(aspect: str, earlier: Any, now: Any) -> str:
+    """Name an aspect, and those of its properties that differ."""
+    if not (isinstance(earlier, dict) and isinstance(now, dict)):
+        return f"another {aspect}"
+    keys = [key for key in dict.fromkeys((*earlier, *now)) if earlier.get(key) != now.get(key)]
+    shown = {key: (earlier.get(key), now.get(key)) for key in keys}
+    phrases = [
+        f"{_PROPERTIES.get(key, key)} {values[1]!r}, before {values[0]!r}"
+        if key in _SHOWN and all(isinstance(value, str) for value in values)
+        else _PROPERTIES.get(key, key)
+        for key, values in shown.items()
+    ]
+    return f"another {aspect}: {', '.join(phrases)}"
 
 
 def _first_names(names: Sequence[str]) -> str:
@@ -378,6 +395,11 @@ class Output(Workspace):
     def needs_recovery(self) -> bool:
         """True if an earlier job was interrupted during publication."""
         return (self.building / _JOURNAL).exists()
+
+    def earlier_origin(self) -> Origin:
+        """Return the origin of the unfinished job, else of the dataset; empty without either."""
+        record = self.record()
+        return self.state.origin() or (record.origin if record else {})
 
     def finished(self, origin: Origin) -> RunRecord | None:
         """Return the run record of a complete dataset of an origin, without failed tiles."""

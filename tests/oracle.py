@@ -44,6 +44,7 @@ BAND_RESOLUTION_M: dict[str, int] = {
     **dict.fromkeys(("B01", "B09"), 60),
 }
 
+FARTHEST_COUNTRY_M = 100_000
 TEN_COUNTRIES = (
     *("Austria", "Belgium", "Finland", "Ireland", "Kosovo"),
     *("Lithuania", "Luxembourg", "Portugal", "Serbia", "Switzerland"),
@@ -163,7 +164,7 @@ class Patch:
     sensing_time: datetime
     season: str | None
     split: str
-    countries: tuple[str, ...]  # more than one only where several are exactly as near
+    countries: tuple[str | None, ...]  # more than one only where several are exactly as near
     bands: dict[str, Pixels]
     reference_map: Pixels
     labels: list[str]
@@ -350,10 +351,12 @@ def season_of(time: datetime, months_of: Mapping[str, Sequence[int]] = MONTHS_OF
     return found[0] if found else None
 
 
-def nearest_countries(bounds: tuple[int, int, int, int], countries: Polygons) -> tuple[str, ...]:
-    """Names of the ten countries nearest to a patch: one, or several at exactly the same distance."""
+def nearest_countries(bounds: tuple[int, int, int, int], countries: Polygons) -> tuple[str | None, ...]:
+    """Names of the ten countries nearest to a patch, several at exactly the same distance; None beyond 100 km."""
     ours = np.isin(countries.values, TEN_COUNTRIES)
     distances = shapely.distance(shapely.box(*bounds), countries.geometries[ours])
+    if distances.min() > FARTHEST_COUNTRY_M:
+        return (None,)
     return tuple(sorted(str(name) for name in countries.values[ours][distances == distances.min()]))
 
 

@@ -27,7 +27,8 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
 
     Each tile then reads only the parts that it overlaps.
 
-    MAP is any vector file with CORINE codes that GDAL reads. OUT.parquet becomes a folder of GeoParquet files along a
+    MAP is any vector file with CORINE codes that GDAL reads, GeoParquet, or a zip archive or folder that holds one;
+    FILE:LAYER names a layer. OUT.parquet becomes a folder of GeoParquet files along a
     Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.
     The map is streamed; memory does not grow with its size.
 
@@ -42,7 +43,8 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
         raise InputError(f"{source} is sorted already; give it to: reben run --landcover")
     described = open_landcover(source, code_column=code_column)
     output.print(
-        f"{source}: {counted(described.polygons, 'polygon')}, {described.crs}, codes in {described.code_column}",
+        f"{described.path}: {counted(described.polygons, 'polygon')}, {described.crs}, layer {described.layer}, codes "
+        f"in {described.code_column}",
         highlight=False,
     )
     with StageProgress(output, {"landcover": 2 * described.polygons or 1}) as progress:

@@ -82,6 +82,6 @@ def _countries(out: Path) -> geopandas.GeoSeries | None:
     record, _ = read_record(out)
     path = record.inputs.countries if record else None
     try:
-        return read_outlines(path) if path and Path(path).exists() else None
+        return read_outlines(path) if path else None
     except RebenError:
         return None

@@ -90,6 +90,9 @@ class RecordedInputs(_Part):
     tiles: tuple[RecordedTile, ...]
     landcover: RecordedMap
     countries: str | None = None
+    country_list: tuple[str, ...] | None = None
+    """Countries that counted; ``None`` for all of the file."""
+
     layers: dict[str, str] = Field(default={})
     sentinel1: str | None = None
     published: tuple[str, ...] = ()

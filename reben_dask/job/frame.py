@@ -11,6 +11,7 @@ import dask.dataframe as dd
 import dask_geopandas
 import geopandas as gpd
 import pandas as pd
+import shapely
 from dask import delayed
 
 from reben_dask.errors import InputError
@@ -35,18 +36,18 @@ from reben_dask.nomenclature import load_nomenclature
 from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
-from reben_dask.patches.join import join_partitions, search_area
+from reben_dask.patches.join import join_partitions, search_area, search_boxes
 from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
 from reben_dask.recipes import Recipe, load_recipe
-from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, sort_landcover
-from reben_dask.sources.landcover import open_landcover as open_vector_map
+from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
 from reben_dask.sources.sentinel2 import choose_products, find_products, read_tile
+from reben_dask.sources.vector_files import files_on_disk, is_gdal_path
 
 AnyPath = str | PathLike[str]
 
 
 def open_landcover(
-    path: AnyPath, *, code_column: str | None = None, cache: AnyPath | None = None
+    path: AnyPath, *, layer: str | None = None, code_column: str | None = None, cache: AnyPath | None = None
 ) -> dask_geopandas.GeoDataFrame:
     """Open a land-cover map as a lazy, spatially partitioned frame.
 
@@ -56,7 +57,9 @@ def open_landcover(
     Parameters
     ----------
     path : path
-        Vector map with CORINE codes, or a sorted copy of one.
+        Vector map with CORINE codes, or a sorted copy of one; ``FILE:LAYER`` names a layer.
+    layer : str, optional
+        Layer of the map, if not the one named as the file, or the newest.
     code_column : str, optional
         Column of the class codes; detected by default.
     cache : path, optional
@@ -73,10 +76,11 @@ def open_landcover(
     InputError
         If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
     """
-    if is_sorted_landcover(Path(path)):
-        return SortedMap(Path(path)).frame
-    source = open_vector_map(str(path), code_column=code_column)
-    folder = Path(path).parent if cache is None else Path(cache)
+    source = open_any_landcover(str(path), layer=layer, code_column=code_column)
+    if isinstance(source, SortedMap):
+        return source.frame
+    given = files_on_disk(source.path)[0] if is_gdal_path(source.path) else Path(source.path)
+    folder = given.parent if cache is None else Path(cache)
     return sort_landcover(source, folder / source.cache_name).frame
 
 
@@ -209,14 +213,15 @@ def _grid_around(rows: gpd.GeoDataFrame) -> PatchGrid:
 def _near(polygons: Sequence[gpd.GeoDataFrame], grid: PatchGrid) -> gpd.GeoDataFrame | None:
     if not polygons:
         return None
-    west, south, east, north = search_area(grid, polygons[0].crs).bounds
-    found = pd.concat([part.cx[west:east, south:north] for part in polygons], ignore_index=True)
+    boxes = search_boxes(grid, polygons[0].crs)
+    near = [part.cx[west:east, south:north] for part in polygons for west, south, east, north in boxes]
+    found = pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
     return found if len(found) else None
 
 
 def _outline(scene: Scene) -> object:
-    """Envelope of a tile in EPSG:4326."""
-    return search_area(scene.grids[0], TABLE_CRS)
+    """Envelope of a tile in EPSG:4326; two across the 180th meridian."""
+    return shapely.intersection(search_area(scene.grids[0], TABLE_CRS), shapely.box(-180, -90, 180, 90))
 
 
 def _frame(parts: Sequence[object], meta: gpd.GeoDataFrame, places: gpd.GeoSeries) -> dask_geopandas.GeoDataFrame:

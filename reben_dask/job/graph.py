@@ -118,7 +118,7 @@ class TileGraph:
         plan = self.plan
         if not plan.countries:
             return None
-        return self._task("countries", FIRST, read_countries)(plan.countries, plan.recipe.countries)
+        return self._task("countries", FIRST, read_countries)(plan.countries)
 
     @cached_property
     def _layers(self) -> dict[str, Delayed]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +26,18 @@ from reben_dask.job.published import Published, require_published
 from reben_dask.job.sentinel1 import Partners, Sentinel1Inputs, open_partners
 from reben_dask.nomenclature import Nomenclature, load_nomenclature
 from reben_dask.patches.candidates import Scene, season_of
-from reben_dask.patches.countries import nearest_country
 from reben_dask.patches.join import search_areas
 from reben_dask.recipes import Recipe
-from reben_dask.sources.landcover import LandcoverMap, SortedMap, is_sorted_landcover, open_landcover
+from reben_dask.sources.landcover import (
+    LandcoverMap,
+    SortedMap,
+    cache_name,
+    content_digest,
+    count_codes,
+    is_sorted_landcover,
+    open_any_landcover,
+    require_known_codes,
+)
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.sources.sentinel2 import (
     DamagedProduct,
@@ -41,10 +48,21 @@ from reben_dask.sources.sentinel2 import (
     search_products,
     tile_identity,
 )
-from reben_dask.sources.vector_layers import files_of, missing_countries, read_countries, require_attribute
+from reben_dask.sources.vector_files import absolute_path
+from reben_dask.sources.vector_layers import (
+    CountryLayer,
+    open_countries,
+    polygons_digest,
+    read_attribute,
+    read_countries,
+    require_attribute,
+)
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Origin, digest_of, file_identity
+
+LANDCOVER = "land-cover map"
+"""Aspect of an origin: identity of the map."""
 
 NO_SENTINEL1, NOTHING_PUBLISHED = Sentinel1Inputs(), Published()
 
@@ -81,7 +99,7 @@ class Plan:
     """Products, sorted by name; each acquisition once."""
     landcover: LandcoverMap | SortedMap
     """The map, as published or sorted."""
-    countries: str | None
+    countries: CountryLayer | None
     layers: Mapping[str, str]
     """Polygon files by attribute."""
     lmdb_shards: int | None
@@ -181,6 +199,11 @@ class Plan:
         return not tile.failed_quality(self.recipe.quality_indicators)
 
     @cached_property
+    def country_polygons(self) -> gpd.GeoDataFrame:
+        """Polygons of the countries that count; empty without a file."""
+        return read_countries(self.countries) if self.countries else gpd.GeoDataFrame({"country": [], "geometry": []})
+
+    @cached_property
     def candidates(self) -> int:
         """Number of patches of all tiles."""
         return sum(self.size(tile) for tile in self.tiles)
@@ -277,7 +300,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     s2 : sequence of str
         Products, or folders of products.
     landcover : str
-        Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it.
+        Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it;
+        ``FILE:LAYER`` names a layer.
     countries, layers : str, mapping of str to str
         Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
@@ -296,9 +320,9 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         nomenclature=load_nomenclature(recipe.nomenclature),
         tiles=products.tiles,
         damaged=products.damaged,
-        landcover=_open_landcover(_absolute(landcover), code_column),
-        countries=_absolute(countries) if countries else None,
-        layers={name: _absolute(path) for name, path in layers.items()},
+        landcover=open_any_landcover(absolute_path(landcover), code_column=code_column),
+        countries=_open_countries(countries, recipe, published) if countries else None,
+        layers={name: absolute_path(path) for name, path in layers.items()},
         lmdb_shards=lmdb_shards,
         published=require_published(published),
         exports=tuple(dict.fromkeys(exports)),
@@ -309,8 +333,6 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     _require_distinct_names(plan)
     if published.metadata:
         _require_published_patches(recipe)
-    if isinstance(plan.landcover, SortedMap):
-        plan.landcover.require_known(plan.nomenclature.codes)
     for tile in plan.tiles:
         for grid in plan.grids(tile):
             if not grid.size:
@@ -362,6 +384,10 @@ def _no_product_error(damaged: Sequence[DamagedProduct]) -> InputError:
     return InputError(f"None of the {len(damaged):,} products can be read. {errors}")
 
 
+def _open_countries(path: str, recipe: Recipe, published: Published) -> CountryLayer:
+    return open_countries(absolute_path(path), recipe.countries, only_listed=bool(published.metadata))
+
+
 def _require_layers(plan: Plan) -> None:
     known = plan.recipe.attributes
     for name, path in plan.layers.items():
@@ -369,15 +395,6 @@ def _require_layers(plan: Plan) -> None:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(f"The recipe {plan.recipe.name} has no attribute {name!r} for the layer {path}; {has}.")
         require_attribute(path, known[name].column)
-
-
-def _open_landcover(path: str, code_column: str | None) -> LandcoverMap | SortedMap:
-    return SortedMap(Path(path)) if is_sorted_landcover(path) else open_landcover(path, code_column=code_column)
-
-
-def _absolute(path: str) -> str:
-    """Return the path for workers with another working directory; links are kept."""
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _require_distinct_names(plan: Plan) -> None:
@@ -444,6 +461,12 @@ def _warnings(plan: Plan) -> list[str]:
         for name in plan.recipe.attributes
         if name not in plan.layers
     ]
+    if isinstance(plan.landcover, LandcoverMap) and (others := plan.landcover.others):
+        file, layer = Path(plan.landcover.path).name, plan.landcover.layer
+        found.append(
+            f"{file} holds {counted(1 + len(others), 'map')}; the layer {layer} is read, not {', '.join(others)} "
+            "(--landcover FILE:LAYER chooses)."
+        )
     return found + _offset_warnings(plan) + _country_warnings(plan)
 
 
@@ -469,17 +492,14 @@ def _offset_warnings(plan: Plan) -> list[str]:
 def _country_warnings(plan: Plan) -> list[str]:
     if not plan.countries:
         return []
-    file, names, found = Path(plan.countries).name, plan.recipe.countries, []
-    countries = read_countries(plan.countries, names)
-    if missing := missing_countries(countries, names):
-        found.append(f"{file} has no {', '.join(missing)}; no patch can be assigned to them.")
-    if abroad := _abroad(plan, countries):
-        nearest = nearest_country(plan.grids(abroad[0])[0], countries)[0]
-        which = ", which are those of the recipe" if names else ""
-        found.append(
-            f"None of the countries of {file}{which} reaches into {_named(abroad)}; patches there are assigned the "
-            f"nearest, such as {nearest}. A recipe with countries: null takes all countries of the file."
-        )
+    file, names, found = Path(plan.countries.path).name, plan.countries.names, []
+    if absent := sorted(set(names or ()) - set(plan.countries.found)):
+        found.append(f"{file} has no {', '.join(absent)}; no patch can be assigned to them.")
+    if abroad := _abroad(plan, plan.country_polygons):
+        limit, of_list = plan.recipe.country_max_distance_m, " of the recipe" * (names is not None)
+        far = f"those farther than {limit / 1000:,g} km have none" if limit else "however far away"
+        none = f"None of the countries{of_list} in {file} reaches into {_named(abroad)}"
+        found.append(f"{none}; patches there are assigned the nearest, {far}.")
     return found
 
 
@@ -517,6 +537,42 @@ def _beyond_map(plan: Plan) -> list[Tile]:
     return [tile for tile, is_beyond in zip(plan.usable, beyond, strict=True) if is_beyond]
 
 
+def with_known_landcover(plan: Plan, earlier: Origin, sorted_copy: Callable[[str], Path]) -> Plan:
+    """Identify a map whose file changed as that of an earlier job, if its codes and polygons are the same.
+
+    ``earlier`` is the origin of that job; ``sorted_copy`` returns the path of a sorted map by its name, whose
+    description has the digest of the content.
+    """
+    given, copy = plan.landcover, changed_landcover(plan, earlier, sorted_copy)
+    if copy is None or not isinstance(given, LandcoverMap) or copy.description["content"] != content_digest(given):
+        return plan
+    note = f"The file {given.path} has changed since the job began, but its codes and polygons are the same."
+    return replace(plan, landcover=replace(given, known=earlier[LANDCOVER]), warnings=(*plan.warnings, note))
+
+
+def changed_landcover(plan: Plan, earlier: Origin, sorted_copy: Callable[[str], Path]) -> SortedMap | None:
+    """Find the sorted copy of an earlier job's map, if it is not that of a plan; see :func:`with_known_landcover`."""
+    known = earlier.get(LANDCOVER)
+    if not isinstance(known, dict) or plan.landcover.record["source"] == known:
+        return None
+    folder = sorted_copy(cache_name(known))
+    return SortedMap(folder) if is_sorted_landcover(folder) else None
+
+
+def require_known_codes_of(plan: Plan, sorted_copy: Callable[[str], Path]) -> None:
+    """Raise :class:`InputError` if the map has codes that the nomenclature does not know.
+
+    The codes are in the description of a sorted map; without one, the column is read.
+    """
+    given = plan.landcover
+    if isinstance(given, LandcoverMap):
+        copy = sorted_copy(given.cache_name)
+        found = SortedMap(copy).codes if is_sorted_landcover(copy) else count_codes(given)
+    else:
+        found = given.codes
+    require_known_codes(given, found, plan.nomenclature, plan.recipe.nomenclature)
+
+
 def origin_of(plan: Plan) -> Origin:
     """Collect everything that decides the content of the dataset; no pixels are read."""
     published = plan.published
@@ -528,20 +584,24 @@ def origin_of(plan: Plan) -> Origin:
             **{tile.name: tile_identity(tile) for tile in plan.tiles},
             **{product.name: None for product in plan.damaged},
         },
-        "land-cover map": digest_of(plan.landcover.record["source"]),
-        "country layer": _layer_identity(plan.countries),
-        "choice of layers": {name: _layer_identity(path) for name, path in plan.layers.items()},
+        LANDCOVER: plan.landcover.record["source"],
+        "country layer": {"names and borders": polygons_digest(plan.country_polygons)} if plan.countries else None,
+        "choice of layers": {
+            name: polygons_digest(read_attribute(path, plan.recipe.attributes[name].column))
+            for name, path in plan.layers.items()
+        },
         "Sentinel-1": digest_of(plan.partners.identity()) if plan.partners else None,
-        "published metadata": digest_of([file_identity(path) for path in published.metadata]),
+        "published metadata": _identity(published.metadata),
         "lists of names": _identity(filter(None, (published.pairs, published.snow_list, published.cloud_list))),
         "number of LMDB environments": plan.lmdb_shards,
         "choice of exports": sorted(plan.exports),
     }
 
 
-def _layer_identity(path: str | None) -> str | None:
-    return None if path is None else _identity(file for file in files_of(Path(path)) if file.is_file())
-
-
 def _identity(paths: Iterable[Path]) -> Any:
-    return digest_of([file_identity(path) for path in sorted(paths)])
+    """Digests of files by name."""
+    digests: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        identity = file_identity(path)
+        digests.setdefault(identity["name"], []).append(identity["sha256"])
+    return digests

@@ -16,6 +16,7 @@ from distributed import Client
 from reben_dask import __version__
 from reben_dask.errors import ClusterError
 from reben_dask.job.plan import Plan
+from reben_dask.sources.vector_files import is_gdal_path
 
 SAME = ("reben_dask", "python")
 """Software whose versions must agree."""
@@ -71,10 +72,16 @@ def _paths_of(plan: Plan) -> list[str]:
     """Paths that every worker must see: single files, and folders of products instead of all products."""
     folders = dict.fromkeys(str(tile.path.parent) for tile in plan.tiles)
     published = plan.published
-    files = (plan.landcover.path, plan.countries, *plan.layers.values(), *published.metadata)
+    files = (
+        plan.landcover.path,
+        plan.countries and plan.countries.file.location,
+        *plan.layers.values(),
+        *published.metadata,
+    )
     lists = (published.pairs, published.snow_list, published.cloud_list)
     some = [str(plan.tiles[0].path), *list(folders)[:_FOLDERS_CHECKED]]
-    return some + [str(path) for path in (*files, *lists) if path is not None]
+    # Paths of GDAL are seen by GDAL alone.
+    return some + [str(path) for path in (*files, *lists) if path is not None and not is_gdal_path(str(path))]
 
 
 def inspect_worker(paths: Sequence[str], probe: str) -> WorkerEnvironment:

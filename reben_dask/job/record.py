@@ -113,7 +113,8 @@ def describe_dataset(
         inputs=RecordedInputs(
             tiles=tuple(_tile_record(tile) for tile in plan.tiles if tile.name not in failed),
             landcover=RecordedMap(**plan.landcover.record),
-            countries=plan.countries,
+            countries=plan.countries.path if plan.countries else None,
+            country_list=plan.countries.names if plan.countries else None,
             layers=dict(plan.layers),
             sentinel1=plan.partners.describe() if plan.partners else None,
             published=tuple(map(str, published.metadata)),

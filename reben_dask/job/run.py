@@ -19,6 +19,7 @@ from rich.console import Console
 from reben_dask.atomic import remove
 from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
+from reben_dask.errors import OutputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX
 from reben_dask.formats.dataset import (
     COMPARISON_FILE,
@@ -33,7 +34,14 @@ from reben_dask.formats.dataset import (
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
-from reben_dask.job.plan import Plan, make_plan, origin_of
+from reben_dask.job.plan import (
+    Plan,
+    changed_landcover,
+    make_plan,
+    origin_of,
+    require_known_codes_of,
+    with_known_landcover,
+)
 from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, describe_dataset, sum_counts
@@ -106,6 +114,8 @@ def run_job(
     output.require_folder()
     plan = plan_of(options)
     output = output.with_exports(plan.export_names)
+    earlier = output.earlier_origin()
+    plan = with_known_landcover(plan, earlier, output.landcover)
     origin = origin_of(plan)
     if output.needs_recovery and not dry_run:
         with output.owned():
@@ -113,7 +123,9 @@ def run_job(
     if (finished := output.finished(origin)) and not overwrite:
         terminal.print(f"{output.root} is complete and was built from the same inputs; nothing to do.")
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
-    output.check(origin, overwrite=overwrite, restart=restart)
+    with _naming_sorted_map(changed_landcover(plan, earlier, output.landcover)):
+        output.check(origin, overwrite=overwrite, restart=restart)
+    require_known_codes_of(plan, output.landcover)
     show_plan(terminal, plan, output, workers)
     if not restart and (done := len(output.state.done(TILES))):
         show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
@@ -168,6 +180,17 @@ def disk_shortage(plan: Plan, output: Output) -> str | None:
     if free >= needed:
         return None
     return f"The disk of {output.root} has {format_bytes(free)} free, and this job may need {format_bytes(needed)}."
+
+
+@contextmanager
+def _naming_sorted_map(copy: SortedMap | None) -> Iterator[None]:
+    """Add to the refusal of other inputs where the map of the earlier job is."""
+    try:
+        yield
+    except OutputError as error:
+        if copy is None:
+            raise
+        raise OutputError(f"{error} The land-cover map of that job, sorted, is {copy.path}.") from None
 
 
 def plan_of(options: JobOptions) -> Plan:
@@ -288,7 +311,6 @@ class _Builder:
             if not is_sorted_landcover(landcover.folder):
                 with self.tasks.progress_topic("landcover", self.progress) as topic:
                     self.tasks.run("sort-landcover", sort_for_job, given, landcover.folder, topic)
-            landcover.require_known(self.plan.nomenclature.codes)
         self.progress.finish("landcover")
         return landcover
 

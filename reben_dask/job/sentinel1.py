@@ -20,6 +20,7 @@ from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
 from reben_dask.sources.sentinel1 import PatchTree, S1Scene, find_scenes, open_patch_tree, warp_scene
 from reben_dask.sources.sentinel2 import Tile
+from reben_dask.sources.vector_files import is_input
 from reben_dask.stores.cubes import create_cube, s1_strips, write_s1_strip
 from reben_dask.wording import counted
 
@@ -49,7 +50,8 @@ class PublishedPartners:
 
     def identity(self) -> str:
         """Return a text that distinguishes the tree; its pairs have identities of their own."""
-        return f"published patches of {', '.join(sorted(path.name for path in self.tree.root.iterdir()))}"
+        names = sorted(path.name for path in self.tree.root.iterdir() if is_input(Path(path.name)))
+        return f"published patches of {', '.join(names)}"
 
     @property
     def scene_names(self) -> list[str]:

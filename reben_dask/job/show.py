@@ -74,12 +74,14 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     if len(plan.tiles) > _TILES_SHOWN:
         yield "", f"… and {len(plan.tiles) - _TILES_SHOWN:,} more"
     yield "Patches", f"{counted(plan.candidates, 'candidate')} of {plan.recipe.patch_size_m:,} m"
-    yield "Land cover", f"{plan.landcover.path} ({counted(plan.landcover.polygons, 'polygon')}, {plan.landcover.crs})"
+    landcover = plan.landcover
+    yield "Land cover", f"{landcover.path} ({counted(landcover.polygons, 'polygon')}, {landcover.crs})"
+    yield "", f"layer {landcover.layer}, codes in {landcover.code_column}"
     yield "Labels", f"{plan.recipe.nomenclature}, {len(plan.nomenclature.classes)} classes"
     yield "Sentinel-1", _sentinel1(plan)
     if plan.published.metadata:
         yield "Published", ", ".join(str(path) for path in plan.published.metadata)
-    yield "Countries", plan.countries or "not given (--countries), the column stays empty"
+    yield "Countries", _countries(plan)
     yield "Tasks", f"about {plan.tasks:,}"
     sizes = {"cubes": plan.cube_bytes, "LMDB at most": plan.lmdb_bytes, "tables": plan.table_bytes}
     if plan.exports:
@@ -89,6 +91,16 @@ def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str,
     yield "Memory", f"{base} for each worker, and up to {task} for each of its threads"
     yield "Workers", workers
     yield "Output", str(output.root)
+
+
+def _countries(plan: Plan) -> str:
+    if plan.countries is None:
+        return "not given (--countries), the column stays empty"
+    layer, listed = plan.countries, len(plan.recipe.countries or ())
+    count = counted(len(layer.found), "country")
+    which = f"the {count} of the recipe that it has" if layer.names else f"all {count} of the file"
+    not_only = f", not only the {listed} of the recipe" * bool(listed and not layer.names)
+    return f"{layer.path} (layer {layer.layer}, names in {layer.column}): {which}{not_only}"
 
 
 def _sentinel1(plan: Plan) -> str:

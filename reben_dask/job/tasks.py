@@ -46,7 +46,7 @@ from reben_dask.patches.attributes import largest_share
 from reben_dask.patches.candidates import Scene, nodata_pixels
 from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import assemble_patches, combine_nodata, null_columns
-from reben_dask.patches.join import search_area
+from reben_dask.patches.join import search_boxes
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map, unlabeled_map
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
@@ -193,7 +193,7 @@ def _observed(
     if rules.has_partners:
         yield pixels["sentinel1"]
     yield pixels["labels"]
-    yield concat_grids(lambda grid: country_column(grid, countries), grids)
+    yield concat_grids(lambda grid: country_column(grid, countries, rules.recipe.country_max_distance_m), grids)
     for name, polygons in layers.items():
         yield attribute_column(name, grids, polygons)
 
@@ -235,7 +235,7 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     """Burn a tile's polygons from ``parts`` of the sorted map into its reference map; return its labels."""
     grids = [layout.grid for layout in layouts]
     if parts:
-        rasterized = rasterize_map(read_polygons(parts, search_area(grids[0], crs).bounds), *grids)
+        rasterized = rasterize_map(read_polygons(parts, *search_boxes(grids[0], crs)), *grids)
     else:
         rasterized = unlabeled_map(*grids)
     create_cube(store, *layouts)

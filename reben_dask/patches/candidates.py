@@ -15,6 +15,7 @@ import shapely
 from reben_dask.formats import columns
 from reben_dask.formats.bands import Band
 from reben_dask.formats.columns import EXTRA_SPLITS, TABLE_CRS, Column
+from reben_dask.formats.footprints import split_at_180
 from reben_dask.formats.names import NameTemplate, TileName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.splits import split_of_tile
@@ -59,8 +60,8 @@ def no_candidates(recipe: Recipe) -> gpd.GeoDataFrame:
 
 
 def footprints(grid: PatchGrid) -> gpd.GeoSeries:
-    """Patch squares in EPSG:4326, in name order: the four corners, transformed."""
-    return gpd.GeoSeries(shapely.box(*grid.bounds().T), crs=grid.epsg).to_crs(TABLE_CRS)
+    """Patch squares in EPSG:4326, in name order: the four corners, transformed, and split at the 180th meridian."""
+    return split_at_180(gpd.GeoSeries(shapely.box(*grid.bounds().T), crs=grid.epsg).to_crs(TABLE_CRS))
 
 
 def season_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> str | None:

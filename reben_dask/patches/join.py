@@ -14,9 +14,12 @@ import dask_geopandas
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pyproj
 import shapely
 
 from reben_dask.errors import InputError
+from reben_dask.formats.columns import TABLE_CRS
+from reben_dask.formats.footprints import split_at_180
 from reben_dask.grid import PatchGrid
 
 MARGIN_M = 2_000
@@ -24,6 +27,8 @@ MARGIN_M = 2_000
 
 
 _STEP_DEGREES = 0.1
+_NO_DEGREES = 1e-7  # 1 cm
+_HALF_CIRCLE = 180.0
 
 
 def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
@@ -49,8 +54,9 @@ def join_partitions(patches: dask_geopandas.GeoDataFrame, landcover: dask_geopan
         If a frame has no spatial partitions: every tile would be joined with all of the map.
     """
     partitions, tiles = _partitions_of(landcover, "land-cover"), _partitions_of(patches, "patch")
-    areas = tiles.segmentize(_STEP_DEGREES).to_crs(partitions.crs).envelope.buffer(MARGIN_M)
-    return _overlaps(areas.to_numpy(), partitions)
+    parts = tiles.to_crs(TABLE_CRS).explode().segmentize(_STEP_DEGREES)
+    areas = [_boxes(parts[parts.index == number], partitions.crs) for number in tiles.index]
+    return _overlaps(shapely.buffer(np.array(areas, object), _margin(partitions.crs)), partitions)
 
 
 def _partitions_of(frame: dask_geopandas.GeoDataFrame, name: str) -> gpd.GeoSeries:
@@ -63,25 +69,57 @@ def _partitions_of(frame: dask_geopandas.GeoDataFrame, name: str) -> gpd.GeoSeri
 
 
 def _overlaps(areas: npt.NDArray[np.object_], partitions: gpd.GeoSeries) -> list[list[int]]:
-    tiles, found = partitions.sindex.query(areas)
+    tiles, found = partitions.sindex.query(areas, predicate="intersects")
     return [np.sort(found[tiles == number]).tolist() for number in range(len(areas))]
 
 
 def search_areas(grids: Sequence[PatchGrid], crs: object) -> npt.NDArray[np.object_]:
-    """Box of each tile in the map's system outside which no polygon reaches its patches; shape ``(tile,)``."""
+    """Box of each tile in the map's system outside which no polygon reaches its patches; shape ``(tile,)``.
+
+    A tile across the 180th meridian has several, as a MultiPolygon, see :func:`search_boxes`.
+    """
     epsg = np.array([grid.epsg for grid in grids], int)
-    bounds = np.empty((len(grids), 4))
+    areas: npt.NDArray[np.object_] = np.empty(len(grids), object)
     for zone in np.unique(epsg):
         members = np.flatnonzero(epsg == zone)
         edges = gpd.GeoSeries(_edges(grids[number] for number in members.tolist()), crs=int(zone))
-        bounds[members] = edges.to_crs(crs).bounds
-    areas: npt.NDArray[np.object_] = shapely.box(*bounds.T)
+        areas[members] = shapely.box(*edges.to_crs(crs).bounds.to_numpy().T)
+        west, _, east, _ = edges.to_crs(TABLE_CRS).bounds.to_numpy().T
+        for number in np.flatnonzero(east - west > _HALF_CIRCLE):
+            halves = split_at_180(edges.iloc[[number]].to_crs(TABLE_CRS)).explode()
+            areas[members[number]] = _boxes(halves, crs)
     return areas
 
 
-def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon:
+def search_area(grid: PatchGrid, crs: object) -> shapely.Polygon | shapely.MultiPolygon:
     """Search area of one tile; see :func:`search_areas`."""
     return search_areas([grid], crs)[0]
+
+
+def search_boxes(grid: PatchGrid, crs: object) -> list[tuple[float, float, float, float]]:
+    """Bounds of the boxes of a tile's search area: several if it crosses the 180th meridian."""
+    return [part.bounds for part in shapely.get_parts(search_area(grid, crs))]
+
+
+def _boxes(parts: gpd.GeoSeries, crs: object) -> shapely.Polygon | shapely.MultiPolygon:
+    """Boxes in the map's system of areas in EPSG:4326 that do not cross the 180th meridian.
+
+    At the meridian itself, a transformation may take either sign. A map in degrees may continue beyond 180°.
+    """
+    limit = _HALF_CIRCLE - _NO_DEGREES
+    clipped = gpd.GeoSeries(shapely.clip_by_rect(parts.to_numpy(), -limit, -90, limit, 90), crs=parts.crs)
+    bounds = clipped.to_crs(crs).bounds.to_numpy()
+    if pyproj.CRS.from_user_input(crs).is_geographic:
+        touches = np.abs(bounds[:, [0, 2]]).max(axis=1) > limit - _STEP_DEGREES
+        turned = bounds[touches] - np.sign(bounds[touches, :1]) * np.array([2 * _HALF_CIRCLE, 0, 2 * _HALF_CIRCLE, 0])
+        bounds = np.vstack([bounds, turned])
+    boxes = shapely.box(*bounds.T)
+    return boxes[0] if len(boxes) == 1 else shapely.multipolygons(boxes)
+
+
+def _margin(crs: object) -> float:
+    is_geographic = pyproj.CRS.from_user_input(crs).is_geographic
+    return _STEP_DEGREES if is_geographic else MARGIN_M
 
 
 def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:

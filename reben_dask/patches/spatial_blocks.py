@@ -16,6 +16,7 @@ import numpy.typing as npt
 import shapely
 
 from reben_dask.errors import InputError, RecipeError
+from reben_dask.formats.footprints import square_corners
 from reben_dask.recipes.model import MAX_BLOCK_M, MIN_BLOCK_PATCHES
 
 if TYPE_CHECKING:
@@ -176,10 +177,16 @@ def _corners(footprints: Footprints) -> Floats:
         return footprints
     if footprints.crs is None or footprints.crs.to_epsg() != 4326:
         raise InputError(f"Footprints are in {footprints.crs}, not in EPSG:4326; use to_crs first.")
-    rings = shapely.get_exterior_ring(footprints.to_numpy())
-    if (wrong := np.flatnonzero(shapely.get_num_points(rings) != 5)).size:
+    polygons = footprints.to_numpy()
+    is_split = shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON
+    rings = shapely.get_exterior_ring(polygons)
+    if (wrong := np.flatnonzero((shapely.get_num_points(rings) != 5) & ~is_split)).size:
         raise InputError(f"Footprint number {wrong[0]} is not a square: {footprints.iloc[wrong[0]]}.")
-    return np.asarray(shapely.get_coordinates(rings).reshape(-1, 5, 2)[:, :4])
+    corners = np.empty((len(polygons), 4, 2))
+    corners[~is_split] = shapely.get_coordinates(rings[~is_split]).reshape(-1, 5, 2)[:, :4]
+    for number in np.flatnonzero(is_split):
+        corners[number] = square_corners(polygons[number])
+    return corners
 
 
 def _boxes(corners: Floats, block_m: float) -> _Boxes:

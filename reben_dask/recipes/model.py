@@ -204,6 +204,7 @@ class Recipe(Part):
     images: Images | None = None
     sentinel1: Sentinel1
     countries: tuple[str, ...] | None = None
+    country_max_distance_m: float | None = Field(default=100_000, gt=0)
     attributes: dict[str, Attribute] = Field(default={})
     tree: TreeName = DEFAULT_LAYOUT
 

@@ -27,6 +27,7 @@ from reben_dask.formats.columns import (
     schema,
 )
 from reben_dask.formats.dataset import TABLE
+from reben_dask.formats.footprints import footprint_bounds, united_bounds
 
 
 def write_part(
@@ -85,10 +86,10 @@ def _write(table: pa.Table, path: Path) -> Path:
 
 
 def _to_arrow(patches: geopandas.GeoDataFrame, columns: Sequence[Column]) -> pa.Table:
-    bounds = patches.geometry.bounds
+    edges = footprint_bounds(patches.geometry.to_numpy()).T
     arrays: dict[str, pa.Array] = {
         "geometry": pa.array(patches.geometry.to_wkb(), pa.binary()),
-        "bbox": pa.StructArray.from_arrays([pa.array(bounds[name]) for name in bounds], fields=list(BBOX_TYPE)),
+        "bbox": pa.StructArray.from_arrays(list(map(pa.array, edges)), fields=list(BBOX_TYPE)),
     }
     for column in columns:
         if column in patches and column not in arrays:
@@ -111,9 +112,9 @@ def _geo_metadata(patches: geopandas.GeoDataFrame) -> bytes:
     covering = {edge: ["bbox", edge] for edge in ("xmin", "ymin", "xmax", "ymax")}
     column = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"],
+        "geometry_types": sorted(patches.geometry.geom_type.unique()),
         "crs": pyproj.CRS.from_user_input(TABLE_CRS).to_json_dict(),
-        "bbox": [float(edge) for edge in patches.total_bounds],
+        "bbox": united_bounds(footprint_bounds(patches.geometry.to_numpy())),
         "covering": {"bbox": covering},
     }
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()

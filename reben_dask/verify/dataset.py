@@ -26,6 +26,7 @@ from reben_dask.formats import columns
 from reben_dask.formats.bands import Band, ImageKind
 from reben_dask.formats.cube import SHARD_PATCHES, group_of
 from reben_dask.formats.dataset import CUBES, RunRecord
+from reben_dask.formats.footprints import footprint_bounds
 from reben_dask.formats.names import NameTemplate, TileName, tile_names
 from reben_dask.formats.trees import Tree, TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
@@ -152,8 +153,13 @@ class Tile:
             yield from (f"{self.name}, row {row}, {fault}" for fault in faults)
         geometry = shapely.from_wkb(self.table[columns.GEOMETRY].to_numpy(), on_invalid="ignore")
         boxes = np.column_stack(self.table[columns.BBOX].combine_chunks().flatten())
-        for column, edges in ((columns.GEOMETRY, shapely.bounds(geometry)), (columns.BBOX, boxes)):
-            far = ~(np.abs(edges - wanted.bounds.to_numpy()) < _DEGREES).all(axis=1)
+        expected = wanted.geometry.to_numpy()
+        compared = (
+            (columns.GEOMETRY, shapely.bounds(geometry), shapely.bounds(expected)),
+            (columns.BBOX, boxes, footprint_bounds(expected)),
+        )
+        for column, edges, wanted_edges in compared:
+            far = ~(np.abs(edges - wanted_edges) < _DEGREES).all(axis=1)
             if far.any():
                 yield f"{self.table[columns.PATCH_ID][int(far.argmax())]} has a {column} that is not its footprint"
 

@@ -38,6 +38,9 @@ class Expected:
     optional_bands: tuple[str, ...] = ()
     """Further bands that patches may have, where no run record names the recipe."""
 
+    countries: tuple[str, ...] | None = None
+    """Names of countries that patches may have; ``None`` for any."""
+
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands of Sentinel-2, optional ones included."""
@@ -83,8 +86,7 @@ class Expected:
     @cached_property
     def values(self) -> dict[str, Sequence[Any] | None]:
         """Values that columns may have, as far as the recipe names them."""
-        countries = self.recipe.countries
-        return {GRID: self.grids, SEASON: self.recipe.all_seasons, SPLIT: SPLITS, COUNTRY: countries}
+        return {GRID: self.grids, SEASON: self.recipe.all_seasons, SPLIT: SPLITS, COUNTRY: self.countries}
 
     def cube_layout(self, group: str, grid: PatchGrid, found: Collection[str]) -> CubeLayout:
         """Layout of a group of the Zarr store with all nodes that it may have; of ``found`` bands the optional ones."""
@@ -114,12 +116,13 @@ def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | No
         with collect(check, RECORD):
             record = RunRecord.read(folder)
             recipe = Recipe.model_validate(record.recipe)
-            return record, _of_recipe(recipe, Nomenclature(recipe.nomenclature, record.class_of_code))
+            expected = _of_recipe(recipe, Nomenclature(recipe.nomenclature, record.class_of_code))
+            return record, replace(expected, countries=record.inputs.country_list)
     return None, published()
 
 
 def _of_recipe(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
-    return Expected(recipe, nomenclature, NameTemplate(recipe.patch_name))
+    return Expected(recipe, nomenclature, NameTemplate(recipe.patch_name), countries=recipe.countries)
 
 
 def recognise(names: Iterable[str], default: Expected) -> Expected | None:

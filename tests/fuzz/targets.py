@@ -21,7 +21,7 @@ from reben_dask.sources.published.tiff import decode_image
 from reben_dask.sources.sentinel1 import find_scenes
 from reben_dask.sources.sentinel2 import read_band, read_tile
 from reben_dask.sources.sentinel2.metadata import parse_geocoding, parse_manifest, parse_product_metadata
-from reben_dask.sources.vector_layers import read_countries
+from reben_dask.sources.vector_layers import open_countries, read_countries
 from reben_dask.workspace import Output
 
 Reader = Callable[[bytes, Path], object]
@@ -114,7 +114,9 @@ READERS: dict[str, Reader] = {
     "zip": _zip,
     "map": _map,
     "shapes": _shapes,
-    "countries": lambda content, folder: read_countries(str(_written(content, folder / "countries.gpkg")), None),
+    "countries": lambda content, folder: read_countries(
+        open_countries(str(_written(content, folder / "countries.gpkg")))
+    ),
     "scene": _scene,
     "record": _record,
     "state": _state,

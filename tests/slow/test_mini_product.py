@@ -88,7 +88,8 @@ def table(mini_run: Path) -> gpd.GeoDataFrame:
 
 @pytest.fixture(scope="session")
 def rows(table: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
-    return {row["patch_id"]: row for row in table.to_dict("records")}
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    return {row["patch_id"]: row for row in records}
 
 
 @pytest.fixture(scope="session", params=["open_datatree", "open_zarr"])

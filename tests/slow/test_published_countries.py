@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import nearest_country
-from reben_dask.sources.vector_layers import read_countries
+from reben_dask.sources.vector_layers import open_countries, read_countries
 
 FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SIDE_M = 109_800
@@ -54,7 +54,7 @@ def published(data_dir: Path) -> pd.DataFrame:
 def named(published: pd.DataFrame, data_dir: Path) -> pd.DataFrame:
     """The published patches with the country that the package finds, and the countries that each patch touches."""
     path = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"
-    countries = read_countries(str(path), oracle.TEN_COUNTRIES)
+    countries = read_countries(open_countries(str(path), oracle.TEN_COUNTRIES))
     parts = []
     for mgrs, rows in published.groupby("mgrs"):
         epsg, ulx, uly = corner_of_tile(str(mgrs))

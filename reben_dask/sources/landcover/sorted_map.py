@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,10 @@ import pandas as pd
 import shapely
 
 from reben_dask.errors import InputError
-from reben_dask.sources.landcover.vector_map import LandcoverMap
+from reben_dask.nomenclature import Nomenclature, nomenclature_path
+from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
+from reben_dask.sources.vector_files import split_layer
+from reben_dask.wording import counted
 
 DESCRIPTION_FILE = "_landcover.json"
 """Starts with an underscore, so that readers of Parquet folders ignore it."""
@@ -65,6 +68,16 @@ class SortedMap:
         return {"path": self.path, "crs": self.crs, "polygons": self.polygons, **copied}
 
     @property
+    def layer(self) -> str:
+        """Layer of the source."""
+        return str(self.description["source"]["layer"])
+
+    @property
+    def code_column(self) -> str:
+        """Column of the source with the class codes."""
+        return str(self.description["source"]["code_column"])
+
+    @property
     def left_out(self) -> int:
         """Rows of the source without a polygon."""
         return int(self.description["left_out"])
@@ -92,33 +105,63 @@ class SortedMap:
             frame.spatial_partitions = gpd.GeoSeries([shapely.Polygon()] * frame.npartitions, crs=frame.crs)
         return frame
 
-    def require_known(self, codes: Collection[int]) -> None:
-        """Raise :class:`InputError` with the first code of the map that a nomenclature does not know."""
-        found: Mapping[str, Mapping[str, int]] = self.description["codes"]
-        unknown = {code: count for code, count in found.items() if int(code) not in codes}
-        if unknown:
-            code, first = min(unknown.items(), key=lambda item: item[1]["first_row"])
-            rows = sum(count["rows"] for count in unknown.values())
-            raise InputError(
-                f"The land-cover map {self.description['source']['name']} has the code {code} (column "
-                f"{self.description['source']['code_column']}, row {first['first_row']}; {rows} rows in all have such "
-                "codes), which the recipe's nomenclature does not know."
-            )
+    @property
+    def codes(self) -> dict[int, Mapping[str, int]]:
+        """``rows`` and ``first_row`` of each code."""
+        return {int(code): count for code, count in self.description["codes"].items()}
 
 
-def read_polygons(parts: Sequence[Path], bounds: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
-    """Read the polygons whose own bounds intersect ``bounds``, ``(minx, miny, maxx, maxy)`` in the system of the map.
+def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
+    """Read the polygons whose own bounds intersect a box, ``(minx, miny, maxx, maxy)`` in the system of the map.
 
     ``parts`` holds at least one part. Columns: ``code`` (uint16), ``order`` (int64) and ``geometry``. Other row groups
     are not decoded.
     """
-    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=bounds) for part in parts]
-    return pd.concat(near, ignore_index=True)
+    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=box) for part in parts for box in boxes]
+    return pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
 
 
 def is_sorted_landcover(path: str | Path) -> bool:
     """Test if a path is a sorted map."""
     return (Path(path) / DESCRIPTION_FILE).is_file()
+
+
+def open_any_landcover(
+    path: str, *, layer: str | None = None, code_column: str | None = None
+) -> LandcoverMap | SortedMap:
+    """Open a sorted map as it is, and any other as :func:`~reben_dask.sources.landcover.open_landcover` does."""
+    file, named = (path, layer) if layer is not None else split_layer(path)
+    if not is_sorted_landcover(file):
+        return open_landcover(file, layer=named, code_column=code_column)
+    found = SortedMap(Path(file))
+    if named not in (None, found.layer):
+        raise InputError(
+            f"The sorted map {file} holds the layer {found.layer}, not {named}; sort that one with: reben landcover"
+        )
+    return found
+
+
+def require_known_codes(
+    landcover: LandcoverMap | SortedMap, found: Mapping[int, Mapping[str, int]], nomenclature: Nomenclature, name: str
+) -> None:
+    """Raise :class:`InputError` with all codes of a map that a nomenclature does not know, and the lines to add.
+
+    ``found`` has ``rows`` and ``first_row`` of each code; ``name`` is the nomenclature as a recipe names it.
+    """
+    unknown = sorted(set(found) - nomenclature.codes)
+    if not unknown:
+        return
+    counts = [f"{code} ({counted(found[code]['rows'], 'row')}, first {found[code]['first_row']})" for code in unknown]
+    lines = ", ".join(f'"{code},"' for code in unknown)
+    path = nomenclature_path(name)
+    where = (
+        f"to {path}" if name.endswith(".csv") else f"to a copy of {path}, and give that as nomenclature in the recipe"
+    )
+    raise InputError(
+        f"The land-cover map {landcover.record['source']['name']} has codes (column {landcover.code_column}) that the "
+        f"nomenclature {nomenclature.name} does not know: {', '.join(counts)}. Add the lines {lines}, each with its "
+        f"class after the comma, or without one where a code has no label, {where}."
+    )
 
 
 def part_name(number: int) -> str:
@@ -132,13 +175,18 @@ def write_description(
     codes: Mapping[int, Mapping[str, int]],
     extent: tuple[float, ...],
     left_out: int,
+    content: str,
 ) -> None:
-    """Describe the parts in a folder; ``codes`` maps each code to its ``rows`` and ``first_row``."""
+    """Describe the parts in a folder; ``codes`` maps each code to its ``rows`` and ``first_row``.
+
+    ``content`` is that of :func:`~reben_dask.sources.landcover.vector_map.content_digest`.
+    """
     polygons = sum(count["rows"] for count in codes.values()) - left_out
     description = {
         "version": 1,
         "source": source.identity,
         "about": source.about,
+        "content": content,
         "crs": source.crs,
         "polygons": polygons,
         "left_out": left_out,

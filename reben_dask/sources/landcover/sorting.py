@@ -7,6 +7,7 @@ curve; the second sorts the buckets one by one and writes full parts.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,14 @@ import shapely
 from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, OutputError
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, part_name, write_description
-from reben_dask.sources.landcover.vector_map import LandcoverMap, PolygonBatch, read_batches, whole_bounds
+from reben_dask.sources.landcover.vector_map import (
+    LandcoverMap,
+    PolygonBatch,
+    read_batches,
+    read_codes,
+    update_digest,
+    whole_bounds,
+)
 
 POLYGONS_PER_PART = 8_000
 """A part of the official map is about 16 MB in memory, and a tile overlaps a handful of parts."""
@@ -67,10 +75,12 @@ def sort_landcover(
         left_out = 0
         extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
         bounds = whole_bounds(source)
+        digest = hashlib.sha256()
         for batch in read_batches(source):
             has_area = ~shapely.is_missing(batch.geometry)
             table = _spilled(batch, has_area, source, bounds)
             _count(codes, table["code"].to_numpy(), batch.first_row)
+            update_digest(digest, batch)
             spill.add(table.filter(has_area))
             extent = _united(extent, batch.geometry[has_area])
             left_out += int(np.count_nonzero(~has_area))
@@ -79,8 +89,16 @@ def sort_landcover(
         for number, part in enumerate(_parts(spill.stretches())):
             _write_part(part, draft / part_name(number), source.crs)
             advance(part.num_rows)
-        write_description(draft, source, codes, tuple(extent.tolist()), left_out)
+        write_description(draft, source, codes, tuple(extent.tolist()), left_out, digest.hexdigest())
     return _require_same(source, destination)
+
+
+def count_codes(source: LandcoverMap) -> dict[int, dict[str, int]]:
+    """Count ``rows`` and ``first_row`` of each code of a map, reading no polygon; errors as :func:`sort_landcover`."""
+    codes: dict[int, dict[str, int]] = {}
+    for first_row, batch in read_codes(source):
+        _count(codes, _checked_codes(batch, first_row, source), first_row)
+    return codes
 
 
 class _Spill:
@@ -121,7 +139,7 @@ def _spilled(
     if has_area.any():
         curve[has_area] = gpd.GeoSeries(batch.geometry[has_area]).hilbert_distance(bounds)
     columns = {
-        "code": _checked_codes(batch, source),
+        "code": _checked_codes(batch.codes, batch.first_row, source),
         "order": batch.first_row + np.arange(len(has_area)),
         "curve": curve,
         "geometry": shapely.to_wkb(batch.geometry),
@@ -129,12 +147,12 @@ def _spilled(
     return pa.table(columns, schema=_SPILLED)
 
 
-def _checked_codes(batch: PolygonBatch, source: LandcoverMap) -> npt.NDArray[np.uint16]:
-    codes: pd.Series[Any] = pd.to_numeric(batch.codes.to_pandas(), errors="coerce")
+def _checked_codes(found: pa.Array, first_row: int, source: LandcoverMap) -> npt.NDArray[np.uint16]:
+    codes: pd.Series[Any] = pd.to_numeric(found.to_pandas(), errors="coerce")
     wrong = ~(codes.between(1, np.iinfo(np.uint16).max) & (codes % 1 == 0)).to_numpy(bool)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        code, row = batch.codes[first].as_py(), batch.first_row + first
+        code, row = found[first].as_py(), first_row + first
         raise InputError(
             f"The land-cover map {source.path} has the code {code!r} (column {source.code_column}, row {row}), "
             "which is not a class number; repair or remove such rows."

@@ -226,7 +226,7 @@ def test_countries_that_are_far_away(data_dir: Path, small_region: DemoRegion) -
         recipe=load_recipe("reben"),
     )
     (warning,) = (warning for warning in plan.warnings if "reaches into" in warning)
-    assert f"reaches into {plan.tiles[0].name}; patches there are assigned the nearest, such as Lithuania." in warning
+    assert f"reaches into {plan.tiles[0].name}; patches there are assigned the nearest, those farther" in warning
     near = make_plan(
         s2=[str(small_region.s2)],
         landcover=str(small_region.landcover),

@@ -18,12 +18,10 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
-from oracle import CLASS_OF_CODE, UNLABELED_CODES
 
 from reben_dask.errors import InputError
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_landcover, sort_landcover, sorting
 
-CODES = frozenset(CLASS_OF_CODE) | UNLABELED_CODES
 OFFICIAL = "U2018_CLC2018_V2020_20u1"
 POZNAN = "clc2018_poznan_3035.gpkg"
 
@@ -125,14 +123,13 @@ def test_polygons_in_a_layer_of_any_geometry(tmp_path: Path) -> None:
     assert open_landcover(path).polygons == 2
 
 
-def test_of_several_layers_the_first_with_polygons_and_codes(tmp_path: Path) -> None:
+def test_of_several_layers_the_one_with_polygons_and_codes(tmp_path: Path) -> None:
     path = tmp_path / "map.gpkg"
     points = _squares(1, Code_18=["111"]).set_geometry(gpd.points_from_xy([0], [0], crs=3035))
     _write(points, path, layer="points")
     _write(_squares(2, Name=["a", "b"]), path, layer="names")
     pyogrio.write_dataframe(pd.DataFrame({"Code_18": ["111"]}), path, layer="table")
     _write(_squares(3, Code_18=["111"] * 3), path, layer="first")
-    _write(_squares(4, Code_18=["111"] * 4), path, layer="second")
     assert open_landcover(str(path)).layer == "first"
 
 
@@ -195,14 +192,14 @@ def test_an_unchanged_map_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_another_layer_or_column_has_another_name(tmp_path: Path) -> None:
-    table = _squares(2, Code_18=["111", "211"], Code_12=["111", "111"])
+    table = _squares(2, Code_18=["111", "211"], Klasse=["111", "111"])
     first, second = tmp_path / "a" / "map.gpkg", tmp_path / "b" / "map.gpkg"
     for path in (first, second):
         path.parent.mkdir()
         _write(table, path, layer=path.parent.name)
         os.utime(path, ns=(0, 0))
     assert first.stat().st_size == second.stat().st_size
-    by_column = {open_landcover(str(first), code_column=column).cache_name for column in ("Code_18", "Code_12")}
+    by_column = {open_landcover(str(first), code_column=column).cache_name for column in ("Code_18", "Klasse")}
     assert len(by_column) == 2
     assert open_landcover(str(second)).cache_name not in by_column
 
@@ -308,24 +305,6 @@ def test_what_is_a_sorted_map(sorted_map: SortedMap, folder: Path, tmp_path: Pat
     assert not any(is_sorted_landcover(path) for path in others)
 
 
-def test_codes_of_the_nomenclature_are_known(sorted_map: SortedMap) -> None:
-    sorted_map.require_known(CODES)
-
-
-@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
-def test_a_code_that_the_nomenclature_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
-) -> None:
-    monkeypatch.setattr("reben_dask.sources.landcover.vector_map.ROWS_AT_ONCE", rows_at_once)
-    path = _write(_squares(6, Code_18=["111", "211", "888", "777", "111", "888"]), tmp_path / "map.gpkg")
-    made = sort_landcover(open_landcover(path), tmp_path / "sorted")
-    assert _refused(lambda: made.require_known(CODES)) == (
-        "The land-cover map map.gpkg has the code 888 (column Code_18, row 2; 3 rows in all have such codes), "
-        "which the recipe's nomenclature does not know."
-    )
-    made.require_known(CODES | {777, 888})
-
-
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "crs"', b"\xff"])
 def test_a_damaged_description(folder: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "sorted"
@@ -343,4 +322,4 @@ def test_an_empty_map(tmp_path: Path) -> None:
     made = sort_landcover(found, tmp_path / "sorted")
     assert (made.polygons, made.left_out, made.bounds, len(made.parts)) == (0, 0, None, 1)
     assert len(made.frame.compute()) == len(gpd.read_parquet(made.folder)) == 0
-    made.require_known(CODES)
+    assert made.codes == {}
