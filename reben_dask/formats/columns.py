@@ -114,7 +114,8 @@ PUBLISHED_METADATA = METADATA[:8]
 IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the published metadata")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
-INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX)
+S1_GAPS = Column("s1_gaps", _BOOL, "Whether the Sentinel-1 partner is kept with pixels that are no backscatter")
+INTERMEDIATE = (IS_PUBLISHED, WITHIN_LIMITS, OVERLAP_PX, S1_GAPS)
 """Columns of the patch frame that the patch table does not keep."""
 
 BOUNDS = (MINX, MINY, MAXX, MAXY)

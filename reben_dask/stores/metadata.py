@@ -52,7 +52,7 @@ def copy_metadata(environments: Sequence[Path], merged: Path) -> int:
         if tables:
             rows = pa.concat_tables(tables).sort_by(PATCH_ID)
             merged_rows[name] = rows.filter(pc.is_in(rows[PATCH_ID], keys))
-    count = sum(rows.num_rows for rows in merged_rows.values())
+    count = int(sum(rows.num_rows for rows in merged_rows.values()))
     for name, rows in merged_rows.items() if count else ():
         with atomic_path(merged / name) as draft:
             pq.write_table(rows, draft, compression="zstd", row_group_size=ROWS_PER_GROUP)
