@@ -222,7 +222,7 @@ def _scene(found: SceneImages, scale: BackscatterScale) -> S1Scene:
 
 
 def _sample(dataset: Any) -> npt.NDArray[Any]:
-    """Valid values of a few windows, spread over an image."""
+    """Read the valid values of a few windows, spread over an image."""
     windows = [window for _, window in dataset.block_windows(1)]
     chosen = [windows[round(place)] for place in np.linspace(0, len(windows) - 1, min(_SAMPLES, len(windows)))]
     values = []

@@ -249,7 +249,7 @@ class _Walk:
 
 
 def _gaps_px(images: Mapping[str, Any], grid: PatchGrid) -> list[int]:
-    """Number of pixels without backscatter of each patch of a column."""
+    """Count the pixels without backscatter of each patch of a column."""
     db = [grid.blocks(images[name], S1_RESOLUTION_M)[:, 0] for name in POLARISATIONS if name in images]
     gaps_px: list[int] = lacks_backscatter(np.stack(db)).sum(axis=(1, 2)).tolist() if db else [0] * grid.size
     return gaps_px

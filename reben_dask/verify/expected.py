@@ -119,7 +119,7 @@ def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | No
 
 
 def is_reproduction(record: RunRecord | None) -> bool:
-    """True for published data, and for a run with published metadata."""
+    """Test for published data, or a run with published metadata."""
     return record is None or bool(record.inputs.published)
 
 
