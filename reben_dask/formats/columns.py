@@ -57,7 +57,7 @@ class Column(str):
 
 
 _TEXT, _TEXTS, _FRACTION, _BOOL = pa.string(), pa.list_(pa.string()), pa.float64(), pa.bool_()
-_INDEX, _METRES = pa.int32(), pa.int64()
+_INDEX, _METRES = pa.int32(), pa.int32()
 _TIME = pa.timestamp("us", tz="UTC")
 BBOX_TYPE = pa.struct([(edge, pa.float64()) for edge in ("xmin", "ymin", "xmax", "ymax")])
 

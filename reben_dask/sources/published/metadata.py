@@ -149,5 +149,5 @@ def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
         is_list = types.is_list(found) or types.is_large_list(found)
         return is_list and _is_like(found.value_type, wanted.value_type)
     if types.is_boolean(wanted):
-        return types.is_boolean(found) or types.is_integer(found)
-    return types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+        return bool(types.is_boolean(found) or types.is_integer(found))
+    return bool(types.is_string(found) or types.is_large_string(found) or types.is_string_view(found))
