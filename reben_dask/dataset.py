@@ -60,6 +60,7 @@ class Dataset:
         split: str | None = None,
         bands: Sequence[str] = TEN_METRES,
         store: Literal["lmdb", "cubes"] = "lmdb",
+        classes: Sequence[str] | None = None,
     ) -> Samples:
         """Open the labelled patches by number, for PyTorch or NumPy.
 
@@ -72,13 +73,16 @@ class Dataset:
         store : {"lmdb", "cubes"}
             Store to read from; see :func:`~reben_dask.training.lmdb_samples` and
             :func:`~reben_dask.training.cube_samples`.
+        classes : sequence of str, optional
+            Class names, in the order of ``label``; by default those of the dataset.
 
         Raises
         ------
         InputError
             If there is no metadata, or no patch of this split.
         """
-        return {"lmdb": lmdb_samples, "cubes": cube_samples}[store](self.path, split=split, bands=bands)
+        open_samples = {"lmdb": lmdb_samples, "cubes": cube_samples}[store]
+        return open_samples(self.path, split=split, bands=bands, classes=classes)
 
     def patch(self, patch_id: str) -> xr.DataTree:
         """Open one patch lazily; see :func:`~reben_dask.stores.cube_reader.open_patch`.

@@ -94,8 +94,8 @@ class JobOptions(Options):
     s1_pairs: Annotated[Path | None, Flag("FILE.csv")] = Field(
         default=None, description="CSV of matching Sentinel-1 and Sentinel-2 patch names."
     )
-    s1_scenes: Annotated[Place | None, Flag("DIR")] = Field(
-        default=None, description="Terrain-corrected Sentinel-1 scenes (GeoTIFF, dB), for new regions."
+    s1_scenes: Annotated[Place | None, Flag("DIR|FILE.csv")] = Field(
+        default=None, description="Terrain-corrected Sentinel-1 scenes (GeoTIFF; dB, or sentinel1.scale of the recipe)."
     )
     published: Annotated[Paths, Flag("METADATA.parquet")] = Field(
         default=(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,19 @@ BANDS = PUBLISHED_BANDS | FURTHER_BANDS
 
 S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""
+
+BackscatterScale = Literal["db", "linear"]
+"""Scale of Sentinel-1 images: dB, or power."""
+
+
+def lacks_backscatter(db: npt.NDArray[Any], axis: int = 0) -> npt.NDArray[np.bool_]:
+    """Mask of pixels that are no backscatter: not finite, or exactly 0 in all polarisations.
+
+    ``axis`` is that of the polarisations, which the mask does not have.
+    """
+    mask: npt.NDArray[np.bool_] = ~np.isfinite(db).all(axis) | (db == 0).all(axis)
+    return mask
+
 
 REFERENCE_MAP = Band("reference_map", ImageKind.MAP, 10, "uint16", None)
 """Level-3 CORINE code of each pixel of 10 m."""

@@ -57,7 +57,7 @@ class Column(str):
 
 
 _TEXT, _TEXTS, _FRACTION, _BOOL = pa.string(), pa.list_(pa.string()), pa.float64(), pa.bool_()
-_INDEX, _METRES = pa.int32(), pa.int64()
+_INDEX, _METRES = pa.int32(), pa.int32()
 _TIME = pa.timestamp("us", tz="UTC")
 BBOX_TYPE = pa.struct([(edge, pa.float64()) for edge in ("xmin", "ymin", "xmax", "ymax")])
 
@@ -127,7 +127,8 @@ IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the publis
 IS_DUPLICATE = Column("is_duplicate", _BOOL, "True if an earlier data strip of the acquisition has all its pixels")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
-INTERMEDIATE = (IS_PUBLISHED, IS_DUPLICATE, WITHIN_LIMITS, OVERLAP_PX)
+S1_GAPS = Column("s1_gaps", _BOOL, "True if the Sentinel-1 partner is kept with pixels that are no backscatter")
+INTERMEDIATE = (IS_PUBLISHED, IS_DUPLICATE, WITHIN_LIMITS, OVERLAP_PX, S1_GAPS)
 """Columns of the patch frame that the patch table does not keep."""
 
 BOUNDS = (MINX, MINY, MAXX, MAXY)

@@ -326,7 +326,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         lmdb_shards=lmdb_shards,
         published=require_published(published),
         exports=tuple(dict.fromkeys(exports)),
-        partners=open_partners(sentinel1, published, recipe.sentinel1.max_days),
+        partners=open_partners(sentinel1, published, recipe.sentinel1.max_days, recipe.sentinel1.scale),
     )
     _require_layers(plan)
     _require_own_columns(recipe)

@@ -16,7 +16,7 @@ import yaml
 from reben_dask import __version__
 from reben_dask.analysis.counts import TOTAL, class_table
 from reben_dask.atomic import write_text
-from reben_dask.formats.columns import CLOUD, KEPT, OVERLAP_PX, REASON, SNOW, SPLIT, STATUS, TILE
+from reben_dask.formats.columns import CLOUD, KEPT, OVERLAP_PX, REASON, S1_GAPS, SNOW, SPLIT, STATUS, TILE
 from reben_dask.formats.dataset import (
     COUNTS_FILE,
     FORMAT,
@@ -30,6 +30,7 @@ from reben_dask.formats.dataset import (
 from reben_dask.job.plan import Plan
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cards import write_card, write_croissant
+from reben_dask.wording import counted
 from reben_dask.workspace import Origin, Output
 
 _LIBRARIES = ("dask", "distributed", "dask-geopandas", "geopandas", "lmdb", "numpy", "pandas", "pyarrow")
@@ -47,7 +48,8 @@ def count_patches(patches: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns ``tile``, ``measure``, ``key``, ``split`` (may be empty), ``patches``. Measures: ``status``; ``reason``
         (of rejection); of kept patches ``split``, ``class`` and ``apart`` (flagged ``snow`` or ``cloud_or_shadow``);
-        and ``contested_px``, pixels that several polygons of the map cover.
+        ``contested_px``, pixels that several polygons of the map cover; and ``s1_gaps``, kept patches whose Sentinel-1
+        partner has pixels that are no backscatter.
     """
     kept = patches[patches[STATUS] == KEPT]
     snow, cloud = (kept[flag].eq(True) for flag in (SNOW, CLOUD))
@@ -55,15 +57,16 @@ def count_patches(patches: pd.DataFrame) -> pd.DataFrame:
     classes = table.drop(columns=TOTAL)
     # Patches in no split are counted, too.
     classes[""] = table[TOTAL] - classes.sum(axis=1)
-    # The part files do not keep this column.
+    # The part files do not keep these columns.
     overlap_px = int(pd.to_numeric(patches[OVERLAP_PX]).sum()) if OVERLAP_PX in patches else 0
+    s1_gaps = int(kept[S1_GAPS].eq(True).sum()) if S1_GAPS in patches else 0
     rows = [
         *((name, str(key), "", count) for name in (STATUS, REASON) for key, count in _values(patches[name])),
         *((SPLIT, str(key), "", count) for key, count in _values(kept[SPLIT])),
         ("apart", "snow", "", int(snow.sum())),
         ("apart", "cloud_or_shadow", "", int(cloud.sum())),
         ("apart", "any", "", int((snow | cloud).sum())),
-        *([(OVERLAP_PX, "", "", overlap_px)] if overlap_px else []),
+        *((name, "", "", count) for name, count in ((OVERLAP_PX, overlap_px), (S1_GAPS, s1_gaps)) if count),
         *(("class", name, split, count) for split in classes for name, count in classes[split].items() if count),
     ]
     counts = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
@@ -80,6 +83,16 @@ def sum_counts(counts: pd.DataFrame, measure: str) -> dict[str, int]:
     """Add up one measure over all tiles, by key."""
     chosen = counts[counts["measure"] == measure]
     return {str(key): int(count) for key, count in chosen.groupby("key")["patches"].sum().items()}
+
+
+def gap_notes(counts: pd.DataFrame) -> list[str]:
+    """Note about kept patches whose Sentinel-1 partner has pixels that are no backscatter, if there are any."""
+    patches = sum(sum_counts(counts, S1_GAPS).values())
+    if not patches:
+        return []
+    have = "has" if patches == 1 else "have"
+    what = "Sentinel-1 pixels that are no backscatter (NaN, infinite, NODATA or 0), kept as published"
+    return [f"{counted(patches, 'kept patch')} {have} {what}."]
 
 
 def counts_to_json(counts: pd.DataFrame) -> list[list[Any]]:
@@ -124,7 +137,7 @@ def describe_dataset(
         ),
         failures=failures,
         exports=plan.export_names,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *gap_notes(counts)),
         counts={str(measure): sum_counts(counts, measure) for measure in sorted(set(counts["measure"]))},
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         workers=workers,

@@ -20,7 +20,7 @@ from reben_dask.atomic import remove
 from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
 from reben_dask.errors import OutputError
-from reben_dask.formats.columns import KEPT, OVERLAP_PX
+from reben_dask.formats.columns import KEPT, OVERLAP_PX, S1_GAPS
 from reben_dask.formats.dataset import (
     COMPARISON_FILE,
     FLAGGED_METADATA_FILE,
@@ -323,8 +323,8 @@ class _Builder:
         remove(output.patches)
         shutil.copytree(output.building / table_folder(self.plan), output.patches)
         # The part files do not keep what this was counted from.
-        overlaps = counts[counts["measure"] == OVERLAP_PX]
-        counts = concat_counts([run_global_steps(self.tasks, self.plan, output.patches, self.progress), overlaps])
+        observed = counts[counts["measure"].isin([OVERLAP_PX, S1_GAPS])]
+        counts = concat_counts([run_global_steps(self.tasks, self.plan, output.patches, self.progress), observed])
         output.state.mark_done("choice", "all", counts_to_json(counts))
         return counts
 

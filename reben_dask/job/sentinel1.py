@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ import pandas as pd
 from rasterio.warp import transform_bounds
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import POLARISATIONS, S1_RESOLUTION_M
-from reben_dask.formats.columns import S1_NAME
+from reben_dask.formats.bands import POLARISATIONS, S1_RESOLUTION_M, BackscatterScale
+from reben_dask.formats.columns import S1_GAPS, S1_NAME
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid
 from reben_dask.job.published import Published, published_columns
@@ -25,8 +26,17 @@ from reben_dask.stores.cubes import create_cube, s1_strips, write_s1_strip
 from reben_dask.wording import counted
 
 Names = npt.NDArray[np.object_]
-Strip = tuple[npt.NDArray[np.float32], Names]
-"""Backscatter, shape ``(polarisation, y, x)``, and partner names, shape ``(patch_y, patch_x)``."""
+
+
+class Strip(NamedTuple):
+    """Partners of a run of patch rows."""
+
+    db: npt.NDArray[np.float32]
+    """Backscatter, shape ``(polarisation, y, x)``; NaN without a partner."""
+    names: Names
+    """Partners, shape ``(patch_y, patch_x)``; ``None`` without one."""
+    gaps: npt.NDArray[np.bool_]
+    """Partners that are kept with pixels that are no backscatter, shape ``(patch_y, patch_x)``."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class PublishedPartners:
 
     tree: PatchTree
     published: Published
+    keep_gaps: bool = False
+    """Keep partners with pixels that are no backscatter, as a reproduction does."""
 
     def describe(self) -> str:
         """Describe the source in a phrase."""
@@ -69,18 +81,18 @@ class PublishedPartners:
         return names.reshape(grid.shape_yx.x, grid.shape_yx.y).T.copy()
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """Yield backscatter and names of each run of patch rows; NaN and ``None`` without a partner."""
+        """Yield the partners of each run of patch rows."""
         names, side = self.names(tile, grid), grid.patch_px(S1_RESOLUTION_M)
         for run in rows:
-            db = _empty(len(run) * side, grid.shape_yx.x * side)
+            strip = _empty_strip(len(run), grid)
             here = names[run.start : run.stop]
             for row, column in np.argwhere(here != None).tolist():  # noqa: E711 - asked of each element
                 patch = self.tree.read(here[row, column], side)
-                if patch is None:
-                    here[row, column] = None
-                else:
-                    db[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
-            yield db, here
+                has_gaps = patch is not None and bool(np.any(patch.mask))
+                if patch is not None and (self.keep_gaps or not has_gaps):
+                    strip.db[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch.data
+                    strip.names[row, column], strip.gaps[row, column] = here[row, column], has_gaps
+            yield strip
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,7 @@ class ScenePartners:
     scenes: tuple[S1Scene, ...]
     max_days: float
     """Maximum time between the acquisitions in days."""
+    scale: BackscatterScale = "db"
 
     def describe(self) -> str:
         """Describe the source in a phrase."""
@@ -111,32 +124,36 @@ class ScenePartners:
         days = {scene.name: abs(scene.time - tile.sensing_time) / timedelta(days=1) for scene in self.scenes}
         near = [scene for scene in self.scenes if days[scene.name] <= self.max_days and scene.intersects(area)]
         closest_first = sorted(near, key=lambda scene: (days[scene.name], scene.name))
-        return ScenePartners(tuple(closest_first), self.max_days)
+        return replace(self, scenes=tuple(closest_first))
 
     def strips(self, tile: Tile, grid: PatchGrid, rows: list[range]) -> Iterator[Strip]:
-        """Yield backscatter and names of each run of patch rows; NaN and ``None`` without a partner."""
-        side = grid.patch_px(S1_RESOLUTION_M)
+        """Yield the partners of each run of patch rows."""
         left, _, _, top = grid.covered_bounds()
         for run in rows:
-            shape = len(run) * side, grid.shape_yx.x * side
-            db, names = _empty(*shape), np.full((len(run), grid.shape_yx.x), None, object)
+            strip = _empty_strip(len(run), grid)
             for scene in self.scenes:
-                if (names != None).all():  # noqa: E711 - asked of each element
+                if (strip.names != None).all():  # noqa: E711 - asked of each element
                     break
-                warped = warp_scene(scene, grid.epsg, left, top - run.start * grid.patch_m, shape)
-                _fill(db, names, warped, side, f"{scene.short_name}_{_place(tile, grid)}", run.start)
-            yield db, names
+                upper = top - run.start * grid.patch_m
+                warped = warp_scene(scene, grid.epsg, left, upper, strip.db.shape[1:], self.scale)
+                _fill(strip, warped, f"{scene.short_name}_{_place(tile, grid)}", run.start)
+            yield strip
 
 
 Partners = PublishedPartners | ScenePartners
 
 
-def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float) -> Partners | None:
-    """Check Sentinel-1 inputs by their headers; ``None`` without any, :class:`InputError` if pairs cannot be known."""
+def open_partners(
+    inputs: Sentinel1Inputs, published: Published, max_days: float, scale: BackscatterScale = "db"
+) -> Partners | None:
+    """Check Sentinel-1 inputs by headers and a few pixels; ``None`` without any.
+
+    :class:`InputError` if pairs cannot be known, or images are not in ``scale``.
+    """
     if inputs.patches and inputs.scenes:
         raise InputError("Give Sentinel-1 patches (--s1) or scenes (--s1-scenes), not both.")
     if inputs.scenes:
-        return ScenePartners(find_scenes(inputs.scenes), max_days)
+        return ScenePartners(find_scenes(inputs.scenes, scale), max_days, scale)
     if not inputs.patches:
         return None
     if not published.metadata and published.pairs is None:
@@ -146,11 +163,11 @@ def open_partners(inputs: Sentinel1Inputs, published: Published, max_days: float
         )
     # Of both, the table is the one that the user wrote.
     names = Published(published.metadata) if published.pairs is None else Published(pairs=published.pairs)
-    return PublishedPartners(open_patch_tree(inputs.patches), names)
+    return PublishedPartners(open_patch_tree(inputs.patches, scale), names, keep_gaps=bool(published.metadata))
 
 
 def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: Partners) -> pd.DataFrame:
-    """Write the partners of a tile's patches to its cubes; return ``s1_name`` of each patch, grid after grid."""
+    """Write the partners of a tile's patches to its cubes; return ``s1_name`` and ``s1_gaps``."""
     create_cube(store, *layouts)
     return pd.concat([_pair_grid(tile, store, layout, partners) for layout in layouts], ignore_index=True)
 
@@ -158,10 +175,12 @@ def pair_tile(tile: Tile, store: Path, layouts: Sequence[CubeLayout], partners: 
 def _pair_grid(tile: Tile, store: Path, layout: CubeLayout, partners: Partners) -> pd.DataFrame:
     grid, rows = layout.grid, s1_strips(layout.grid)
     found = []
-    for run, (db, names) in zip(rows, partners.strips(tile, grid, rows), strict=True):
-        write_s1_strip(store, layout, run, db)
-        found.append(names)
-    return pd.DataFrame({S1_NAME: pd.Series(grid.in_name_order(np.concatenate(found)), dtype="str")})
+    for run, strip in zip(rows, partners.strips(tile, grid, rows), strict=True):
+        write_s1_strip(store, layout, run, strip.db)
+        found.append(strip)
+    names, gaps = (np.concatenate(parts) for parts in zip(*((strip.names, strip.gaps) for strip in found), strict=True))
+    columns = {S1_NAME: pd.Series(grid.in_name_order(names), dtype="str"), S1_GAPS: grid.in_name_order(gaps)}
+    return pd.DataFrame(columns)
 
 
 def _place(tile: Tile, grid: PatchGrid) -> str:
@@ -169,16 +188,18 @@ def _place(tile: Tile, grid: PatchGrid) -> str:
     return f"{grid.offset_m}M_{tile.mgrs}" if grid.offset_m else tile.mgrs
 
 
-def _fill(
-    db: npt.NDArray[np.float32], names: Names, warped: npt.NDArray[np.float32], side: int, prefix: str, first_row: int
-) -> None:
-    blocks = warped.reshape(len(POLARISATIONS), names.shape[0], side, names.shape[1], side)
-    complete = np.isfinite(blocks).all(axis=(0, 2, 4)) & (names == None)  # noqa: E711 - asked of each element
+def _fill(strip: Strip, warped: npt.NDArray[np.float32], prefix: str, first_row: int) -> None:
+    rows, columns = strip.names.shape
+    side = strip.db.shape[2] // columns
+    blocks = warped.reshape(len(POLARISATIONS), rows, side, columns, side)
+    complete = np.isfinite(blocks).all(axis=(0, 2, 4)) & (strip.names == None)  # noqa: E711 - asked of each element
     for row, column in np.argwhere(complete).tolist():
         place = np.s_[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
-        db[place] = warped[place]
-        names[row, column] = f"{prefix}_{column}_{first_row + row}"
+        strip.db[place] = warped[place]
+        strip.names[row, column] = f"{prefix}_{column}_{first_row + row}"
 
 
-def _empty(height: int, width: int) -> npt.NDArray[np.float32]:
-    return np.full((len(POLARISATIONS), height, width), np.nan, np.float32)
+def _empty_strip(rows: int, grid: PatchGrid) -> Strip:
+    side, shape = grid.patch_px(S1_RESOLUTION_M), (rows, grid.shape_yx.x)
+    db = np.full((len(POLARISATIONS), rows * side, grid.shape_yx.x * side), np.nan, np.float32)
+    return Strip(db, np.full(shape, None, object), np.zeros(shape, bool))

@@ -23,7 +23,7 @@ from reben_dask.formats.dataset import (
     FailedTile,
 )
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
-from reben_dask.job.record import sum_counts
+from reben_dask.job.record import gap_notes, sum_counts
 from reben_dask.patches.decision import (
     DUPLICATE_ACQUISITION,
     NO_SCENE_CLASSIFICATION,
@@ -127,6 +127,8 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
             f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; there, "
             "the last of them in the map is used.",
         )
+    for note in gap_notes(counts):
+        show_note(console, note)
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
     tables = dict.fromkeys(plan.layout.tables if exports else (), f"table of the tree {plan.recipe.tree}")

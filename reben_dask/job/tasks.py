@@ -29,6 +29,7 @@ from reben_dask.formats.columns import (
     OBSERVED_IN_SCL,
     OVERLAP_PX,
     PATCH_ID,
+    S1_GAPS,
     S1_NAME,
     SHADOW_FRACTION,
     SNOW_FRACTION,
@@ -92,7 +93,7 @@ class PatchRules:
         return {
             "nodata": [NODATA],
             "scl": [*OBSERVED_IN_SCL],
-            **({"sentinel1": [S1_NAME]} if self.has_partners else {}),
+            **({"sentinel1": [S1_NAME, S1_GAPS]} if self.has_partners else {}),
             "labels": label_columns_of(self.recipe.extra_labels),
         }
 

@@ -14,6 +14,7 @@ from reben_dask.formats.bands import (
     BANDS,
     MAP_RESOLUTION_M,
     QUALITY_INDICATORS,
+    BackscatterScale,
     by_resolution,
     shared_array,
 )
@@ -122,10 +123,11 @@ class Images(Part):
 
 
 class Sentinel1(Part):
-    """Rejection of patches without a Sentinel-1 partner, and the maximum time between partners."""
+    """Rejection of patches without a Sentinel-1 partner, the maximum time between partners, and the images' scale."""
 
     required: bool
     max_days: float = Field(gt=0)
+    scale: BackscatterScale = "db"
 
 
 class Attribute(Part):

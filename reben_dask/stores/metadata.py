@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reben_dask.atomic import atomic_path
 from reben_dask.formats.columns import KEPT, METADATA, METADATA_SCHEMA, PATCH_ID, encode_classes, fill_flags, flagged
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
+from reben_dask.formats.lmdb import INDEX_FILE
+from reben_dask.stores.lmdb import open_environment
 from reben_dask.stores.patch_table import read_rows
 
 ROWS_PER_GROUP = 122_880
@@ -40,6 +43,41 @@ def _groups(parts: Sequence[Path]) -> list[list[Path]]:
             groups.append([part])
         end = max(end, last)
     return groups
+
+
+def copy_metadata(environments: Sequence[Path], merged: Path) -> int:
+    """Write the metadata beside LMDB environments into the folder of the merged one: rows of its patches alone.
+
+    Returns the number of rows; 0, with nothing written, if an environment has no metadata beside it, or files differ in
+    their columns or class lists.
+    """
+    folders = list(dict.fromkeys(map(_metadata_folder, environments)))
+    if None in folders:
+        return 0
+    with open_environment(merged) as environment, environment.begin() as transaction:
+        keys = pa.array(
+            [key.decode(errors="replace") for key in transaction.cursor().iternext(values=False)], pa.string()
+        )
+    merged_rows = {}
+    for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
+        tables = [pq.read_table(file) for folder in folders if folder and (file := folder / name).is_file()]
+        if not all(table.schema.equals(tables[0].schema, check_metadata=True) for table in tables):
+            return 0
+        if tables:
+            rows = pa.concat_tables(tables).sort_by(PATCH_ID)
+            merged_rows[name] = rows.filter(pc.is_in(rows[PATCH_ID], keys))
+    count = int(sum(rows.num_rows for rows in merged_rows.values()))
+    for name, rows in merged_rows.items() if count else ():
+        with atomic_path(merged / name) as draft:
+            pq.write_table(rows, draft, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    return count
+
+
+def _metadata_folder(environment: Path) -> Path | None:
+    """First folder with metadata from an environment upwards, at most that of its dataset."""
+    place = environment.absolute()
+    folders = [place, place.parent, *([place.parent.parent] if (place.parent / INDEX_FILE).is_file() else [])]
+    return next((folder for folder in folders if (folder / METADATA_FILE).is_file()), None)
 
 
 def _first_and_last_name(part: Path) -> tuple[str, str]:

@@ -40,8 +40,8 @@ class Pixels(NamedTuple):
 
     images: Images
     """Bands at native resolution by name, shape ``(y, x)``: uint16 DN, or float32 dB (``VV``, ``VH``)."""
-    reference_map: npt.NDArray[np.uint16]
-    """CLC codes, shape ``(y, x)``."""
+    reference_map: npt.NDArray[np.uint16] | None
+    """CLC codes, shape ``(y, x)``; ``None`` if the dataset has none."""
 
 
 class Reader(Protocol):
@@ -63,11 +63,11 @@ class LmdbReader:
         keys = [patch_id, reference_map_key(patch_id), *partner]
         for folder in self._folders(patch_id):
             s2, codes, *s1 = _read_values(folder, keys)
-            if s2 is not None and codes is not None:
+            if s2 is not None:
                 images = {
                     name: image for value in (s2, *s1) if value is not None for name, image in decode(value).items()
                 }
-                return Pixels(images, decode(codes)[MAP_TENSOR])
+                return Pixels(images, None if codes is None else decode(codes)[MAP_TENSOR])
         raise InputError(f"{self.folder} has no patch {patch_id}; it belongs to another dataset.")
 
     def _folders(self, patch_id: str) -> list[Path]:
@@ -101,10 +101,8 @@ class CubeReader:
             raise InputError(f"{self.table} has no kept patch {patch_id}; it belongs to another dataset.")
         group = self._groups.setdefault(place.group, CubeGroup(self.store / place.group))
         if not group.path.is_dir():
-            raise InputError(f"{group.path} has no cubes with a reference map.")
+            raise InputError(f"{group.path} has no cubes.")
         pixels = group.patch(place.x, place.y, bands)
-        if pixels.reference_map is None:
-            raise InputError(f"{group.path} has no cubes with a reference map.")
         return Pixels({**pixels.s2, **pixels.s1}, pixels.reference_map)
 
     @cached_property

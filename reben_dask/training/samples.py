@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow.parquet as pq
 
 from reben_dask.errors import InputError
-from reben_dask.formats.columns import LABELS, PATCH_ID, S1_NAME, SPLIT, decode_classes
-from reben_dask.formats.dataset import CUBES, LMDB, TABLE
-from reben_dask.sources.published.metadata import metadata_files, read_metadata
+from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, S1_RESOLUTION_M
+from reben_dask.formats.dataset import CUBES, LMDB, METADATA_FILE, TABLE
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
 from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
+from reben_dask.training.table import TrainingTable, read_training_table
 
 TEN_METRES = ("B02", "B03", "B04", "B08")
 """Bands that need no resampling."""
@@ -26,31 +26,19 @@ Sample = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class TrainingTable:
-    """Patches in the order of a metadata file."""
-
-    classes: tuple[str, ...]
-    patch_ids: npt.NDArray[np.object_]
-    s1_names: npt.NDArray[np.object_]
-    """Names of the Sentinel-1 partners, or ``None``."""
-    labels: npt.NDArray[np.bool_]
-    """Presence of each class, shape ``(patch, class)``."""
-
-
-@dataclass(frozen=True)
 class Samples:
     """Labelled patches of a dataset by number: a map-style dataset in PyTorch's terms.
 
     ``samples[number]`` is a dict of arrays with TorchGeo's keys: ``image`` (float32, axes ``(band, y, x)``: DN of
-    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes) and ``label`` (float32, axes
-    ``(class,)``: 1 for each class that the patch carries).
+    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes; only in datasets with reference maps)
+    and ``label`` (float32, axes ``(class,)``: 1 for each class that the patch carries).
 
     Parameters
     ----------
     table : TrainingTable
     reader : Reader
     bands : tuple of str
-        Bands of the image, in this order; coarser ones are resampled to the pixels of the reference map by repetition.
+        Bands of the image, in this order; coarser ones are resampled to 10 m by repetition.
     """
 
     table: TrainingTable
@@ -76,34 +64,62 @@ class Samples:
         pixels = self.reader.read(name, partner, self.bands)
         if missing := [band for band in self.bands if band not in pixels.images]:
             raise InputError(f"The patch {name} has no band {missing[0]} in this dataset; leave it out of the bands.")
-        return {
-            "image": stack_bands(pixels.images, self.bands, len(pixels.reference_map)),
-            "mask": pixels.reference_map.astype(np.int64),
-            "label": self.table.labels[number].astype(np.float32),
-        }
+        if (pixels.reference_map is not None) != self._has_maps:
+            other = "no reference map" if self._has_maps else "a reference map"
+            raise InputError(f"The patch {name} has {other}, unlike the first patch, {self.table.patch_ids[0]}.")
+        side = max((len(pixels.images[band]) * _pixel_m(band) // MAP_RESOLUTION_M for band in self.bands), default=0)
+        sample = {"image": stack_bands(pixels.images, self.bands, side)}
+        if pixels.reference_map is not None:
+            sample["mask"] = pixels.reference_map.astype(np.int64)
+        return {**sample, "label": self.table.labels[number].astype(np.float32)}
+
+    @cached_property
+    def _has_maps(self) -> bool:
+        first = self.reader.read(self.table.patch_ids[0], None, ())
+        return first.reference_map is not None
 
 
-def lmdb_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
+def lmdb_samples(
+    out: str | PathLike[str],
+    *,
+    split: str | None = None,
+    bands: Sequence[str] = TEN_METRES,
+    classes: Sequence[str] | None = None,
+) -> Samples:
     """Open the labelled patches of a dataset in its LMDB; flagged ones (snow, cloud or shadow) are left out.
 
     Parameters
     ----------
     out : path
-        Folder with ``metadata.parquet`` and ``lmdb``, one environment or several shards with their index.
+        Folder with ``metadata.parquet`` and ``lmdb``, one environment or several shards with their index; or an LMDB
+        with ``metadata.parquet`` in its folder or beside it, such as a published or a merged one.
     split : str, optional
         ``train``, ``validation`` or ``test``; by default all patches.
     bands : sequence of str
         Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
+    classes : sequence of str, optional
+        Class names, in the order of ``label``. By default the list in the metadata; without one, that of the shipped
+        nomenclature that alone holds all labels, or by whose recipe the patches are named.
 
     Raises
     ------
     InputError
-        If there is no metadata, or no patch of this split.
+        If there is no metadata, no patch of this split, or no class list.
     """
-    return Samples(_read_table(Path(out), split), LmdbReader(Path(out) / LMDB), tuple(bands))
+    folder = Path(out)
+    if any((folder / name).is_file() for name in (DATA_FILE, INDEX_FILE)):
+        beside = folder if (folder / METADATA_FILE).is_file() else folder.absolute().parent
+        return Samples(read_training_table(beside, split, classes), LmdbReader(folder), tuple(bands))
+    return Samples(read_training_table(folder, split, classes), LmdbReader(folder / LMDB), tuple(bands))
 
 
-def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: Sequence[str] = TEN_METRES) -> Samples:
+def cube_samples(
+    out: str | PathLike[str],
+    *,
+    split: str | None = None,
+    bands: Sequence[str] = TEN_METRES,
+    classes: Sequence[str] | None = None,
+) -> Samples:
     """Open the labelled patches of a dataset in its Zarr store; flagged ones (snow, cloud or shadow) are left out.
 
     Zarr reads with threads, which a forked process does not have: give ``DataLoader`` workers
@@ -113,16 +129,17 @@ def cube_samples(out: str | PathLike[str], *, split: str | None = None, bands: S
     ----------
     out : path
         Folder with ``metadata.parquet``, ``patches.parquet`` and ``cubes.zarr``.
-    split, bands
+    split, bands, classes
         As of :func:`lmdb_samples`.
 
     Raises
     ------
     InputError
-        If there is no metadata, or no patch of this split.
+        If there is no metadata, no patch of this split, or no class list.
     """
     folder = Path(out)
-    return Samples(_read_table(folder, split), CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
+    table = read_training_table(folder, split, classes)
+    return Samples(table, CubeReader(folder / CUBES, folder / TABLE), tuple(bands))
 
 
 def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:
@@ -154,25 +171,5 @@ def stack_bands(images: Images, bands: Sequence[str], side: int) -> npt.NDArray[
     return stacked
 
 
-def _read_table(out: Path, split: str | None) -> TrainingTable:
-    (file,) = metadata_files(out, clear_only=True)
-    rows = read_metadata([file], [PATCH_ID, LABELS, SPLIT, S1_NAME])
-    if split is not None:
-        splits = sorted(rows[SPLIT].dropna().unique())
-        rows = rows[rows[SPLIT] == split].reset_index(drop=True)
-        if rows.empty:
-            raise InputError(f"No patch of {file} is in the split {split!r}; available: {', '.join(splits) or 'none'}.")
-    classes = _classes(file, rows[LABELS])
-    place = {name: number for number, name in enumerate(classes)}
-    lengths = rows[LABELS].map(len).to_numpy(np.int64)
-    codes = np.array([place[label] for labels in rows[LABELS] for label in labels], np.int64)
-    presence = np.zeros((len(rows), len(classes)), bool)
-    presence[np.repeat(np.arange(len(rows)), lengths), codes] = True
-    s1_names = rows[S1_NAME].astype(object).where(rows[S1_NAME].notna(), None)
-    return TrainingTable(classes, rows[PATCH_ID].to_numpy(object), s1_names.to_numpy(object), presence)
-
-
-def _classes(file: Path, labels: pd.Series[Any]) -> tuple[str, ...]:
-    """Class list in the file's metadata, or the classes that occur, in alphabetical order."""
-    listed = decode_classes(pq.read_schema(file).metadata)
-    return listed or tuple(sorted({label for each in labels for label in each}))
+def _pixel_m(band: str) -> int:
+    return BAND_RESOLUTION_M.get(band, S1_RESOLUTION_M)

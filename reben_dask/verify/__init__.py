@@ -21,6 +21,7 @@ from reben_dask.verify.expected import (
     Expected,
     every_published,
     find_expected,
+    is_reproduction,
     names_in_metadata,
     recognise,
     with_classes,
@@ -100,7 +101,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     parts = part_files(out / TABLE) if (out / TABLE).is_dir() else []
     dataset = Dataset(out, parts, expected, record, full=settings.full)
     required = {ImageKind.S2, ImageKind.MAP} | (kinds_in(out / CUBES) & {ImageKind.S1})
-    context = Context(settings, report, expected, rows, dataset, frozenset(required))
+    context = Context(settings, report, expected, rows, dataset, frozenset(required), is_reproduction(record))
     if (out / TABLE).exists():
         yield from verify_table(dataset, rows, settings)
     if (out / CUBES).exists():
@@ -134,9 +135,9 @@ def _exports(out: Path, record: RunRecord | None) -> Iterator[Check]:
 
 def _store(path: Path, settings: Settings, report: Report) -> Iterator[Check]:
     around = Check("Run record")
-    _, expected = find_expected([path, path.parent], around)
+    record, expected = find_expected([path, path.parent], around)
     yield from [around] if around.problems else []
-    yield from verify_cubes(path, Context(settings, report, expected))
+    yield from verify_cubes(path, Context(settings, report, expected, as_published=is_reproduction(record)))
     yield from compute_digests({path: cubes_digest}, settings, report)
 
 
@@ -151,7 +152,8 @@ def _published(path: Path, metadata: Sequence[Path], settings: Settings, report:
         expected = _of_lmdb(path, files, expected)
     if not record:
         expected = with_classes(expected, files)
-    return _checks(path, files, around, Context(settings, report, expected), is_lmdb=is_lmdb)
+    context = Context(settings, report, expected, as_published=is_reproduction(record))
+    return _checks(path, files, around, context, is_lmdb=is_lmdb)
 
 
 def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:

@@ -19,8 +19,16 @@ import numpy.typing as npt
 import xarray as xr
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import BANDS, MAP_RESOLUTION_M, REFERENCE_MAP, ImageKind
-from reben_dask.formats.columns import KEPT, LABELED_FRACTION, NODATA, PATCH_ID, STATUS
+from reben_dask.formats.bands import (
+    BANDS,
+    MAP_RESOLUTION_M,
+    POLARISATIONS,
+    REFERENCE_MAP,
+    S1_RESOLUTION_M,
+    ImageKind,
+    lacks_backscatter,
+)
+from reben_dask.formats.columns import KEPT, LABELED_FRACTION, NODATA, PATCH_ID, S1_NAME, STATUS
 from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_nodes, shard_patches
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
@@ -29,7 +37,7 @@ from reben_dask.patches.labels import label_columns
 from reben_dask.stores.cube_reader import CubeGroup
 from reben_dask.stores.cubes import held_chunks, open_array
 from reben_dask.verify.dataset import Part, sample_columns
-from reben_dask.verify.engine import Context
+from reben_dask.verify.engine import Context, gap_note
 from reben_dask.verify.findings import Check, collect, differences, one_sentence, parse_crs
 from reben_dask.wording import counted
 
@@ -130,6 +138,7 @@ class _Walk:
         self._document: Document = {}
         with collect(self.sound):
             self._document = _read_document(path / DOCUMENT)
+        self._gaps = 0
         self._is_of_job = "recipe" in self._document.get("attributes", {})
 
     def groups(self) -> Iterator[tuple[str, PatchGrid | None, Part | None]]:
@@ -195,6 +204,7 @@ class _Walk:
         nomenclature, codes = self.expected.nomenclature, images.get(REFERENCE_MAP.name)
         rows = cube.part.column(x) if cube.part else {y: {} for y in range(grid.size)}
         empty = {name: nodata_pixels(dn, grid, BANDS[name]) for name, dn in images.items() if name in BANDS}
+        gaps_px = _gaps_px(images, grid)
         if codes is not None:
             blocks = grid.blocks(codes, MAP_RESOLUTION_M)[:, 0]
             is_known = np.isin(blocks, sorted(nomenclature.codes))
@@ -208,6 +218,16 @@ class _Walk:
                 yield f"{name} has no NODATA"
             elif row and bands and row[STATUS] == KEPT:
                 yield f"{name} is kept, but has NODATA in {bands}"
+            # Without a row, a patch that is NaN all over has no partner.
+            is_partner = (
+                row[STATUS] == KEPT and row[S1_NAME] is not None
+                if row
+                else gaps_px[y] < grid.patch_px(S1_RESOLUTION_M) ** 2
+            )
+            if gaps_px[y] and is_partner:
+                self._gaps += self._context.as_published
+                if not self._context.as_published:
+                    yield f"{name} has {counted(gaps_px[y], 'pixel')} without backscatter"
             if codes is not None and not is_known[y].all():
                 yield f"{name} has the unknown code {blocks[y][~is_known[y]][0]} in its map"
             elif row:
@@ -220,11 +240,19 @@ class _Walk:
         kinds, report = [kind for kind in ImageKind if kind in self._kinds], self._context.report
         self.patches.summary = ", ".join(f"{self._found[kind]:,} of {kind.value}" for kind in kinds)
         sample = "" if self._context.settings.full else ", a sample"
+        self.pixels.notes += [gap_note(self._gaps)] if self._gaps else []
         self.pixels.summary = counted(self.pixels.count, "patch") + sample
         if self._context.dataset is None:
             report.patches = self._number
             report.without += [kind.value for kind in ImageKind if kind not in kinds]
         yield from (self.sound, self.patches, self.pixels)
+
+
+def _gaps_px(images: Mapping[str, Any], grid: PatchGrid) -> list[int]:
+    """Count the pixels without backscatter of each patch of a column."""
+    db = [grid.blocks(images[name], S1_RESOLUTION_M)[:, 0] for name in POLARISATIONS if name in images]
+    gaps_px: list[int] = lacks_backscatter(np.stack(db)).sum(axis=(1, 2)).tolist() if db else [0] * grid.size
+    return gaps_px
 
 
 def _shard_faults(cube: _Cube, node: Node, lost: npt.NDArray[np.bool_]) -> Iterator[str]:

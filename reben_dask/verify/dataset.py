@@ -339,6 +339,8 @@ def _compare_counts(counts: Counter[tuple[str, str]], record: RunRecord | None, 
     if record is None or not is_whole:
         check.not_checked = "there is no run record" if record is None else "the patch table is not whole"
         return check
+    if gaps := sum(record.counts.get(columns.S1_GAPS, {}).values()):
+        check.notes.append(f"{counted(gaps, 'patch')} with Sentinel-1 pixels without backscatter, kept as published")
     recorded = {
         (measure, key): number for measure in _MEASURES for key, number in record.counts.get(measure, {}).items()
     }

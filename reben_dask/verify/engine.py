@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import MAP_RESOLUTION_M, REFERENCE_MAP, Band, ImageKind
+from reben_dask.formats.bands import MAP_RESOLUTION_M, REFERENCE_MAP, Band, ImageKind, lacks_backscatter
 from reben_dask.formats.columns import BOUNDS, EPSG, LABELS, PATCH_ID, TILE
 from reben_dask.formats.names import parse_patch_name
 from reben_dask.formats.trees import Tree
@@ -29,6 +29,7 @@ from reben_dask.verify.dataset import Dataset, Place
 from reben_dask.verify.expected import Expected
 from reben_dask.verify.findings import Check, Report, Settings, differences, parse_crs, shown
 from reben_dask.verify.metadata import Row, Rows
+from reben_dask.wording import counted
 
 _STEP = 256
 
@@ -52,6 +53,8 @@ class Context:
     """Patch table and cubes of the same dataset."""
     required: frozenset[ImageKind] = frozenset()
     """Kinds of required images; of others, either all or none of those in the rows exist."""
+    as_published: bool = True
+    """Sentinel-1 pixels without backscatter are kept as published."""
 
 
 class Patch(NamedTuple):
@@ -96,6 +99,7 @@ class Engine:
         self.left_over = Check(f"Nothing left over in {place}")
         self._labels = Check(f"Labels as in the maps of {place}", "map")
         self._nodata = Check(f"No NODATA in {place}", "patch")
+        self._backscatter, self._gaps = Check(f"Backscatter in {place}", "patch"), 0
         self._equal = Check(f"Zarr pixels as in {place}", "image")
         self.names = {kind: self._rows.names(kind) for kind in ImageKind}
         """Names that the rows demand."""
@@ -135,7 +139,9 @@ class Engine:
         if not self._rows.is_complete:
             self.context.report.patches = max(self.context.report.patches, *self.found.values(), 0)
         yield self.left_over
-        yield from (check for check in (self._labels, self._nodata) if check.count)
+        if self._gaps:
+            self._backscatter.notes.append(gap_note(self._gaps))
+        yield from (check for check in (self._labels, self._nodata, self._backscatter) if check.count)
         yield from [self._equal] if self.context.dataset else []
 
     def _register(self, entry: Entry) -> Patch | None:
@@ -172,6 +178,14 @@ class Engine:
             measured = ((band, pixels) for band, pixels in layers.items() if band.kind is ImageKind.S2)
             if empty := [band.name for band, pixels in measured if band.is_nodata(pixels).any()]:
                 self._nodata.problem(f"{patch.name} in {', '.join(empty)}")
+        if ImageKind.S1 in kinds:
+            db = np.stack([pixels for band, pixels in layers.items() if band.kind is ImageKind.S1])
+            self._backscatter.count += 1
+            if gaps := int(lacks_backscatter(db).sum()):
+                if self.context.as_published:
+                    self._gaps += 1
+                else:
+                    self._backscatter.problem(f"{patch.name} has {counted(gaps, 'pixel')} without backscatter")
         self._compare_labels(patch, layers)
         dataset, place = self.context.dataset, self.place(patch)
         stored = dataset.layers(place, tuple(kinds), tree) if dataset and place and kinds else {}
@@ -271,6 +285,11 @@ def _differing_documents(found: bytes, made: bytes) -> Iterator[str]:
 
 def _are_equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:
     return np.array_equal(left, right, equal_nan=left.dtype.kind == "f" and right.dtype.kind == "f")
+
+
+def gap_note(patches: int) -> str:
+    """Note about published Sentinel-1 patches that were kept as they are."""
+    return f"{counted(patches, 'patch')} with pixels without backscatter (NaN, infinite or 0), as published"
 
 
 def label_fault(

@@ -121,6 +121,11 @@ def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | No
     return None, published()
 
 
+def is_reproduction(record: RunRecord | None) -> bool:
+    """Test for published data, or a run with published metadata."""
+    return record is None or bool(record.inputs.published)
+
+
 def _of_recipe(recipe: Recipe, nomenclature: Nomenclature) -> Expected:
     return Expected(recipe, nomenclature, NameTemplate(recipe.patch_name), countries=recipe.countries)
 

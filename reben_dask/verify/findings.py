@@ -160,7 +160,7 @@ def parse_crs(text: str) -> CRS | str:
 
 
 def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[str]]:
-    """Phrases for differing columns, and columns that pandas hides as an index; large types count as plain ones."""
+    """Phrases for differing columns, and pandas' index columns; large types and views count as plain ones."""
     described = (found.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in found.names if name in described and name not in wanted.names]
     names = [name for name in found.names if name not in index]
@@ -177,4 +177,8 @@ def schema_faults(found: pa.Schema, wanted: pa.Schema) -> tuple[list[str], list[
 def _type(type_: pa.DataType) -> str:
     if types.is_list(type_) or types.is_large_list(type_):
         return f"list<{_type(type_.value_type)}>"
-    return _type(type_.value_type) if types.is_dictionary(type_) else str(type_).removeprefix("large_")
+    return (
+        _type(type_.value_type)
+        if types.is_dictionary(type_)
+        else str(type_).removeprefix("large_").removesuffix("_view")
+    )

@@ -1,4 +1,7 @@
-"""Metadata files as reBEN publishes them, and as this program writes them."""
+"""Metadata files as reBEN publishes them, as this program writes them, and as others rewrite them.
+
+Text may be large, a view or categories, flags may be 0 and 1, and ``patch_id`` may be the index of pandas.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.columns import PATCH_ID, PUBLISHED_METADATA
+from reben_dask.formats.columns import FLAGS, METADATA, PATCH_ID, PUBLISHED_METADATA
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE, METADATA_FILE
+
+_TYPES = {str(column): column.type for column in METADATA}
+_COMPARE = {">": pc.greater, "<": pc.less}
 
 
 def metadata_files(path: Path, *, clear_only: bool = False) -> list[Path]:
@@ -57,38 +65,89 @@ def read_metadata(
     InputError
         If a file cannot be read or lacks a column.
     """
-    # "`" follows "_" in ASCII: between them are the names that start with the tile's and an underscore.
-    filters = [(str(PATCH_ID), ">", f"{tile}_"), (str(PATCH_ID), "<", f"{tile}`")] if tile else None
-    return pd.concat([_read(file, columns, filters) for file in files], ignore_index=True)
+    return pd.concat([_read(file, columns, tile) for file in files], ignore_index=True)
 
 
 def require_metadata(files: Sequence[Path]) -> int:
-    """Check that files are metadata files, reading no rows; return the number of their rows.
+    """Check metadata files, reading no values but numeric flags; return the number of their rows.
 
     Raises
     ------
     InputError
-        Naming the file and what it lacks.
+        Naming the file, the column, and what is wrong with it.
     """
-    return sum(_opened(file, PUBLISHED_METADATA).metadata.num_rows for file in files)
+    rows = 0
+    for file in files:
+        parquet = _opened(file, PUBLISHED_METADATA)
+        rows += parquet.metadata.num_rows
+        numbers = [str(name) for name in FLAGS if types.is_integer(parquet.schema_arrow.field(name).type)]
+        _conform(parquet.read(numbers), file)
+    return rows
 
 
 def _opened(file: Path, columns: Sequence[str]) -> pq.ParquetFile:
     try:
         parquet = pq.ParquetFile(file)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
-    missing = [name for name in columns if name not in parquet.schema_arrow.names]
-    if missing:
+        hint = "; metadata are read from Parquet, not from CSV" if file.suffix == ".csv" else ""
+        raise InputError(f"The metadata file {file} cannot be read ({error}){hint}.") from None
+    found = parquet.schema_arrow
+    if missing := [name for name in columns if name not in found.names]:
         raise InputError(f"The metadata file {file} has no column {', '.join(missing)}.")
+    for name in columns:
+        wanted = _TYPES.get(name)
+        if wanted is not None and not _is_like(found.field(name).type, wanted):
+            raise InputError(
+                f"The metadata file {file} has {name} as {found.field(name).type}, not as {wanted}; write that column "
+                "again with this type."
+            )
     return parquet
 
 
-def _read(file: Path, columns: Sequence[str], filters: list[tuple[str, str, str]] | None) -> pd.DataFrame:
-    _opened(file, columns)
+def _read(file: Path, columns: Sequence[str], tile: str | None) -> pd.DataFrame:
+    found = _opened(file, columns).schema_arrow
+    # "`" follows "_" in ASCII: between them are the names that start with the tile's and an underscore.
+    filters = [(str(PATCH_ID), ">", f"{tile}_"), (str(PATCH_ID), "<", f"{tile}`")] if tile else None
+    # Arrow compares plain text only; other types are converted first.
+    pushed = filters if filters and found.field(PATCH_ID).type in (pa.string(), pa.large_string()) else None
+    names = list(dict.fromkeys([*columns, *([PATCH_ID] if filters else [])]))
     try:
-        table = pq.read_table(file, columns=list(columns), filters=filters, partitioning=None)
+        table = pq.read_table(file, columns=names, filters=pushed, partitioning=None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"The metadata file {file} cannot be read ({error}).") from None
-    frame: pd.DataFrame = table.to_pandas()
+    table = _conform(table, file)
+    if filters and not pushed:
+        table = table.filter(pc.and_(*(_COMPARE[sign](table[name], value) for name, sign, value in filters)))
+    frame: pd.DataFrame = table.select(list(columns)).to_pandas()
     return frame
+
+
+def _conform(table: pa.Table, file: Path) -> pa.Table:
+    """Convert columns to the published types, without pandas' index; :class:`InputError` if a flag is not 0 or 1."""
+    for number, name in enumerate(table.column_names):
+        column, wanted = table[name], _TYPES.get(name)
+        if wanted is None or column.type == wanted:
+            continue
+        if types.is_integer(column.type):
+            if other := [value for value in pc.unique(column).to_pylist() if value not in (0, 1, None)]:
+                raise InputError(
+                    f"The metadata file {file} has {other[0]} in {name}; a flag is true or false, or 1 or 0."
+                )
+        elif types.is_dictionary(column.type) and column.type.value_type != wanted:
+            column = pa.chunked_array([pa.array(column.to_pylist(), wanted)])
+        table = table.set_column(number, name, column.cast(wanted))
+    return table.replace_schema_metadata(None)
+
+
+def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Test if values of a type can be read as those of the published one."""
+    if types.is_dictionary(found):
+        return not types.is_list(wanted) and _is_like(found.value_type, wanted)
+    if types.is_null(found):
+        return True
+    if types.is_list(wanted):
+        is_list = types.is_list(found) or types.is_large_list(found)
+        return is_list and _is_like(found.value_type, wanted.value_type)
+    if types.is_boolean(wanted):
+        return bool(types.is_boolean(found) or types.is_integer(found))
+    return bool(types.is_string(found) or types.is_large_string(found) or types.is_string_view(found))

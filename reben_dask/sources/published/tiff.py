@@ -123,13 +123,18 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     InputError
         If the file is unreadable, damaged, too large, or no TIFF file.
     """
+    return read_with_nodata(path)[0]
+
+
+def read_with_nodata(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], float | None]:
+    """Read the first band of a small TIFF file, and its NODATA tag, if any; see :func:`read_tiff`."""
     try:
-        pixels: npt.NDArray[Any] = _decode(_tags(_read(path, PLAIN_FILE_BYTES)))[0]
+        tags = _tags(_read(path, PLAIN_FILE_BYTES))
+        return _decode(tags)[0], _nodata(tags)
     except _Unusual:
         return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
     except _DamagedError as error:
         raise InputError(_undecodable(path, str(error))) from None
-    return pixels
 
 
 def read_corner(path: str | os.PathLike[str]) -> Corner:
@@ -346,10 +351,9 @@ def _require_small(dataset: Any) -> None:
         )
 
 
-def _first_band(dataset: Any) -> npt.NDArray[Any]:
+def _first_band(dataset: Any) -> tuple[npt.NDArray[Any], float | None]:
     _require_small(dataset)
-    pixels: npt.NDArray[Any] = dataset.read(1)
-    return pixels
+    return dataset.read(1), dataset.nodata
 
 
 def _gdal_place(dataset: Any) -> tuple[int | None, Transform]:

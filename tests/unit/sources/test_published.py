@@ -214,7 +214,7 @@ def test_a_real_partner_is_put_in_its_place(
     files = {"pairs": {"pairs": all_pairs}, "metadata": {"metadata": tuple(metadata_files(data_dir / "bigearthnet"))}}
     partners = open_partners(Sentinel1Inputs(patches=str(data_dir / "bigearthnet")), Published(**files[route]), 6)
     assert partners is not None
-    ((db, names),) = partners.strips(SimpleNamespace(name=tile, mgrs=MGRS), FULL, [range(48, 49)])
+    ((db, names, _),) = partners.strips(SimpleNamespace(name=tile, mgrs=MGRS), FULL, [range(48, 49)])
     assert names.shape == (1, 91)
     assert [(x, found) for x, found in enumerate(names[0]) if found is not None] == [(70, name)]
     expected = np.full((2, 120, 10_920), np.nan, np.float32)

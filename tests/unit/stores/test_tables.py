@@ -152,7 +152,7 @@ def test_types_of_the_columns(table: Path) -> None:
     assert all(kinds[name] == pa.string() for name in texts)
     assert all(types.is_boolean(kinds[name]) for name in kinds if name.startswith("contains_") or name == "nodata")
     assert all(kinds[name] == pa.float64() for name in kinds if name.endswith("_fraction"))
-    assert all(kinds[name] == pa.int64() for name in ("minx", "miny", "maxx", "maxy"))
+    assert all(kinds[name] == pa.int32() for name in ("minx", "miny", "maxx", "maxy"))
     assert all(kinds[name] == pa.int32() for name in ("x", "y", "epsg"))
     assert kinds["labels"] == pa.list_(pa.string())
     assert kinds["sensing_time"] == pa.timestamp("us", tz="UTC")

@@ -96,14 +96,6 @@ def test_a_split_that_does_not_exist(tiny: Path, source: str) -> None:
         SOURCES[source](tiny, split="val")
 
 
-def test_metadata_without_a_class_list_has_the_classes_that_occur(tiny: Path, tmp_path: Path) -> None:
-    write_metadata(tmp_path, None)
-    (tmp_path / "lmdb").symlink_to(tiny / "lmdb")
-    samples = lmdb_samples(tmp_path, split="validation")
-    assert samples.classes == ("Urban fabric",)
-    assert samples[0]["label"].tolist() == [1]
-
-
 @pytest.mark.parametrize("source", SOURCES)
 def test_metadata_of_another_dataset(tmp_path: Path, source: str) -> None:
     write_metadata(tmp_path, json.dumps(CLASSES).encode())
