@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -19,8 +18,8 @@ import pyogrio
 import pytest
 import shapely
 from oracle import CLASS_OF_CODE, UNLABELED_CODES
+from results import error_of
 
-from reben_dask.errors import InputError
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_landcover, sort_landcover, sorting
 
 CODES = frozenset(CLASS_OF_CODE) | UNLABELED_CODES
@@ -58,14 +57,6 @@ def _write(table: gpd.GeoDataFrame, path: Path, **options: object) -> str:
         warnings.simplefilter("ignore", UserWarning)  # a map without a coordinate reference system is meant
         pyogrio.write_dataframe(table, path, **options)
     return str(path)
-
-
-def _refused(action: Callable[[], object]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # Opening
@@ -138,24 +129,24 @@ def test_of_several_layers_the_first_with_polygons_and_codes(tmp_path: Path) -> 
 
 def test_a_map_that_does_not_exist(tmp_path: Path) -> None:
     path = str(tmp_path / "none.gpkg")
-    assert _refused(lambda: open_landcover(path)) == f"The land-cover map {path} does not exist."
+    assert error_of(lambda: open_landcover(path)) == f"The land-cover map {path} does not exist."
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"<html>404</html>", b"PK\x03\x04"])
 def test_a_file_that_is_no_map(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "map.gpkg"
     path.write_bytes(content)
-    assert str(path) in _refused(lambda: open_landcover(str(path)))
+    assert str(path) in error_of(lambda: open_landcover(str(path)))
 
 
 def test_a_folder_that_is_no_map(tmp_path: Path) -> None:
-    assert str(tmp_path) in _refused(lambda: open_landcover(str(tmp_path)))
+    assert str(tmp_path) in error_of(lambda: open_landcover(str(tmp_path)))
 
 
 def test_a_map_of_points(tmp_path: Path) -> None:
     points = _squares(1, Code_18=["111"]).set_geometry(gpd.points_from_xy([0], [0], crs=3035))
     path = _write(points, tmp_path / "map.gpkg")
-    assert _refused(lambda: open_landcover(path)) == f"The land-cover map {path} has no layer of polygons."
+    assert error_of(lambda: open_landcover(path)) == f"The land-cover map {path} has no layer of polygons."
 
 
 @pytest.mark.parametrize(
@@ -169,7 +160,7 @@ def test_a_map_of_points(tmp_path: Path) -> None:
 )
 def test_a_map_without_the_column(tmp_path: Path, columns: list[str], asked: str | None, words: str) -> None:
     path = _write(_squares(1, **{name: ["111"] for name in columns}), tmp_path / "map.gpkg")
-    message = _refused(lambda: open_landcover(path, code_column=asked))
+    message = error_of(lambda: open_landcover(path, code_column=asked))
     assert message.startswith(f"The land-cover map {path} {words}")
     assert message.endswith("Set --code-column.")
 
@@ -177,7 +168,7 @@ def test_a_map_without_the_column(tmp_path: Path, columns: list[str], asked: str
 def test_a_map_without_a_reference_system(tmp_path: Path) -> None:
     table = _squares(1, Code_18=["111"]).set_crs(None, allow_override=True)
     path = _write(table, tmp_path / "map.shp")
-    message = _refused(lambda: open_landcover(path))
+    message = error_of(lambda: open_landcover(path))
     assert message == f"The land-cover map {path} has no coordinate reference system; assign the one it was made in."
 
 
@@ -319,7 +310,7 @@ def test_a_code_that_the_nomenclature_does_not_know(
     monkeypatch.setattr("reben_dask.sources.landcover.vector_map.ROWS_AT_ONCE", rows_at_once)
     path = _write(_squares(6, Code_18=["111", "211", "888", "777", "111", "888"]), tmp_path / "map.gpkg")
     made = sort_landcover(open_landcover(path), tmp_path / "sorted")
-    assert _refused(lambda: made.require_known(CODES)) == (
+    assert error_of(lambda: made.require_known(CODES)) == (
         "The land-cover map map.gpkg has the code 888 (column Code_18, row 2; 3 rows in all have such codes), "
         "which the recipe's nomenclature does not know."
     )
@@ -333,7 +324,7 @@ def test_a_damaged_description(folder: Path, tmp_path: Path, content: bytes) -> 
     (path / "_landcover.json").write_bytes(content)
     assert is_sorted_landcover(path)
     for read in (lambda: SortedMap(path).crs, lambda: SortedMap(path).bounds, lambda: SortedMap(path).record):
-        assert _refused(read).startswith(f"{made.folder / '_landcover.json'} is damaged")
+        assert error_of(read).startswith(f"{made.folder / '_landcover.json'} is damaged")
 
 
 def test_an_empty_map(tmp_path: Path) -> None:
