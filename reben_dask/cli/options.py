@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
-from annotated_types import Ge
 from pydantic.fields import FieldInfo
 
 from reben_dask.options import Flag, Options
@@ -69,5 +68,6 @@ def _leaves(annotation: Any) -> Iterator[Any]:
         yield annotation
         return
     for part in parts:
-        if part not in (types.NoneType, Ellipsis) and not isinstance(part, (Ge, FieldInfo)):
+        # Others are constraints, such as "at least 1", and the end of a tuple of any length.
+        if part is not types.NoneType and (isinstance(part, type) or get_origin(part)):
             yield from _leaves(part)

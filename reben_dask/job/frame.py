@@ -36,7 +36,7 @@ from reben_dask.nomenclature import load_nomenclature
 from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
-from reben_dask.patches.join import join_partitions, search_area, search_boxes
+from reben_dask.patches.join import join_partitions, search_areas, search_boxes
 from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
@@ -119,7 +119,7 @@ def patches(
     >>> frame = rb.patches("tiles")  # doctest: +SKIP
     >>> frame[~frame["nodata"]].groupby("split").size().compute()  # doctest: +SKIP
     """
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    chosen = _loaded(recipe)
     given = [tiles] if isinstance(tiles, (str, PathLike)) else list(tiles)
     products = choose_products(map(read_tile, find_products(given))).tiles
     names = tile_names([tile.name for tile in products])
@@ -131,7 +131,9 @@ def patches(
         scl = delayed(classify_scene)(tile, scene.grids, chosen.sky)
         parts.append(delayed(_observed_patches)(scene, chosen, counts, scl))
     meta = join_columns(no_candidates(chosen), empty_frame([NODATA, *OBSERVED_IN_SCL]))
-    return _frame(parts, meta, gpd.GeoSeries([_outline(scene) for scene in scenes], crs=TABLE_CRS))
+    globe = shapely.box(-180, -90, 180, 90)
+    areas = shapely.intersection(search_areas([scene.grids[0] for scene in scenes], TABLE_CRS), globe)
+    return _frame(parts, meta, gpd.GeoSeries(areas, crs=TABLE_CRS))
 
 
 def label(
@@ -164,7 +166,7 @@ def label(
     InputError
         If a frame has no spatial partitions, or ``patches`` lacks a column.
     """
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    chosen = _loaded(recipe)
     needed = [*no_candidates(chosen), NODATA]
     if absent := [str(name) for name in needed if name not in patches.columns]:
         raise InputError(f"The patches have no column {absent[0]}; make them with reben_dask.patches.")
@@ -219,9 +221,8 @@ def _near(polygons: Sequence[gpd.GeoDataFrame], grid: PatchGrid) -> gpd.GeoDataF
     return found if len(found) else None
 
 
-def _outline(scene: Scene) -> object:
-    """Envelope of a tile in EPSG:4326; two across the 180th meridian."""
-    return shapely.intersection(search_area(scene.grids[0], TABLE_CRS), shapely.box(-180, -90, 180, 90))
+def _loaded(recipe: AnyPath | Recipe) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
 
 
 def _frame(parts: Sequence[object], meta: gpd.GeoDataFrame, places: gpd.GeoSeries) -> dask_geopandas.GeoDataFrame:

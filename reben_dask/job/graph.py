@@ -15,7 +15,7 @@ from distributed import Future
 
 from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.job.plan import Plan
-from reben_dask.job.scheduling import Attempt, run_task
+from reben_dask.job.scheduling import Attempt, run_task, task_key
 from reben_dask.job.sentinel1 import pair_tile
 from reben_dask.job.tasks import (
     LabelRule,
@@ -57,43 +57,34 @@ class TileGraph:
         plan = self.plan
         observed = self._read(tile, attempt) if plan.is_usable(tile) else {}
         layers = {name: self._layers.get(name) for name in plan.recipe.attributes}
-        place = (plan.scene(tile), self._rules)
-        by_step = {"bands": [task for name, task in observed.items() if name in plan.recipe.bands]}
-        by_step |= {name: task for name, task in observed.items() if name not in plan.recipe.bands}
-        written = self._task(f"patches-{tile.name}", attempt, write_patches)(
-            *place, by_step if observed else None, self._countries, layers, self.table
-        )
-        return {**observed, "patches": written}
+        arguments = (plan.scene(tile), self._rules, observed or None, self._countries, layers, self.table)
+        return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
 
     def _read(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
-        plan, layouts, done = self.plan, self.plan.layouts(tile), attempt.finished
+        plan, layouts = self.plan, self.plan.layouts(tile)
 
-        def task(name: str, key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:
-            return done.get(name) or self._task(f"{key}-{tile.name}", attempt, function)(*args, **kwargs)
+        def task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:
+            prefix = f"band-{name}" if name in plan.recipe.bands else name
+            return attempt.finished.get(name) or self._task(f"{prefix}-{tile.name}", attempt, function, *args, **kwargs)
 
         tasks = {}
         for band in plan.recipe.bands:
             with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
                 arguments = (tile, band, self.cubes, layouts)
-                tasks[band] = task(band, f"band-{band}", ingest_band, *arguments, harmonized=plan.recipe.harmonize)
+                tasks[band] = task(band, ingest_band, *arguments, harmonized=plan.recipe.harmonize)
         if earlier := plan.earlier_strips(tile):
-            tasks["strips"] = task("strips", "strips", find_duplicates, earlier, plan.recipe.bands, plan.grids(tile))
-        tasks["scl"] = task("scl", "scl", classify_scene, tile, plan.grids(tile), plan.recipe.sky)
+            tasks["strips"] = task("strips", find_duplicates, earlier, plan.recipe.bands, plan.grids(tile))
+        tasks["scl"] = task("scl", classify_scene, tile, plan.grids(tile), plan.recipe.sky)
         parts = [self.landcover.parts[number] for number in self._partitions[tile.name]]
         rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
-        tasks["labels"] = task("labels", "labels", label_tile, self.cubes, layouts, rule, parts, self.landcover.crs)
+        tasks["labels"] = task("labels", label_tile, self.cubes, layouts, rule, parts, self.landcover.crs)
         if plan.partners:
-            near = plan.partners_near[tile.name]
-            tasks["sentinel1"] = task("sentinel1", "sentinel1", pair_tile, tile, self.cubes, layouts, near)
+            tasks["sentinel1"] = task("sentinel1", pair_tile, tile, self.cubes, layouts, plan.partners_near[tile.name])
         return tasks
 
-    def _task(self, key: str, attempt: Attempt, function: Callable[..., Any]) -> Callable[..., Delayed]:
-        number = f"-{attempt.number}" * (attempt.number > 1)
-
-        def call(*args: Any, **kwargs: Any) -> Delayed:
-            return delayed(run_task, pure=True)(function, *args, **kwargs, dask_key_name=f"{key}-{self.job}{number}")
-
-        return call
+    def _task(self, name: str, attempt: Attempt, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed:
+        key = task_key(name, self.job, attempt.number)
+        return delayed(run_task, pure=True)(function, *args, **kwargs, dask_key_name=key)
 
     @cached_property
     def _rules(self) -> PatchRules:
@@ -118,13 +109,13 @@ class TileGraph:
         plan = self.plan
         if not plan.countries:
             return None
-        return self._task("countries", FIRST, read_countries)(plan.countries)
+        return self._task("countries", FIRST, read_countries, plan.countries)
 
     @cached_property
     def _layers(self) -> dict[str, Delayed]:
         attributes = self.plan.recipe.attributes
         return {
-            name: self._task(f"layer-{name}", FIRST, read_attribute)(path, attributes[name].column)
+            name: self._task(f"layer-{name}", FIRST, read_attribute, path, attributes[name].column)
             for name, path in self.plan.layers.items()
         }
 

@@ -100,6 +100,11 @@ def _away_from(client: Client, errors: Iterable[BaseException | None]) -> Any:
     return dask.annotate(workers=others, allow_other_workers=True) if others else nullcontext()
 
 
+def task_key(name: str, job: str, attempt: int = 1) -> str:
+    """Key of a task; a scheduler takes tasks of one key for one task, so it ends with the job and a later attempt."""
+    return f"{name}-{job}" + f"-{attempt}" * (attempt > 1)
+
+
 # A window of items
 
 
@@ -294,7 +299,7 @@ class Tasks:
             self.client.unsubscribe_topic(topic)
 
     def _submit(self, sent: _Sent) -> Future:
-        key = f"{sent.name}-{self.job}" + f"-{sent.attempt}" * (sent.attempt > 1)
+        key = task_key(sent.name, self.job, sent.attempt)
         self._sent[key] = sent
         return self.client.submit(run_task, sent.function, *sent.args, key=key)
 

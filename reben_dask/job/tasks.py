@@ -163,7 +163,7 @@ def write_patches(
 ) -> pd.DataFrame:
     """Write the rows of a tile to the patch table; count them.
 
-    ``read`` has the results of the tasks that read pixels; ``None`` for a tile that failed its quality.
+    ``read`` has the results of the tasks that read pixels, by name; ``None`` for a tile that failed its quality.
     """
     observed = _observed(scene, rules, read, countries, layers)
     patches = assemble_patches(scene, rules.recipe, observed, pairs_only=rules.pairs_only)
@@ -184,7 +184,7 @@ def _observed(
         size = sum(grid.size for grid in grids)
         pixels = {step: null_columns(size, names) for step, names in rules.columns_read.items()}
     else:
-        pixels = {**read, "nodata": combine_nodata(read["bands"])}
+        pixels = {**read, "nodata": combine_nodata([read[band] for band in rules.recipe.bands])}
     yield pixels["nodata"]
     if "strips" in pixels:
         yield pixels["strips"]

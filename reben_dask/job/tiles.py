@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import closing
-from typing import Any
 
 import pandas as pd
 from dask.delayed import Delayed
@@ -101,7 +100,7 @@ class TileBuilder:
         self._appends_to_lmdb = appends_to_lmdb
         work = output.work
         self._graph = TileGraph(plan, landcover, work / CUBES, work / table_folder(plan), tasks.job)
-        self._done: dict[str, Any] = output.state.done(TILES)
+        self._done = {name: counts_from_json(rows) for name, rows in output.state.done(TILES).items()}
         self._failed: list[tuple[Tile, BaseException, int]] = []
         self._built = 0
 
@@ -118,22 +117,25 @@ class TileBuilder:
             self._output.state.record_failure(tile.name, error, attempts)
         for name, _, error in self._plan.damaged:
             self._output.state.record_failure(name, error, 1)
-        return concat_counts(map(counts_from_json, self._done.values()))
+        return concat_counts(self._done.values())
 
     def _run(self, topic: str) -> None:
         size = batch_size(thread_count(self._tasks.client))
         window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
-        appends = LmdbAppends(self._tasks, window, self._output, self._progress, topic)
+        appends = None
+        if self._appends_to_lmdb:
+            appends = LmdbAppends(self._tasks, window, self._output, self._progress, topic)
+            for name, counts in self._done.items():
+                appends.add(name, _kept(counts))
         unfinished = self._unfinished()
         for product, _, damage in self._plan.damaged:
             self._progress.tile(product, "failed", first_line(damage))
-        for name in self._done:
-            self._append(appends, name)
         with closing(window.run(unfinished)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is None:
                     self._accept(outcome.item, outcome.result)
-                    self._append(appends, outcome.item.name)
+                    if appends:
+                        appends.add(outcome.item.name, _kept(outcome.result))
                     continue
                 self._fail(outcome.item, outcome.error, outcome.attempts)
                 if len(self._failed) == MAX_INITIAL_FAILURES and not self._done:
@@ -181,14 +183,10 @@ class TileBuilder:
             self._reset_later_stages()
         for path in self._places(tile):
             self._output.accept(path)
-        self._done[tile.name] = counts_to_json(counts)
-        self._output.state.mark_done(TILES, tile.name, self._done[tile.name])
+        self._done[tile.name] = counts
+        self._output.state.mark_done(TILES, tile.name, counts_to_json(counts))
         self._progress.tile(tile.name, "done")
         self._built += 1
-
-    def _append(self, appends: LmdbAppends, tile: str) -> None:
-        if self._appends_to_lmdb:
-            appends.add(tile, sum_counts(counts_from_json(self._done[tile]), "status").get(KEPT, 0))
 
     def _places(self, tile: Tile) -> list[str]:
         cubes = [f"{CUBES}/{tile.name}"] * self._plan.is_usable(tile)
@@ -199,6 +197,10 @@ class TileBuilder:
         self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
         for name in ("parts", *self._output.exports, *([] if self._appends_to_lmdb else [LMDB])):
             remove(self._output.building / name)
+
+
+def _kept(counts: pd.DataFrame) -> int:
+    return sum_counts(counts, "status").get(KEPT, 0)
 
 
 def _all_failed_error(error: BaseException, failed: int) -> Exception:

@@ -25,8 +25,8 @@ from reben_dask.grid import PatchGrid
 MARGIN_M = 2_000
 """A straight edge of 100 km in the map's projection bends by about 100 m in the tile's."""
 
-
 _STEP_DEGREES = 0.1
+"""Spacing of vertices on the edges of partitions, which bend in the map's projection."""
 _NO_DEGREES = 1e-7  # 1 cm
 _HALF_CIRCLE = 180.0
 

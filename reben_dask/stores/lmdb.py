@@ -34,6 +34,7 @@ from reben_dask.formats.lmdb import (
     keys_of,
 )
 from reben_dask.stores.lmdb_pages import require_sound_pages
+from reben_dask.workspace import require_new
 
 COMMIT_EVERY = 256
 """Patches in a transaction of an export."""
@@ -230,19 +231,12 @@ def write_environment(
     """
     # An interrupted attempt leaves an environment that would only grow.
     shutil.rmtree(destination, ignore_errors=True)
-    expected = sum(piece.stop - piece.start for piece in ranges)
     first = last = None
     patches = 0
-    rest = _patches(ranges, store)
     with new_environment(destination) as environment:
-        while batch := list(islice(rest, COMMIT_EVERY)):
-            if first is None:
-                environment.set_mapsize(_expected_map_size(batch, expected))
-            put(environment, [item for patch in batch for item in patch.items])
-            names = [patch.patch_id for patch in batch]
+        for names in _write_patches(environment, ranges, store, advance, overwrite=True):
             first, last = min([*names, first or names[0]]), max([*names, last or names[0]])
-            patches += len(batch)
-            advance(len(batch))
+            patches += len(names)
         keys = environment.stat()["entries"]
     return Shard(name, first, last, patches, keys)
 
@@ -253,15 +247,26 @@ def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count 
     One process writes at a time. Each transaction is on disk when it ends, so that the call may be repeated after it
     was interrupted. ``environment`` is a folder on a local disk, made with its first tile.
     """
-    rest = _patches([kept] * (kept.stop > 0), store)
     environment.mkdir(parents=True, exist_ok=True)
     _own_copy(environment / DATA_FILE)
     with lmdb.open(str(environment), readahead=False) as opened:
-        used = used_bytes(opened)
-        while batch := list(islice(rest, COMMIT_EVERY)):
-            opened.set_mapsize(max(opened.info()["map_size"], used + _expected_map_size(batch, kept.stop)))
-            put(opened, [item for patch in batch for item in patch.items], overwrite=False)
-            advance(len(batch))
+        for _ in _write_patches(opened, [kept] * (kept.stop > 0), store, advance, overwrite=False):
+            pass
+
+
+def _write_patches(
+    environment: lmdb.Environment, ranges: Sequence[TileRange], store: Path, advance: Count, *, overwrite: bool
+) -> Iterator[list[str]]:
+    """Write patches in large transactions, in a map that has room for all of them; yield the names of each."""
+    expected, rest = sum(piece.stop - piece.start for piece in ranges), _patches(ranges, store)
+    is_sized = False
+    while batch := list(islice(rest, COMMIT_EVERY)):
+        if not is_sized:
+            environment.set_mapsize(used_bytes(environment) + _expected_map_size(batch, expected))
+            is_sized = True
+        put(environment, [item for patch in batch for item in patch.items], overwrite=overwrite)
+        advance(len(batch))
+        yield [patch.patch_id for patch in batch]
 
 
 def _own_copy(file: Path) -> None:
@@ -358,8 +363,7 @@ def merge_environments(
     OutputError
         If there is something at ``destination``.
     """
-    if destination.exists():
-        raise OutputError(f"{destination} exists; give a new folder.")
+    require_new(destination)
     for first, second in combinations(sources, 2):
         if first.resolve() == second.resolve():
             raise InputError(f"{second} and {first} are the same environment; give it once.")

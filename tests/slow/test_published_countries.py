@@ -51,6 +51,13 @@ def published(data_dir: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
+def origins(data_dir: Path) -> pd.DataFrame:
+    return pd.read_csv(data_dir / "bigearthnet" / "tile_origins.csv", index_col="mgrs").rename(
+        index=lambda name: name[1:]
+    )
+
+
+@pytest.fixture(scope="module")
 def named(published: pd.DataFrame, data_dir: Path) -> pd.DataFrame:
     """The published patches with the country that the package finds, and the countries that each patch touches."""
     path = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"
@@ -94,3 +101,17 @@ def test_as_many_patches_touch_two_countries_as_are_known(named: pd.DataFrame) -
     assert len(ties) == TIES
     for name in ("country", "found"):
         assert all(name in touched for name, touched in zip(ties[name], ties["touched"], strict=True))
+
+
+def test_the_published_country_of_every_patch_whose_place_is_known(
+    published: pd.DataFrame, origins: pd.DataFrame, data_dir: Path
+) -> None:
+    """No difference at all: none of the 170 patches that touch two countries lies in these tiles."""
+    path = data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg"
+    countries = read_countries(open_countries(str(path), oracle.TEN_COUNTRIES))
+    known = published[published["mgrs"].isin(origins.index)]
+    assert (known["mgrs"].nunique(), len(known)) == (22, 208_536)
+    for mgrs, rows in known.groupby("mgrs"):
+        ulx, uly, epsg = (int(value) for value in origins.loc[mgrs])
+        names = nearest_country(PatchGrid(epsg, ulx, uly, ShapeYX(SIDE_M, SIDE_M)), countries)
+        assert (names.reshape(91, 91)[rows["x"], rows["y"]] == rows["country"].to_numpy()).all(), mgrs

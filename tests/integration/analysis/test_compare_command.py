@@ -18,6 +18,7 @@ import pytest
 import shapely
 from click.testing import CliRunner, Result
 from patch_tables import dataset
+from results import printed, refusal
 from rich.console import Console
 
 from reben_dask.analysis import results
@@ -38,20 +39,11 @@ def _compare(*arguments: object, **environment: str) -> Result:
 
 
 def _printed(*arguments: object, **environment: str) -> str:
-    result = _compare(*arguments, **environment)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout
+    return printed(_compare(*arguments, **environment))
 
 
 def _refused(*arguments: object) -> str:
-    result = _compare(*arguments)
-    assert result.exit_code == 1
-    message = result.stderr.strip()
-    assert message.startswith("Error: ")
-    assert "\n" not in message
-    assert "This should not happen" not in message
-    return message
+    return refusal(_compare(*arguments))
 
 
 def _rows(out: Path) -> str:

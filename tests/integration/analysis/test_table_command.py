@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
+from results import printed, refusal
 
 from reben_dask.cli import main
 
@@ -24,21 +25,13 @@ def _table(*arguments: object) -> Result:
 
 
 def _printed(*arguments: object) -> str:
-    result = _table(*arguments)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout
+    return printed(_table(*arguments))
 
 
 def _refused(*arguments: object) -> str:
     result = _table(*arguments)
-    assert result.exit_code == 1
     assert result.stdout == ""
-    message = result.stderr.strip()
-    assert message.startswith("Error: ")
-    assert "\n" not in message
-    assert "This should not happen" not in message
-    return message
+    return refusal(result)
 
 
 def _counted(*paths: Path) -> Counts:

@@ -46,7 +46,8 @@ def test_a_job_goes_on_when_there_is_room(
         assert ended.code == 1
         assert ended.sentence.startswith(f"No space left on the disk of {out}")
         require_unfinished(out)
-        assert bool(re.search(r"[1-5] of 5 tiles done", ended.said)) == is_late
+        # The LMDB is filled while tiles are built: the first of them may be finished when their bands fill the disk.
+        assert not is_late or re.search(r"[1-5] of 5 tiles done", ended.said)
         assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0
     ended = Job(*arguments).end()
     assert ended.code == 0, ended.complained

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import geopandas as gpd
-import pandas as pd
 import pytest
 import shapely
 from oracle import TEN_COUNTRIES
@@ -14,42 +13,12 @@ from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.countries import country_column, nearest_country
 from reben_dask.sources.vector_layers import open_countries, read_countries
 
-FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 GRID = PatchGrid(32633, 500_000, 5_400_000, ShapeYX(2400, 2400))
 
 
 @pytest.fixture(scope="module")
 def countries_file(data_dir: Path) -> str:
     return str(data_dir / "countries" / "ne_110m_admin_0_ten_countries.gpkg")
-
-
-@pytest.fixture(scope="module")
-def origins(data_dir: Path) -> pd.DataFrame:
-    return pd.read_csv(data_dir / "bigearthnet" / "tile_origins.csv", index_col="mgrs")
-
-
-@pytest.fixture(scope="module")
-def published(data_dir: Path) -> pd.DataFrame:
-    """One row per published patch: MGRS tile, column, row, country."""
-    columns = ["patch_id", "country"]
-    table = pd.concat([pd.read_parquet(data_dir / "bigearthnet" / name, columns=columns) for name in FILES])
-    ids = table["patch_id"].str
-    x, y = ids[-5:-3].astype(int), ids[-2:].astype(int)
-    return pd.DataFrame({"mgrs": ids[-12:-6], "x": x, "y": y, "country": table["country"]})
-
-
-@pytest.mark.slow
-def test_the_published_country_of_every_patch_whose_place_is_known(
-    published: pd.DataFrame, origins: pd.DataFrame, countries_file: str
-) -> None:
-    """No difference at all: none of the 170 patches that touch two countries lies in these tiles."""
-    countries = read_countries(open_countries(countries_file, TEN_COUNTRIES))
-    known = published[published["mgrs"].isin(origins.index)]
-    assert (known["mgrs"].nunique(), len(known)) == (22, 208_536)
-    for mgrs, rows in known.groupby("mgrs"):
-        ulx, uly, epsg = (int(value) for value in origins.loc[mgrs])
-        names = nearest_country(PatchGrid(epsg, ulx, uly, ShapeYX(109_800, 109_800)), countries)
-        assert (names.reshape(91, 91)[rows["x"], rows["y"]] == rows["country"].to_numpy()).all(), mgrs
 
 
 def test_the_ten_countries_are_found(countries_file: str) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -18,8 +17,8 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
+from results import error_of
 
-from reben_dask.errors import InputError
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_landcover, sort_landcover, sorting
 
 OFFICIAL = "U2018_CLC2018_V2020_20u1"
@@ -56,14 +55,6 @@ def _write(table: gpd.GeoDataFrame, path: Path, **options: object) -> str:
         warnings.simplefilter("ignore", UserWarning)  # a map without a coordinate reference system is meant
         pyogrio.write_dataframe(table, path, **options)
     return str(path)
-
-
-def _refused(action: Callable[[], object]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # Opening
@@ -135,24 +126,24 @@ def test_of_several_layers_the_one_with_polygons_and_codes(tmp_path: Path) -> No
 
 def test_a_map_that_does_not_exist(tmp_path: Path) -> None:
     path = str(tmp_path / "none.gpkg")
-    assert _refused(lambda: open_landcover(path)) == f"The land-cover map {path} does not exist."
+    assert error_of(lambda: open_landcover(path)) == f"The land-cover map {path} does not exist."
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"<html>404</html>", b"PK\x03\x04"])
 def test_a_file_that_is_no_map(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "map.gpkg"
     path.write_bytes(content)
-    assert str(path) in _refused(lambda: open_landcover(str(path)))
+    assert str(path) in error_of(lambda: open_landcover(str(path)))
 
 
 def test_a_folder_that_is_no_map(tmp_path: Path) -> None:
-    assert str(tmp_path) in _refused(lambda: open_landcover(str(tmp_path)))
+    assert str(tmp_path) in error_of(lambda: open_landcover(str(tmp_path)))
 
 
 def test_a_map_of_points(tmp_path: Path) -> None:
     points = _squares(1, Code_18=["111"]).set_geometry(gpd.points_from_xy([0], [0], crs=3035))
     path = _write(points, tmp_path / "map.gpkg")
-    assert _refused(lambda: open_landcover(path)) == f"The land-cover map {path} has no layer of polygons."
+    assert error_of(lambda: open_landcover(path)) == f"The land-cover map {path} has no layer of polygons."
 
 
 @pytest.mark.parametrize(
@@ -166,7 +157,7 @@ def test_a_map_of_points(tmp_path: Path) -> None:
 )
 def test_a_map_without_the_column(tmp_path: Path, columns: list[str], asked: str | None, words: str) -> None:
     path = _write(_squares(1, **{name: ["111"] for name in columns}), tmp_path / "map.gpkg")
-    message = _refused(lambda: open_landcover(path, code_column=asked))
+    message = error_of(lambda: open_landcover(path, code_column=asked))
     assert message.startswith(f"The land-cover map {path} {words}")
     assert message.endswith("Set --code-column.")
 
@@ -174,7 +165,7 @@ def test_a_map_without_the_column(tmp_path: Path, columns: list[str], asked: str
 def test_a_map_without_a_reference_system(tmp_path: Path) -> None:
     table = _squares(1, Code_18=["111"]).set_crs(None, allow_override=True)
     path = _write(table, tmp_path / "map.shp")
-    message = _refused(lambda: open_landcover(path))
+    message = error_of(lambda: open_landcover(path))
     assert message == f"The land-cover map {path} has no coordinate reference system; assign the one it was made in."
 
 
@@ -312,7 +303,7 @@ def test_a_damaged_description(folder: Path, tmp_path: Path, content: bytes) -> 
     (path / "_landcover.json").write_bytes(content)
     assert is_sorted_landcover(path)
     for read in (lambda: SortedMap(path).crs, lambda: SortedMap(path).bounds, lambda: SortedMap(path).record):
-        assert _refused(read).startswith(f"{made.folder / '_landcover.json'} is damaged")
+        assert error_of(read).startswith(f"{made.folder / '_landcover.json'} is damaged")
 
 
 def test_an_empty_map(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from results import error_of
 
 from reben_dask.errors import InputError, OutputError
 from reben_dask.sources.landcover import LandcoverMap, SortedMap, open_landcover, sort_landcover, sorting, vector_map
@@ -90,10 +91,7 @@ def _files(folder: Path) -> dict[Path, bytes | None]:
 
 
 def _refused(action: Callable[[], object], kind: type[Exception] = InputError) -> str:
-    with pytest.raises(kind) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
+    message = error_of(action, kind)
     assert message.endswith(".")
     return message
 
