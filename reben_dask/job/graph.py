@@ -33,8 +33,11 @@ from reben_dask.sources.vector_layers import read_attribute, read_countries
 
 STAGES = ("bands", "labels", "patches")
 
-PRIORITY_OF_RESOLUTION = {10: 2, 20: 1, 60: 0}
-"""The longest tasks start first, so that the last tile does not end with one worker at a band of 10 m."""
+PRIORITY_OF_RESOLUTION = {10: 0.5, 20: 0.25, 60: 0}
+"""Within a tile, the longest tasks start first, so that the last one does not end with one worker at a band of 10 m.
+
+Less than the difference between tiles: a tile is finished, and on its way to the LMDB, while the next one is read.
+"""
 
 FIRST = Attempt()
 
@@ -54,13 +57,15 @@ class TileGraph:
 
         A tile that failed its quality is not read.
         """
-        plan = self.plan
-        observed = self._read(tile, attempt) if plan.is_usable(tile) else {}
+        plan, priority = self.plan, self._priorities[tile.name]
         layers = {name: self._layers.get(name) for name in plan.recipe.attributes}
-        arguments = (plan.scene(tile), self._rules, observed or None, self._countries, layers, self.table)
-        return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
+        countries = self._countries
+        with dask.annotate(priority=priority):
+            observed = self._read(tile, attempt, priority) if plan.is_usable(tile) else {}
+            arguments = (plan.scene(tile), self._rules, observed or None, countries, layers, self.table)
+            return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
 
-    def _read(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
+    def _read(self, tile: Tile, attempt: Attempt, priority: int) -> dict[str, Delayed | Future]:
         plan, layouts = self.plan, self.plan.layouts(tile)
 
         def task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:
@@ -69,7 +74,7 @@ class TileGraph:
 
         tasks = {}
         for band in plan.recipe.bands:
-            with dask.annotate(priority=PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
+            with dask.annotate(priority=priority + PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
                 arguments = (tile, band, self.cubes, layouts)
                 tasks[band] = task(band, ingest_band, *arguments, harmonized=plan.recipe.harmonize)
         if earlier := plan.earlier_strips(tile):
@@ -85,6 +90,11 @@ class TileGraph:
     def _task(self, name: str, attempt: Attempt, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed:
         key = task_key(name, self.job, attempt.number)
         return delayed(run_task, pure=True)(function, *args, **kwargs, dask_key_name=key)
+
+    @cached_property
+    def _priorities(self) -> dict[str, int]:
+        """Priorities of tiles, in their order; those of other tasks of the job are higher."""
+        return {tile.name: -number for number, tile in enumerate(self.plan.tiles, start=1)}
 
     @cached_property
     def _rules(self) -> PatchRules:

@@ -244,12 +244,12 @@ def write_environment(
 def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count = lambda _: None) -> None:
     """Add the values of a tile's kept patches to an LMDB environment; existing values are kept.
 
-    One process writes at a time. Each transaction is on disk when it ends, so that the call may be repeated after it
-    was interrupted. ``environment`` is a folder on a local disk, made with its first tile.
+    One process writes at a time, and the call may be repeated after it was interrupted. ``environment`` is a folder on
+    a local disk, made with its first tile. Like the cubes, it is not synced: a tile would wait for the disk.
     """
     environment.mkdir(parents=True, exist_ok=True)
     _own_copy(environment / DATA_FILE)
-    with lmdb.open(str(environment), readahead=False) as opened:
+    with lmdb.open(str(environment), readahead=False, sync=False) as opened:
         for _ in _write_patches(opened, [kept] * (kept.stop > 0), store, advance, overwrite=False):
             pass
 
