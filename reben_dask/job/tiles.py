@@ -140,6 +140,8 @@ class TileBuilder:
                 self._fail(outcome.item, outcome.error, outcome.attempts)
                 if len(self._failed) == MAX_INITIAL_FAILURES and not self._done:
                     break
+        if appends and self._done:
+            self._progress.finish("lmdb")
 
     def _unfinished(self) -> list[Tile]:
         """Tiles that no earlier attempt has finished."""
