@@ -30,6 +30,7 @@ class Inputs(TypedDict, total=False):
     code_column: str | None
     lmdb_shards: int | None
     exports: Sequence[Literal["geotiff", "geotiff-archives"]]
+    keep_reprocessed: bool
 
 
 def plan(
@@ -78,8 +79,8 @@ def build(  # noqa: PLR0913 - the options of a command
     **inputs
         Options of ``reben run``, with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
         ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
-        ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``). Settings of the command line in Dask's
-        configuration are not read.
+        ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``), ``keep_reprocessed``. Settings of the
+        command line in Dask's configuration are not read.
 
     Returns
     -------

@@ -356,7 +356,11 @@ DAMAGES = [
     _case(
         "polarisation",
         lambda data: data.shard("s1/db", 0).unlink(),
-        {SHARDS: "{data.tile}/s1/db/c/0/0/0 is missing", EQUAL: "{data.kept[0]} differs in VH"},
+        {
+            SHARDS: "{data.tile}/s1/db/c/0/0/0 is missing",
+            PIXELS: "{data.kept[0]} has 14,400 pixels without backscatter",
+            EQUAL: "{data.kept[0]} differs in VH",
+        },
     ),
     # The result of two tasks that write to one shard: no reader complains.
     _case(

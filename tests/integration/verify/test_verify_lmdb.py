@@ -105,12 +105,13 @@ def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
 def test_everything_there(folder: Path, sample: Entries) -> None:
     report = verified(_write(folder / "lmdb", sample), full=True)
     assert report.verdict() == "24 patches: complete and consistent."
-    assert [check.title for check in report.checks[-7:]] == [
+    assert [check.title for check in report.checks[-8:]] == [
         "LMDB",
         *VALUES.values(),
         "Nothing left over in the LMDB",
         "Labels as in the maps of the LMDB",
         "No NODATA in the LMDB",
+        "Backscatter in the LMDB",
     ]
 
 

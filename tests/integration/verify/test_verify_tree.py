@@ -66,6 +66,7 @@ def test_published_files(data_dir: Path, tmp_path: Path) -> None:
         *TREES,
         "Nothing left over in the trees",
         "No NODATA in the trees",
+        "Backscatter in the trees",
     ]
 
 
