@@ -31,8 +31,8 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
-test-all: $(DEV) ## Run all tests, with more examples (15 min on 2 cores)
-	$(PYTEST) --hypothesis-profile=nightly tests/unit tests/integration tests/slow tests/deploy tests/readers
+test-all: $(DEV) ## Run all tests (15 min on 2 cores)
+	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported
 	@for version in $(PYTHONS); do \

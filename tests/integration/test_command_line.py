@@ -94,6 +94,7 @@ def test_an_address_without_a_port(given: str) -> None:
         loopback_unless_asked(given)
 
 
+@pytest.mark.slow
 def test_a_script_that_its_workers_import_again(small_inputs: list[object], tmp_path: Path) -> None:
     """It has no guard; what it says is what to change, once for each worker, and nothing about ports."""
     inputs = dict(zip(map(str, small_inputs[::2]), map(str, small_inputs[1::2]), strict=True))

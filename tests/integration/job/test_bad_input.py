@@ -133,6 +133,7 @@ def test_contradictions_and_slips(small_inputs: list[object], tmp_path: Path, ar
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_only_a_complete_dataset(
     product: Path, landcover: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

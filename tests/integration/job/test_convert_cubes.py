@@ -93,6 +93,7 @@ def test_published_trees(data_dir: Path, tmp_path: Path) -> None:
     assert len(_pixel_files(tmp_path / "c.zarr")) == 13
 
 
+@pytest.mark.slow
 def test_names_of_version_1_do_not_tell_tiles_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One product of version 1 may stand for several tiles; where a patch lies tells which."""
     monkeypatch.setattr(convert, "SMALL", 0)

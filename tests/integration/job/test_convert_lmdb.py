@@ -368,6 +368,7 @@ def test_what_the_command_is_not_given(arguments: list[str], message: str) -> No
     assert message in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_a_cluster")
 def test_a_worker_that_is_killed_again_and_again(
     tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.MonkeyPatch

@@ -183,6 +183,7 @@ def test_the_window_stays_full(client: Client, job: str) -> None:
     assert built == list(range(10))
 
 
+@pytest.mark.slow
 def test_results_of_finished_tiles_are_not_held(client: Client, job: str) -> None:
     """Three tasks a tile: of twenty tiles, only those in flight are known to the client at any time."""
     most = 0
