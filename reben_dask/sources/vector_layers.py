@@ -18,6 +18,7 @@ from reben_dask.sources.vector_files import (
     parquet_parts,
     read_layers,
     split_layer,
+    without_locks,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def require_attribute(path: str, column: str) -> str:
     """Check the header of a layer for :func:`read_attribute`; return the column as the layer spells it."""
     if not Path(path).exists():
         raise InputError(missing("The layer", path))
+    without_locks(path)
     try:
         info = pyogrio.read_info(path)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
@@ -172,6 +174,7 @@ def _read(file: VectorFile, layer: str | None, columns: list[str], what: str) ->
     import geopandas  # noqa: PLC0415 - takes long to import
     import pandas as pd  # noqa: PLC0415
 
+    without_locks(file.location)
     try:
         if file.is_parquet:
             return pd.concat([geopandas.read_parquet(part) for part in parquet_parts(file)], ignore_index=True)

@@ -12,7 +12,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "reben_dask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "wording", "atomic", "grid", "nomenclature", "options"}
+GROUND = {"errors", "wording", "atomic", "locks", "environment", "grid", "nomenclature", "options"}
 MAY_IMPORT = {
     "formats": set(),
     "workspace": {"formats"},

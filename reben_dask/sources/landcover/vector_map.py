@@ -29,6 +29,7 @@ from reben_dask.sources.vector_files import (
     parquet_parts,
     read_layers,
     split_layer,
+    without_locks,
 )
 
 UNDATED_COLUMNS = ("clc_code", "code", "clc")
@@ -189,6 +190,7 @@ def whole_bounds(source: LandcoverMap) -> tuple[float, ...]:
 def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
     """Read all rows of a map in order; a damaged file raises :class:`InputError` with its first bad row."""
     row = 0
+    without_locks(source.file.location)
     try:
         for codes, geometry in _read_parquet(source) if source.file.is_parquet else _read_with_gdal(source):
             yield PolygonBatch(row, codes, _areas_only(geometry))
@@ -205,6 +207,7 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
 def read_codes(source: LandcoverMap) -> Iterator[tuple[int, pa.Array]]:
     """Read the codes of a map without its polygons: batches with the number of their first row."""
     column, row = source.code_column, 0
+    without_locks(source.file.location)
     try:
         for codes in _read_column(source):
             yield row, codes
