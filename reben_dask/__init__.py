@@ -79,7 +79,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "patches":
         return import_module("reben_dask.patches")
-    return getattr(import_module(f"reben_dask.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"reben_dask.{_MODULES[name]}"), name)
+    except (ImportError, NotImplementedError):
+        import_module("reben_dask.environment").require_building()
+        raise
 
 
 def __dir__() -> list[str]:

@@ -19,6 +19,7 @@ from rich.console import Console
 from reben_dask.atomic import remove
 from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
+from reben_dask.environment import require_building
 from reben_dask.errors import OutputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX, S1_GAPS
 from reben_dask.formats.dataset import (
@@ -108,6 +109,7 @@ def run_job(
         If the user has to fix something; nothing is published then, and finished tiles are kept.
     """
     start = perf_counter()
+    require_building()
     terminal = console()
     workers = describe(cluster)
     output = Output(options.out.absolute())
@@ -129,8 +131,7 @@ def run_job(
     show_plan(terminal, plan, output, workers)
     if not restart and (done := len(output.state.done(TILES))):
         show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
-    if shortage := disk_shortage(plan, output):
-        show_note(terminal, shortage)
+    _show_notes(terminal, disk_shortage(plan, output))
     if dry_run:
         return JobResult(needs_report=False, is_complete=True)
     with connect(cluster, quiet=quiet) as client:
@@ -138,14 +139,13 @@ def run_job(
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         if page := add_page(client):
             terminal.print(f"Tiles:     {page}", highlight=False, soft_wrap=True)
-        with output.owned(), explaining_full_disk(output.root):
+        with output.owned() as lock_note, explaining_full_disk(output.root):
             # Another job may have written here since.
             output.check(origin, overwrite=overwrite, restart=restart)
             paths = {tile.name: str(tile.path) for tile in plan.tiles}
             paths |= {product.name: str(product.path) for product in plan.damaged}
             output.start(origin, paths, restart=restart)
-            for note in require_workers(client, plan, output.work):
-                show_note(terminal, note)
+            _show_notes(terminal, lock_note, *require_workers(client, plan, output.work))
             facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
             with (
                 _noting_finished_tiles(terminal, plan, output),
@@ -153,12 +153,17 @@ def run_job(
             ):
                 built = _build_with_progress(client, plan, output, terminal, reporter)
                 record = describe_dataset(output, plan, origin, built.counts, built.seconds, workers)
-                output.publish()
+                _show_notes(terminal, output.publish())
     show_result(terminal, plan, output, built.counts, perf_counter() - start)
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / RUN / COMPARISON_FILE)
     show_failures(terminal, record.failures, len(plan.tiles) + len(plan.damaged))
     return JobResult(needs_report=True, is_complete=not record.failures and _has_patches(record))
+
+
+def _show_notes(terminal: Console, *notes: str | None) -> None:
+    for note in filter(None, notes):
+        show_note(terminal, note)
 
 
 def _build_with_progress(
