@@ -20,6 +20,7 @@ TITLES = {
     "metadata": "Metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "archives": "Read archives (MB)",
     "merge": "Merge LMDB",
     "verify-table": "Check patch table",
     "verify-lmdb": "Check LMDB",

@@ -143,17 +143,12 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
     :class:`InputError` if it is unreadable, or not georeferenced north up, with square pixels, in a system with an EPSG
     code.
     """
-    try:
-        epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
-    except _Unusual:
-        epsg, transform = _by_gdal(path, _gdal_place, lambda cause: f"{os.fspath(path)} cannot be placed: {cause}.")
-    width, column_rotation, left, row_rotation, height, top = transform
-    if not epsg or column_rotation or row_rotation or not width == -height > 0:
-        raise InputError(
-            f"{os.fspath(path)} cannot be placed: it needs square pixels, north up, and a coordinate system with an "
-            "EPSG code."
-        )
-    return Corner(epsg, left, top, width)
+    return _corner(_read(path, _HEAD_BYTES), path, os.fspath(path))
+
+
+def decode_corner(content: bytes, where: str) -> Corner:
+    """Decode the corner of the bytes of a TIFF file, as :func:`read_corner`; ``where`` names it in a message."""
+    return _corner(content, content, where)
 
 
 def decode_image(content: bytes) -> Image:
@@ -171,6 +166,19 @@ def decode_image(content: bytes) -> Image:
         return _by_gdal(content, _gdal_image, lambda cause: f"cannot be decoded ({cause})")
     except _DamagedError as error:
         raise InputError(f"cannot be decoded ({error})") from None
+
+
+def _corner(head: bytes, source: str | os.PathLike[str] | bytes, where: str) -> Corner:
+    try:
+        epsg, transform = _place(_tags(head))
+    except _Unusual:
+        epsg, transform = _by_gdal(source, _gdal_place, lambda cause: f"{where} cannot be placed: {cause}.")
+    width, column_rotation, left, row_rotation, height, top = transform
+    if not epsg or column_rotation or row_rotation or not width == -height > 0:
+        raise InputError(
+            f"{where} cannot be placed: it needs square pixels, north up, and a coordinate system with an EPSG code."
+        )
+    return Corner(epsg, left, top, width)
 
 
 def _read(path: str | os.PathLike[str], most: int) -> bytes:
