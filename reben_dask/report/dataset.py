@@ -35,12 +35,14 @@ from reben_dask.stores.terms import is_synthetic
 from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 
 _STAGES = {
+    "start": "start: plan and cluster",
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
     "choice": "image selection and splits",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "report": "Dask's performance report",
 }
 _MOST_TILES = 200
 _FOLDED_FROM = 12
