@@ -47,7 +47,7 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
         f"in {described.code_column}",
         highlight=False,
     )
-    with StageProgress(output, {"landcover": 2 * described.polygons or 1}) as progress:
+    with StageProgress(output, {"landcover": described.polygons or 1}) as progress:
         made = sort_landcover(described, destination.absolute(), lambda rows: progress.advance("landcover", rows))
     polygons, parts = counted(made.polygons, "polygon"), counted(len(made.parts), "part")
     output.print(f"{destination}: {polygons} in {parts}", highlight=False)

@@ -235,11 +235,11 @@ def _noting_finished_tiles(terminal: Console, plan: Plan, output: Output) -> Ite
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
-    """Return the steps of each stage; sorting the map passes each polygon twice."""
+    """Return the steps of each stage."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
     return {
-        "landcover": 2 * plan.landcover.polygons or 1,
+        "landcover": plan.landcover.polygons or 1,
         **{stage: counts[stage] for stage in STAGES},
         **({"choice": len(plan.tiles)} if plan.needs_global_steps else {}),
         "metadata": 1,

@@ -56,7 +56,7 @@ def sort_landcover(
     destination : Path
         Folder for the parts, visible only when complete; kept if it holds the same map already.
     advance : callable
-        Called with numbers of rows; each row counts twice.
+        Called with numbers of rows, which add up to those of the map.
 
     Raises
     ------
@@ -67,6 +67,7 @@ def sort_landcover(
     """
     if destination.exists():
         return _require_same(source, destination)
+    advance = _of_two_passes(advance)
     # Another job may sort the same map, and be faster: its copy stays.
     with atomic_path(destination, keep_existing=True) as draft:
         draft.mkdir()
@@ -99,6 +100,18 @@ def count_codes(source: LandcoverMap) -> dict[int, dict[str, int]]:
     for first_row, batch in read_codes(source):
         _count(codes, _checked_codes(batch, first_row, source), first_row)
     return codes
+
+
+def _of_two_passes(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Call ``advance`` with half of the rows, for passes that count each row twice."""
+    passed = 0
+
+    def count(rows: int) -> None:
+        nonlocal passed
+        before, passed = passed // 2, passed + rows
+        advance(passed // 2 - before)
+
+    return count
 
 
 class _Spill:
