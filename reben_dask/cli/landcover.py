@@ -27,7 +27,7 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
 
     Each tile then reads only the parts that it overlaps.
 
-    MAP is any vector file with CORINE codes that GDAL reads, GeoParquet, or a zip archive or folder that holds one;
+    MAP is any vector file with class codes that GDAL reads, GeoParquet, or a zip archive or folder that holds one;
     FILE:LAYER names a layer. OUT.parquet becomes a folder of GeoParquet files along a
     Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.
     The map is streamed; memory does not grow with its size.

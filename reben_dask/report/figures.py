@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from reben_dask.analysis.legend import legend_entry, map_colours
+from reben_dask.analysis.legend import Legend
 from reben_dask.drawing import ABSENT, FAINT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
 from reben_dask.formats.columns import SPLITS
-from reben_dask.report.examples import Example, code_name, natural_colour
+from reben_dask.report.examples import Example, natural_colour
 from reben_dask.report.strategies import TileSplits
 
 WIDE, NARROW = 11.2, 5.0
@@ -186,14 +186,12 @@ def draw_splits(tile: TileSplits, *, width: float = WIDE) -> Figure:
     return figure
 
 
-def draw_examples(
-    examples: Sequence[Example], *, bright: bool, has_label: Mapping[int, bool], width: float = WIDE
-) -> Figure:
+def draw_examples(examples: Sequence[Example], *, bright: bool, legend: Legend, width: float = WIDE) -> Figure:
     """Draw patches in a row, each above its reference map and labels, with a legend of the codes."""
     codes = np.unique(np.concatenate([example.codes.ravel() for example in examples])).tolist()
-    names = {code: _wrapped([code_name(code, has_label)], 60) for code in codes}
+    names = {code: _wrapped([legend.entry(code).name], 60) for code in codes}
     entries = [
-        Patch(facecolor=legend_entry(code).colour, edgecolor=INK, linewidth=0.4, label=name)
+        Patch(facecolor=legend.entry(code).colour, edgecolor=INK, linewidth=0.4, label=name)
         for code, name in names.items()
     ]
     side = width / max(len(examples), 3)
@@ -209,7 +207,7 @@ def draw_examples(
         else:
             above.imshow(natural_colour(example.reflectance, bright=bright), interpolation="nearest")
         above.set_title(f"{example.day}", fontsize=11, pad=4, weight="normal")
-        below.imshow(map_colours(example.codes), interpolation="nearest")
+        below.imshow(legend.colours(example.codes), interpolation="nearest")
         below.set_xlabel(text, fontsize=9, loc="left", labelpad=5)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
