@@ -24,9 +24,9 @@ help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
 
 demo: $(WITH)-report ## Make a small synthetic region and build a dataset from it
-	@test -d $(DATA) || $(BIN)/reben demo $(DATA)
-	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg \
-		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
+	@test -d $(DATA) || { echo "Generating a synthetic region in $(DATA)"; $(BIN)/reben demo $(DATA) >/dev/null; }
+	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg --countries $(DATA)/countries.gpkg \
+		--s1 $(DATA)/sentinel1 --s1-pairs $(DATA)/s1_pairs.csv --out $(OUT) --overwrite
 
 test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
@@ -80,12 +80,14 @@ clean: ## Remove the environment, the demo, the documentation and benchmark resu
 $(VENV)/.created: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; select another: make PYTHON=python3.13"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Creating the environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 # One file for each extra that is installed: .with-report, .with-docs, .with-dev
 $(WITH)-%: $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@echo "Installing reben_dask[$*] in $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
 $(READERS)/%/.made: tests/readers/%.txt

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 import xarray as xr
 
+from reben_dask.analysis.legend import Legend, legend_of
 from reben_dask.errors import InputError
 from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
 from reben_dask.formats.dataset import CUBES, TABLE, RunRecord
@@ -42,6 +43,11 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Class names, in alphabetical order."""
         return tuple(self.record.classes)
+
+    @cached_property
+    def legend(self) -> Legend:
+        """Names and colours of the values of reference maps, for :func:`~reben_dask.map_colours`."""
+        return legend_of(self.record)
 
     @cached_property
     def patches(self) -> dask_geopandas.GeoDataFrame:
@@ -142,7 +148,7 @@ class Dataset:
         return view_splits(self.path)
 
     def plot_patches(self, patch_ids: Sequence[str]) -> Figure:
-        """Draw patches in natural colour, each above its reference map in the colours of CORINE Land Cover."""
+        """Draw patches in natural colour, each above its reference map in the colours of :attr:`legend`."""
         from reben_dask.report.views import view_patches  # noqa: PLC0415 - needs Matplotlib
 
         return view_patches(self.path, patch_ids)

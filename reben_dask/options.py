@@ -76,7 +76,7 @@ class JobOptions(Options):
         description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
-        description="Vector map with CORINE codes, in any CRS; FILE:LAYER names a layer."
+        description="Vector map with class codes, in any CRS; FILE:LAYER names a layer."
     )
     out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
     recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(

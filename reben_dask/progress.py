@@ -29,8 +29,8 @@ TITLES = {
     "verify-archives": "Check archives",
     "verify-digest": "Digests",
 }
-TILE_STATES = ("working", "again", "done", "failed")
-"""States of a started tile: in progress, to be retried, finished, failed."""
+TILE_STATES = ("working", "again", "done", "rejected", "failed")
+"""States of a started tile: in progress, to be retried, finished, finished but rejected for its quality, failed."""
 
 _WIDTH = 30
 """Width of a notebook bar in characters."""

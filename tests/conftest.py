@@ -197,6 +197,7 @@ def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
     def make(folder: Path) -> None:
         done = finished_job(*small_inputs, "--report")(folder)
         assert f"Report: {folder / 'out' / 'report' / 'index.html'}" in done.stdout
+        (folder / "said.txt").write_text(done.stdout)
 
     return made_once("small-run", make) / "out"
 

@@ -102,7 +102,7 @@ def lacks_backscatter(db: npt.NDArray[Any], axis: int = 0) -> npt.NDArray[np.boo
 
 
 REFERENCE_MAP = Band("reference_map", ImageKind.MAP, 10, "uint16", None)
-"""Level-3 CORINE code of each pixel of 10 m."""
+"""Land-cover code of each pixel of 10 m."""
 
 POLARISATIONS = tuple(S1_BANDS)
 BAND_RESOLUTION_M = {name: band.resolution_m for name, band in BANDS.items()}

@@ -105,7 +105,7 @@ def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
         dtype, nodata = shared_array(bands)
         yield CubeArray(f"r{resolution}m", "dn", resolution, nodata or 0, dtype, dn_attributes(nodata), {"band": bands})
     if layout.has_map:
-        attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
+        attributes = {"long_name": "land-cover code, see class_of_code in run/record.json", "unlabeled": UNLABELED_CODE}
         yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB"}

@@ -118,6 +118,11 @@ class RunRecord(_Part):
     recipe: dict[str, Any]
     classes: tuple[str, ...]
     class_of_code: dict[int, str | None]
+    """Class of each value of reference maps; ``None`` for values without a label."""
+    value_of_code: dict[str, int] = Field(default={})
+    """Value in reference maps of each code of the land-cover map."""
+    color_of_value: dict[int, str] = Field(default={})
+    """Colours of the nomenclature, as ``#rrggbb``."""
     inputs: RecordedInputs
     failures: tuple[FailedTile, ...] = ()
     exports: tuple[str, ...] = ()

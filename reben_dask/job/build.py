@@ -68,7 +68,7 @@ def build(  # noqa: PLR0913 - the options of a command
     s2 : path, or sequence of paths
         Sentinel-2 L2A products, or folders of products.
     landcover : path
-        Vector map with CORINE codes.
+        Vector map with class codes.
     client : Client, optional
         Client of the cluster that computes; by default the active one, if there is any.
     cluster : ClusterOptions, optional

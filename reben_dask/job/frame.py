@@ -57,7 +57,7 @@ def open_landcover(
     Parameters
     ----------
     path : path
-        Vector map with CORINE codes, or a sorted copy of one; ``FILE:LAYER`` names a layer.
+        Vector map with class codes, or a sorted copy of one; ``FILE:LAYER`` names a layer.
     layer : str, optional
         Layer of the map, if not the one named as the file, or the newest.
     code_column : str, optional
@@ -68,13 +68,13 @@ def open_landcover(
     Returns
     -------
     dask_geopandas.GeoDataFrame
-        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``, in the system of the map, with
-        ``spatial_partitions``.
+        Columns ``code`` (uint16, or text if one is not a whole number from 1 to 65535), ``order`` (int64, row in the
+        source) and ``geometry``, in the system of the map, with ``spatial_partitions``.
 
     Raises
     ------
     InputError
-        If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
+        If the map cannot be read, or a code is missing.
     """
     source = open_any_landcover(str(path), layer=layer, code_column=code_column)
     if isinstance(source, SortedMap):
@@ -199,6 +199,8 @@ def _labels(rows: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], rule: 
     """Label patches of one grid, which may be any of its patches."""
     grid = _grid_around(rows)
     near = _near(polygons, grid)
+    if near is not None:
+        near = near.assign(code=rule.nomenclature.map_values(near["code"]))
     rasterized = rasterize_map(near, grid) if near is not None else unlabeled_map(grid)
     x = (rows[MINX] - grid.ulx) // grid.patch_m
     y = (grid.uly - rows[MAXY]) // grid.patch_m

@@ -594,10 +594,10 @@ def require_known_codes_of(plan: Plan, sorted_copy: Callable[[str], Path]) -> No
 def origin_of(plan: Plan) -> Origin:
     """Collect everything that decides the content of the dataset; no pixels are read."""
     published = plan.published
-    names = {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())}
+    codes = {code: [value, plan.nomenclature.class_of[value]] for code, value in plan.nomenclature.value_of.items()}
     return {
         "version of reben_dask": __version__,
-        "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
+        "recipe": digest_of([plan.recipe.model_dump(mode="json"), codes]),
         TILES: {
             **{tile.name: tile_identity(tile) for tile in plan.tiles},
             **{product.name: None for product in plan.damaged},

@@ -123,6 +123,8 @@ def describe_dataset(
         recipe=plan.recipe.model_dump(mode="json"),
         classes=plan.nomenclature.classes,
         class_of_code=dict(sorted(plan.nomenclature.class_of.items())),
+        value_of_code=plan.nomenclature.value_of,
+        color_of_value=plan.nomenclature.color_of,
         inputs=RecordedInputs(
             tiles=tuple(_tile_record(tile) for tile in plan.tiles if tile.name not in failed),
             landcover=RecordedMap(**plan.landcover.record),

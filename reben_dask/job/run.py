@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -151,10 +151,10 @@ def run_job(
                 _noting_finished_tiles(terminal, plan, output),
                 DashboardReporter(client, output.job, facts) as reporter,
             ):
-                built = _build_with_progress(client, plan, output, terminal, reporter)
+                built = _build_with_progress(client, plan, output, terminal, reporter, start)
                 record = describe_dataset(output, plan, origin, built.counts, built.seconds, workers)
                 _show_notes(terminal, output.publish())
-    show_result(terminal, plan, output, built.counts, perf_counter() - start)
+    show_result(terminal, plan, output, built.counts, sum(record.seconds.values()))
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / RUN / COMPARISON_FILE)
     show_failures(terminal, record.failures, len(plan.tiles) + len(plan.damaged))
@@ -167,15 +167,19 @@ def _show_notes(terminal: Console, *notes: str | None) -> None:
 
 
 def _build_with_progress(
-    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter
+    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter, start: float
 ) -> Built:
+    """Build a dataset; its ``seconds`` also have the time since ``start``, and that of Dask's report."""
     with StageProgress(terminal, stage_totals(plan), reporter, *cells_of_notebook()) as progress:
         report = performance_report(output.run / PERFORMANCE_FILE)
         report.__enter__()
+        begin = perf_counter()
         built = build_dataset(client, plan, output, progress)
+        end = perf_counter()
         # Not after an error, when there may be no scheduler to ask.
         report.__exit__(None, None, None)
-    return built
+    seconds = {"start": begin - start, **built.seconds, "report": perf_counter() - end}
+    return replace(built, seconds=seconds)
 
 
 def disk_shortage(plan: Plan, output: Output) -> str | None:
@@ -236,11 +240,11 @@ def _noting_finished_tiles(terminal: Console, plan: Plan, output: Output) -> Ite
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
-    """Return the steps of each stage; sorting the map passes each polygon twice."""
+    """Return the steps of each stage."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
     return {
-        "landcover": 2 * plan.landcover.polygons or 1,
+        "landcover": plan.landcover.polygons or 1,
         **{stage: counts[stage] for stage in STAGES},
         **({"choice": len(plan.tiles)} if plan.needs_global_steps else {}),
         "metadata": 1,

@@ -236,7 +236,8 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
     """Burn a tile's polygons from ``parts`` of the sorted map into its reference map; return its labels."""
     grids = [layout.grid for layout in layouts]
     if parts:
-        rasterized = rasterize_map(read_polygons(parts, *search_boxes(grids[0], crs)), *grids)
+        polygons = read_polygons(parts, *search_boxes(grids[0], crs))
+        rasterized = rasterize_map(polygons.assign(code=rule.nomenclature.map_values(polygons["code"])), *grids)
     else:
         rasterized = unlabeled_map(*grids)
     create_cube(store, *layouts)

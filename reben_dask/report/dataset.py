@@ -11,7 +11,7 @@ import geopandas as gpd
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reben_dask.analysis.legend import map_colours
+from reben_dask.analysis.legend import legend_of
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
 from reben_dask.report.comparison import Comparison
@@ -35,12 +35,14 @@ from reben_dask.stores.terms import is_synthetic
 from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 
 _STAGES = {
+    "start": "start: plan and cluster",
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
     "choice": "image selection and splits",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "report": "Dask's performance report",
 }
 _MOST_TILES = 200
 _FOLDED_FROM = 12
@@ -54,7 +56,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
     """
     found, (record, why_no_record) = survey(out), read_record(out)
     places, tile = _places(found.tiles), best_tile_splits(found, record)
-    has_label = {code: name is not None for code, name in record.class_of_code.items()} if record else {}
+    legend = legend_of(record)
     examples = {"examples": clear_examples(found), "sky": flagged_examples(found)}
     seconds = {_STAGES.get(name, name): value for name, value in record.seconds.items()} if record else {}
     sections = dict(_sections(found, has_seconds=bool(seconds)))
@@ -79,8 +81,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "examples": examples,
         "white": WHITE,
         "natural_colour": natural_colour,
-        "map_colours": map_colours,
-        "has_label": has_label,
+        "legend": legend,
         "seconds": seconds,
         "origin_tables": list(origin_tables(record)) if record else [],
         "recipe_text": recipe_text(record) if record else "",
@@ -99,7 +100,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         figures={name: draw for key in sections for name, draw in drawn.get(key, {}).items()}
         | (comparison.figures if comparison else {}),
         linked_figures={
-            name: partial(draw_examples, shown, bright=name == "sky", has_label=has_label)
+            name: partial(draw_examples, shown, bright=name == "sky", legend=legend)
             for name, shown in examples.items()
             if shown
         },

@@ -30,6 +30,7 @@ from reben_dask.stores.terms import (
     COPERNICUS_TERMS,
     PROGRAM_TERMS,
     attributions,
+    is_corine,
     is_synthetic,
     years_of,
 )
@@ -97,6 +98,7 @@ def _render(template: str, record: RunRecord, content: dict[str, Any]) -> str:
         "years": years_of(record),
         "attributions": attributions(record),
         "is_synthetic": is_synthetic(record),
+        "is_corine": is_corine(record),
     }
     return _environment().get_template(template).render(**common, **content)
 

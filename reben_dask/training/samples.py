@@ -30,8 +30,8 @@ class Samples:
     """Labelled patches of a dataset by number: a map-style dataset in PyTorch's terms.
 
     ``samples[number]`` is a dict of arrays with TorchGeo's keys: ``image`` (float32, axes ``(band, y, x)``: DN of
-    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes; only in datasets with reference maps)
-    and ``label`` (float32, axes ``(class,)``: 1 for each class that the patch carries).
+    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: land-cover codes; only in datasets with reference
+    maps) and ``label`` (float32, axes ``(class,)``: 1 for each class that the patch carries).
 
     Parameters
     ----------

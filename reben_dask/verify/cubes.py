@@ -207,7 +207,7 @@ class _Walk:
         gaps_px = _gaps_px(images, grid)
         if codes is not None:
             blocks = grid.blocks(codes, MAP_RESOLUTION_M)[:, 0]
-            is_known = np.isin(blocks, sorted(nomenclature.codes))
+            is_known = np.isin(blocks, sorted(nomenclature.known_values))
             thresholds_px = self.expected.recipe.region_thresholds_px
             read = label_columns(codes, grid, nomenclature, thresholds_px).to_dict("list") if cube.part else {}
         for y, row in rows.items():
