@@ -59,7 +59,7 @@ def tensors_of(kind: ImageKind, bands: Iterable[str] = PUBLISHED_BANDS) -> dict[
     """Specifications of a value's tensors by name; ``bands`` are those of Sentinel-2."""
     if kind is ImageKind.S2:
         return {name: BANDS[name] for name in sorted(bands)}
-    return dict(S1_BANDS) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
+    return dict(sorted(S1_BANDS.items())) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
 
 
 def encode_bands(bands: Tensors) -> bytes:
