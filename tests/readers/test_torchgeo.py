@@ -78,7 +78,8 @@ def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
 
 def test_trees_of_seasonet(grids_run: Path, tmp_path: Path) -> None:
     meta = pd.read_csv(grids_run / "meta.csv", index_col="Index")
-    rows = {path.stem: [*map(int, path.read_text().split())] for path in (grids_run / "splits").glob("*.csv")}
+    texts = {path.stem: path.read_text().split() for path in (grids_run / "splits").glob("*.csv")}
+    rows = {split: [int(line) for line in lines if line != "Index"] for split, lines in texts.items()}
     filled = [split for split, numbers in rows.items() if numbers]
     assert "train" in filled
     for split, samples in _open(grids_run, "SeasoNet", tmp_path, filled).items():
