@@ -135,6 +135,24 @@ class ShardIndex:
         return [folder / shard.path for shard in self.shards if shard.may_hold(patch_id)]
 
 
+def find_lmdb(folder: Path) -> Path | None:
+    """Find the LMDB, or folder of shards, that a folder is or holds; ``None`` without one.
+
+    :class:`InputError` if it holds several.
+    """
+    if is_lmdb(folder) or not folder.is_dir():
+        return folder if folder.is_dir() else None
+    found = sorted(path for path in folder.glob("[!.]*") if is_lmdb(path))
+    if len(found) > 1:
+        raise InputError(f"{folder} holds several LMDBs ({', '.join(path.name for path in found)}); give one of them.")
+    return next(iter(found), None)
+
+
+def is_lmdb(folder: Path) -> bool:
+    """Test for an environment, or a folder of shards with their index."""
+    return any((folder / name).is_file() for name in (DATA_FILE, INDEX_FILE))
+
+
 def is_single(folder: Path) -> bool:
     """Test if a folder is one environment rather than shards."""
     return (folder / DATA_FILE).is_file()

@@ -88,6 +88,18 @@ def test_the_published_sample(data_dir: Path) -> None:
     assert verdict.endswith("BigEarthNet-V2-LMDB: 24 patches: complete and consistent, without reference maps.")
 
 
+def test_the_folder_that_configilm_reads(data_dir: Path, tmp_path: Path) -> None:
+    """LMDB and metadata side by side: the same checks as of the LMDB alone, whatever its name."""
+    whole, alone = verified(data_dir / SAMPLE), verified(data_dir / SAMPLE / "BigEarthNet-V2-LMDB")
+    assert whole.verdict() == alone.verdict() == "24 patches: complete and consistent, without reference maps."
+    assert [check.title for check in whole.checks] == [check.title for check in alone.checks]
+    for name in ("train.lmdb", "test.lmdb"):
+        (tmp_path / name).symlink_to(data_dir / SAMPLE / "BigEarthNet-V2-LMDB")
+    done = CliRunner().invoke(command, [str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds several LMDBs (test.lmdb, train.lmdb); give one of them." in " ".join(done.output.split())
+
+
 def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
     """It holds one patch of each sensor, of two places: by themselves they are sound, as a dataset they are not."""
     shutil.copytree(data_dir / RICO, tmp_path / "lmdb")
