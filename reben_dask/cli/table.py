@@ -54,7 +54,7 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
     type=click.Choice(list(_READERS)),
     default="class",
     show_default=True,
-    help="Count patches by class, day or season of sensing (of a dataset only), or number of labels.",
+    help="Count patches by class, day or season of sensing, or number of labels.",
 )
 @click.option(
     "--format", "style", type=click.Choice(["markdown", "csv", "latex"]), default="markdown", show_default=True
