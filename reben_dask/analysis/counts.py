@@ -54,6 +54,14 @@ def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> p
     return table.sort_index()
 
 
+def with_unassigned(table: pd.DataFrame) -> pd.DataFrame:
+    """Insert a column for patches in no split before the total of :func:`count_by_split`, if there are any."""
+    unassigned = table[TOTAL] - table[list(columns.SPLITS)].sum(axis=1)
+    if not unassigned.any():
+        return table
+    return table.assign(**{columns.UNASSIGNED: unassigned})[[*columns.SPLITS, columns.UNASSIGNED, TOTAL]]
+
+
 def class_table(patches: pd.DataFrame) -> pd.DataFrame:
     """Count patches by class and split: Table I of the reBEN paper.
 

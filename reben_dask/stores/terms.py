@@ -19,13 +19,13 @@ PROGRAM_TERMS = "https://spdx.org/licenses/MIT"
 INVENTED = "Synthetic land cover of reben demo, made with the images of its region: no observation of the Earth."
 """Description in the land-cover file of the demo region."""
 
-_OFFICIAL = re.compile(r"U\d{4}_CLC\d{4}_V", re.IGNORECASE)
+_OFFICIAL = re.compile(r"U\d{4}_CLC(\d{4})_V", re.IGNORECASE)
 _YEAR = re.compile(r"_(\d{4})\d{4}T\d{6}_")
 
 
 def years_of(record: RunRecord) -> list[str]:
-    """Sorted sensing years of the tiles of a dataset, from the tile names."""
-    found = (_YEAR.search(tile.tile) for tile in record.inputs.tiles)
+    """Sorted sensing years of the usable tiles of a dataset, from the tile names."""
+    found = (_YEAR.search(tile.tile) for tile in record.usable_tiles)
     return sorted({match[1] for match in found if match})
 
 
@@ -34,15 +34,20 @@ def is_synthetic(record: RunRecord) -> bool:
     return record.inputs.landcover.about == INVENTED
 
 
+def corine_year(record: RunRecord) -> str | None:
+    """Find the reference year of the official CORINE Land Cover map; ``None`` for any other map."""
+    official = _OFFICIAL.search(record.inputs.landcover.source.get("name", ""))
+    return official and official[1]
+
+
 def attributions(record: RunRecord) -> list[str]:
     """Attributions of Copernicus Sentinel data with its years and of the land cover, and a note on synthetic data."""
     if is_synthetic(record):
         return ["Synthetic data: nothing in it is an observation of the Earth."]
     sentinel = " ".join(["Contains modified Copernicus Sentinel data", ", ".join(years_of(record))]).strip()
-    landcover = record.inputs.landcover.source.get("name", "")
-    if _OFFICIAL.search(landcover):
-        source = f"CORINE Land Cover 2018, {CLC_DOI}"
+    if year := corine_year(record):
+        source = f"CORINE Land Cover {year}" + f", {CLC_DOI}" * (year == "2018")
         terms = f"Generated using European Union's Copernicus Land Monitoring Service information ({source})."
     else:
-        terms = f"Labels come from {landcover}; its own terms apply."
+        terms = f"Labels come from {record.inputs.landcover.source.get('name', '')}; its own terms apply."
     return [f"{sentinel}.", terms]
