@@ -142,19 +142,21 @@ def _front_matter(record: RunRecord, counts: dict[str, Counter[str | None]]) -> 
     """YAML of a dataset card; ``configs`` tell ``load_dataset`` which files are tables of what."""
     licence = {"license": "other", "license_name": "copernicus-sentinel-data", "license_link": COPERNICUS_TERMS}
     size = next((name for limit, name in _SIZES if _total(counts) < limit), _LARGEST_SIZE)
-    files = [(_CLEAR, METADATA_FILE), (_FLAGGED, FLAGGED_METADATA_FILE)]
-    splits = [{"split": name, "path": path} for name, path in files if counts[name] or name == _CLEAR]
-    candidates = [{"split": "candidates", "path": f"{TABLE}/*.parquet"}]
+    files = zip((_CLEAR, _FLAGGED), _RECORD_SETS, strict=True)
+    # load_dataset fails for a split without rows.
+    splits = [{"split": name, "path": path} for name, path in files if counts[name]]
+    tables = {"patches": splits, "candidates": [{"split": "candidates", "path": f"{TABLE}/*.parquet"}]}
+    configs: list[dict[str, Any]] = [
+        {"config_name": name, "data_files": paths} for name, paths in tables.items() if paths
+    ]
+    configs[0]["default"] = True
     content = {
         "pretty_name": record.title,
         **({"license": "mit"} if is_synthetic(record) else licence),
         "task_categories": ["image-classification", "image-segmentation"],
         "size_categories": [size],
         "tags": [*_KEYWORDS],
-        "configs": [
-            {"config_name": "patches", "default": True, "data_files": splits},
-            {"config_name": "candidates", "data_files": candidates},
-        ],
+        "configs": configs,
         CARD_KEY: {"version": record.versions.get("reben_dask", ""), "recipe": record.recipe.get("name", "")},
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1_000).rstrip("\n")

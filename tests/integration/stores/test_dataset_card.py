@@ -131,6 +131,8 @@ def test_patches_in_no_split_have_a_row_and_empty_ones_none(tmp_path: Path) -> N
     ]
     front = yaml.safe_load(card.split("---\n", 2)[1])
     assert (front["pretty_name"], front["size_categories"]) == ("Peat: bogs | moors", ["1K<n<10K"])
+    # load_dataset fails for a split without rows.
+    assert front["configs"][0]["data_files"] == [{"split": "clear", "path": METADATA_FILE}]
     assert "nan" not in card.lower().split()
 
 

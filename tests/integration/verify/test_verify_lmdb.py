@@ -378,9 +378,10 @@ def test_exit_status(folder: Path, sample: Entries) -> None:
     assert done.exit_code == 1
     assert f"1 problem     Values of Sentinel-1: {S1} is missing\n" in done.output
     assert done.output.endswith("1 problem: Values of Sentinel-1 (1).\n")
+    (folder / "empty").mkdir()
     for arguments, text in (
         ([folder / "nothing"], "does not exist"),
-        ([folder], "is neither a dataset of this program"),
+        ([folder / "empty"], "is neither a dataset of this program"),
         ([path, "--metadata", folder / "nothing.parquet"], "does not exist"),
     ):
         done = CliRunner().invoke(command, [*map(str, arguments)])

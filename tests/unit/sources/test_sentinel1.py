@@ -243,9 +243,9 @@ def test_what_is_no_scene(tmp_path: Path) -> None:
     place = from_origin(ULX, ULY, 10, 10)
     image = _write(tmp_path / f"{SCENE}_VH.tif", _noise((40, 40), 8), place, None, None)
     _refused(lambda: find_scenes(str(tmp_path)), SCENE, "no image of VV")
-    shutil.copyfile(image, tmp_path / f"{SCENE}_VV.tif")
-    _refused(lambda: find_scenes(str(tmp_path)), str(image), "no coordinate reference system")
-    image.write_bytes(b"no image")
+    first = Path(shutil.copyfile(image, tmp_path / f"{SCENE}_VV.tif"))
+    _refused(lambda: find_scenes(str(tmp_path)), str(first), "no coordinate reference system")
+    first.write_bytes(b"no image")
     _refused(lambda: find_scenes(str(tmp_path)), SCENE, "cannot be opened")
 
 
