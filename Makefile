@@ -5,7 +5,7 @@ VENV ?= .venv
 OUT ?= demo-out
 DATA ?= demo-data
 BENCH_DATA ?= bench-data
-# TorchGeo and ConfigILM need other versions than this package; each has its own environment.
+# TorchGeo, ConfigILM and datasets need other versions than this package; each has its own environment.
 READERS_PYTHON ?= python3.11
 READERS := .venv-readers
 
@@ -43,7 +43,7 @@ test-pythons: ## Run `make test-all` with each installed Python that is supporte
 fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/slow/test_fuzz.py
 
-readers: $(READERS)/torchgeo/.made $(READERS)/configilm/.made ## Create the environments of TorchGeo and ConfigILM
+readers: $(patsubst tests/readers/%.txt,$(READERS)/%/.made,$(wildcard tests/readers/*.txt)) ## Create the environments of other readers
 
 lint: $(DEV) ## Check style, types, and that code and documents agree
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`open_landcover`, :func:`patches` and :func:`label` make lazy frames, with one partition per tile.
 - :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
 - :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
+- :func:`open_cubes` opens a Zarr store lazily, shard by shard.
 - :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
   convert pixels to display values.
 - :func:`open_demo_region` makes a small synthetic region to try all of this.
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from reben_dask.options import ClusterOptions as ClusterOptions
     from reben_dask.report.examples import natural_colour as natural_colour
     from reben_dask.sources.sentinel2 import open_tile as open_tile
+    from reben_dask.stores.cube_reader import open_cubes as open_cubes
     from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
     from reben_dask.training import batches as batches
 
@@ -65,6 +67,7 @@ _MODULES = {
     "Dataset": "dataset",
     "ClusterOptions": "options",
     "open_demo_region": "demo",
+    "open_cubes": "stores.cube_reader",
     "batches": "training",
     "surface_reflectance": "stores.cube_reader",
     "natural_colour": "report.examples",

@@ -20,7 +20,7 @@ from reben_dask.analysis.legend import Legend, legend_of
 from reben_dask.errors import InputError
 from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
 from reben_dask.formats.dataset import CUBES, TABLE, RunRecord
-from reben_dask.stores.cube_reader import open_patch
+from reben_dask.stores.cube_reader import open_cubes, open_patch
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 from reben_dask.training.samples import TEN_METRES, Samples, cube_samples, lmdb_samples
 
@@ -57,8 +57,8 @@ class Dataset:
 
     @cached_property
     def cubes(self) -> xr.DataTree:
-        """Cubes of all tiles, lazily: one node per tile, with ``r10m``, ``r20m``, ``r60m`` and ``reference_map``."""
-        return xr.open_datatree(self.path / CUBES, engine="zarr", chunks={})
+        """Cubes of all tiles, lazily: one node per tile; see :func:`~reben_dask.stores.cube_reader.open_cubes`."""
+        return open_cubes(self.path / CUBES)
 
     def samples(
         self,

@@ -30,7 +30,21 @@ from uuid import uuid4
 
 from reben_dask.atomic import read_json, remove, write_json
 from reben_dask.errors import InputError, OutputError, RebenError, RecipeError, missing
-from reben_dask.formats.dataset import ARTEFACTS, BUILDING, CUBES, LOCK, RECORD, REPORT, RUN, STATE, TABLE, RunRecord
+from reben_dask.formats.dataset import (
+    ARTEFACTS,
+    BUILDING,
+    CARD,
+    CARD_BESIDE,
+    CUBES,
+    LOCK,
+    RECORD,
+    REPORT,
+    RUN,
+    STATE,
+    TABLE,
+    RunRecord,
+    is_card,
+)
 from reben_dask.locks import Lock
 
 TILES = "tiles"
@@ -46,6 +60,9 @@ _PROPERTIES = {"bytes": "size", "modified_ns": "time of modification", "code_col
 """Words for keys of an identity."""
 
 _SHOWN = ("name", "layer", "code_column")
+
+_OWN_NAMES = frozenset((*ARTEFACTS, REPORT)) - {CARD}
+"""Names that only a dataset of this program has."""
 
 _JOURNAL, _READY, _OLD = "publish.json", "ready", "old"
 _ORIGIN_FILE, _FAILURES = "origin.json", "failures"
@@ -278,6 +295,11 @@ class Output(Workspace):
         return self.building / TABLE
 
     @property
+    def card(self) -> str:
+        """Name of the card: ``README.md``, or another one beside a ``README.md`` that is not of this program."""
+        return CARD_BESIDE if _is_foreign_card(self.root / CARD) else CARD
+
+    @property
     def run(self) -> Path:
         """Run record under construction."""
         return self.building / RUN
@@ -342,8 +364,13 @@ class Output(Workspace):
         found = sorted(path.name for path in self.root.glob("*") if not path.name.startswith((LOCK, BUILDING)))
         if found and not overwrite:
             self._require_same_dataset(found, origin)
-        if own := [name for name in found if name in (*ARTEFACTS, REPORT)]:
+        if own := [name for name in found if name in _OWN_NAMES]:
             self._require_own(own[0])
+        if self.card == CARD_BESIDE and _is_foreign_card(self.root / CARD_BESIDE):
+            raise OutputError(
+                f"{self.root} has files named {CARD} and {CARD_BESIDE} that are not of this program, which would "
+                "replace one of them; move one."
+            )
 
     @contextmanager
     def owned(self) -> Iterator[str | None]:
@@ -395,6 +422,7 @@ class Output(Workspace):
         record = self.record()
         # A user may have edited it.
         replaced = [REPORT, *(name for name in (record.exports if record else ()) if _is_plain_name(name))]
+        replaced += [CARD_BESIDE] * is_card(self.root / CARD_BESIDE)
         journal = {"names": names, "replaced": replaced, "source": _READY if keep else "", "keep": keep}
         write_json(self.building / _JOURNAL, journal)
         self._finish_publication()
@@ -413,13 +441,17 @@ class Output(Workspace):
         source, old = building / journal["source"], building / _OLD
         old.mkdir(exist_ok=True)
         waiting = [name for name in journal["names"] if os.path.lexists(source / name)]
+        card = self.card
+        published = {name: card if name == CARD else name for name in waiting}
+        # Beside a README.md of the user, it is the new card.
+        replaced = [name for name in journal["replaced"] if name != CARD_BESIDE or card == CARD]
         # The record first, so that a mixture of two datasets never has one.
-        for name in (*reversed(waiting), *journal["replaced"]):
-            if os.path.lexists(self.root / name) and (name in waiting or name not in journal["names"]):
+        for name in (*reversed(published.values()), *replaced):
+            if os.path.lexists(self.root / name) and (name in published.values() or name not in journal["names"]):
                 remove(old / name)
                 (self.root / name).rename(old / name)
         for name in waiting:
-            (source / name).rename(self.root / name)
+            (source / name).rename(self.root / published[name])
         if journal["keep"]:
             remains = [old, source, *building.glob(f".{_JOURNAL}.*")]
         else:
@@ -449,7 +481,7 @@ class Output(Workspace):
             ways = ["give a new folder"]
             if (self.root / RECORD).is_file():
                 ways.append("--overwrite to replace the dataset, once the new one is complete")
-            elif not {*found} & {*ARTEFACTS, REPORT}:
+            elif _OWN_NAMES.isdisjoint(found):
                 ways.append("--overwrite to write beside the existing files")
             raise OutputError(
                 f"The output folder {self.root} is not empty (it holds {_first_names(found)}); {', or '.join(ways)}."
@@ -472,6 +504,10 @@ def require_new(destination: Path) -> None:
     """Raise :class:`OutputError` if there is something at ``destination``."""
     if os.path.lexists(destination):
         raise OutputError(f"{destination} exists; give a new folder.")
+
+
+def _is_foreign_card(path: Path) -> bool:
+    return os.path.lexists(path) and not is_card(path)
 
 
 def _is_plain_name(name: str) -> bool:

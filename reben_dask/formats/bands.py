@@ -85,7 +85,7 @@ FURTHER_BANDS = _by_name()
 BANDS = PUBLISHED_BANDS | FURTHER_BANDS
 """Bands that a recipe may name, by name."""
 
-S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
+S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VV", "VH")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""
 
 BackscatterScale = Literal["db", "linear"]
@@ -119,9 +119,10 @@ PHYSICAL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A",
 
 
 def by_resolution(names: Iterable[str]) -> dict[int, tuple[str, ...]]:
-    """Group bands by their resolution in metres, finest first, each group in alphabetical order."""
+    """Group bands by their resolution in metres, finest first, each group in the order of :data:`BANDS`."""
+    order = [*BANDS]
     groups: dict[int, tuple[str, ...]] = {}
-    for name in sorted(names):
+    for name in sorted(names, key=order.index):
         groups[BANDS[name].resolution_m] = (*groups.get(BANDS[name].resolution_m, ()), name)
     return dict(sorted(groups.items()))
 

@@ -111,6 +111,8 @@ class Plan:
     damaged: tuple[DamagedProduct, ...] = ()
     """Products that cannot be built, as tiles that failed."""
     warnings: tuple[str, ...] = ()
+    title: str = ""
+    """Title of the dataset, for its documents."""
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
         """Return the patch grids of a tile."""

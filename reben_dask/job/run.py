@@ -124,6 +124,8 @@ def run_job(
             show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
     if (finished := output.finished(origin)) and not overwrite:
         terminal.print(f"{output.root} is complete and was built from the same inputs; nothing to do.")
+        if options.title not in (None, finished.title):
+            show_note(terminal, f"It keeps its title, {finished.title!r}; --overwrite builds it with the new one.")
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
     with _naming_sorted_map(changed_landcover(plan, earlier, output.landcover)):
         output.check(origin, overwrite=overwrite, restart=restart)
@@ -204,10 +206,11 @@ def _naming_sorted_map(copy: SortedMap | None) -> Iterator[None]:
 
 def plan_of(options: JobOptions) -> Plan:
     """Check the inputs of a job; see :func:`~reben_dask.job.plan.make_plan`."""
+    title = options.title or options.out.absolute().name
     given = [file.absolute() for path in options.published for file in metadata_files(path)]
     metadata = {file.resolve(): file for file in given}.values()
     lists = {"pairs": options.s1_pairs, "snow_list": options.snow_list, "cloud_list": options.cloud_list}
-    return make_plan(
+    plan = make_plan(
         s2=options.s2,
         landcover=options.landcover,
         recipe=load_recipe(options.recipe),
@@ -220,6 +223,7 @@ def plan_of(options: JobOptions) -> Plan:
         exports=options.exports,
         keep_reprocessed=options.keep_reprocessed,
     )
+    return replace(plan, title=title)
 
 
 def _has_patches(record: RunRecord) -> bool:

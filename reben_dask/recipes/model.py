@@ -142,6 +142,11 @@ class _Shares(Part):
     validation: Share
     test: Share
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the patches that each split should have."""
+        return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
+
     @model_validator(mode="after")
     def _leaves_room_for_training(self) -> Self:
         if self.validation + self.test >= 1:
@@ -167,6 +172,11 @@ class GridSplit(Part):
 
     strategy: Literal["grid"]
     block: int = Field(gt=0)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the patches that each split should have."""
+        return {"train": 0.5, "validation": 0.25, "test": 0.25}
 
 
 class StratifiedSplit(_Shares):

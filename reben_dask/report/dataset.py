@@ -11,8 +11,9 @@ import geopandas as gpd
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reben_dask.analysis.counts import with_unassigned
 from reben_dask.analysis.legend import legend_of
-from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
+from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
@@ -91,9 +92,9 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
     return Page(
         template="dataset.html.j2",
         kind="Synthetic dataset" if record and is_synthetic(record) else "Dataset",
-        title=out.resolve().name,
+        title=(record.title if record else "") or out.resolve().name,
         subtitle=f"Built with the recipe {recipe}" if recipe else "",
-        facts=dict(_facts(found)),
+        facts=dict(_facts(found, record)),
         sections=sections | (comparison.sections if comparison else {}),
         source="reben report OUT",
         content=content,
@@ -136,13 +137,14 @@ def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
         yield "time", "Time of the job"
 
 
-def _facts(found: Survey) -> Iterator[tuple[str, str]]:
-    yield "Tiles", f"{len(found.tiles):,}"
+def _facts(found: Survey, record: RunRecord | None) -> Iterator[tuple[str, str]]:
+    left_out = len(record.inputs.tiles) - len(record.usable_tiles) if record else 0
+    yield "Tiles", f"{len(found.tiles) - left_out:,}" + f", {left_out:,} left out" * bool(left_out)
     yield "Candidates", f"{found.candidates:,}"
     yield "Kept patches", f"{found.kept:,}"
     if found.kept:
-        for split in SPLITS:
-            yield split.capitalize(), f"{found.splits[split]:,}"
+        for split, count in with_unassigned(pd.DataFrame([found.splits])).iloc[0, :-1].items():
+            yield str(split).capitalize(), f"{count:,}"
         yield "Classes that occur", f"{len(found.tables['class']):,}"
         first, last = found.tables["date"].index[[0, -1]]
         yield "Sensed", first if first == last else f"{first} to {last}"
@@ -161,7 +163,7 @@ def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
         for row in shown
     ]
     first = f" (the first {_MOST_TILES} of {len(tiles):,})" * (len(tiles) > _MOST_TILES)
-    by = {name: partial(Table.from_frame, frame=frame) for name, frame in found.tables.items()}
+    by = {name: partial(Table.from_frame, frame=with_unassigned(frame)) for name, frame in found.tables.items()}
     return {
         "funnel": Table(
             "Candidate patches by outcome",
@@ -171,7 +173,7 @@ def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
         ),
         "classes": Table.from_frame(
             "Patches with each class, by split (Table I of the reBEN paper); a patch counts for each of its labels",
-            pd.concat([found.tables["class"], all_patches]),
+            with_unassigned(pd.concat([found.tables["class"], all_patches])),
             index="class",
             has_total=True,
         ),

@@ -27,8 +27,8 @@ _YEAR = re.compile(r"_(\d{4})\d{4}T\d{6}_")
 
 
 def years_of(record: RunRecord) -> list[str]:
-    """Sorted sensing years of the tiles of a dataset, from the tile names."""
-    found = (_YEAR.search(tile.tile) for tile in record.inputs.tiles)
+    """Sorted sensing years of the usable tiles of a dataset, from the tile names."""
+    found = (_YEAR.search(tile.tile) for tile in record.usable_tiles)
     return sorted({match[1] for match in found if match})
 
 

@@ -191,7 +191,7 @@ def test_a_job_of_two_strips_and_a_damaged_product(strips: tuple[Path, Path], la
     assert len(duplicates) == 8
     record = json.loads((out / "run" / "record.json").read_text())
     assert [failure["tile"] for failure in record["failures"]] == [tile.replace("T33UXU", "T33UXV")]
-    card = (out / "dataset_card.md").read_text()
+    card = (out / "README.md").read_text()
     assert "comes in 2 data strips" in card
     assert str(folder) not in card
     verified = CliRunner().invoke(main, ["verify", str(out), "--full"])

@@ -72,7 +72,7 @@ def _partners(plan: CubePlan) -> dict[str, list[str]]:
 def _rasters(folder: Path) -> tuple[np.ndarray, rasterio.Affine, int]:
     """Both polarisations of a patch, and where it lies."""
     images = []
-    for polarisation in ("VH", "VV"):
+    for polarisation in ("VV", "VH"):
         with rasterio.open(folder / f"{folder.name}_{polarisation}.tif") as file:
             images.append(file.read(1))
     return np.stack(images), file.transform, file.crs.to_epsg()
@@ -107,7 +107,7 @@ def test_pairs_of_version_1(data_dir: Path, tmp_path: Path) -> None:
         for node in (whole[group]["s1"].to_dataset(), plain):
             assert set(node.data_vars) == {"db"}
             assert node["db"].dims == ("polarisation", "y", "x")
-            assert node["polarisation"].to_numpy().tolist() == ["VH", "VV"]
+            assert node["polarisation"].to_numpy().tolist() == ["VV", "VH"]
             assert node["db"].rio.crs.to_epsg() == epsg
             assert node["db"].rio.transform() == rasterio.Affine(10, 0, origin[0], 0, -10, origin[1])
             here = node["db"].sel(x=slice(place.c, place.c + 1200), y=slice(place.f, place.f - 1200)).to_numpy()

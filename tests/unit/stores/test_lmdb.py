@@ -57,7 +57,7 @@ from reben_dask.stores.patch_table import write_part
 S2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"
 S1 = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"
 MAP = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
-BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
+BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12"), 60: ("B01", "B09")}
 
 
 def _content(path: Path) -> dict[str, bytes]:

@@ -50,7 +50,9 @@ def _killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[Callable[
 
 def _fill(folder: Path, names: Sequence[str], mark: str) -> None:
     for name in names:
-        if name.endswith((".parquet", ".csv")) and name != "patches.parquet":
+        if name == "README.md":
+            (folder / name).write_text(f"---\nreben_dask: test\n---\n{mark}")
+        elif name.endswith((".parquet", ".csv")) and name != "patches.parquet":
             (folder / name).write_text(mark)
         else:
             (folder / name).mkdir()
@@ -79,12 +81,16 @@ def _recover(output: Output) -> None:
         pass
 
 
+def _mark(path: Path) -> str:
+    return (path / "content" if path.is_dir() else path).read_text().rpartition("\n")[2]
+
+
 def _marks(root: Path) -> dict[str, str]:
     """Content of every artefact that is there, and of what is the user's."""
     found = {}
     for path in root.iterdir():
         if path.name != BUILDING and not path.name.startswith(".lock"):
-            found[path.name] = (path / "content" if path.is_dir() else path).read_text()
+            found[path.name] = _mark(path)
     return found
 
 
@@ -107,7 +113,7 @@ def _require_published(output: Output, *, keep: bool) -> None:
     if keep:
         kept = {path.name: path for path in output.building.iterdir() if path.name != "state"}
         assert set(kept) == set(NAMES)
-        assert {(path / "content" if path.is_dir() else path).read_text() for path in kept.values()} == {"new"}
+        assert {_mark(path) for path in kept.values()} == {"new"}
         assert output.state.done("tiles") == {"A": None}
 
 
