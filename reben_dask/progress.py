@@ -22,6 +22,7 @@ TITLES = {
     "geotiff": "GeoTIFF",
     "merge": "Merge LMDB",
     "verify-table": "Check patch table",
+    "verify-overlaps": "Check overlaps of tiles",
     "verify-lmdb": "Check LMDB",
     "verify-cubes": "Check Zarr cubes",
     "verify-trees": "Check GeoTIFF trees",

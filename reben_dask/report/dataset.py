@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from reben_dask.analysis.legend import map_colours
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
+from reben_dask.patches.overlaps import conflict_note
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
 from reben_dask.report.figures import (
@@ -37,7 +38,8 @@ from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 _STAGES = {
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
-    "choice": "image selection and splits",
+    "choice": "image selection, splits and overlaps",
+    "overlaps": "conflicts between tiles",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
@@ -76,6 +78,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "country_layer": _describe_layer(places, countries, record),
         "tile": tile,
         "rules": describe_rules(tile, record),
+        "conflicts": conflict_note(record.counts) if record else None,
         "examples": examples,
         "white": WHITE,
         "natural_colour": natural_colour,

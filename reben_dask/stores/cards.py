@@ -25,6 +25,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.patches.decision import REASONS
+from reben_dask.patches.overlaps import conflict_note
 from reben_dask.stores.terms import (
     CLC_TERMS,
     COPERNICUS_TERMS,
@@ -58,6 +59,7 @@ def write_card(folder: Path, record: RunRecord) -> Path:
     content = {
         "kept": record.counts.get(STATUS, {}).get(KEPT, 0),
         "splits": Table("", ["split", "patches"], [[split, counts.get(split, 0)] for split in SPLITS]),
+        "conflicts": conflict_note(record.counts),
         "artefacts": DESCRIPTIONS,
         "reasons": REASONS,
         "copernicus_terms": COPERNICUS_TERMS,
