@@ -23,6 +23,7 @@ TITLES = {
     "archives": "Read archives (MB)",
     "merge": "Merge LMDB",
     "verify-table": "Check patch table",
+    "verify-overlaps": "Check overlaps of tiles",
     "verify-lmdb": "Check LMDB",
     "verify-cubes": "Check Zarr cubes",
     "verify-trees": "Check GeoTIFF trees",

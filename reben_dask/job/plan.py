@@ -166,7 +166,8 @@ class Plan:
     @property
     def needs_global_steps(self) -> bool:
         """True if the recipe has steps that need all tiles; see :mod:`~reben_dask.job.global_steps`."""
-        return self.recipe.images is not None or self.recipe.split_of_all_tiles is not None
+        recipe = self.recipe
+        return recipe.images is not None or recipe.split_of_all_tiles is not None or recipe.overlaps != "keep"
 
     @cached_property
     def layout(self) -> TreeLayout:

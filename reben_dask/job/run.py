@@ -35,6 +35,7 @@ from reben_dask.formats.dataset import (
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
+from reben_dask.job.overlaps import count_conflicts
 from reben_dask.job.plan import (
     Plan,
     changed_landcover,
@@ -292,6 +293,8 @@ class _Builder:
         if self.plan.needs_global_steps:
             with self._clock("choice"):
                 counts = self._run_global_steps(counts)
+        with self._clock("overlaps"):
+            counts = concat_counts([counts, count_conflicts(self.tasks, self.plan, self.output.patches)])
         with self._clock("metadata"):
             differences = self._write_tables()
         if not appends:

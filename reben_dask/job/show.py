@@ -11,7 +11,7 @@ from dask.utils import format_bytes
 from rich.console import Console
 
 from reben_dask.analysis.counts import TOTAL, with_unassigned
-from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLITS
+from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLIT, SPLITS
 from reben_dask.formats.dataset import (
     CARD,
     CARD_BESIDE,
@@ -28,6 +28,7 @@ from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
 from reben_dask.job.record import gap_notes, split_notes, sum_counts
 from reben_dask.patches.decision import (
     DUPLICATE_ACQUISITION,
+    DUPLICATE_GROUND,
     NO_SCENE_CLASSIFICATION,
     NO_SEASON,
     NO_SENTINEL1,
@@ -35,7 +36,9 @@ from reben_dask.patches.decision import (
     NOT_PUBLISHED,
     REASONS,
     SNOW_OR_CLOUD,
+    SPLIT_CONFLICT,
 )
+from reben_dask.patches.overlaps import CONFLICT, conflict_note
 from reben_dask.tables import Table
 from reben_dask.wording import counted
 from reben_dask.workspace import Output
@@ -128,6 +131,7 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
         )
     for note in (*gap_notes(counts), *split_notes(plan, counts)):
         show_note(console, note)
+    _show_conflicts(console, plan, counts)
     if output.card == CARD_BESIDE:
         show_note(console, f"{CARD} is not of this program and stays as it is; the card is {CARD_BESIDE}.")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
@@ -136,6 +140,19 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
     for made, what in {**_MADE, **exports, **tables}.items():
         name = output.card if made == CARD else made
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
+
+
+def _show_conflicts(console: Console, plan: Plan, counts: pd.DataFrame) -> None:
+    """Print the share of conflicting patches, as a note if there are any."""
+    measures = {str(measure): sum_counts(counts, measure) for measure in (SPLIT, CONFLICT)}
+    sentence = conflict_note(measures)
+    if sentence is None:
+        return
+    if not any(measures[CONFLICT].values()):
+        console.print(sentence, highlight=False, soft_wrap=True)
+        return
+    advice = " Set overlaps: drop in the recipe to reject them between MGRS tiles." * (plan.recipe.overlaps != "drop")
+    show_note(console, f"{sentence}{advice}")
 
 
 def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) -> None:
@@ -170,6 +187,8 @@ def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
         DUPLICATE_ACQUISITION: any(map(plan.earlier_strips, plan.usable)),
+        DUPLICATE_GROUND: plan.recipe.overlaps == "first",
+        SPLIT_CONFLICT: plan.recipe.overlaps == "drop",
     }
     kept, published = status.get(KEPT, 0), plan.published
     rows: list[tuple[str, int]] = [

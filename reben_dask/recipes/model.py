@@ -44,6 +44,7 @@ EVERY_PIXEL = {"all": 0}
 """Single region threshold with which every pixel counts."""
 
 Comparison = Literal["at_least", "more_than"]
+Overlaps = Literal["keep", "drop", "first"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 SclValue = Annotated[int, Field(ge=0, le=11)]
@@ -211,6 +212,7 @@ class Recipe(Part):
     region_thresholds_px: dict[str, Pixels] = Field(default=EVERY_PIXEL, min_length=1)
     split: Split
     more_splits: dict[str, TileSplit] = Field(default={})
+    overlaps: Overlaps = "keep"
     seasons: dict[str, tuple[Month, ...]]
     sky: SclClasses
     images: Images | None = None

@@ -15,6 +15,7 @@ from reben_dask.analysis.counts import with_unassigned
 from reben_dask.analysis.legend import legend_of
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
+from reben_dask.patches.overlaps import conflict_note
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
 from reben_dask.report.figures import (
@@ -39,7 +40,8 @@ _STAGES = {
     "start": "start: plan and cluster",
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
-    "choice": "image selection and splits",
+    "choice": "image selection, splits and overlaps",
+    "overlaps": "conflicts between tiles",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
@@ -79,6 +81,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "country_layer": _describe_layer(places, countries, record),
         "tile": tile,
         "rules": describe_rules(tile, record),
+        "conflicts": conflict_note(record.counts) if record else None,
         "examples": examples,
         "white": WHITE,
         "natural_colour": natural_colour,

@@ -29,6 +29,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.patches.decision import REASONS
+from reben_dask.patches.overlaps import conflict_note
 from reben_dask.stores.terms import (
     CLC_TERMS,
     COPERNICUS_TERMS,
@@ -75,6 +76,7 @@ def write_card(folder: Path, record: RunRecord) -> Path:
         "front_matter": _front_matter(record, counts),
         "kept": _total(counts),
         "splits": _split_table(counts),
+        "conflicts": conflict_note(record.counts),
         "artefacts": {**DESCRIPTIONS, **{name: text for name, (text, _) in _exported(folder, record).items()}},
         "reasons": known | {reason: count for reason, count in rejected.items() if reason not in REASONS},
         "copernicus_terms": COPERNICUS_TERMS,

@@ -29,6 +29,7 @@ from reben_dask.verify.expected import (
 from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, silent
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
 from reben_dask.verify.metadata import Rows, find_metadata, read_tree_tables, verify_metadata
+from reben_dask.verify.overlaps import verify_overlaps
 from reben_dask.verify.trees import Form, forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
@@ -104,6 +105,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     context = Context(settings, report, expected, rows, dataset, frozenset(required), is_reproduction(record))
     if (out / TABLE).exists():
         yield from verify_table(dataset, rows, settings)
+        yield verify_overlaps(dataset, settings)
     if (out / CUBES).exists():
         yield from verify_cubes(out / CUBES, context)
     if (out / LMDB).exists():

@@ -160,6 +160,7 @@ def test_a_copy_of_the_shipped_recipe_is_the_same(tmp_path: Path, suffix: str) -
             "split.strategy is 'by_moon': input should be one of 'geographic', 'random'",
         ),
         (_set("split.test", 0), "split.test is 0: input should be greater than 0"),
+        (_set("overlaps", "merge"), "overlaps is 'merge': input should be 'keep', 'drop' or 'first'"),
         (_set("sky.snow", [12]), "sky.snow.0 is 12: input should be less than or equal to 11"),
         (_set("sky.flag_from", 1.5), "sky.flag_from is 1.5: input should be less than or equal to 1"),
         (_set("sky.flag_from", 0), "sky.flag_from is 0: input should be greater than 0"),
