@@ -98,6 +98,6 @@ def named_patches(names: pd.Series[Any]) -> pd.DataFrame:
 
 def _extract(names: pd.Series[Any], pattern: str) -> pd.DataFrame:
     """Columns of the groups of a pattern; null where it does not match. A tenth of the time of pandas' own."""
-    return pa.Table.from_struct_array(
-        pc.extract_regex(pa.array(names, pa.string(), from_pandas=True), pattern)
-    ).to_pandas()
+    found = pc.extract_regex(pa.array(names, pa.string(), from_pandas=True), pattern)
+    columns: pd.DataFrame = pa.Table.from_struct_array(found).to_pandas()
+    return columns
