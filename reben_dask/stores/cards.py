@@ -129,7 +129,8 @@ def _total(counts: dict[str, Counter[str | None]]) -> int:
 def _split_table(counts: dict[str, Counter[str | None]]) -> Table:
     """Table of splits without empty rows and columns."""
     numbers = {split: [found[split] for found in counts.values()] for split in (*SPLITS, None)}
-    rows = [(split or UNASSIGNED, *found, sum(found)) for split, found in numbers.items()]
+    rows: list[list[str | int | float | None]]
+    rows = [[split or UNASSIGNED, *found, sum(found)] for split, found in numbers.items()]
     return Table("", ["split", *counts, "all"], rows).with_total().without_zero_rows().without_zero_columns()
 
 
