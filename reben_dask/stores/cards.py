@@ -39,7 +39,7 @@ from reben_dask.stores.terms import (
     is_synthetic,
     years_of,
 )
-from reben_dask.tables import Table
+from reben_dask.tables import Cell, Table
 from reben_dask.wording import counted
 
 _RECORD_SETS = {METADATA_FILE: "patches", FLAGGED_METADATA_FILE: "patches-apart"}
@@ -129,7 +129,7 @@ def _total(counts: dict[str, Counter[str | None]]) -> int:
 def _split_table(counts: dict[str, Counter[str | None]]) -> Table:
     """Table of splits without empty rows and columns."""
     numbers = {split: [found[split] for found in counts.values()] for split in (*SPLITS, None)}
-    rows: list[list[str | int | float | None]]
+    rows: list[list[Cell]]
     rows = [[split or UNASSIGNED, *found, sum(found)] for split, found in numbers.items()]
     return Table("", ["split", *counts, "all"], rows).with_total().without_zero_rows().without_zero_columns()
 
