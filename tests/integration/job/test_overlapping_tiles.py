@@ -8,7 +8,6 @@ validation, and row 0 is training like all of the first column.
 from __future__ import annotations
 
 import json
-import re
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 from building import build
 from distributed import Client
+from pages import read_page
 from verifying import change_rows, problems_of, verified, with_copies
 
 from reben_dask.demo import DemoRegion
@@ -91,11 +91,11 @@ def test_conflicts_are_counted_and_told(small_run: Path) -> None:
     sentence = f"{len(found)} of {held_out} validation or test patches {share} share more than 1 % of their area"
     told = [
         (small_run.parent / "said.txt").read_text(encoding="utf-8"),
-        (small_run / "dataset_card.md").read_text(encoding="utf-8"),
-        (small_run / "report" / "index.html").read_text(encoding="utf-8"),
+        (small_run / "README.md").read_text(encoding="utf-8"),
+        read_page(small_run / "report" / "index.html").text,
         *next(check.notes for check in verified(small_run).checks if check.title == TITLE),
     ]
-    assert [sentence in " ".join(re.sub(r"<[^>]+>", " ", text).split()) for text in told] == [True] * 4
+    assert [sentence in " ".join(text.split()) for text in told] == [True] * 4
     assert "Set overlaps: drop in the recipe" in told[0]
 
 
@@ -109,7 +109,7 @@ def test_dropped_patches(built: dict[str, Path], small_run: Path) -> None:
     record = json.loads((built["drop"] / "run" / "record.json").read_text(encoding="utf-8"))
     assert record["counts"]["conflict"] == {"test": 0, "validation": 0}
     assert record["counts"]["reason"]["split_conflict"] == at_seam.sum()
-    card = (built["drop"] / "dataset_card.md").read_text(encoding="utf-8")
+    card = (built["drop"] / "README.md").read_text(encoding="utf-8")
     assert "None of the " in card
     assert problems_of(built["drop"], full=True) == {}
 

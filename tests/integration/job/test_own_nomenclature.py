@@ -74,7 +74,7 @@ def test_nothing_claims_corine(own_run: Path) -> None:
     assert result.exit_code == 0, result.output
     page = read_page(own_run / "report" / "index.html")
     assert "reference maps have the colours of the nomenclature" in page.text
-    card = (own_run / "dataset_card.md").read_text(encoding="utf-8")
+    card = (own_run / "README.md").read_text(encoding="utf-8")
     for text in (page.text, card, (own_run / "croissant.json").read_text(encoding="utf-8")):
         assert not {"corine", "clc", "ha"} & set(text.lower().replace(",", " ").split())
     assert "Labels come from national.gpkg; its own terms apply." in card

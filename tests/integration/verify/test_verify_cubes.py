@@ -118,7 +118,7 @@ def test_zeros_of_a_band_without_nodata(
     request.addfinalizer(every_published.cache_clear)
     create_store(tmp_path / "c.zarr", {})
     grid = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(2_400, 2_400))
-    layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (band.name, *BANDS[20])}, {}, has_map=False)
+    layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (*BANDS[20], band.name)}, {}, has_map=False)
     create_cube(tmp_path / "c.zarr", layout)
     pixels = _patch(1, {"S2"}) | {band.name: np.zeros((60, 60), np.uint16)}
     write_block(tmp_path / "c.zarr", layout, ShapeYX(0, 0), [(0, 1, pixels)])
