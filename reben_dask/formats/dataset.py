@@ -71,6 +71,9 @@ class RecordedTile(_Part):
     path: str
     metadata_sha256: str
     size_m_yx: tuple[int, int] | None = None
+    boa_add_offset: int | None = None
+    """Offset in DN of the product's numbers, before a recipe harmonizes them."""
+    boa_offset_source: str | None = None
 
 
 class RecordedMap(_Part):
