@@ -60,9 +60,10 @@ docs: $(WITH)-docs ## Build the documentation in docs/site/html; warnings are er
 pre-commit: $(DEV) ## Install hooks that check each commit (style) and push (types)
 	$(BIN)/pre-commit install
 
-bench: $(DEV) ## Measure a full-size tile and a conversion beside the naive methods (30 min, 10 GB)
+bench: $(DEV) ## Measure a full-size tile, its forms and a conversion (40 min, 10 GB)
 	$(BIN)/python tests/bench/bench_tile.py --region $(BENCH_DATA)
 	$(BIN)/python tests/bench/bench_convert.py
+	$(BIN)/python tests/bench/bench_forms.py --region $(BENCH_DATA)
 
 bench-scale: $(DEV) ## Measure planning and scheduling of 125, 1,000 and 10,000 tiles
 	$(BIN)/python tests/bench/bench_scale.py

@@ -73,7 +73,12 @@ class JobOptions(Options):
     """Inputs and choices of a job."""
 
     s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
-        description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
+        default=(),
+        description="Sentinel-2 products (.SAFE, EOPF Zarr, zip files of either, STAC items), folders of products, or "
+        "addresses of EOPF Zarr stores.",
+    )
+    s2_stac: Annotated[Places, Flag("ITEMS.json|DIR|URL")] = Field(
+        default=(), description="Sentinel-2 products as STAC items, collections of items, folders of them, or a search."
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
         description="Vector map with class codes, in any CRS; FILE:LAYER names a layer."

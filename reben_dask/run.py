@@ -82,7 +82,7 @@ def expand_values(args: list[str]) -> list[str]:
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Build a dataset from tiles and land cover.
 
-    Sentinel-2 tiles are labelled with a land-cover map of vector polygons.
+    Sentinel-2 tiles are labelled with a land-cover map of vector polygons. Products may have different forms.
 
     Each tile is cut into patches of 1200 m; each patch gets a reference map and labels from the map's polygons,
     a split, a season, a country, and snow and cloud fractions. The patch table lists every candidate, with the reason
@@ -98,6 +98,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = _cluster_options(ctx, {name: options.pop(name) for name in ClusterOptions.model_fields})
     job = JobOptions.of(**options)
+    if not (job.s2 or job.s2_stac):
+        raise click.UsageError("Give products with --s2, --s2-stac or both.")
     require_building()
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.run import run_job  # noqa: PLC0415

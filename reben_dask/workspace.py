@@ -613,7 +613,7 @@ class Status:
         return self.finished is not None and not self.unfinished and set(self.dataset.values()) <= {DONE}
 
 
-def read_status(root: Path, identify: Callable[[Path], str | None]) -> Status:
+def read_status(root: Path, identify: Callable[[str], str | None]) -> Status:
     """Inspect an output folder without writing; ``identify`` returns a product's identity, ``None`` if it is absent.
 
     Raises
@@ -654,11 +654,11 @@ def read_status(root: Path, identify: Callable[[Path], str | None]) -> Status:
 
 
 def _tile_states(
-    origin: Origin, paths: Mapping[str, str], identify: Callable[[Path], str | None], failed: Container[str]
+    origin: Origin, paths: Mapping[str, str], identify: Callable[[str], str | None], failed: Container[str]
 ) -> dict[str, str]:
     def state(name: str, identity: str) -> str:
         if name in failed:
             return FAILED
-        return DONE if name in paths and identify(Path(paths[name])) == identity else STALE
+        return DONE if name in paths and identify(paths[name]) == identity else STALE
 
     return {name: state(name, identity) for name, identity in origin.get(TILES, {}).items()}

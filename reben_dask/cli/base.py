@@ -14,7 +14,7 @@ from reben_dask.environment import dask_problem, names_proj_data, require_librar
 from reben_dask.errors import InputError, RebenError
 from reben_dask.signals import ignore_sigint
 
-EXTRAS = {"matplotlib": "report"}
+EXTRAS = {"matplotlib": "report", "obstore": "remote"}
 """Extra of this package that installs a library which only some commands need."""
 
 

@@ -51,9 +51,9 @@ def status(
     from reben_dask.sources.sentinel2 import read_tile, tile_identity  # noqa: PLC0415
     from reben_dask.workspace import read_status  # noqa: PLC0415
 
-    def identify(path: Path) -> str | None:
+    def identify(location: str) -> str | None:
         try:
-            return tile_identity(read_tile(path))
+            return tile_identity(read_tile(location))
         except (InputError, OSError):
             return None
 

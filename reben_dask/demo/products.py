@@ -26,7 +26,7 @@ from reben_dask.demo.scene import WEDGE_SIDES, Scene, Weather
 from reben_dask.demo.sentinel1 import write_partners
 from reben_dask.demo.surface import survey_tile
 from reben_dask.demo.terrain import EPSG, Centres, Layout, Noise, Terrain, Tile
-from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, PUBLISHED_BANDS, SCENE_CLASSIFICATION
+from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, LEVEL_BANDS, PUBLISHED_BANDS, SCENE_CLASSIFICATION
 
 _THREADS = 2
 _COMPACT = "%Y%m%dT%H%M%S"
@@ -160,7 +160,8 @@ def build_region(region: DemoRegion, *, layout: Layout, progress: Callable[[str]
 def _write_product(folder: Path, scene: Scene, layout: Layout, pool: Executor) -> None:
     acquisition = scene.acquisition
     safe, scl = folder / acquisition.product, scene.classify()
-    resolutions = IMAGE_RESOLUTION_M | ({_AEROSOL: 20} if acquisition.aerosol else {})
+    resolutions = {image: IMAGE_RESOLUTION_M[image] for image in (*LEVEL_BANDS["L2A"], SCENE_CLASSIFICATION)}
+    resolutions |= {_AEROSOL: 20} if acquisition.aerosol else {}
     images = {band: acquisition.image(band, resolution) for band, resolution in resolutions.items()}
     for path in images.values():
         (safe / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Bands, polarisations and the reference map of a patch.
+"""Bands, polarisations and the reference map of a patch, and the bands of each processing level.
 
 To add a band, or another image of L2A products, add a line to :data:`FURTHER_BANDS`. Recipes may then name it; readers
 of products, cubes, LMDB values, trees, the verifier and the synthetic region derive from it.
@@ -77,13 +77,25 @@ PUBLISHED_BANDS = _by_name(
     _sentinel2("B11", 20),
     _sentinel2("B12", 20),
 )
-"""Bands of the published datasets, and of every Sentinel-2 L2A product, by name. B10 does not exist in L2A."""
+"""Bands of the published datasets, and of every Sentinel-2 product, by name."""
 
 FURTHER_BANDS = _by_name()
 """Further images of L2A products, such as ``_sentinel2("AOT", 20)``: the name and resolution in their file names."""
 
-BANDS = PUBLISHED_BANDS | FURTHER_BANDS
+L1C_BANDS = _by_name(_sentinel2("B10", 60))
+"""Bands of L1C products alone: B10 measures cirrus, and has no information about the surface."""
+
+BANDS = PUBLISHED_BANDS | FURTHER_BANDS | L1C_BANDS
 """Bands that a recipe may name, by name."""
+
+Level = Literal["L2A", "L1C"]
+"""Processing level of products: reflectance at the surface, or at the top of the atmosphere."""
+
+LEVEL_BANDS: dict[Level, dict[str, Band]] = {
+    "L2A": PUBLISHED_BANDS | FURTHER_BANDS,
+    "L1C": PUBLISHED_BANDS | L1C_BANDS,
+}
+"""Bands of the products of each level."""
 
 S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VV", "VH")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""

@@ -92,6 +92,9 @@ class RecordedTile(_Part):
     size_m_yx: tuple[int, int] | None = None
     failed_quality: str | None = None
     """Quality indicator that it failed, so that all of its patches are rejected."""
+    boa_add_offset: int | None = None
+    """Offset in DN of the product's numbers, before a recipe harmonizes them."""
+    boa_offset_source: str | None = None
 
 
 class RecordedMap(_Part):

@@ -18,6 +18,7 @@ AnyPath = str | PathLike[str]
 class Inputs(TypedDict, total=False):
     """Optional inputs and choices of :func:`build`; fields of :class:`~reben_dask.options.JobOptions`."""
 
+    s2_stac: AnyPath | Sequence[AnyPath]
     title: str | None
     recipe: AnyPath
     countries: AnyPath | None
@@ -37,7 +38,7 @@ class Inputs(TypedDict, total=False):
 def plan(
     out: AnyPath,
     *,
-    s2: AnyPath | Sequence[AnyPath],
+    s2: AnyPath | Sequence[AnyPath] = (),
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
@@ -50,7 +51,7 @@ def plan(
 def build(  # noqa: PLR0913 - the options of a command
     out: AnyPath,
     *,
-    s2: AnyPath | Sequence[AnyPath],
+    s2: AnyPath | Sequence[AnyPath] = (),
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
@@ -66,8 +67,8 @@ def build(  # noqa: PLR0913 - the options of a command
     ----------
     out : path
         Folder for the dataset.
-    s2 : path, or sequence of paths
-        Sentinel-2 L2A products, or folders of products.
+    s2 : path, or sequence of paths, optional
+        Sentinel-2 products in any form, or folders of products; others are given as ``s2_stac``.
     landcover : path
         Vector map with class codes.
     client : Client, optional
@@ -78,10 +79,10 @@ def build(  # noqa: PLR0913 - the options of a command
     overwrite, restart : bool
         Replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     **inputs
-        Options of ``reben run``, with underscores: ``title``, ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
-        ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``keep_reprocessed``,
-        ``code_column``, ``lmdb_shards``, ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``).
-        Settings of the command line in Dask's configuration are not read.
+        Options of ``reben run``, with underscores: ``s2_stac``, ``title``, ``recipe`` (default ``"reben"``),
+        ``countries``, ``s1``, ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``,
+        ``keep_reprocessed``, ``code_column``, ``lmdb_shards``, ``layers`` (mapping of ``--join``), ``exports`` (list of
+        ``--export``). Settings of the command line in Dask's configuration are not read.
 
     Returns
     -------

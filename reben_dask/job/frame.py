@@ -40,7 +40,7 @@ from reben_dask.patches.join import join_partitions, search_areas, search_boxes
 from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
-from reben_dask.sources.sentinel2 import choose_products, find_products, read_tile
+from reben_dask.sources.sentinel2 import choose_products, search_products
 from reben_dask.sources.vector_files import files_on_disk, is_gdal_path
 
 AnyPath = str | PathLike[str]
@@ -95,7 +95,7 @@ def patches(
     Parameters
     ----------
     tiles : path, or iterable of paths
-        Sentinel-2 L2A products, or folders of products.
+        Sentinel-2 products of the recipe's level in any form, or folders of products.
     recipe : str, path or Recipe
         Recipe, by name or file.
 
@@ -121,7 +121,8 @@ def patches(
     """
     chosen = _loaded(recipe)
     given = [tiles] if isinstance(tiles, (str, PathLike)) else list(tiles)
-    products = choose_products(map(read_tile, find_products(given))).tiles
+    search = search_products(given, level=chosen.level)
+    products = choose_products(product.read_tile() for product in search.products).tiles
     names = tile_names([tile.name for tile in products])
     scenes = [scene_of(tile, names[tile.name], chosen) for tile in products]
     parts = []

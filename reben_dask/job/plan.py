@@ -40,13 +40,17 @@ from reben_dask.sources.landcover import (
     require_known_codes,
 )
 from reben_dask.sources.published.metadata import read_metadata
+from reben_dask.sources.remote import without_secrets
 from reben_dask.sources.sentinel2 import (
     DamagedProduct,
+    Form,
+    Search,
     Tile,
     acquisition_of,
     choose_products,
     read_tiles,
     search_products,
+    stem_of,
     tile_identity,
 )
 from reben_dask.sources.vector_files import absolute_path, without_locks
@@ -82,9 +86,6 @@ BASE_WORKER_BYTES = 450 * 2**20
 
 TASK_COPIES = 4
 """Copies of a task's largest array: 2.7 measured at its peak (10 m band, full tile), and headroom to Dask's limit."""
-
-OFFSETS_STATED_IN = "metadata"
-"""Value of ``boa_offset_source`` for products with ``MTD_MSIL2A.xml``."""
 
 TASKS_PER_TILE = 4
 """Tasks of a tile besides one per band: scene classification, reference map, part of the patch table, LMDB."""
@@ -280,12 +281,14 @@ def scene_of(tile: Tile, name: TileName, recipe: Recipe) -> Scene:
     failed = tile.failed_quality(recipe.quality_indicators)
     offset = tile.boa_offset(recipe.bands)
     carried = 0 if recipe.harmonize and offset is not None else offset
-    return Scene(name, tile.sensing_time, grids_of(tile, recipe), ", ".join(failed) or None, carried, OFFSETS_STATED_IN)
+    reason, source = ", ".join(failed) or None, tile.offset_source
+    return Scene(name, tile.sensing_time, grids_of(tile, recipe), reason, carried, source)
 
 
 def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     *,
-    s2: Sequence[str],
+    s2: Sequence[str] = (),
+    s2_stac: Sequence[str] = (),
     landcover: str,
     recipe: Recipe,
     countries: str | None = None,
@@ -301,8 +304,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
 
     Parameters
     ----------
-    s2 : sequence of str
-        Products, or folders of products.
+    s2, s2_stac : sequence of str
+        Products, or folders of products; and STAC items, collections or folders of them, or addresses.
     landcover : str
         Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it;
         ``FILE:LAYER`` names a layer.
@@ -319,7 +322,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         If an input is missing or cannot be used.
     """
     require_libraries(jpeg2000=False)
-    products = _read_products(s2, recipe, published, keep_reprocessed=keep_reprocessed)
+    search = search_products(s2, items=s2_stac, level=recipe.level)
+    products = _read_products(search, recipe, published, keep_reprocessed=keep_reprocessed)
     require_libraries(jpeg2000=needs_jpeg2000(products.tiles))
     plan = Plan(
         recipe=recipe,
@@ -350,7 +354,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
 
 def needs_jpeg2000(tiles: Iterable[Tile]) -> bool:
     """Test if images of products are in JPEG 2000, and not GeoTIFFs."""
-    return any(path.endswith(".jp2") for tile in tiles for path in tile.images.values())
+    return any(image.location.endswith(".jp2") for tile in tiles for image in tile.images.values())
 
 
 class _Products(NamedTuple):
@@ -359,36 +363,47 @@ class _Products(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _read_products(s2: Sequence[str], recipe: Recipe, published: Published, *, keep_reprocessed: bool) -> _Products:
+def _read_products(search: Search, recipe: Recipe, published: Published, *, keep_reprocessed: bool) -> _Products:
     """Read and choose the products; set those aside that are damaged."""
 
     def is_published(tile: str) -> bool:
         return bool(published.metadata) and not read_metadata(published.metadata, [PATCH_ID], tile).empty
 
-    search = search_products(s2)
     tiles, damaged = read_tiles(search.products)
     for tile in list(tiles):
         try:
-            tile.require(() if tile.failed_quality(recipe.quality_indicators) else recipe.bands)
+            _require_usable(tile, recipe)
         except InputError as error:
             tiles.remove(tile)
-            damaged.append(DamagedProduct(tile.name, tile.path, error))
+            damaged.append(DamagedProduct(tile.name, tile.location, error))
     if not tiles:
         raise _no_product_error(damaged)
     choice = choose_products(tiles, is_published=is_published, keep_reprocessed=keep_reprocessed)
     notes = [*filter(None, [search.note]), *choice.notes]
     read, names, failed = {tile.product for tile in tiles}, {tile.name for tile in choice.tiles}, []
     for product in damaged:
-        if product.path.stem in read:
+        if stem_of(product.location) in read:
             notes.append(f"A damaged copy of a product is left out: {product.error}")
             continue
         notes.append(f"{product.name} is set aside: {product.error}")
-        failed.append(product._replace(name=str(product.path)) if product.name in names else product)
+        failed.append(product._replace(name=without_secrets(product.location)) if product.name in names else product)
         names.add(failed[-1].name)
     return _Products(choice.tiles, tuple(failed), tuple(notes))
 
 
+def _require_usable(tile: Tile, recipe: Recipe) -> None:
+    if tile.level != recipe.level:
+        where, reads = without_secrets(tile.location), recipe.level
+        raise InputError(
+            f"The product {where} is of level {tile.level}, and the recipe {recipe.name} reads {reads}; leave it "
+            "out, or change level in the recipe."
+        )
+    tile.require(() if tile.failed_quality(recipe.quality_indicators) else recipe.bands)
+
+
 def _no_product_error(damaged: Sequence[DamagedProduct]) -> InputError:
+    if not damaged:
+        return InputError("No Sentinel-2 product is given (--s2, --s2-stac).")
     if len(damaged) == 1:
         return damaged[0].error
     errors = " ".join(str(product.error) for product in damaged)
@@ -425,6 +440,11 @@ def _require_distinct_names(plan: Plan) -> None:
 
 
 def _require_published_patches(recipe: Recipe) -> None:
+    if recipe.level != "L2A":
+        raise InputError(
+            f"The recipe {recipe.name} reads {recipe.level} products, and published metadata name L2A patches; leave "
+            "--published out, or change level."
+        )
     if recipe.patch_name != V2.template:
         raise InputError(
             f"The recipe {recipe.name} names patches {recipe.patch_name!r}, and published metadata {V2.template!r}; "
@@ -453,12 +473,8 @@ def _warnings(plan: Plan) -> list[str]:
         for tile in plan.tiles
         if (failed := tile.failed_quality(plan.recipe.quality_indicators))
     ]
-    unknown_sky = "its patches are rejected" if plan.recipe.images else "its snow and cloud fractions stay empty"
-    found += [
-        f"{tile.name} has no scene classification (SCL); {unknown_sky}."
-        for tile in plan.usable
-        if SCENE_CLASSIFICATION not in tile.images
-    ]
+    found += [note for tile in plan.tiles for note in tile.notes]
+    found += [*_quality_notes(plan), *_sky_notes(plan)]
     found += [
         f"{tile.name} lies outside the land-cover map; its patches will have no labels." for tile in _beyond_map(plan)
     ]
@@ -489,6 +505,26 @@ def _warnings(plan: Plan) -> list[str]:
 def _vector_paths(plan: Plan) -> list[str]:
     maps = [plan.landcover.file.location] if isinstance(plan.landcover, LandcoverMap) else []
     return [*maps, *([plan.countries.file.location] if plan.countries else []), *plan.layers.values()]
+
+
+def _quality_notes(plan: Plan) -> list[str]:
+    """Tell that indicators of the recipe are unknown, as most forms of products do not have them."""
+    indicators = plan.recipe.quality_indicators
+    unknown = [tile for tile in plan.usable if tile.form > Form.ZIP and tile.quality.keys().isdisjoint(indicators)]
+    if not unknown or not indicators:
+        return []
+    which = f"{_named(unknown)} {'has' if len(unknown) == 1 else 'have'} no quality indicators"
+    return [f"{which} ({', '.join(indicators)}) in this form of the product; they count as passed."]
+
+
+def _sky_notes(plan: Plan) -> list[str]:
+    recipe = plan.recipe
+    if recipe.level == "L1C":
+        stays = "no patch is flagged, and the fractions of snow, cloud and shadow stay empty"
+        return [f"The recipe {recipe.name} reads L1C products, which have no scene classification (SCL): {stays}."]
+    unknown = "its patches are rejected" if recipe.images else "its snow and cloud fractions stay empty"
+    lacking = [tile for tile in plan.usable if SCENE_CLASSIFICATION not in tile.images]
+    return [f"{tile.name} has no scene classification (SCL); {unknown}." for tile in lacking]
 
 
 def _offset_warnings(plan: Plan) -> list[str]:

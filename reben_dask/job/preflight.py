@@ -74,7 +74,8 @@ def require_memory(client: Client, needed: Callable[[int], int]) -> None:
 
 def _paths_of(plan: Plan) -> list[str]:
     """Paths that every worker must see: single files, and folders of products instead of all products."""
-    folders = dict.fromkeys(str(tile.path.parent) for tile in plan.tiles)
+    products = [path for tile in plan.tiles for path in tile.paths]
+    folders = dict.fromkeys(str(path.parent) for path in products)
     published = plan.published
     files = (
         plan.landcover.path,
@@ -83,7 +84,7 @@ def _paths_of(plan: Plan) -> list[str]:
         *published.metadata,
     )
     lists = (published.pairs, published.snow_list, published.cloud_list)
-    some = [str(plan.tiles[0].path), *list(folders)[:_FOLDERS_CHECKED]]
+    some = [*map(str, products[:1]), *list(folders)[:_FOLDERS_CHECKED]]
     # Paths of GDAL are seen by GDAL alone.
     return some + [str(path) for path in (*files, *lists) if path is not None and not is_gdal_path(str(path))]
 

@@ -28,6 +28,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.job.plan import Plan
+from reben_dask.sources.remote import without_secrets
 from reben_dask.sources.sentinel2 import Tile
 from reben_dask.stores.cards import write_card, write_croissant
 from reben_dask.wording import counted
@@ -184,9 +185,11 @@ def _tile_record(tile: Tile, plan: Plan) -> RecordedTile:
     height, width = (pixels * 10 for pixels in tile.shape_yx[10])
     return RecordedTile(
         tile=tile.name,
-        path=str(tile.path),
+        path=without_secrets(tile.location),
         metadata_sha256=tile.metadata_sha256,
         size_m_yx=(height, width),
+        boa_add_offset=tile.boa_offset(tile.images),
+        boa_offset_source=tile.offset_source,
         failed_quality=", ".join(tile.failed_quality(plan.recipe.quality_indicators)) or None,
     )
 

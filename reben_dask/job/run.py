@@ -64,6 +64,7 @@ from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
 from reben_dask.sources.published.metadata import metadata_files
+from reben_dask.sources.remote import without_secrets
 from reben_dask.stores.cubes import consolidate_store
 from reben_dask.stores.lmdb import is_on_network_disk, plan_shards
 from reben_dask.stores.metadata import write_metadata
@@ -145,8 +146,8 @@ def run_job(
         with output.owned() as lock_note, explaining_full_disk(output.root):
             # Another job may have written here since.
             output.check(origin, overwrite=overwrite, restart=restart)
-            paths = {tile.name: str(tile.path) for tile in plan.tiles}
-            paths |= {product.name: str(product.path) for product in plan.damaged}
+            paths = {tile.name: without_secrets(tile.location) for tile in plan.tiles}
+            paths |= {product.name: without_secrets(product.location) for product in plan.damaged}
             output.start(origin, paths, restart=restart)
             _show_notes(terminal, lock_note, *require_workers(client, plan, output.work))
             facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
@@ -213,6 +214,7 @@ def plan_of(options: JobOptions) -> Plan:
     lists = {"pairs": options.s1_pairs, "snow_list": options.snow_list, "cloud_list": options.cloud_list}
     plan = make_plan(
         s2=options.s2,
+        s2_stac=options.s2_stac,
         landcover=options.landcover,
         recipe=load_recipe(options.recipe),
         countries=options.countries,

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from reben_dask.formats.bands import (
     BAND_RESOLUTION_M,
     BANDS,
+    LEVEL_BANDS,
     MAP_RESOLUTION_M,
     QUALITY_INDICATORS,
     BackscatterScale,
+    Level,
     by_resolution,
     shared_array,
 )
@@ -201,6 +203,7 @@ class Recipe(Part):
 
     name: str
     title: str
+    level: Level = "L2A"
     patch_size_m: int = Field(gt=0, multiple_of=PIXEL_M)
     grid_offsets_m: tuple[Offset, ...] = Field(default=(0,), min_length=1)
     patch_name: str = V2.template
@@ -262,6 +265,14 @@ class Recipe(Part):
         if twice is not None:
             raise ValueError(f"month {twice} belongs to more than one season")
         return seasons
+
+    @model_validator(mode="after")
+    def _fits_its_level(self) -> Self:
+        if other := [band for band in self.bands if band not in LEVEL_BANDS[self.level]]:
+            raise ValueError(f"bands has {other[0]}, which products of level {self.level} do not have")
+        if self.level == "L1C" and self.images:
+            raise ValueError("images chooses by snow and cloud, and level L1C has no scene classification")
+        return self
 
     @model_validator(mode="after")
     def _grids_have_distinct_names(self) -> Self:

@@ -97,7 +97,8 @@ class Expected:
 @cache
 def every_published() -> tuple[Expected, ...]:
     """Contents of the published dataset of each tree, the default one first."""
-    recipes = {recipe.tree: recipe for recipe in map(load_recipe, reversed(shipped_recipes()))}
+    shipped = filter(lambda recipe: recipe.level == "L2A", map(load_recipe, reversed(shipped_recipes())))
+    recipes = {recipe.tree: recipe for recipe in shipped}
     ordered = sorted(recipes, key=lambda tree: (tree != DEFAULT_LAYOUT, tree))
     found = [_of_recipe(recipes[tree], load_nomenclature(recipes[tree].nomenclature)) for tree in ordered]
     further = (tuple(band for band in FURTHER_BANDS if band not in expected.recipe.bands) for expected in found)

@@ -18,9 +18,8 @@ import naive
 import stages
 from exactness import EXPLAINED_M, compare_maps
 from measure import Measured, machine, measure, measure_command
+from region import heaviest_product
 
-from reben_dask.demo import make_demo_region
-from reben_dask.sources.sentinel2 import find_products
 from reben_dask.stores.patch_table import part_files
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -35,10 +34,7 @@ MEBI = 2**20
 def main() -> None:
     """Make the region if it is missing, measure, print, save."""
     options = _options()
-    if not (options.region / "landcover.gpkg").is_file():
-        print(f"Making a region of full-size tiles in {options.region}, once; this takes minutes.", flush=True)
-        make_demo_region(options.region, full_size=True)
-    product = options.product or _heaviest(options.region / "sentinel2")
+    product = options.product or heaviest_product(options.region)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         results = _Bench(options.region, product, Path(folder), options.sample).run()
     results = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **results}
@@ -164,12 +160,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, help="folder for outputs (6 GB), deleted afterwards")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for the figures")
     return parser.parse_args()
-
-
-def _heaviest(folder: Path) -> Path:
-    """The product whose images are the largest: most land, least sky."""
-    products = [path for path in find_products([folder]) if path.is_dir()]
-    return max(products, key=lambda path: sum(file.stat().st_size for file in path.rglob("*.jp2")))
 
 
 if __name__ == "__main__":

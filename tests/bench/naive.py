@@ -79,5 +79,5 @@ def _windows(plan: Plan, x: int, y: int) -> Iterator[tuple[str, np.ndarray]]:
     tile = plan.usable[0]
     for band in plan.recipe.bands:
         side = plan.recipe.patch_size_m // BAND_RESOLUTION_M[band]
-        with rasterio.open(tile.images[band]) as dataset:
+        with rasterio.open(tile.images[band].location) as dataset:
             yield band, dataset.read(1, window=Window(x * side, y * side, side, side))

@@ -19,7 +19,7 @@ from reben_dask.sources.published.metadata import read_metadata, require_metadat
 from reben_dask.sources.published.pairs import read_pairs
 from reben_dask.sources.published.tiff import decode_image
 from reben_dask.sources.sentinel1 import find_scenes
-from reben_dask.sources.sentinel2 import read_band, read_tile
+from reben_dask.sources.sentinel2 import read_band, read_tile, search_products
 from reben_dask.sources.sentinel2.metadata import parse_geocoding, parse_manifest, parse_product_metadata
 from reben_dask.sources.vector_layers import open_countries, read_countries
 from reben_dask.workspace import Output
@@ -100,6 +100,18 @@ def _scene(content: bytes, folder: Path) -> object:
     return find_scenes(str(folder))
 
 
+def _item(content: bytes, folder: Path) -> object:
+    """A STAC item whose images are not there; its position and offsets are stated."""
+    found = search_products([], items=[_written(content, folder / "item.json")])
+    return [product.read_tile() for product in found.products]
+
+
+def _store(content: bytes, folder: Path) -> object:
+    """Consolidated metadata of an EOPF Zarr store whose chunks are not there."""
+    _written(b'{"zarr_format": 2}', folder / "a.zarr" / ".zgroup")
+    return read_tile(_written(content, folder / "a.zarr" / ".zmetadata").parent)
+
+
 READERS: dict[str, Reader] = {
     "product-xml": lambda content, _: parse_product_metadata(content, "MTD_MSIL2A.xml"),
     "granule-xml": lambda content, _: parse_geocoding(content, "MTD_TL.xml"),
@@ -112,6 +124,8 @@ READERS: dict[str, Reader] = {
     "metadata": _metadata,
     "tiff": lambda content, _: decode_image(content),
     "zip": _zip,
+    "item": _item,
+    "store": _store,
     "map": _map,
     "shapes": _shapes,
     "countries": lambda content, folder: read_countries(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from conftest import ROOT
+from forms import write_cogs, write_eopf
 from targets import READERS
 
 from reben_dask.demo import DemoRegion
@@ -33,9 +34,10 @@ GROUPS = {
         "names": 1500,
         "record": 300,
         "state": 300,
+        "item": 800,
     },
     "tables and images": {"pairs": 700, "metadata": 400, "tiff": 1000, "scene": 150},
-    "containers": {"zip": 40, "map": 40, "shapes": 20, "countries": 60, "jp2": 80},
+    "containers": {"store": 100, "zip": 40, "map": 40, "shapes": 20, "countries": 60, "jp2": 80},
 }
 """Damaged files of each kind, by processes; some take microseconds, others tenths of a second."""
 
@@ -66,6 +68,7 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     _write_metadata(folder / "metadata")
+    store, item = write_eopf(safe, folder), write_cogs(safe, folder / "cogs")
     return {
         **{name: folder / name for name in (*contents, "metadata")},
         "product-xml": safe / "MTD_MSIL2A.xml",
@@ -73,6 +76,8 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
         "manifest": safe / "manifest.safe",
         "jp2": next(safe.rglob("*_B01_60m.jp2")),
         "zip": next(demo_region.s2.glob("*.zip")),
+        "store": store / ".zmetadata",
+        "item": item,
         "pairs": demo_region.s1_pairs,
         "tiff": patches,
         "scene": patches,

@@ -1,12 +1,22 @@
-"""Sentinel-2 L2A products: search, metadata, pixels."""
+"""Sentinel-2 products in all forms: search, metadata, pixels."""
 
 from reben_dask.sources.sentinel2.acquisitions import acquisition_of, choose_products
-from reben_dask.sources.sentinel2.discovery import find_products, search_products
+from reben_dask.sources.sentinel2.discovery import (
+    DamagedProduct,
+    Search,
+    find_products,
+    read_tile,
+    read_tiles,
+    search_products,
+    stem_of,
+)
 from reben_dask.sources.sentinel2.pixels import harmonize, open_tile, read_band, read_scene_classification
-from reben_dask.sources.sentinel2.product import DamagedProduct, Tile, read_tile, read_tiles, tile_identity
+from reben_dask.sources.sentinel2.tile import Form, Tile, tile_identity
 
 __all__ = [
     "DamagedProduct",
+    "Form",
+    "Search",
     "Tile",
     "acquisition_of",
     "choose_products",
@@ -18,5 +28,6 @@ __all__ = [
     "read_tile",
     "read_tiles",
     "search_products",
+    "stem_of",
     "tile_identity",
 ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2.product import PRODUCT, Tile
+from reben_dask.sources.remote import without_secrets
+from reben_dask.sources.sentinel2.tile import PRODUCT, Form, Tile
 
 OWN_BASELINE = "99.99"
 """Baseline of products of an own sen2cor, which is no newer than any other."""
@@ -75,19 +76,30 @@ def _grouped(tiles: Iterable[Tile], key: Callable[[Tile], K]) -> dict[K, list[Ti
 def _without_copies(tiles: Iterable[Tile]) -> tuple[list[Tile], list[str]]:
     chosen, copied = [], []
     for product, copies in _grouped(tiles, lambda tile: tile.product).items():
-        # An incomplete copy gives way, and a zip file to the folder unpacked from it.
-        best, *others = sorted(copies, key=lambda tile: (-len(tile.images), not tile.path.is_dir(), tile.path))
-        if differing := [tile for tile in others if tile.metadata_sha256 != best.metadata_sha256]:
+        # An incomplete copy gives way, a zip file to the folder unpacked from it, and other forms to the original.
+        best, *others = sorted(copies, key=lambda tile: (-len(tile.images), tile.form, str(tile.location)))
+        if differing := [tile for tile in others if _has_other_metadata(tile, best)]:
             raise InputError(
-                f"The product {product} is given more than once, with different metadata: {best.path}, "
-                f"{differing[0].path}; leave one of them out."
+                f"The product {product} is given more than once, with different metadata: {_place(best)}, "
+                f"{_place(differing[0])}; leave one of them out."
             )
         chosen.append(best)
         if others:
-            copied.append(f"{product} ({best.path})")
+            copied.append(f"{product} ({_place(best)})")
     if not copied:
         return chosen, []
     return chosen, [f"Products that are given more than once count once, from the place named here: {_listed(copied)}."]
+
+
+def _has_other_metadata(tile: Tile, best: Tile) -> bool:
+    """Compare copies of one kind; forms of a product state its metadata differently."""
+    kinds = {Form.ZIP: Form.FOLDER}
+    same = kinds.get(tile.form, tile.form) is kinds.get(best.form, best.form)
+    return same and tile.metadata_sha256 != best.metadata_sha256
+
+
+def _place(tile: Tile) -> str:
+    return without_secrets(tile.location)
 
 
 def _one_baseline(tiles: Sequence[Tile], is_published: Callable[[str], bool]) -> tuple[list[Tile], list[str]]:

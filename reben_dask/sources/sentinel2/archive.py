@@ -17,8 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import Level
 
-METADATA_FILE = "MTD_MSIL2A.xml"
+METADATA_FILES: dict[Level, str] = {"L2A": "MTD_MSIL2A.xml", "L1C": "MTD_MSIL1C.xml"}
+"""Name of the metadata file of a product, by its level."""
+
 MANIFEST_FILE = "manifest.safe"
 
 MAX_XML_BYTES = 64 * 2**20
@@ -55,8 +58,10 @@ class Checksum(NamedTuple):
 class ProductFiles:
     """Files of the product at ``path``, a folder or a zip file, by their path inside it.
 
-    :class:`InputError` if it is neither, or holds no ``MTD_MSIL2A.xml``.
+    :class:`InputError` if it is neither, or holds no metadata file of a product.
     """
+
+    level: Level
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,12 +69,14 @@ class ProductFiles:
         self._members: dict[str, zipfile.ZipInfo] | None = None
         if not path.is_dir():
             self._members = read_members(path)
-            metadata = [name for name in self._members if PurePosixPath(name).name == METADATA_FILE]
+            metadata = [name for name in self._members if PurePosixPath(name).name in METADATA_FILES.values()]
             if len(metadata) > 1:
                 raise InputError(f"{path} holds {len(metadata)} products; a zip file of one product is expected.")
-            self._root = metadata[0].removesuffix(METADATA_FILE) if metadata else ""
-        if not self.exists(METADATA_FILE):
-            raise InputError(f"{path} holds no {METADATA_FILE}; only Sentinel-2 L2A products can be read.")
+            self._root = metadata[0].removesuffix(PurePosixPath(metadata[0]).name) if metadata else ""
+        levels = [level for level, name in METADATA_FILES.items() if self.exists(name)]
+        if not levels:
+            raise InputError(f"{path} holds no {' or '.join(METADATA_FILES.values())}; it is no Sentinel-2 product.")
+        self.level = levels[0]
 
     def exists(self, name: str) -> bool:
         """Test if the product holds a file."""

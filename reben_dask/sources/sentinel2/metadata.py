@@ -1,11 +1,10 @@
-"""XML files of a product: ``MTD_MSIL2A.xml``, ``MTD_TL.xml`` of its granule, and ``manifest.safe``.
+"""XML files of a product: ``MTD_MSIL2A.xml`` or ``MTD_MSIL1C.xml``, ``MTD_TL.xml`` of its granule, ``manifest.safe``.
 
 Elements are found by local name, as namespaces change with the processing baseline.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,19 +17,18 @@ from defusedxml.ElementTree import iterparse
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, PHYSICAL_BANDS, QUALITY_INDICATORS
 from reben_dask.sources.sentinel2.archive import ALGORITHMS, Checksum
-
-PASSED = "PASSED"
+from reben_dask.sources.sentinel2.tile import PASSED, strip_of
 
 IMAGE_ELEMENTS = ("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID_2A")
 """Elements with the name of an image; the last two up to baseline 02.06."""
 
-
-_STRIP = re.compile(r"_S(\d{8}T\d{6})(?:_|$)")
+OFFSET_ELEMENTS = ("BOA_ADD_OFFSET", "RADIO_ADD_OFFSET")
+"""Elements with the offset of a band, in L2A and L1C."""
 
 
 @dataclass(frozen=True)
 class ProductMetadata:
-    """Parts of ``MTD_MSIL2A.xml`` that a dataset needs."""
+    """Parts of the metadata of a product that a dataset needs."""
 
     product: str
 
@@ -64,7 +62,7 @@ class Geocoding:
 
 
 def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
-    """Parse ``MTD_MSIL2A.xml``; errors name the file as ``source``."""
+    """Parse ``MTD_MSIL2A.xml`` or ``MTD_MSIL1C.xml``; errors name the file as ``source``."""
     root = _parse(xml, source)
     granules = list(root.iterfind(".//{*}Granule")) + list(root.iterfind(".//{*}Granules"))
     # Up to baseline 02.07, each resolution has a list of its own, of the same granule.
@@ -73,12 +71,11 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
         raise InputError(f"{source} lists {len(distinct)} granules; only products of one granule (tile) can be read.")
     images = (image for granule in granules for name in IMAGE_ELEMENTS for image in granule.iterfind(f".//{{*}}{name}"))
     uri = _text(root, "PRODUCT_URI", source, old="PRODUCT_URI_2A")
-    strip = _STRIP.search(granules[0].get("datastripIdentifier", ""))
     return ProductMetadata(
         product=uri.removesuffix(".SAFE"),
         sensing_time=_time(_text(root, "PRODUCT_START_TIME", source), source),
         baseline=_text(root, "PROCESSING_BASELINE", source),
-        strip=strip[1] if strip else "",
+        strip=strip_of(granules[0].get("datastripIdentifier")),
         images=tuple(dict.fromkeys((image.text or "").strip() for image in images)),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
@@ -142,7 +139,7 @@ def _text(parent: Element, name: str, source: str, *, old: str = "") -> str:
     element = next((each for each in found if each is not None), None)
     text = (element.text or "").strip() if element is not None else ""
     if not text:
-        raise InputError(f"{source} has no {name}; is it the metadata of a Sentinel-2 L2A product?")
+        raise InputError(f"{source} has no {name}; is it the metadata of a Sentinel-2 product?")
     return text
 
 
@@ -162,11 +159,12 @@ def _time(text: str, source: str) -> datetime:
 
 
 def _offsets(root: Element, source: str) -> Iterator[tuple[str, int]]:
-    for offset in root.iterfind(".//{*}BOA_ADD_OFFSET"):
-        index = _integer(offset.get("band_id", ""), source)
-        if not 0 <= index < len(PHYSICAL_BANDS):
-            raise InputError(f"{source} has a BOA_ADD_OFFSET for band_id {index}; band_id is 0 to 12.")
-        yield PHYSICAL_BANDS[index], _integer((offset.text or "").strip(), source)
+    for name in OFFSET_ELEMENTS:
+        for offset in root.iterfind(f".//{{*}}{name}"):
+            index = _integer(offset.get("band_id", ""), source)
+            if not 0 <= index < len(PHYSICAL_BANDS):
+                raise InputError(f"{source} has a {name} for band_id {index}; band_id is 0 to 12.")
+            yield PHYSICAL_BANDS[index], _integer((offset.text or "").strip(), source)
 
 
 def _quality(root: Element) -> Iterator[tuple[str, str]]:

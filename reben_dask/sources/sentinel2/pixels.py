@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
 from dask.tokenize import tokenize
-from rasterio.windows import Window
 
 from reben_dask.errors import InputError, ReadError
 from reben_dask.formats.bands import (
@@ -27,8 +24,10 @@ from reben_dask.formats.bands import (
     shared_array,
 )
 from reben_dask.formats.cube import dn_attributes
-from reben_dask.sources.gdal import use_image
-from reben_dask.sources.sentinel2.product import Tile, read_tile
+from reben_dask.sources.sentinel2.discovery import read_tile
+from reben_dask.sources.sentinel2.tile import Header, Raster, Tile, Window
+
+T = TypeVar("T")
 
 
 def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) -> npt.NDArray[np.uint16]:
@@ -51,7 +50,7 @@ def read_band(tile: Tile, band: str, shape_yx: tuple[int, int] | None = None) ->
         If the file is damaged, or is not at the position in the product's metadata; :class:`ReadError` if it cannot be
         decoded and has no checksum.
     """
-    window = None if shape_yx is None else Window(0, 0, shape_yx[1], shape_yx[0])
+    window = shape_yx and (slice(0, shape_yx[0]), slice(0, shape_yx[1]))
     dn: npt.NDArray[np.uint16] = read_window(tile, band, window)
     return dn
 
@@ -64,8 +63,7 @@ def read_scene_classification(tile: Tile) -> npt.NDArray[np.uint8]:
 
 def read_window(tile: Tile, image: str, window: Window | None) -> npt.NDArray[Any]:
     """Decode a window (``None`` for all) of an image, shape ``(y, x)``. Raises as :func:`read_band`."""
-    pixels: npt.NDArray[Any] = _with_image(tile, image, lambda dataset: dataset.read(1, window=window))
-    return pixels
+    return _with_raster(tile, image, lambda raster: raster.read(window))
 
 
 def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]:
@@ -85,12 +83,12 @@ def harmonize(dn: npt.NDArray[np.uint16], offset: int) -> npt.NDArray[np.uint16]
 def open_tile(
     product: str | os.PathLike[str] | Tile, *, bands: Sequence[str] | None = None, harmonized: bool = False
 ) -> xr.DataTree:
-    """Open a Sentinel-2 L2A product as a lazy cube; only headers are read.
+    """Open a Sentinel-2 product as a lazy cube; only headers are read.
 
     Parameters
     ----------
-    product : path or Tile
-        ``….SAFE`` folder, ``.zip`` file of one, or its metadata from :func:`read_tile`.
+    product : path, address or Tile
+        ``….SAFE`` folder, EOPF Zarr store, zip file of either, or STAC item, or its metadata from :func:`read_tile`.
     bands : sequence of str, optional
         Bands to open; by default the twelve, and further ones that the product lists. :class:`InputError` if one is
         missing.
@@ -104,7 +102,7 @@ def open_tile(
         chunks of one band and whole rows of the file's blocks, pixel centres as coordinates, CF ``spatial_ref``. The
         attributes of the root hold the metadata of the product.
     """
-    tile = product if isinstance(product, Tile) else read_tile(Path(product))
+    tile = product if isinstance(product, Tile) else read_tile(product)
     listed = PUBLISHED_BANDS.keys() | tile.listed
     chosen = tuple(band for band in BANDS if band in listed) if bands is None else tuple(bands)
     tile.require(chosen)
@@ -117,40 +115,34 @@ def open_tile(
     )
 
 
-def _with_image(tile: Tile, image: str, use: Callable[[rasterio.DatasetReader], Any]) -> Any:
-    path = tile.images[image]
+def _with_raster(tile: Tile, image: str, use: Callable[[Raster], T]) -> T:
+    opened = tile.images[image]
 
-    def check_and_use(dataset: rasterio.DatasetReader) -> Any:
-        _check_image(tile, image, dataset)
-        return use(dataset)
+    def check_and_use(raster: Raster) -> T:
+        _check_header(tile, image, raster.header)
+        return use(raster)
 
-    return use_image(
-        path,
+    return opened.use(
         check_and_use,
         lambda cause: (
             f"The image {image} of {tile.name} cannot be decoded ({cause}); "
-            f"the file is damaged or cut short, download it again: {path}"
+            f"the file is damaged or cut short, download it again: {opened.location}"
         ),
-        error=InputError if tile.has_checksum(image) else ReadError,
+        InputError if opened.has_checksum else ReadError,
     )
 
 
-def _check_image(tile: Tile, image: str, dataset: rasterio.DatasetReader) -> None:
-    if image in BANDS and dataset.dtypes[0] != BANDS[image].dtype:
-        raise InputError(
-            f"The image {image} of {tile.name} has the type {dataset.dtypes[0]}, not {BANDS[image].dtype}."
-        )
+def _check_header(tile: Tile, image: str, header: Header) -> None:
+    if image in BANDS and header.dtype != BANDS[image].dtype:
+        raise InputError(f"The image {image} of {tile.name} has the type {header.dtype}, not {BANDS[image].dtype}.")
     resolution = IMAGE_RESOLUTION_M[image]
     expected = (tile.epsg, tile.ulx, tile.uly, resolution, *tile.shape_yx[resolution])
-    transform = dataset.transform
-    # GeoTIFFs of a public mirror have a transform, but no coordinate system.
-    is_from_mirror = dataset.crs is None and dataset.driver == "GTiff"
-    epsg = tile.epsg if is_from_mirror else dataset.crs and dataset.crs.to_epsg()
-    actual = (epsg, transform.c, transform.f, transform.a, *dataset.shape)
+    epsg = tile.epsg if header.epsg is None else header.epsg
+    actual = (epsg, header.ulx, header.uly, header.resolution_m, *header.shape_yx)
     if actual != expected:
         raise InputError(
             f"The image {image} of {tile.name} is not at the position in the metadata: EPSG, upper-left corner, pixel "
-            f"size and shape are {actual}, but MTD_TL.xml has {expected}."
+            f"size and shape are {actual}, but the metadata have {expected}."
         )
 
 
@@ -173,14 +165,14 @@ class _LazyImage:
 
     def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[np.uint16]:
         rows, columns = (piece.indices(size) for piece, size in zip(key, self.shape, strict=True))
-        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+        window = (slice(*rows[:2]), slice(*columns[:2]))
         dn: npt.NDArray[np.uint16] = read_window(self.tile, self.band, window)[:: rows[2], :: columns[2]]
         return harmonize(dn, self.tile.offsets.get(self.band, 0)) if self.harmonized else dn
 
 
 def _node(tile: Tile, bands: list[str], resolution: int, *, harmonized: bool) -> xr.Dataset:
     rows, columns = tile.shape_yx[resolution]
-    height = _with_image(tile, bands[0], lambda dataset: dataset.block_shapes[0][0])
+    height = _with_raster(tile, bands[0], lambda raster: raster.header.block_rows)
     images = [_LazyImage(tile, band, harmonized) for band in bands]
     layers = [
         da.from_array(image, chunks=(height, columns), name=f"{image.band}-{tile.name}-{tokenize(image)}")

@@ -91,7 +91,7 @@ def test_a_reprocessing_is_left_out(copies, landcover: str) -> None:
         text = (path / METADATA).read_text()
         (path / METADATA).write_text(re.sub(r"(<PROCESSING_BASELINE>)[^<]+", rf"\g<1>{baseline}", text))
     plan = _plan(landcover, old.parent)
-    assert [tile.path for tile in plan.tiles] == [new]
+    assert [tile.location for tile in plan.tiles] == [new]
     assert any(f"{old.stem} (newest: 05.00)" in note for note in plan.warnings)
     inputs = {"s2": [str(old.parent)], "landcover": landcover, "recipe": load_recipe("reben")}
     assert len(make_plan(**inputs, keep_reprocessed=True).tiles) == 2
@@ -107,8 +107,8 @@ def test_damaged_products_are_all_named_and_set_aside(copies, landcover: str) ->
     lacking = copies("T33UXU", "T33UYV")
     next(lacking.rglob("*_B11_20m.jp2")).unlink()
     plan = _plan(landcover, good.parent)
-    assert [tile.path for tile in plan.tiles] == [good]
-    assert {product.path for product in plan.damaged} == {other, cut, page, lacking}
+    assert [tile.location for tile in plan.tiles] == [good]
+    assert {product.location for product in plan.damaged} == {other, cut, page, lacking}
     tile = NAME.rpartition("_")[0]
     names = {tile[:-5] + mgrs for mgrs in ("33UXT", "33UXV", "33UYU", "33UYV")}
     assert {product.name for product in plan.damaged} == names
@@ -157,7 +157,7 @@ def test_a_patch_of_two_strips_is_kept_once(strips: tuple[Path, Path], landcover
     """By hand: a patch has 20 rows of 60 m; rows 0-3 are whole in the north, rows 3-7 in the south."""
     plan = _plan(landcover, *strips)
     first, second = plan.tiles
-    assert (first.path, second.path) == strips
+    assert (first.location, second.location) == strips
     assert plan.earlier_strips(first) == ()
     assert plan.earlier_strips(second) == (first,)
     found = find_duplicates([first], ["B01", "B12"], plan.grids(second))["is_duplicate"]

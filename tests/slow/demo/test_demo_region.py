@@ -27,8 +27,10 @@ from reben_dask.demo.scene import Weather
 from reben_dask.demo.surface import survey_tile
 from reben_dask.demo.terrain import FULL, SMALL, Terrain
 from reben_dask.errors import OutputError
-from reben_dask.formats.bands import BAND_RESOLUTION_M as BANDS
+from reben_dask.formats.bands import LEVEL_BANDS
 from reben_dask.nomenclature import load_nomenclature
+
+BANDS = {name: band.resolution_m for name, band in LEVEL_BANDS["L2A"].items()}
 
 if TYPE_CHECKING:
     from pathlib import Path

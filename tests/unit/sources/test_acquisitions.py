@@ -11,7 +11,8 @@ import pytest
 from reben_dask.errors import InputError
 from reben_dask.formats.names import V2, NameTemplate, mgrs_of, tile_names
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.sources.sentinel2 import Tile, choose_products
+from reben_dask.sources.sentinel2 import Form, Tile, choose_products
+from reben_dask.sources.sentinel2.gdal_image import GdalImage
 
 START, PLACE = "S2A_MSIL2A_20180725T100031", "R122_T33UVP"
 
@@ -24,6 +25,7 @@ def tile(  # noqa: PLR0913 - these tell products apart
     start: str = START,
     place: str = PLACE,
     path: str = "",
+    form: Form = Form.FOLDER,
     images: int = 13,
     sha: str = "a",
 ) -> Tile:
@@ -31,7 +33,8 @@ def tile(  # noqa: PLR0913 - these tell products apart
     return Tile(
         name=name,
         product=f"{name}_{made}",
-        path=Path(path or f"/data/{name}_{made}.SAFE"),
+        location=Path(path or f"/data/{name}_{made}.SAFE"),
+        form=form,
         mgrs=place[-5:],
         sensing_time=datetime(2018, 7, 25, 10, 0, 31, tzinfo=UTC),
         baseline=baseline,
@@ -39,7 +42,7 @@ def tile(  # noqa: PLR0913 - these tell products apart
         ulx=0,
         uly=0,
         shape_yx={},
-        images={str(number): "" for number in range(images)},
+        images={str(number): GdalImage("") for number in range(images)},
         offsets={},
         quality={},
         metadata_sha256=sha,
@@ -91,18 +94,17 @@ def test_other_acquisitions_are_not_the_same(other: dict[str, str]) -> None:
     assert len(choose_products([tile("05.00"), tile("02.06", **other)]).tiles) == 2
 
 
-def test_a_copy_counts_once(tmp_path: Path) -> None:
-    """The folder before its zip file, but a complete copy before one that lacks an image."""
-    folder = tmp_path / "x.SAFE"
-    folder.mkdir()
-    products = [tile(path="/data/x.zip"), tile(path=str(folder))]
-    for order in permutations(products):
+def test_a_copy_counts_once() -> None:
+    """The folder before its zip file and other forms, but a complete copy before one that lacks an image."""
+    packed = tile(path="/data/x.zip", form=Form.ZIP)
+    others = [tile(path="/data/a.zarr", form=Form.EOPF, sha="b"), tile(path="/data/a.json", form=Form.STAC, sha="c")]
+    for order in permutations([packed, tile(path="/data/x.SAFE"), *others]):
         choice = choose_products(order)
-        assert [each.path for each in choice.tiles] == [folder]
+        assert [each.location for each in choice.tiles] == [Path("/data/x.SAFE")]
         note = "Products that are given more than once count once, from the place named here"
-        assert choice.notes == (f"{note}: {tile().product} ({folder}).",)
-    complete = choose_products([tile(path=str(folder), images=12), tile(path="/data/x.zip")]).tiles
-    assert [each.path for each in complete] == [Path("/data/x.zip")]
+        assert choice.notes == (f"{note}: {tile().product} (/data/x.SAFE).",)
+    complete = choose_products([tile(path="/data/x.SAFE", images=12), packed]).tiles
+    assert [each.location for each in complete] == [Path("/data/x.zip")]
 
 
 def test_copies_that_differ_are_refused() -> None:

@@ -54,7 +54,7 @@ def test_a_flipped_bit_is_found(mini: Path, algorithm: str) -> None:
     for image in tile.images:
         tile.require_intact(image)
     pixels = read_band(tile, "B08")
-    _flip(Path(tile.images["B08"]))
+    _flip(Path(tile.images["B08"].location))
     # This is why checksums are needed: the decoder does not mind.
     assert (read_band(tile, "B08") != pixels).any()
     with pytest.raises(InputError, match=rf"B08_10m.jp2 is damaged: its {algorithm} is .* download it again"):
@@ -64,13 +64,13 @@ def test_a_flipped_bit_is_found(mini: Path, algorithm: str) -> None:
 
 def test_without_a_manifest_nothing_can_be_said(mini: Path) -> None:
     tile = read_tile(mini)
-    _flip(Path(tile.images["B08"]))
+    _flip(Path(tile.images["B08"].location))
     tile.require_intact("B08")
 
 
 def test_other_algorithms_are_passed_over(mini: Path) -> None:
     (mini / "manifest.safe").write_text(MANIFEST.format(ENTRY.format("a.jp2", "BLAKE2", "00")))
-    assert {checksum for _, checksum in read_tile(mini).files.values()} == {None}
+    assert {image.checksum for image in read_tile(mini).images.values()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,6 @@ def test_a_flipped_bit_in_a_zip_file(mini: Path, tmp_path: Path, has_manifest: b
 def test_products_of_the_demo_have_a_manifest(small_region: DemoRegion) -> None:
     safe = next(small_region.s2.glob("*.SAFE"))
     tile = read_tile(safe)
-    for image, (name, checksum) in tile.files.items():
-        assert checksum is not None, image
-        assert checksum.digest == hashlib.sha3_256((safe / name).read_bytes()).hexdigest()
+    for name, image in tile.images.items():
+        assert image.checksum is not None, name
+        assert image.checksum.digest == hashlib.sha3_256((safe / image.name).read_bytes()).hexdigest()

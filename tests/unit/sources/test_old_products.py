@@ -79,8 +79,8 @@ def test_baselines_of_2017_and_2018(mini: Path, product: Path, change: Callable[
         present.sensing_time,
     )
     assert set(tile.images) == IMAGES
-    assert {image: Path(name).name for image, name in tile.images.items()} == {
-        image: Path(name).name for image, name in present.images.items()
+    assert {name: Path(image.location).name for name, image in tile.images.items()} == {
+        name: Path(image.location).name for name, image in present.images.items()
     }
     assert (read_band(tile, "B09") == read_band(present, "B09")).all()
 
@@ -109,7 +109,7 @@ def test_images_that_a_mirror_made_to_geotiffs(mini: Path, product: Path, crs: b
     to_geotiff(product, crs=crs)
     tile = read_tile(product)
     assert set(tile.images) == IMAGES
-    assert all(path.endswith(".tif") for path in tile.images.values())
+    assert all(image.location.endswith(".tif") for image in tile.images.values())
     assert (read_band(tile, "B11") == read_band(read_tile(mini), "B11")).all()
     assert open_tile(tile, bands=["B01"])["r60m"].to_dataset().rio.crs.to_epsg() == 32633
 
@@ -168,7 +168,7 @@ def test_a_granule_folder_of_another_name(mini: Path, product: Path, packed: boo
     granule.rename(granule.with_name("L2A_SHORT"))
     tile = read_tile(pack(product, product.parent / "x.zip") if packed else product)
     assert set(tile.images) == IMAGES
-    assert all("/L2A_SHORT/" in path for path in tile.images.values())
-    assert {image for image, (_, checksum) in tile.files.items() if checksum} == {"B01"}
+    assert all("/L2A_SHORT/" in image.location for image in tile.images.values())
+    assert {name for name, image in tile.images.items() if image.checksum} == {"B01"}
     tile.require_intact("B01")
     assert np.array_equal(read_band(tile, "B01"), read_band(read_tile(mini), "B01"))

@@ -96,7 +96,7 @@ def test_nothing_else_is_passed_over_in_silence(folder: Path) -> None:
 def test_the_note_counts_each_kind(folder: Path) -> None:
     note = search_products([folder]).note
     assert note is not None
-    assert note.startswith("Passed over in the Sentinel-2 folders, as no L2A product in a .SAFE folder or zip file: ")
+    assert note.startswith("Passed over in the Sentinel-2 folders, as no product that can be read: ")
     assert f"L1C products: 2 ({LEVEL_1}.SAFE, level1.zip)" in note
     assert "zip files that cannot be opened: 1 (notes.zip)" in note
     assert search_products([folder / f"{NAME}.SAFE"]).note is None
@@ -105,5 +105,5 @@ def test_the_note_counts_each_kind(folder: Path) -> None:
 def test_a_folder_without_products_says_what_is_in_it(folder: Path) -> None:
     for product in find_products([folder]):
         product.rename(folder.parent / product.name)
-    with pytest.raises(InputError, match=r"No Sentinel-2 L2A product found in .*; .*Zarr stores: 1"):
+    with pytest.raises(InputError, match=r"No Sentinel-2 L2A product found in .*; .*Zarr stores without a product: 1"):
         search_products([folder])

@@ -190,7 +190,7 @@ def test_a_folder_without_products(tmp_path: Path, content: list[str]) -> None:
 def test_a_tile_says_what_its_metadata_says(form: Path) -> None:
     tile = read_tile(form)
     assert tile.name == NAME
-    assert tile.path == form
+    assert tile.location == form
     assert tile.mgrs == "33UXU"
     assert tile.sensing_time == datetime(2018, 5, 7, 10, 0, 29, 24_000, tzinfo=UTC)
     assert tile.baseline == "99.99"
@@ -226,7 +226,7 @@ def test_a_missing_image(shell: Path, tmp_path: Path, band: str, packed: bool) -
     assert band not in tile.images
     tile.require(tuple(other for other, _ in BANDS if other != band))
     message = error_of(lambda: tile.require(("B02", band)))
-    what = f"The product {tile.path} has no image of {band} at native resolution"
+    what = f"The product {tile.location} has no image of {band} at native resolution"
     assert message == f"{what}; download it again, or leave the band out of the recipe."
 
 
@@ -246,7 +246,7 @@ def test_a_band_at_another_resolution_is_not_taken(shell: Path) -> None:
     coarse = "GRANULE/L2A_T33UXU_A012345_20180507T100029/IMG_DATA/R20m/T33UXU_20180507T100029_B02_20m"
     (shell / f"{coarse}.jp2").write_bytes(b"")
     _edit(shell, "</Granule>", f"<IMAGE_FILE>{coarse}</IMAGE_FILE></Granule>")
-    assert read_tile(shell).images["B02"].endswith("R10m/T33UXU_20180507T100029_B02_10m.jp2")
+    assert read_tile(shell).images["B02"].location.endswith("R10m/T33UXU_20180507T100029_B02_10m.jp2")
     next(shell.rglob("*_B02_10m.jp2")).unlink()
     assert "B02" not in read_tile(shell).images
 
@@ -310,7 +310,7 @@ def test_an_image_format_of_another_kind(shell: Path) -> None:
     for image in shell.rglob("*.jp2"):
         image.rename(image.with_suffix(".tif"))
     _edit(shell, 'imageFormat="JPEG2000"', 'imageFormat="GeoTIFF"')
-    assert all(path.endswith(".tif") for path in read_tile(shell).images.values())
+    assert all(image.location.endswith(".tif") for image in read_tile(shell).images.values())
     assert len(read_tile(shell).images) == 13
 
 

@@ -252,7 +252,7 @@ def test_the_sensing_time_is_in_utc(text: str, expected: datetime) -> None:
 def test_a_missing_or_empty_element(name: str, content: str | None) -> None:
     instead = "" if content is None else f"<{name}>{content}</{name}>"
     message = _refused(parse_product_metadata, _product(f"<{name}>.*</{name}>", instead))
-    assert message == f"{SOURCE} has no {name}; is it the metadata of a Sentinel-2 L2A product?"
+    assert message == f"{SOURCE} has no {name}; is it the metadata of a Sentinel-2 product?"
 
 
 @pytest.mark.parametrize("name", ["HORIZONTAL_CS_CODE", "ULX", "ULY", "NROWS", "NCOLS", "Geoposition", "Size"])

@@ -20,7 +20,7 @@ FAILURE = {"tile": "B", "error": "B has no bands.", "tries": 3}
 def _identities(**changes: str | None) -> Any:
     """Identity of the product at a path; ``None`` if it is gone."""
     found = ORIGIN["tiles"] | changes
-    return lambda path: found[path.name]
+    return lambda location: found[Path(location).name]
 
 
 def _record(output: Output, **changes: Any) -> None:
