@@ -242,6 +242,6 @@ def test_products_from_an_s3_server(tmp_path: Path) -> None:
             _start(provider, tmp_path / "other", wrong, **keys | {"CDSE_S3_SECRET_KEY": "no"}).wait(timeout=TIMEOUT_S)
             == 1
         )
-        assert "denied access (403), 3 times in a row" in wrong.read_text()
+        assert "denied access (403), 5 times in a row" in wrong.read_text()
     _require_complete(out, products)
     _require_no_secrets(out, log, wrong)

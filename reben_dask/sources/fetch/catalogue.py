@@ -172,8 +172,8 @@ def _read_rows(client: HttpClient, address: str, filters: str) -> tuple[list[Any
 
 def _single_filters(query: Query) -> Iterator[Query]:
     """Split a query into one for each tile and part of the area."""
-    tiles = [(tile,) for tile in query.tiles] or [()]
-    for tile in tiles:
+    tiles: list[tuple[str, ...]] = [(tile,) for tile in query.tiles]
+    for tile in tiles or [()]:
         for part in area_parts(query.area):
             yield replace(query, tiles=tile, area=part)
 

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import ParseError, parse
+from defusedxml.ElementTree import ParseError, fromstring
 
 from reben_dask.errors import FetchError, InputError
 from reben_dask.formats.bands import IMAGE_RESOLUTION_M, PHYSICAL_BANDS, SCENE_CLASSIFICATION
@@ -187,7 +186,7 @@ def list_contents(
 def parse_safe_manifest(xml: bytes, source: str) -> Files:
     """Parse the files of a ``manifest.safe``: size and checksum by path; errors name the file as ``source``."""
     try:
-        root = parse(BytesIO(xml), forbid_dtd=True).getroot()
+        root = fromstring(xml, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise InputError(f"{source} cannot be read as XML ({type(error).__name__}).") from None
     files = {}

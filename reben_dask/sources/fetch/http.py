@@ -26,7 +26,7 @@ from reben_dask.formats.dataset import without_credentials
 ATTEMPTS = 10
 """Attempts without a new byte, after which a request fails."""
 
-MAX_DENIALS = 3
+MAX_DENIALS = 5
 """Denied attempts without a new byte, after which access fails."""
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -215,7 +215,7 @@ class HttpClient:
         Raises
         ------
         FetchError
-            After 10 attempts without progress, or 3 that were denied.
+            After 10 attempts without progress, or 5 that were denied.
         StoppedError
             If the client was stopped.
         """

@@ -127,7 +127,8 @@ def choose_baseline(products: Iterable[RemoteProduct], baseline: str = NEWEST) -
     groups: dict[object, list[RemoteProduct]] = defaultdict(list)
     for product in products:
         groups[acquisition_of(product) or product.name].append(product)
-    chosen, left_out = [], []
+    chosen: list[RemoteProduct] = []
+    left_out: list[RemoteProduct] = []
     for group in groups.values():
         found = sorted({product.baseline or "" for product in group} - {OWN_BASELINE}) or [OWN_BASELINE]
         wanted = {NEWEST: {found[-1]}, OLDEST: {found[0]}, ALL: {product.baseline or "" for product in group}}

@@ -100,7 +100,7 @@ def read_item(item: dict[str, Any], collection: str) -> RemoteProduct:
 
 
 def _single_searches(query: Query, spec: CollectionSpec) -> Iterator[Query]:
-    tiles = [(tile,) for tile in query.tiles] if spec.tile else []
+    tiles: list[tuple[str, ...]] = [(tile,) for tile in query.tiles] if spec.tile else []
     for tile in tiles or [query.tiles]:
         for part in area_parts(query.area):
             yield replace(query, tiles=tile, area=part)
