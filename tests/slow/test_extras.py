@@ -32,7 +32,7 @@ def _names(requirements: list[str]) -> set[str]:
 
 def test_extras_are_those_of_the_project() -> None:
     for library, extra in EXTRAS.items():
-        assert library in _names(PROJECT["optional-dependencies"][extra])
+        assert library.replace("_", "-") in _names(PROJECT["optional-dependencies"][extra])
 
 
 def test_all_other_libraries_come_with_the_package() -> None:

@@ -107,11 +107,15 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> _Region:
                 running[-1].kill()
 
         cdse.watch = kill_in_the_middle
+        # Without the catalogue's redirects, which would double the requests.
+        provider = cdse.provider(folder, download=f"{cdse.download}/odata/v1")
         codes = []
         for _ in range(KILLS + 1):
-            running.append(_start(cdse.provider(folder), out, log, CDSE_USERNAME=USER, CDSE_PASSWORD=PASSWORD))
-            with running[-1]:
+            running.append(_start(provider, out, log, CDSE_USERNAME=USER, CDSE_PASSWORD=PASSWORD))
+            try:
                 codes.append(running[-1].wait(timeout=TIMEOUT_S))
+            finally:
+                running[-1].kill()
     assert codes == [-9] * KILLS + [0], log.read_text()
     return _Region(out, log, cdse, products, large)
 
@@ -119,7 +123,7 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> _Region:
 def test_every_product_is_complete(region: _Region) -> None:
     _require_complete(region.out, region.products)
     assert not list(region.out.rglob("*.part"))
-    assert min(region.cdse.statuses[status] for status in (206, 302, 401, 429, 503)) > 0
+    assert min(region.cdse.statuses[status] for status in (206, 401, 429, 503)) > 0
     assert sum(region.cdse.flipped.values()) > 0
 
 

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from stac_api import item_of, serve_stac
 
 from reben_dask.cli import main
+from reben_dask.sources.sentinel1_names import find_images
 from reben_dask.sources.sentinel2 import read_tile, search_products
 
 NEW = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP_20230718T052230"
@@ -356,6 +357,20 @@ def test_items_of_the_planetary_computer(tmp_path: Path, provider_file: Provider
     assert api.searches[0]["collections"] == ["sentinel-2-l2a"]
     assert len(api.signatures) > 1
     assert "secret-signature" not in _everything(tmp_path, done)
+
+
+def test_terrain_corrected_scenes_of_the_planetary_computer(tmp_path: Path, provider_file: ProviderFile) -> None:
+    name = "S1A_IW_GRDH_1SDV_20180724T165131_20180724T165156_022939_027D4A_rtc"
+    files = {f"/rtc/{name}/measurement/iw-{each}.rtc.tiff": each.encode() for each in ("vv", "vh")}
+    with serve_stac(files) as api:
+        hrefs = {each: f"{api.address}/rtc/{name}/measurement/iw-{each}.rtc.tiff" for each in ("vv", "vh")}
+        api.items = [item_of(name, "2018-07-24T16:51:43Z", (15, 51, 18, 54), hrefs)]
+        provider = provider_file("planetary-computer", api.address)
+        done = _fetch("--provider", provider, "--out", tmp_path / "out", *BOX, "--collection", "s1")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    (scene,) = find_images(str(tmp_path / "out"))
+    assert scene.short_name == "S1A_IW_GRDH_1SDV_20180724T165131"
+    assert scene.images.keys() == {"VV", "VH"}
 
 
 def test_a_zarr_store_of_eopf(tmp_path: Path, provider_file: ProviderFile) -> None:
