@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -209,7 +210,7 @@ class Transfer:
             wanted = _part_name(target, file, response.headers)
             is_same = part is None or part == wanted
             if response.status_code == _NOT_SATISFIABLE:
-                if part is not None and is_same and total in {start, None} and file.size in {start, None}:
+                if part is not None and is_same and start == (total if total is not None else file.size):
                     return part
                 self._discard(part, start)
                 raise TransientError(f"{file.path} is shorter than what was received", 0)
@@ -463,9 +464,8 @@ def _find_part(target: Path, file: RemoteFile) -> Path | None:
     if file.checksum:
         path = _part_name(target, file, {})
         return path if path.is_file() else None
-    start = f".{target.name}."
-    found = (path for path in target.parent.iterdir() if path.name.startswith(start) and path.suffix == ".part")
-    return next(iter(sorted(found)), None)
+    name = re.compile(rf"\.{re.escape(target.name)}(\.[0-9a-f]{{8}})?\.part")
+    return min((path for path in target.parent.iterdir() if name.fullmatch(path.name)), default=None)
 
 
 def _size(part: Path | None) -> int:
