@@ -20,7 +20,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from reben_dask.errors import FetchError, InputError
 from reben_dask.formats.bands import IMAGE_RESOLUTION_M, PHYSICAL_BANDS, SCENE_CLASSIFICATION
 from reben_dask.sources.fetch.access import S3Access
-from reben_dask.sources.fetch.catalogue import RemoteProduct
+from reben_dask.sources.fetch.catalogue import RemoteProduct, checked_product_name
 from reben_dask.sources.fetch.http import Access, HttpClient, HttpStatusError
 from reben_dask.sources.fetch.provider import CollectionSpec, Provider
 from reben_dask.sources.sentinel2.archive import ALGORITHMS, MANIFEST_FILE, Checksum, checked_name
@@ -234,7 +234,7 @@ def item_contents(product: RemoteProduct, spec: CollectionSpec, *, whole: bool) 
     prefix = "measurement/" if product.collection == "s1" else ""
     files = {}
     for key in keys:
-        href = str(assets[key].get("href", ""))
+        href = _web_address(assets[key], product.name)
         name = unquote(PurePosixPath(urlsplit(href).path).name)
         path = checked_path(f"{prefix}{name}", product.name)
         if path in files:
@@ -244,7 +244,7 @@ def item_contents(product: RemoteProduct, spec: CollectionSpec, *, whole: bool) 
         files[path] = RemoteFile(path, href, size if isinstance(size, int) else None, checksum)
         assets[key]["href"] = f"./{path}"
     item["assets"], item["links"] = {key: assets[key] for key in keys}, []
-    folder = checked_path(product.name, "The catalogue")
+    folder = checked_product_name(product.name)
     key = f"{folder}.json"
     content = json.dumps(item, ensure_ascii=False, indent=1).encode()
     return Contents(folder, tuple(files.values()), key, {key: content})
@@ -257,7 +257,7 @@ def zarr_contents(
     asset = product.item.get("assets", {}).get(spec.assets[0])
     if asset is None:
         raise FetchError(f"The item {product.name} has no asset {spec.assets[0]}.")
-    root = str(asset["href"]).rstrip("/")
+    root = _web_address(asset, product.name).rstrip("/")
     try:
         metadata = json.loads(read(f"{root}/.zmetadata"))["metadata"]
         arrays = {path.removesuffix("/.zarray"): entry for path, entry in metadata.items() if path.endswith("/.zarray")}
@@ -272,7 +272,7 @@ def zarr_contents(
     # Without the arrays that are not fetched, which readers would otherwise take for empty ones.
     consolidated = {"metadata": chosen, "zarr_consolidated_format": 1}
     written[".zmetadata"] = json.dumps(consolidated).encode()
-    return Contents(f"{checked_path(product.name, root)}.zarr", tuple(files), ".zmetadata", written)
+    return Contents(f"{checked_product_name(product.name)}.zarr", tuple(files), ".zmetadata", written)
 
 
 def checked_zarr(path: str, source: str) -> str:
@@ -343,7 +343,13 @@ _PARENTS = ("GRANULE", "DATASTRIP")
 
 
 def _is_data(asset: Mapping[str, Any]) -> bool:
-    return urlsplit(str(asset.get("href", ""))).scheme in {"http", "https", "s3"}
+    return urlsplit(str(asset.get("href", ""))).scheme in {"http", "https"}
+
+
+def _web_address(asset: Mapping[str, Any], item: str) -> str:
+    if not _is_data(asset):
+        raise FetchError(f"The item {item} has an asset at {asset.get('href')!r}, which is no web address.")
+    return str(asset["href"])
 
 
 def _multihash(text: str) -> Checksum | None:

@@ -11,7 +11,7 @@ from cdse import make_product, manifest_of
 
 from reben_dask.errors import FetchError
 from reben_dask.sources.fetch import PROVIDERS, RemoteProduct
-from reben_dask.sources.fetch.contents import Contents, is_needed, list_contents
+from reben_dask.sources.fetch.contents import Contents, is_needed, item_contents, list_contents
 
 L2A = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP_20230718T052230"
 L1C = "S2A_MSIL1C_20180725T100031_N0500_R122_T33UVP_20230718T052230"
@@ -140,6 +140,21 @@ def test_no_item_leads_out_of_its_folder(href: str) -> None:
     assets = {key: {"href": href} for key in PROVIDERS["planetary-computer"].spec("s1").assets}
     with pytest.raises(FetchError, match=r"names the file"):
         _item("planetary-computer", {"id": S1, "assets": assets}, "s1")
+
+
+def test_an_asset_that_is_not_on_the_web() -> None:
+    for href in ("./vv.tif", "s3://bucket/vv.tif", "file:///etc/passwd"):
+        assets = {key: {"href": href} for key in PROVIDERS["planetary-computer"].spec("s1").assets}
+        with pytest.raises(FetchError, match="no web address"):
+            _item("planetary-computer", {"id": S1, "assets": assets}, "s1")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".evil", ""])
+def test_no_item_names_another_folder(name: str) -> None:
+    assets = {key: {"href": "https://a.example/x.tif"} for key in PROVIDERS["planetary-computer"].spec("s1").assets}
+    product = RemoteProduct(name, "s1", datetime(2018, 7, 25, tzinfo=UTC), None, item={"assets": assets})
+    with pytest.raises(FetchError, match="no name of a product"):
+        item_contents(product, PROVIDERS["planetary-computer"].spec("s1"), whole=False)
 
 
 def test_chunks_of_a_zarr_store() -> None:
