@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import geopandas as gpd
 import obstore
+import pyarrow.parquet as pq
 import pytest
 from cdse import PASSWORD, USER, Cdse, Faults, Product, make_product, manifest_of, serve_cdse
+from click.testing import CliRunner
 from obstore.store import S3Store
 from processes import TIMEOUT_S, wait_for
+
+from reben_dask.cli import main
 
 MIB = 2**20
 LARGE = 24 * MIB
@@ -143,6 +148,24 @@ def test_the_provider_is_not_burdened(region: _Region) -> None:
 
 def test_credentials_are_nowhere(region: _Region) -> None:
     _require_no_secrets(region.out, region.log)
+
+
+def test_published_products_are_found_and_missing_ones_named(data_dir: Path, tmp_path: Path) -> None:
+    names = pq.read_table(data_dir / "bigearthnet" / "metadata.parquet", columns=["patch_id"])["patch_id"].to_pylist()
+    tiles = sorted({name.rsplit("_", 2)[0] for name in names})
+    assert len(tiles) == 115
+    products = [
+        Product(f"{tile.replace('L2A', 'L1C').replace('N9999', 'N0205')}_20170613T101608", {}, "S2MSI1C")
+        for tile in tiles[1:]
+    ]
+    with serve_cdse(products) as cdse:
+        arguments = ["--provider", cdse.provider(tmp_path), "--published", data_dir / "bigearthnet", "--dry-run"]
+        done = CliRunner().invoke(main, ["fetch", *map(str, arguments), "--out", str(tmp_path / "out")])
+        assert cdse.requests == {"/odata/v1/Products": 115}
+    assert done.exit_code == 0, done.output
+    assert f"without a product at the provider: {tiles[0]}." in done.output
+    found = gpd.read_parquet(tmp_path / "out" / "selection.parquet")
+    assert set(found["name"]) == {product.name for product in products}
 
 
 @contextmanager
