@@ -38,6 +38,10 @@ class OutputError(RebenError):
     """An output folder that cannot be written, or that holds something already."""
 
 
+class FetchError(RebenError):
+    """A product, or a part of one, that a provider does not deliver."""
+
+
 class ClusterError(RebenError):
     """A Dask cluster that cannot be reached, or cannot do the work."""
 

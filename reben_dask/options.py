@@ -38,6 +38,12 @@ def _layers(value: Any) -> Any:
     return layers
 
 
+def _tiles(value: Any) -> Any:
+    """Accept names with commas or spaces between, and a leading ``T``, for a sequence of them."""
+    texts = [value] if isinstance(value, str) else value
+    return [name.upper().removeprefix("T") for text in texts for name in text.replace(",", " ").split()]
+
+
 def _text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -48,6 +54,9 @@ Place = Annotated[str, BeforeValidator(_text)]
 Places = Annotated[tuple[Place, ...], BeforeValidator(_several)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_several)]
 Count = Annotated[int, Field(ge=1)]
+MgrsTile = Annotated[str, Field(pattern=r"^\d{2}[A-Z]{3}$")]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Baseline = Annotated[str, Field(pattern=r"^(newest|oldest|all|\d\d\.\d\d)$")]
 
 DEFAULT_RECIPE = "reben"
 """Recipe of a job that names none."""
@@ -128,6 +137,55 @@ class JobOptions(Options):
     exports: Annotated[tuple[Literal["geotiff", "geotiff-archives"], ...], Flag(name="export")] = Field(
         default=(),
         description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
+    )
+
+
+class FetchOptions(Options):
+    """Products to search for and to fetch."""
+
+    out: Annotated[Path | None, Flag("DIR")] = Field(default=None, description="Folder for the products.")
+    provider: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(
+        default="cdse",
+        description="cdse (Copernicus Data Space), earth-search, planetary-computer, eopf, or a file with the "
+        "addresses of another one.",
+    )
+    collection: Literal["l2a", "l1c", "s1"] | None = Field(
+        default=None, description="Products to fetch.  [default: l2a; l1c with --published]"
+    )
+    bbox: Annotated[str | None, Flag("W,S,E,N")] = Field(default=None, description="Area in degrees.")
+    area: Annotated[Place | None, Flag("FILE")] = Field(
+        default=None, description="Vector file with the polygons of the area, in any CRS."
+    )
+    tiles: Annotated[tuple[MgrsTile, ...], BeforeValidator(_tiles), Flag("TILE,…")] = Field(
+        default=(), description="MGRS tiles, such as 33UUP,33UVP."
+    )
+    dates: Annotated[str | None, Flag("FROM/TO")] = Field(
+        default=None, description="Days of sensing, such as 2018-04-01/2018-09-30, 2018-07 or 2018."
+    )
+    cloud: Annotated[Percent | None, Flag("PERCENT")] = Field(
+        default=None, description="Largest cloud cover of a product."
+    )
+    published: Annotated[Paths, Flag("METADATA.parquet")] = Field(
+        default=(), description="Published metadata: fetch the products of their patches."
+    )
+    recipe: Annotated[Place | None, Flag("NAME|FILE.yaml")] = Field(
+        default=None, description="Recipe: only months of its seasons, and its limit of days to Sentinel-1."
+    )
+    best: Annotated[Count | None, Flag("N")] = Field(
+        default=None, description="Only the N products with the least cloud of each tile and season."
+    )
+    baseline: Annotated[Baseline, Flag("newest|NN.NN")] = Field(
+        default="newest",
+        description="Processing baseline of each acquisition: newest, oldest, all, or one such as 05.00.",
+    )
+    sentinel1: bool = Field(
+        default=False, description="Also the Sentinel-1 scenes closest in time to each Sentinel-2 product."
+    )
+    whole: bool = Field(
+        default=False, description="Whole products, as sen2cor needs them, not only the files that a job reads."
+    )
+    connections: Annotated[Count | None, Flag("N")] = Field(
+        default=None, description="Simultaneous transfers.  [default: what the provider allows]"
     )
 
 

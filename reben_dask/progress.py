@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
 from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 TITLES = {
     "landcover": "Sort land cover",
@@ -152,3 +162,52 @@ class StageProgress:
         """Complete a stage, even if some steps were not reported."""
         if self._totals[stage]:
             self.advance(stage, self._totals[stage] - self._done[stage])
+
+
+class ByteProgress:
+    """Display of a transfer in bytes, with its rate and the time left; a context manager."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console, self._title, self._total = console, title, total
+        self._done = self._shown = 0
+        self._started = time.monotonic()
+        self._lock = Lock()
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), *columns, console=console, disable=not console.is_terminal
+        )
+        self._id = self._bar.add_task(title, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def expect(self, nbytes: int) -> None:
+        """Correct the total by a number of bytes."""
+        with self._lock:
+            self._total += nbytes
+        self._bar.update(self._id, total=self._total)
+
+    def advance(self, nbytes: int) -> None:
+        """Add bytes that were received; prints at most ten lines where there is no terminal."""
+        with self._lock:
+            self._done += nbytes
+            total = max(self._total, self._done, 1)
+            is_due = _LINES * self._done // total > self._shown
+            self._shown = max(self._shown, _LINES * self._done // total)
+        self._bar.update(self._id, completed=self._done)
+        if is_due and not self._console.is_terminal:
+            rate = self._done / max(time.monotonic() - self._started, 1e-3)
+            left = (total - self._done) / rate / 60
+            self._console.print(
+                f"{self._title}: {self._done / 1e9:,.2f} of {total / 1e9:,.2f} GB, {rate / 1e6:,.1f} MB/s, "
+                f"{left:,.0f} min left",
+                highlight=False,
+            )
+
+    def note(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self._console.print(text, style="yellow", highlight=False)

@@ -13,6 +13,7 @@ import click
 from reben_dask import __version__
 
 SUBCOMMANDS = {
+    "fetch": "reben_dask.cli.fetch:fetch",
     "run": "reben_dask.run:run",
     "status": "reben_dask.cli.status:status",
     "convert": "reben_dask.cli.convert:convert",

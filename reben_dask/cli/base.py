@@ -14,7 +14,11 @@ from reben_dask.environment import dask_problem, names_proj_data, require_librar
 from reben_dask.errors import InputError, RebenError
 from reben_dask.signals import ignore_sigint
 
-EXTRAS = {"matplotlib": "report", "obstore": "remote"}
+EXTRAS = {
+    "matplotlib": "report",
+    "obstore": "remote",
+    **dict.fromkeys(("keyring", "pystac_client", "requests"), "fetch"),
+}
 """Extra of this package that installs a library which only some commands need."""
 
 

@@ -19,8 +19,8 @@ from reben_dask.cli.base import EXTRAS
 from reben_dask.demo import DemoRegion
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-BROUGHT_ALONG = {"affine", "markupsafe", "tornado"}
-"""Libraries whose objects rasterio, jinja2 and distributed take and return."""
+BROUGHT_ALONG = {"affine", "markupsafe", "tornado", "urllib3"}
+"""Libraries whose objects rasterio, jinja2, distributed and requests take and return."""
 
 ONLY_IN_A_NOTEBOOK = {"ipython"}
 SENTENCE = "matplotlib is not installed; run: pip install 'reben_dask[report]'"
@@ -32,7 +32,7 @@ def _names(requirements: list[str]) -> set[str]:
 
 def test_extras_are_those_of_the_project() -> None:
     for library, extra in EXTRAS.items():
-        assert library in _names(PROJECT["optional-dependencies"][extra])
+        assert library.replace("_", "-") in _names(PROJECT["optional-dependencies"][extra])
 
 
 def test_all_other_libraries_come_with_the_package() -> None:
