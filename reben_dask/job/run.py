@@ -22,6 +22,7 @@ from reben_dask.dashboard.jobs import DashboardReporter, add_page
 from reben_dask.errors import OutputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX, S1_GAPS
 from reben_dask.formats.dataset import (
+    CATALOGUE,
     COMPARISON_FILE,
     FLAGGED_METADATA_FILE,
     LMDB,
@@ -66,6 +67,7 @@ from reben_dask.stores.cubes import consolidate_store
 from reben_dask.stores.lmdb import is_on_network_disk, plan_shards
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.stac import write_catalogue
 from reben_dask.stores.trees import write_tables
 from reben_dask.workspace import TILES, Output, explaining_full_disk, free_bytes
 
@@ -334,6 +336,10 @@ class _Builder:
         run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
         for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
             output.accept(name)
+        grids = {tile.name: plan.grids(tile)[0] for tile in plan.tiles}
+        contents = plan.recipe.catalogue(plan.nomenclature, has_sentinel1=plan.partners is not None)
+        run("catalogue", write_catalogue, parts, grids, output.work / CATALOGUE, contents)
+        output.accept(CATALOGUE)
         run("consolidate", consolidate_store, output.cubes, len(plan.usable))
         differences = None
         if published := plan.published.metadata:

@@ -15,6 +15,7 @@ from reben_dask.atomic import write_text
 from reben_dask.formats.columns import KEPT, METADATA, PATCH_ID, SPLIT, SPLITS, STATUS, Column
 from reben_dask.formats.dataset import (
     CARD,
+    CATALOGUE,
     CROISSANT,
     CUBES,
     DESCRIPTIONS,
@@ -40,6 +41,7 @@ _RECORD_SETS = {METADATA_FILE: "patches", FLAGGED_METADATA_FILE: "patches-apart"
 _FILE_SETS = (
     ("patch-table", TABLE, "*.parquet", "application/x-parquet"),
     ("cubes", CUBES, "**", "application/vnd+zarr"),
+    ("catalogue", CATALOGUE, "*.parquet", "application/x-parquet"),
     ("lmdb", LMDB, "**", "application/octet-stream"),
 )
 
