@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import current_process
@@ -69,13 +69,15 @@ def describe(cluster: ClusterOptions | Client) -> str:
 
 
 @contextmanager
-def connect(cluster: ClusterOptions | Client, *, quiet: bool = True) -> Iterator[Client]:
+def connect(
+    cluster: ClusterOptions | Client, *, quiet: bool = True, resources: Mapping[str, float] | None = None
+) -> Iterator[Client]:
     """Use a client, connect to a cluster, or run an embedded one.
 
-    ``quiet`` keeps Dask's own log lines out of the terminal, unless the client is the caller's. Raises
-    :class:`ClusterError` if scheduler or workers are missing.
+    ``quiet`` keeps Dask's own log lines out of the terminal, unless the client is the caller's; each worker of an
+    embedded cluster offers ``resources``. Raises :class:`ClusterError` if scheduler or workers are missing.
     """
-    with _client(cluster, quiet=quiet) as client:
+    with _client(cluster, resources, quiet=quiet) as client:
         try:
             yield client
         except (OSError, CancelledError) as error:
@@ -85,14 +87,16 @@ def connect(cluster: ClusterOptions | Client, *, quiet: bool = True) -> Iterator
             raise lost_scheduler() from None
 
 
-def _client(cluster: ClusterOptions | Client, *, quiet: bool) -> AbstractContextManager[Client]:
+def _client(
+    cluster: ClusterOptions | Client, resources: Mapping[str, float] | None, *, quiet: bool
+) -> AbstractContextManager[Client]:
     if isinstance(cluster, Client):
         return nullcontext(cluster)
     if quiet:
         # Dask gives the second a level of its own.
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    return _embedded(cluster, quiet=quiet) if is_embedded(cluster) else _remote(cluster)
+    return _embedded(cluster, resources, quiet=quiet) if is_embedded(cluster) else _remote(cluster)
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
@@ -113,7 +117,7 @@ def loopback_unless_asked(address: str) -> str:
 
 
 @contextmanager
-def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
+def _embedded(options: ClusterOptions, resources: Mapping[str, float] | None, *, quiet: bool) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     try:
@@ -124,6 +128,7 @@ def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
                 n_workers=workers,
                 threads_per_worker=threads,
                 memory_limit=memory,
+                resources=dict(resources or {}),
                 processes=True,
                 dashboard_address=dashboard,
                 silence_logs=logging.CRITICAL if quiet else logging.WARNING,

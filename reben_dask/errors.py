@@ -26,6 +26,10 @@ class ReadError(InputError):
     """An image that cannot be decoded, of a product without checksums: its file, or only its disk, may be at fault."""
 
 
+class ProgramError(RebenError):
+    """An external program that failed; it may succeed when it runs again."""
+
+
 class RecipeError(RebenError):
     """A recipe that is not valid, or asks for something that does not exist."""
 

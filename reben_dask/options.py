@@ -73,7 +73,14 @@ class JobOptions(Options):
     """Inputs and choices of a job."""
 
     s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
-        description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
+        default=(), description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
+    )
+    l1c: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
+        default=(),
+        description="Sentinel-2 L1C products (.SAFE folders), or folders of them: corrected with sen2cor first.",
+    )
+    l2a: Annotated[Path | None, Flag("DIR")] = Field(
+        default=None, description="Folder for the L2A products of --l1c; by default OUT-l2a beside OUT."
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
         description="Vector map with CORINE codes, in any CRS; FILE:LAYER names a layer."
@@ -120,6 +127,20 @@ class JobOptions(Options):
     exports: Annotated[tuple[Literal["geotiff", "geotiff-archives"], ...], Flag(name="export")] = Field(
         default=(),
         description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
+    )
+
+
+class Sen2CorOptions(Options):
+    """Program and settings of the correction of L1C products."""
+
+    sen2cor: Annotated[Place | None, Flag("PATH")] = Field(
+        default=None, description="L2A_Process of sen2cor, or the folder of its installation; by default from PATH."
+    )
+    gipp: Annotated[Path | None, Flag("FILE")] = Field(
+        default=None, description="L2A_GIPP.xml for all L1C products; by default that of the installation."
+    )
+    timeout: Annotated[str, Flag("TIME")] = Field(
+        default="4h", description="Time limit of sen2cor for one product, such as 4h or 90min."
     )
 
 

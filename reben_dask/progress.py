@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 TITLES = {
+    "l2a": "L1C to L2A",
     "landcover": "Sort land cover",
     "bands": "Bands to Zarr",
     "labels": "Reference maps and labels",

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict, Unpack
 from distributed import Client, get_client
 
 from reben_dask.job.run import run_job
-from reben_dask.options import ClusterOptions, JobOptions
+from reben_dask.options import ClusterOptions, JobOptions, Sen2CorOptions
 
 AnyPath = str | PathLike[str]
 
@@ -18,6 +18,8 @@ AnyPath = str | PathLike[str]
 class Inputs(TypedDict, total=False):
     """Optional inputs and choices of :func:`build`; fields of :class:`~reben_dask.options.JobOptions`."""
 
+    l1c: AnyPath | Sequence[AnyPath]
+    l2a: AnyPath | None
     recipe: AnyPath
     countries: AnyPath | None
     layers: Mapping[str, AnyPath]
@@ -36,23 +38,26 @@ class Inputs(TypedDict, total=False):
 def plan(
     out: AnyPath,
     *,
-    s2: AnyPath | Sequence[AnyPath],
+    s2: AnyPath | Sequence[AnyPath] = (),
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
+    correction: Sen2CorOptions | None = None,
     **inputs: Unpack[Inputs],
 ) -> None:
     """Print the plan of :func:`build`, with its arguments and errors; compute and write nothing."""
-    run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster), dry_run=True)
+    job = JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs)
+    run_job(job, _cluster(client, cluster), correction, dry_run=True)
 
 
 def build(  # noqa: PLR0913 - the options of a command
     out: AnyPath,
     *,
-    s2: AnyPath | Sequence[AnyPath],
+    s2: AnyPath | Sequence[AnyPath] = (),
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
+    correction: Sen2CorOptions | None = None,
     overwrite: bool = False,
     restart: bool = False,
     **inputs: Unpack[Inputs],
@@ -74,10 +79,13 @@ def build(  # noqa: PLR0913 - the options of a command
     cluster : ClusterOptions, optional
         Cluster to connect to, or to start for this job; by default, without an active client, one as large as this
         machine.
+    correction : Sen2CorOptions, optional
+        Program and settings for ``l1c``.
     overwrite, restart : bool
         Replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     **inputs
-        Options of ``reben run``, with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
+        Options of ``reben run``, with underscores: ``l1c`` (L1C products, which sen2cor corrects first, to
+        the folder ``l2a``), ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
         ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
         ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``), ``keep_reprocessed``. Settings of the
         command line in Dask's configuration are not read.
@@ -101,6 +109,7 @@ def build(  # noqa: PLR0913 - the options of a command
     run_job(
         JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs),
         _cluster(client, cluster),
+        correction,
         overwrite=overwrite,
         restart=restart,
     )

@@ -292,6 +292,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     published: Published = NOTHING_PUBLISHED,
     exports: Sequence[str] = (),
     keep_reprocessed: bool = False,
+    failed: Sequence[DamagedProduct] = (),
+    notes: Iterable[str] = (),
 ) -> Plan:
     """Check all inputs, reading metadata only.
 
@@ -308,13 +310,17 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         Further formats: ``geotiff``, ``geotiff-archives``.
     keep_reprocessed : bool
         Keep all baselines of an acquisition.
+    failed : sequence of DamagedProduct
+        Further products that cannot be built, as tiles that failed.
+    notes : iterable of str
+        Further warnings of the plan.
 
     Raises
     ------
     RebenError
         If an input is missing or cannot be used.
     """
-    products = _read_products(s2, recipe, published, keep_reprocessed=keep_reprocessed)
+    products = _read_products(s2, recipe, published, failed, keep_reprocessed=keep_reprocessed)
     plan = Plan(
         recipe=recipe,
         nomenclature=load_nomenclature(recipe.nomenclature),
@@ -339,7 +345,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
                 shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
                 raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
     exported = _export_warnings(plan) if plan.exports else []
-    return replace(plan, warnings=(*products.notes, *_warnings(plan), *exported))
+    return replace(plan, warnings=(*notes, *products.notes, *_warnings(plan), *exported))
 
 
 class _Products(NamedTuple):
@@ -348,7 +354,14 @@ class _Products(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _read_products(s2: Sequence[str], recipe: Recipe, published: Published, *, keep_reprocessed: bool) -> _Products:
+def _read_products(
+    s2: Sequence[str],
+    recipe: Recipe,
+    published: Published,
+    failed_before: Sequence[DamagedProduct],
+    *,
+    keep_reprocessed: bool,
+) -> _Products:
     """Read and choose the products; set those aside that are damaged."""
 
     def is_published(tile: str) -> bool:
@@ -356,6 +369,7 @@ def _read_products(s2: Sequence[str], recipe: Recipe, published: Published, *, k
 
     search = search_products(s2)
     tiles, damaged = read_tiles(search.products)
+    damaged += failed_before
     for tile in list(tiles):
         try:
             tile.require(() if tile.failed_quality(recipe.quality_indicators) else recipe.bands)

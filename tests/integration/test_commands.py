@@ -24,7 +24,20 @@ from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 PROGRAM = "python -m reben_dask"
-COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
+COMMANDS = [
+    "run",
+    "l2a",
+    "status",
+    "convert",
+    "verify",
+    "report",
+    "table",
+    "compare",
+    "landcover",
+    "lmdb",
+    "config",
+    "demo",
+]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
 CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"
@@ -81,7 +94,7 @@ def test_help_lists_the_commands_in_the_order_of_their_use() -> None:
     assert "merge" in _reben("lmdb", "--help").stdout
 
 
-@pytest.mark.parametrize("command", [["run"], ["convert"], ["landcover"], ["lmdb", "merge"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["run"], ["l2a"], ["convert"], ["landcover"], ["lmdb", "merge"]], ids=" ".join)
 def test_help_has_an_example(command: list[str]) -> None:
     done = _reben(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
