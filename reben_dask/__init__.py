@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from reben_dask.job.frame import open_landcover as open_landcover
     from reben_dask.job.frame import patches as patches
     from reben_dask.options import ClusterOptions as ClusterOptions
+    from reben_dask.options import Sen2CorOptions as Sen2CorOptions
     from reben_dask.report.examples import natural_colour as natural_colour
     from reben_dask.sources.sentinel2 import open_tile as open_tile
     from reben_dask.stores.cube_reader import open_cubes as open_cubes
@@ -66,6 +67,7 @@ _MODULES = {
     "open_dataset": "dataset",
     "Dataset": "dataset",
     "ClusterOptions": "options",
+    "Sen2CorOptions": "options",
     "open_demo_region": "demo",
     "open_cubes": "stores.cube_reader",
     "batches": "training",

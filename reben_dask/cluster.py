@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import current_process
@@ -74,13 +74,15 @@ def describe(cluster: ClusterOptions | Client) -> str:
 
 
 @contextmanager
-def connect(cluster: ClusterOptions | Client, *, quiet: bool = True) -> Iterator[Client]:
+def connect(
+    cluster: ClusterOptions | Client, *, quiet: bool = True, resources: Mapping[str, float] | None = None
+) -> Iterator[Client]:
     """Use a client, connect to a cluster, or run an embedded one.
 
-    ``quiet`` keeps Dask's own log lines out of the terminal, unless the client is the caller's. Raises
-    :class:`ClusterError` if scheduler or workers are missing.
+    ``quiet`` keeps Dask's own log lines out of the terminal, unless the client is the caller's; each worker of an
+    embedded cluster offers ``resources``. Raises :class:`ClusterError` if scheduler or workers are missing.
     """
-    with _client(cluster, quiet=quiet) as client:
+    with _client(cluster, resources, quiet=quiet) as client:
         try:
             yield client
         except (OSError, CancelledError) as error:
@@ -90,14 +92,16 @@ def connect(cluster: ClusterOptions | Client, *, quiet: bool = True) -> Iterator
             raise lost_scheduler() from None
 
 
-def _client(cluster: ClusterOptions | Client, *, quiet: bool) -> AbstractContextManager[Client]:
+def _client(
+    cluster: ClusterOptions | Client, resources: Mapping[str, float] | None, *, quiet: bool
+) -> AbstractContextManager[Client]:
     if isinstance(cluster, Client):
         return nullcontext(cluster)
     if quiet:
         # Dask gives the second a level of its own.
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    return _embedded(cluster, quiet=quiet) if is_embedded(cluster) else _remote(cluster)
+    return _embedded(cluster, resources, quiet=quiet) if is_embedded(cluster) else _remote(cluster)
 
 
 def embedded_size(options: ClusterOptions) -> tuple[int, int, int]:
@@ -118,7 +122,7 @@ def loopback_unless_asked(address: str) -> str:
 
 
 @contextmanager
-def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
+def _embedded(options: ClusterOptions, resources: Mapping[str, float] | None, *, quiet: bool) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
     with _imports_of_script() as is_imported:
@@ -130,6 +134,7 @@ def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
                     n_workers=workers,
                     threads_per_worker=threads,
                     memory_limit=memory,
+                    resources=dict(resources or {}),
                     processes=True,
                     dashboard_address=dashboard,
                     silence_logs=logging.CRITICAL if quiet else logging.WARNING,

@@ -30,6 +30,10 @@ class SetupError(RebenError):
     """Software or settings of a machine with which this program cannot work."""
 
 
+class ProgramError(RebenError):
+    """An external program that failed; it may succeed when it runs again."""
+
+
 class RecipeError(RebenError):
     """A recipe that is not valid, or asks for something that does not exist."""
 

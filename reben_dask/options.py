@@ -89,6 +89,13 @@ class JobOptions(Options):
     s2_stac: Annotated[Places, Flag("ITEMS.json|DIR|URL")] = Field(
         default=(), description="Sentinel-2 products as STAC items, collections of items, folders of them, or a search."
     )
+    l1c: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
+        default=(),
+        description="Sentinel-2 L1C products (.SAFE folders), or folders of them: corrected with sen2cor first.",
+    )
+    l2a: Annotated[Path | None, Flag("DIR")] = Field(
+        default=None, description="Folder for the L2A products of --l1c; by default OUT-l2a beside OUT."
+    )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
         description="Vector map with class codes, in any CRS; FILE:LAYER names a layer."
     )
@@ -186,6 +193,20 @@ class FetchOptions(Options):
     )
     connections: Annotated[Count | None, Flag("N")] = Field(
         default=None, description="Simultaneous transfers.  [default: what the provider allows]"
+    )
+
+
+class Sen2CorOptions(Options):
+    """Program and settings of the correction of L1C products."""
+
+    sen2cor: Annotated[Place | None, Flag("PATH")] = Field(
+        default=None, description="L2A_Process of sen2cor, or the folder of its installation; by default from PATH."
+    )
+    gipp: Annotated[Path | None, Flag("FILE")] = Field(
+        default=None, description="L2A_GIPP.xml for all L1C products; by default that of the installation."
+    )
+    timeout: Annotated[str, Flag("TIME")] = Field(
+        default="4h", description="Time limit of sen2cor for one product, such as 4h or 90min."
     )
 
 

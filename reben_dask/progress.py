@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 TITLES = {
+    "l2a": "L1C to L2A",
     "landcover": "Sort land cover",
     "bands": "Bands to Zarr",
     "labels": "Reference maps and labels",

@@ -12,9 +12,9 @@ from reben_dask.cli.base import Command
 from reben_dask.cli.options import flag_of, model_options
 from reben_dask.environment import require_building
 from reben_dask.errors import InputError
-from reben_dask.options import ClusterOptions, JobOptions
+from reben_dask.options import ClusterOptions, JobOptions, Sen2CorOptions
 
-OPTION_OF_MANY = "--s2"
+OPTIONS_OF_MANY = ("--s2", "--l1c")
 EXIT_PARTIAL = 3
 """Exit status of a dataset without all tiles, or without any patch."""
 
@@ -31,10 +31,10 @@ Examples:
 
 
 class RunCommand(Command):
-    """Command whose ``--s2`` takes all values that follow it, as a shell expands ``*``."""
+    """Command whose ``--s2`` and ``--l1c`` take all values that follow them, as a shell expands ``*``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take settings as defaults, and expand the values of ``--s2``."""
+        """Take settings as defaults, and expand the values of ``--s2`` and ``--l1c``."""
         if not {*args} & {*ctx.help_option_names}:
             from reben_dask.cli.configuration import option_defaults  # noqa: PLC0415 - takes long to import, for --help
 
@@ -50,22 +50,23 @@ def _explained(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def expand_values(args: list[str]) -> list[str]:
-    """Repeat ``--s2`` before each of its values: ``--s2 a b`` becomes ``--s2 a --s2 b``."""
+    """Repeat ``--s2`` and ``--l1c`` before each of their values: ``--s2 a b`` becomes ``--s2 a --s2 b``."""
     spread_out: list[str] = []
-    is_open = False
+    option: str | None = None
     for arg in args:
-        if is_open and not arg.startswith("-") and spread_out[-1] != OPTION_OF_MANY:
-            spread_out.append(OPTION_OF_MANY)
+        if option and not arg.startswith("-") and spread_out[-1] != option:
+            spread_out.append(option)
         if arg.startswith("-"):
-            if spread_out and spread_out[-1] == OPTION_OF_MANY:
-                raise click.UsageError(f"{OPTION_OF_MANY} needs a path, but is followed by {arg}.")
-            is_open = arg == OPTION_OF_MANY
+            if spread_out and spread_out[-1] in OPTIONS_OF_MANY:
+                raise click.UsageError(f"{spread_out[-1]} needs a path, but is followed by {arg}.")
+            option = arg if arg in OPTIONS_OF_MANY else None
         spread_out.append(arg)
     return spread_out
 
 
 @click.command("run", cls=RunCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @model_options(JobOptions)
+@model_options(Sen2CorOptions)
 @model_options(ClusterOptions)
 @click.option(
     "--report/--no-report",
@@ -88,6 +89,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     a split, a season, a country, and snow and cloud fractions. The patch table lists every candidate, with the reason
     if it is rejected.
 
+    With --l1c, L1C products are first corrected with sen2cor, as by `reben l2a`; --s2 is then optional.
+
     Rerunning the same command resumes an interrupted job and is a no-op for a finished one. The next run retries tiles
     that could not be built. The exit status is 0 if all tiles are in the dataset, 3 if some failed or no patch was
     kept, 1 if there is no dataset, and 2 for wrong options.
@@ -97,14 +100,15 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     debug, with_report = options.pop("debug"), options.pop("with_report")
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = _cluster_options(ctx, {name: options.pop(name) for name in ClusterOptions.model_fields})
+    correction = Sen2CorOptions.of(**{name: options.pop(name) for name in Sen2CorOptions.model_fields})
+    if not (options["s2"] or options["s2_stac"] or options["l1c"]):
+        raise click.UsageError("Give products with --s2, --s2-stac or --l1c.")
     job = JobOptions.of(**options)
-    if not (job.s2 or job.s2_stac):
-        raise click.UsageError("Give products with --s2, --s2-stac or both.")
     require_building()
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.run import run_job  # noqa: PLC0415
 
-    result = run_job(job, cluster, **how, quiet=not debug)
+    result = run_job(job, cluster, correction, **how, quiet=not debug)
     if with_report and result.needs_report:
         from reben_dask.cli.report import report_on  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from reben_dask import __version__
 SUBCOMMANDS = {
     "fetch": "reben_dask.cli.fetch:fetch",
     "run": "reben_dask.run:run",
+    "l2a": "reben_dask.cli.l2a:l2a",
     "status": "reben_dask.cli.status:status",
     "convert": "reben_dask.cli.convert:convert",
     "verify": "reben_dask.cli.verify:verify",

@@ -17,6 +17,9 @@ TABLE = "patches.parquet"
 METADATA_FILE = "metadata.parquet"
 FLAGGED_METADATA_FILE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 LMDB = "lmdb"
+CATALOGUE = "stac"
+"""Folder of STAC items of patches and tiles."""
+
 CARD = "README.md"
 CARD_BESIDE = "dataset_card.md"
 """Name of the card beside a README.md that is not of this program."""
@@ -29,7 +32,7 @@ RUN = "run"
 REPORT = "report"
 """Folder of the report, which is made afterwards; a new job removes that of an earlier dataset."""
 
-ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, CARD, CROISSANT, RUN)
+ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, CARD, CROISSANT, RUN)
 """Outputs of a job, in the order of publication; the run record comes last."""
 
 DESCRIPTIONS = {
@@ -37,6 +40,7 @@ DESCRIPTIONS = {
     TABLE: "Every candidate patch with its status and reason",
     METADATA_FILE: "Clear patches",
     FLAGGED_METADATA_FILE: "Patches that are covered by snow, cloud or shadow",
+    CATALOGUE: "Catalogue of the kept patches and the tiles, STAC-GeoParquet",
     LMDB: "Bands, reference maps and partners as safetensors, by name",
 }
 
@@ -62,7 +66,7 @@ ORIGIN, FAILURES = "origin", "failures"
 BUILDING, LOCK, STATE = ".building", ".lock", "state"
 """Hidden folder of an unfinished job, the lock, and the folder of markers in the former."""
 
-FORMAT = 2
+FORMAT = 3
 """Version of all files in the folder of a dataset."""
 
 

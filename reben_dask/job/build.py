@@ -10,7 +10,7 @@ from typing import Literal, TypedDict, Unpack
 from distributed import Client, get_client
 
 from reben_dask.job.run import run_job
-from reben_dask.options import ClusterOptions, JobOptions
+from reben_dask.options import ClusterOptions, JobOptions, Sen2CorOptions
 
 AnyPath = str | PathLike[str]
 
@@ -19,6 +19,8 @@ class Inputs(TypedDict, total=False):
     """Optional inputs and choices of :func:`build`; fields of :class:`~reben_dask.options.JobOptions`."""
 
     s2_stac: AnyPath | Sequence[AnyPath]
+    l1c: AnyPath | Sequence[AnyPath]
+    l2a: AnyPath | None
     title: str | None
     recipe: AnyPath
     countries: AnyPath | None
@@ -42,10 +44,12 @@ def plan(
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
+    correction: Sen2CorOptions | None = None,
     **inputs: Unpack[Inputs],
 ) -> None:
     """Print the plan of :func:`build`, with its arguments and errors; compute and write nothing."""
-    run_job(JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs), _cluster(client, cluster), dry_run=True)
+    job = JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs)
+    run_job(job, _cluster(client, cluster), correction, dry_run=True)
 
 
 def build(  # noqa: PLR0913 - the options of a command
@@ -55,6 +59,7 @@ def build(  # noqa: PLR0913 - the options of a command
     landcover: AnyPath,
     client: Client | None = None,
     cluster: ClusterOptions | None = None,
+    correction: Sen2CorOptions | None = None,
     overwrite: bool = False,
     restart: bool = False,
     **inputs: Unpack[Inputs],
@@ -76,13 +81,16 @@ def build(  # noqa: PLR0913 - the options of a command
     cluster : ClusterOptions, optional
         Cluster to connect to, or to start for this job; by default, without an active client, one as large as this
         machine.
+    correction : Sen2CorOptions, optional
+        Program and settings for ``l1c``.
     overwrite, restart : bool
         Replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     **inputs
-        Options of ``reben run``, with underscores: ``s2_stac``, ``title``, ``recipe`` (default ``"reben"``),
-        ``countries``, ``s1``, ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``,
-        ``keep_reprocessed``, ``code_column``, ``lmdb_shards``, ``layers`` (mapping of ``--join``), ``exports`` (list of
-        ``--export``). Settings of the command line in Dask's configuration are not read.
+        Options of ``reben run``, with underscores: ``s2_stac``, ``l1c`` (L1C products, which sen2cor corrects first,
+        to the folder ``l2a``), ``title``, ``recipe`` (default ``"reben"``), ``countries``, ``s1``, ``s1_pairs``,
+        ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``keep_reprocessed``, ``code_column``,
+        ``lmdb_shards``, ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``). Settings of the command
+        line in Dask's configuration are not read.
 
     Returns
     -------
@@ -103,6 +111,7 @@ def build(  # noqa: PLR0913 - the options of a command
     run_job(
         JobOptions.of(out=out, s2=s2, landcover=landcover, **inputs),
         _cluster(client, cluster),
+        correction,
         overwrite=overwrite,
         restart=restart,
     )

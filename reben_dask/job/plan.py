@@ -299,6 +299,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     published: Published = NOTHING_PUBLISHED,
     exports: Sequence[str] = (),
     keep_reprocessed: bool = False,
+    failed: Sequence[DamagedProduct] = (),
+    notes: Iterable[str] = (),
 ) -> Plan:
     """Check all inputs, reading metadata only.
 
@@ -315,6 +317,10 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
         Further formats: ``geotiff``, ``geotiff-archives``.
     keep_reprocessed : bool
         Keep all baselines of an acquisition.
+    failed : sequence of DamagedProduct
+        Further products that cannot be built, as tiles that failed.
+    notes : iterable of str
+        Further warnings of the plan.
 
     Raises
     ------
@@ -323,7 +329,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     """
     require_libraries(jpeg2000=False)
     search = search_products(s2, items=s2_stac, level=recipe.level)
-    products = _read_products(search, recipe, published, keep_reprocessed=keep_reprocessed)
+    products = _read_products(search, recipe, published, failed, keep_reprocessed=keep_reprocessed)
     require_libraries(jpeg2000=needs_jpeg2000(products.tiles))
     plan = Plan(
         recipe=recipe,
@@ -349,7 +355,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
                 shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
                 raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
     exported = _export_warnings(plan) if plan.exports else []
-    return replace(plan, warnings=(*products.notes, *_warnings(plan), *exported))
+    return replace(plan, warnings=(*notes, *products.notes, *_warnings(plan), *exported))
 
 
 def needs_jpeg2000(tiles: Iterable[Tile]) -> bool:
@@ -363,13 +369,21 @@ class _Products(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _read_products(search: Search, recipe: Recipe, published: Published, *, keep_reprocessed: bool) -> _Products:
+def _read_products(
+    search: Search,
+    recipe: Recipe,
+    published: Published,
+    failed_before: Sequence[DamagedProduct],
+    *,
+    keep_reprocessed: bool,
+) -> _Products:
     """Read and choose the products; set those aside that are damaged."""
 
     def is_published(tile: str) -> bool:
         return bool(published.metadata) and not read_metadata(published.metadata, [PATCH_ID], tile).empty
 
     tiles, damaged = read_tiles(search.products)
+    damaged += failed_before
     for tile in list(tiles):
         try:
             _require_usable(tile, recipe)

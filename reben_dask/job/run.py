@@ -20,9 +20,10 @@ from reben_dask.atomic import remove
 from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
 from reben_dask.environment import require_building
-from reben_dask.errors import OutputError
+from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX, S1_GAPS
 from reben_dask.formats.dataset import (
+    CATALOGUE,
     COMPARISON_FILE,
     FLAGGED_METADATA_FILE,
     LMDB,
@@ -33,6 +34,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
+from reben_dask.job.correct import NOTHING_CORRECTED, CorrectionResult, correct_products
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
 from reben_dask.job.overlaps import count_conflicts
@@ -58,18 +60,21 @@ from reben_dask.job.tasks import (
     join_archives,
     sort_for_job,
 )
-from reben_dask.job.tiles import TileBuilder, table_folder
-from reben_dask.options import ClusterOptions, JobOptions
+from reben_dask.job.tiles import MAX_INITIAL_FAILURES, TileBuilder, table_folder
+from reben_dask.options import ClusterOptions, JobOptions, Sen2CorOptions
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
-from reben_dask.sources.landcover import SortedMap, is_sorted_landcover
+from reben_dask.sources.landcover import SortedMap, is_sorted_landcover, open_any_landcover
 from reben_dask.sources.published.metadata import metadata_files
 from reben_dask.sources.remote import without_secrets
+from reben_dask.sources.vector_files import absolute_path
 from reben_dask.stores.cubes import consolidate_store
 from reben_dask.stores.lmdb import is_on_network_disk, plan_shards
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.stac import write_catalogue
 from reben_dask.stores.trees import write_tables
+from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Output, explaining_full_disk, free_bytes
 
 # The job
@@ -83,9 +88,10 @@ class JobResult(NamedTuple):
     is_complete: bool
 
 
-def run_job(
+def run_job(  # noqa: PLR0913 - the options of a command
     options: JobOptions,
     cluster: ClusterOptions | Client,
+    correction: Sen2CorOptions | None = None,
     *,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -100,6 +106,8 @@ def run_job(
         Inputs and choices.
     cluster : ClusterOptions or Client
         Cluster to start or to connect to, or the client of one.
+    correction : Sen2CorOptions, optional
+        Program and settings for the L1C products of ``options``, which are corrected first.
     dry_run, overwrite, restart : bool
         Stop after the plan; replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     quiet : bool
@@ -116,14 +124,17 @@ def run_job(
     workers = describe(cluster)
     output = Output(options.out.absolute())
     output.require_folder()
-    plan = plan_of(options)
+    corrected = _correct(options, cluster, correction or Sen2CorOptions(), dry_run=dry_run, quiet=quiet)
+    if corrected.waiting:
+        terminal.print("The plan of the dataset follows when the L2A products are made.")
+        return JobResult(needs_report=False, is_complete=True)
+    plan = plan_of(options, corrected)
     output = output.with_exports(plan.export_names)
     earlier = output.earlier_origin()
     plan = with_known_landcover(plan, earlier, output.landcover)
     origin = origin_of(plan)
-    if output.needs_recovery and not dry_run:
-        with output.owned():
-            show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
+    if not dry_run:
+        _recover(output, terminal)
     if (finished := output.finished(origin)) and not overwrite:
         terminal.print(f"{output.root} is complete and was built from the same inputs; nothing to do.")
         if options.title not in (None, finished.title):
@@ -170,6 +181,31 @@ def _show_notes(terminal: Console, *notes: str | None) -> None:
         show_note(terminal, note)
 
 
+def _correct(
+    options: JobOptions,
+    cluster: ClusterOptions | Client,
+    correction: Sen2CorOptions,
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> CorrectionResult:
+    """Correct L1C products, if any, which may take days, once the other inputs can be opened."""
+    if not options.l1c:
+        return NOTHING_CORRECTED
+    load_recipe(options.recipe)
+    open_any_landcover(absolute_path(options.landcover), code_column=options.code_column)
+    out = options.out.absolute()
+    folder = options.l2a or out.with_name(f"{out.name}-l2a")
+    return correct_products(options.l1c, folder, correction, cluster, dry_run=dry_run, quiet=quiet)
+
+
+def _recover(output: Output, terminal: Console) -> None:
+    """Finish the publication of an earlier job that was interrupted."""
+    if output.needs_recovery:
+        with output.owned():
+            show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
+
+
 def _build_with_progress(
     client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter, start: float
 ) -> Built:
@@ -206,14 +242,17 @@ def _naming_sorted_map(copy: SortedMap | None) -> Iterator[None]:
         raise OutputError(f"{error} The land-cover map of that job, sorted, is {copy.path}.") from None
 
 
-def plan_of(options: JobOptions) -> Plan:
-    """Check the inputs of a job; see :func:`~reben_dask.job.plan.make_plan`."""
+def plan_of(options: JobOptions, corrected: CorrectionResult = NOTHING_CORRECTED) -> Plan:
+    """Check the inputs of a job, with products made of its L1C ones; see :func:`~reben_dask.job.plan.make_plan`."""
+    s2 = (*options.s2, *map(str, corrected.products))
+    if not (s2 or options.s2_stac):
+        raise _no_products_error(corrected)
     title = options.title or options.out.absolute().name
     given = [file.absolute() for path in options.published for file in metadata_files(path)]
     metadata = {file.resolve(): file for file in given}.values()
     lists = {"pairs": options.s1_pairs, "snow_list": options.snow_list, "cloud_list": options.cloud_list}
     plan = make_plan(
-        s2=options.s2,
+        s2=s2,
         s2_stac=options.s2_stac,
         landcover=options.landcover,
         recipe=load_recipe(options.recipe),
@@ -225,8 +264,17 @@ def plan_of(options: JobOptions) -> Plan:
         published=Published(tuple(metadata), **{name: file and file.absolute() for name, file in lists.items()}),
         exports=options.exports,
         keep_reprocessed=options.keep_reprocessed,
+        failed=corrected.failures,
+        notes=filter(None, [corrected.note]),
     )
     return replace(plan, title=title)
+
+
+def _no_products_error(corrected: CorrectionResult) -> InputError:
+    if not corrected.failures:
+        return InputError("There are no Sentinel-2 products; give s2 (L2A), or l1c (L1C).")
+    errors = " ".join(str(failure.error) for failure in corrected.failures[:MAX_INITIAL_FAILURES])
+    return InputError(f"sen2cor corrected none of {counted(len(corrected.failures), 'L1C product')}. {errors}")
 
 
 def _has_patches(record: RunRecord) -> bool:
@@ -352,6 +400,10 @@ class _Builder:
         run("metadata", write_metadata, parts, output.work, plan.nomenclature.classes)
         for name in (METADATA_FILE, FLAGGED_METADATA_FILE):
             output.accept(name)
+        grids = {tile.name: plan.grids(tile)[0] for tile in plan.tiles}
+        contents = plan.recipe.catalogue(plan.nomenclature, has_sentinel1=plan.partners is not None)
+        run("catalogue", write_catalogue, parts, grids, output.work / CATALOGUE, contents)
+        output.accept(CATALOGUE)
         run("consolidate", consolidate_store, output.cubes, len(plan.usable))
         differences = None
         if published := plan.published.metadata:

@@ -19,12 +19,14 @@ from distributed import Client, Future, get_worker
 from distributed.scheduler import KilledWorker
 
 from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
-from reben_dask.errors import ClusterError, ReadError, RebenError
+from reben_dask.errors import ClusterError, ProgramError, ReadError, RebenError
 from reben_dask.progress import StageProgress
 from reben_dask.workspace import is_full_disk
 
 ATTEMPTS = 2
 """Maximum runs of a task whose error may be due to its worker; the second is on another worker."""
+
+NO_RESOURCES: Mapping[str, float] = MappingProxyType({})
 
 BATCHES_IN_FLIGHT = 3
 BANDS_PER_TILE = 12
@@ -73,7 +75,7 @@ def plain_error(error: Exception) -> Exception:
 
 def is_transient(error: BaseException | None) -> bool:
     """Check if a task may succeed on another worker; errors of input and full disks never pass."""
-    return isinstance(error, (OSError, ReadError, KilledWorker)) and not is_full_disk(error)
+    return isinstance(error, (OSError, ReadError, ProgramError, KilledWorker)) and not is_full_disk(error)
 
 
 def explain(error: BaseException) -> BaseException:
@@ -91,6 +93,16 @@ def _address_of_worker() -> str | None:
         return str(get_worker().address)
     except ValueError:
         return None
+
+
+def capable_workers(client: Client, resources: Mapping[str, float] = NO_RESOURCES) -> dict[str, dict[str, Any]]:
+    """Describe the workers that offer some resources, by address."""
+    workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address: worker
+        for address, worker in workers.items()
+        if all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in resources.items())
+    }
 
 
 def _away_from(client: Client, errors: Iterable[BaseException | None]) -> Any:
@@ -149,7 +161,7 @@ class Window:
     """Items in progress on a cluster, a few batches at a time: neither graph nor memory grows with their number.
 
     ``on_task`` is called with the name of each task that completes, ``on_retry`` with an item and the error for which
-    it is retried.
+    it is retried. ``resources`` of Dask are those that each task takes from its worker.
     """
 
     client: Client
@@ -157,13 +169,14 @@ class Window:
     size: int
     on_task: Callable[[str], None] = lambda _: None
     on_retry: Callable[[Any, BaseException], None] = lambda _item, _error: None
+    resources: Mapping[str, float] = field(default_factory=dict)
     _running: dict[int, _Running] = field(default_factory=dict)
     _places: dict[str, tuple[int, str]] = field(default_factory=dict)
     _followers: dict[str, Callable[[Future], None]] = field(default_factory=dict)
     _completed: Completed = field(init=False)
 
     def __post_init__(self) -> None:
-        self._completed = Completed(self.client)
+        self._completed = Completed(self.client, resources=self.resources)
 
     def run(self, items: Iterable[Any]) -> Generator[Outcome]:
         """Run the tasks of all items; yield an outcome for each.
@@ -205,7 +218,7 @@ class Window:
             for name, task in tasks.items()
             if not isinstance(task, Future)
         ]
-        futures = self.client.compute([task for _, _, task in places])
+        futures = self.client.compute([task for _, _, task in places], resources=dict(self.resources))
         for number, (item, attempt) in items.items():
             self._running[number] = _Running(item, attempt, dict(attempt.finished), 0)
         for (number, name, _), future in zip(places, futures, strict=True):
@@ -234,7 +247,8 @@ class Window:
             return Outcome(running.item, error=(lasting or errors)[0], attempts=attempt)
         self.on_retry(running.item, errors[0])
         finished = {name: each for name, each in running.futures.items() if each.status == "finished"}
-        with _away_from(self.client, errors):
+        # Dask also sends tasks that may run elsewhere to workers without their resources, where they wait forever.
+        with nullcontext() if self.resources else _away_from(self.client, errors):
             self._submit({number: (running.item, Attempt(attempt + 1, finished))})
         return None
 
@@ -308,10 +322,13 @@ class Tasks:
 
 
 class Completed:
-    """Futures in the order in which they complete; others may be added while it is iterated over."""
+    """Futures in the order in which they complete; others may be added while it is iterated over.
 
-    def __init__(self, client: Client, *futures: Future) -> None:
-        self._client, self._left = client, 0
+    ``resources`` are those that the tasks need.
+    """
+
+    def __init__(self, client: Client, *futures: Future, resources: Mapping[str, float] = NO_RESOURCES) -> None:
+        self._client, self._left, self._resources = client, 0, resources
         self._queue: SimpleQueue[Future] = SimpleQueue()
         self.add(*futures)
 
@@ -340,25 +357,26 @@ class Completed:
     def _look_for_workers(self, seen: float) -> float:
         """Return the time at which a worker was last seen running."""
         try:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            workers = capable_workers(self._client, self._resources).values()
         except OSError:
             raise lost_scheduler() from None
         states, now = [worker["status"] for worker in workers], monotonic()
         if "running" in states:
             return now
         if now - seen > WORKERS_TIMEOUT_S:
-            raise _no_running_workers(self._client, states)
+            raise _no_running_workers(self._client, states, self._resources)
         return seen
 
 
-def _no_running_workers(client: Client, states: list[str]) -> ClusterError:
+def _no_running_workers(client: Client, states: list[str], resources: Mapping[str, float]) -> ClusterError:
     where = client.scheduler.address
+    offering = f" that offer {', '.join(resources)}" * bool(resources)
     if states:
         return ClusterError(
-            f"All {len(states)} workers of the scheduler at {where} have been paused for {WORKERS_TIMEOUT_S} s because "
-            "they are out of memory; give them more (--memory-limit), or fewer threads (--threads)."
+            f"All {len(states)} workers{offering} of the scheduler at {where} have been paused for {WORKERS_TIMEOUT_S} "
+            "s because they are out of memory; give them more (--memory-limit), or fewer threads (--threads)."
         )
     return ClusterError(
-        f"The scheduler at {where} has had no workers for {WORKERS_TIMEOUT_S} s; see in their logs why they ended, and "
-        "start others. For an embedded cluster, run the same command again to resume."
+        f"The scheduler at {where} has had no workers{offering} for {WORKERS_TIMEOUT_S} s; see in their logs why they "
+        "ended, and start others. For an embedded cluster, run the same command again to resume."
     )

@@ -15,6 +15,7 @@ from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLIT, SPLITS
 from reben_dask.formats.dataset import (
     CARD,
     CARD_BESIDE,
+    CATALOGUE,
     CROISSANT,
     CUBES,
     FLAGGED_METADATA_FILE,
@@ -49,6 +50,7 @@ _MADE = {
     TABLE: "every candidate patch with its status and reason",
     METADATA_FILE: "the dataset: labels and split of every clear patch",
     FLAGGED_METADATA_FILE: "the same for flagged patches (snow, cloud or shadow)",
+    CATALOGUE: "STAC items of kept patches and tiles, for pystac, rustac and DuckDB",
     LMDB: "bands and reference maps of both, for training",
     CARD: "contents, provenance and terms of the dataset",
     CROISSANT: "the same for search engines and loaders",

@@ -22,6 +22,7 @@ from reben_dask.formats.bands import (
 )
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, LABELS
 from reben_dask.formats.names import V2, NameTemplate
+from reben_dask.formats.stac import CatalogueContents
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayout, make_layout
 from reben_dask.nomenclature import Nomenclature
 
@@ -349,6 +350,18 @@ class Recipe(Part):
             has_sentinel1=has_sentinel1,
         )
         return make_layout(self.tree, contents)
+
+    def catalogue(self, nomenclature: Nomenclature, *, has_sentinel1: bool) -> CatalogueContents:
+        """Return the facts that the catalogue of a dataset depends on."""
+        return CatalogueContents(
+            dataset=self.name,
+            title=self.title,
+            classes=nomenclature.classes,
+            bands=self.bands,
+            patch_m=self.patch_size_m,
+            extra_columns=self.extra_columns,
+            has_sentinel1=has_sentinel1,
+        )
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return ("Recipe", self.model_dump_json())

@@ -19,6 +19,7 @@ from reben_dask.formats.columns import METADATA, PATCH_ID, REASON, SPLIT, SPLITS
 from reben_dask.formats.dataset import (
     CARD,
     CARD_KEY,
+    CATALOGUE,
     CROISSANT,
     CUBES,
     DESCRIPTIONS,
@@ -47,6 +48,7 @@ _CLEAR, _FLAGGED = "clear", "flagged"
 _FILE_SETS = (
     ("patch-table", TABLE, "*.parquet", "application/x-parquet"),
     ("cubes", CUBES, "**", "application/vnd+zarr"),
+    ("catalogue", CATALOGUE, "*.parquet", "application/x-parquet"),
     ("lmdb", LMDB, "**", "application/octet-stream"),
 )
 _EXPORTED = {".zst": ("Archive of the tree", "application/zstd"), ".csv": ("Table of the tree", "text/csv")}

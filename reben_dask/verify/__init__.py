@@ -9,10 +9,20 @@ from pathlib import Path
 
 from reben_dask.errors import InputError, missing
 from reben_dask.formats.bands import ImageKind
-from reben_dask.formats.dataset import CUBES, FLAGGED_METADATA_FILE, LMDB, METADATA_FILE, RECORD, TABLE, RunRecord
+from reben_dask.formats.dataset import (
+    CATALOGUE,
+    CUBES,
+    FLAGGED_METADATA_FILE,
+    LMDB,
+    METADATA_FILE,
+    RECORD,
+    TABLE,
+    RunRecord,
+)
 from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, find_lmdb, is_lmdb
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
+from reben_dask.verify.catalogue import verify_catalogue
 from reben_dask.verify.cubes import DOCUMENT, kinds_in, verify_cubes
 from reben_dask.verify.dataset import Dataset, verify_table, verify_tree_tables
 from reben_dask.verify.digest import Digest, compute_digests, cubes_digest, file_digest, folder_digest
@@ -34,7 +44,7 @@ from reben_dask.verify.trees import Form, forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
 
-_ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, LMDB, RECORD)
+_ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, RECORD)
 
 
 def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
@@ -106,6 +116,10 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     if (out / TABLE).exists():
         yield from verify_table(dataset, rows, settings)
         yield verify_overlaps(dataset, settings)
+    if (out / CATALOGUE).exists() and record is not None:
+        has_sentinel1 = record.inputs.sentinel1 is not None
+        contents = expected.recipe.catalogue(expected.nomenclature, has_sentinel1=has_sentinel1)
+        yield from verify_catalogue(dataset, out / CATALOGUE, contents)
     if (out / CUBES).exists():
         yield from verify_cubes(out / CUBES, context)
     if (out / LMDB).exists():
@@ -118,7 +132,8 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     if forms or any((out / name).exists() for name in layout.tables):
         yield from verify_tree_tables(out, layout, parts)
     jobs: dict[Path, Digest] = {out / name: file_digest for name in (METADATA_FILE, FLAGGED_METADATA_FILE)}
-    jobs |= {out / TABLE: partial(folder_digest, suffix=".parquet"), out / CUBES: cubes_digest}
+    tables = (out / TABLE, out / CATALOGUE)
+    jobs |= {**dict.fromkeys(tables, partial(folder_digest, suffix=".parquet")), out / CUBES: cubes_digest}
     jobs |= {root: form.digest for form in forms for root in form.roots(out, layout).values()}
     yield from compute_digests(jobs, settings, report)
 

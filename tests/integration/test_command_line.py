@@ -48,10 +48,11 @@ FIXED = [
         (["--out", "o", "--s2", "a", "b"], ["--out", "o", "--s2", "a", "--s2", "b"]),
         (["--s2", "a", "--s2", "b", "c"], ["--s2", "a", "--s2", "b", "--s2", "c"]),
         (["--s2=a", "--out", "o"], ["--s2=a", "--out", "o"]),
+        (["--l1c", "a", "b", "--s2", "c"], ["--l1c", "a", "--l1c", "b", "--s2", "c"]),
         (["--dry-run"], ["--dry-run"]),
     ],
 )
-def test_s2_takes_all_the_values_that_follow(given: list[str], expected: list[str]) -> None:
+def test_s2_and_l1c_take_all_the_values_that_follow(given: list[str], expected: list[str]) -> None:
     assert expand_values(given) == expected
 
 
@@ -72,6 +73,12 @@ def test_options_alone_mean_run(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
     assert "--landcover" in result.output
+
+
+def test_products_are_needed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["run", "--landcover", "map.gpkg", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "Give products with --s2, --s2-stac or --l1c." in result.output
 
 
 def test_an_unknown_command_is_explained() -> None:

@@ -27,6 +27,7 @@ PROGRAM = "python -m reben_dask"
 COMMANDS = [
     "fetch",
     "run",
+    "l2a",
     "status",
     "convert",
     "verify",
@@ -94,7 +95,9 @@ def test_help_lists_the_commands_in_the_order_of_their_use() -> None:
     assert "merge" in _reben("lmdb", "--help").stdout
 
 
-@pytest.mark.parametrize("command", [["fetch"], ["run"], ["convert"], ["landcover"], ["lmdb", "merge"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["fetch"], ["run"], ["l2a"], ["convert"], ["landcover"], ["lmdb", "merge"]], ids=" ".join
+)
 def test_help_has_an_example(command: list[str]) -> None:
     done = _reben(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reben_dask.errors import OutputError
+from reben_dask.locks import Lock
 from reben_dask.sources.fetch.access import open_access
 from reben_dask.sources.fetch.catalogue import Query, RemoteProduct, search_odata
 from reben_dask.sources.fetch.contents import Contents, list_contents, open_source
@@ -16,7 +17,6 @@ from reben_dask.sources.fetch.provider import Provider
 from reben_dask.sources.fetch.selection import Search, Selection, transfer_bytes
 from reben_dask.sources.fetch.stac import search_stac
 from reben_dask.sources.fetch.transfer import FetchRecord, ProductQueue, Reporter, SpeedMeter, Transfer
-from reben_dask.workspace import Lock
 
 LOCK_FILE = ".fetch.lock"
 

@@ -44,7 +44,7 @@ COMMAND = (
     *("--snow-list", "snow.csv", "--cloud-list", "cloud.csv", "--code-column", "CODE", "--lmdb-shards", "3"),
     *("--join", "urbanisation=RegioStaR.gpkg", "--export", "geotiff"),
 )
-NO_FIELDS = {"client", "cluster", "inputs", "overwrite", "restart"}
+NO_FIELDS = {"client", "cluster", "correction", "inputs", "overwrite", "restart"}
 CLUSTER_OPTIONS = ("--out", "out", "--workers", "2", "--threads", "1", "--dashboard-address", ":0")
 CLUSTER = ClusterOptions(workers=2, threads=1, dashboard_address=":0")
 
@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Arguments that reach the job, which does nothing."""
     found: list[Call] = []
 
-    def note(options: JobOptions, cluster: Any, **how: bool) -> JobResult:
+    def note(options: JobOptions, cluster: Any, _correction: Any = None, **how: bool) -> JobResult:
         found.append((options, cluster, how))
         return JobResult(needs_report=False, is_complete=True)
 

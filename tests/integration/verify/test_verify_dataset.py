@@ -67,7 +67,7 @@ class Dataset:
 
 @pytest.fixture
 def dataset(tile_run: Path, tmp_path: Path) -> Dataset:
-    copied = ("cubes.zarr", "patches.parquet", METADATA, FLAGGED, "lmdb", "run")
+    copied = ("cubes.zarr", "patches.parquet", METADATA, FLAGGED, "stac", "lmdb", "run")
     return Dataset(with_copies(tile_run, tmp_path / "out", copied, left_out=EXPORTS))
 
 
@@ -82,7 +82,7 @@ def test_a_finished_run_passes_and_stays_as_it_is(tile_run: Path, options: list[
     rows = sum(pq.read_metadata(tile_run / name).num_rows for name in (METADATA, FLAGGED))
     assert done.output.endswith(f"{tile_run}: {rows:,} patches: complete and consistent.\n")
     assert {line.split()[0] for line in done.output.splitlines() if "  " in line} - set(_digests(done.output)) == {"ok"}
-    assert len(_digests(done.output)) == (11 if "--digest" in options else 0)
+    assert len(_digests(done.output)) == (12 if "--digest" in options else 0)
     images = f"{3 * rows} images" if "--full" in options else " images"
     for place in ("LMDB", "trees", "archives"):
         assert f"Zarr pixels as in the {place}: {images}".removesuffix(" images") in done.output
@@ -118,6 +118,7 @@ TABLE, AGREE, COUNTS = "Patch table", "Metadata as in the patch table", "Counts 
 CUBES, SHARDS, PIXELS = "Zarr cubes", "Zarr patches", "Zarr pixels as in the patch table"
 FILES, ORDER, LMDB, EQUAL = "Metadata files", "Rows in the order of their names", "LMDB", "Zarr pixels as in the LMDB"
 STRAY = "{data.tile} is not the group of a tile"
+PATCH_ITEMS, TILE_ITEMS = "Catalogue of patches", "Catalogue of tiles"
 LEFT_OVER, NODATA = "Nothing left over in the LMDB", "No NODATA in the LMDB"
 
 Damage = Callable[[Dataset], object]
@@ -156,6 +157,10 @@ def _set_kept(**changed: Any) -> Damage:
 
 def _metadata(change: Callable[[Rows], object]) -> Damage:
     return lambda data: change_rows(data.root / METADATA, change)
+
+
+def _item(change: Callable[[Rows], object]) -> Damage:
+    return lambda data: change_rows(data.root / "stac" / "patches.parquet", change)
 
 
 def _table(change: Callable[[pa.Table], pa.Table]) -> Damage:
@@ -250,20 +255,37 @@ DAMAGES = [
             TABLE: "{data.tile} has 15 rows, but its grids have 16 patches",
             AGREE: "{data.tile}_1_1 is in the metadata, but not kept",
             COUNTS: " in the record, ",
+            PATCH_ITEMS: "stac/patches.parquet has {data.tile}_1_1, which is not kept",
+            TILE_ITEMS: "stac/tiles.parquet {data.tile} has the reben:candidates 16, not 15",
         },
     ),
     _case("order", _rows(lambda rows: rows.reverse()), {TABLE: "{data.tile}, row 0, has the patch_id "}),
-    _case("index", _set(5, x=2), {TABLE: "{data.tile}, row 5, has the x 2, not 1", EQUAL: "_1_1 differs in "}),
-    _case("bounds", _set(5, minx=0), {TABLE: "{data.tile}, row 5, has the minx 0, not "}),
+    _case(
+        "index",
+        _set(5, x=2),
+        {
+            TABLE: "{data.tile}, row 5, has the x 2, not 1",
+            EQUAL: "_1_1 differs in ",
+            PATCH_ITEMS: "{data.tile}_1_1 has the reben:x 1, not 2",
+        },
+    ),
+    _case(
+        "bounds",
+        _set(5, minx=0),
+        {
+            TABLE: "{data.tile}, row 5, has the minx 0, not ",
+            PATCH_ITEMS: "{data.tile}_1_1 has the proj:bbox [",
+        },
+    ),
     _case(
         "time",
         _set(5, sensing_time=datetime(2018, 5, 8, tzinfo=UTC)),
-        {TABLE: "row 5, has the sensing_time 2018-05-08 "},
+        {TABLE: "row 5, has the sensing_time 2018-05-08 ", PATCH_ITEMS: "{data.tile}_1_1 has the datetime "},
     ),
     _case(
         "box",
         _rows(lambda rows: rows[5]["bbox"].update(xmin=0.0)),
-        {TABLE: "{data.tile}_1_1 has a bbox that is not its footprint"},
+        {TABLE: "{data.tile}_1_1 has a bbox that is not its footprint", PATCH_ITEMS: "{data.tile}_1_1 has the bbox "},
     ),
     _case(
         "status",
@@ -272,6 +294,8 @@ DAMAGES = [
             TABLE: "{data.tile}_1_1 has the status 'maybe'",
             AGREE: "{data.tile}_1_1 is in the metadata, but not kept",
             COUNTS: " in the record, ",
+            PATCH_ITEMS: "stac/patches.parquet has {data.tile}_1_1, which is not kept",
+            TILE_ITEMS: "stac/tiles.parquet {data.tile} has the reben:kept ",
         },
     ),
     _case(
@@ -289,6 +313,7 @@ DAMAGES = [
             AGREE: "{data.kept[0]} has the labels [",
             COUNTS: "class ",
             PIXELS: "{data.kept[0]}: its map has the labels [",
+            PATCH_ITEMS: "{data.kept[0]} has the reben:labels [",
         },
     ),
     _case(
@@ -298,6 +323,7 @@ DAMAGES = [
             TABLE: "{data.kept[0]} has the split 'none'",
             AGREE: "{data.kept[0]} has the split '",
             COUNTS: "split none: 0 in the record, 1 in the patch table",
+            PATCH_ITEMS: "{data.kept[0]} has the ml-aoi:split '",
         },
     ),
     _case(
@@ -306,9 +332,25 @@ DAMAGES = [
         {
             AGREE: "{data.kept[0]} is in the metadata, but not kept",
             COUNTS: "reason nodata: 0 in the record, 1 in the patch table",
+            PATCH_ITEMS: "stac/patches.parquet has {data.kept[0]}, which is not kept",
+            TILE_ITEMS: "stac/tiles.parquet {data.tile} has the reben:kept ",
         },
     ),
     _case("unreadable part", _unreadable, {TABLE: "{data.tile}.parquet: "}),
+    _case("no catalogue", _remove("stac"), {"Artefacts": "stac is missing"}),
+    _case("no items of patches", _remove("stac/patches.parquet"), {PATCH_ITEMS: "stac/patches.parquet: "}),
+    _case("no collection of tiles", _remove("stac/tiles.json"), {TILE_ITEMS: "stac/tiles.parquet: "}),
+    _case("item lost", _item(lambda rows: rows.pop(3)), {PATCH_ITEMS: "stac/patches.parquet has no {data.kept[3]}"}),
+    _case(
+        "item of another tile",
+        _item(lambda rows: rows.append({**rows[0], "id": "X", "reben:tile": "X"})),
+        {PATCH_ITEMS: " items, not "},
+    ),
+    _case(
+        "property of an item",
+        _item(lambda rows: rows[3].update({"eo:cloud_cover": 101.0})),
+        {PATCH_ITEMS: "{data.kept[3]} has the eo:cloud_cover 101.0, not "},
+    ),
     _case(
         "metadata beside the table",
         _metadata(lambda rows: rows[3].update(country="Atlantis")),

@@ -49,7 +49,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
         ("[]", "is damaged"),
         (
             json.dumps({**CONTENT, "format": 1}),
-            "has format 1, and this version reads format 2; build",
+            "has format 1, and this version reads format 3; build",
         ),
         (json.dumps({key: CONTENT[key] for key in CONTENT if key != "format"}), "has format 1"),
         (json.dumps({**CONTENT, "classes": 3}), r"is damaged \(classes: "),

@@ -14,7 +14,7 @@ from reben_dask.errors import OutputError, RecipeError
 from reben_dask.formats.dataset import ARTEFACTS
 from reben_dask.workspace import Origin, Output
 
-FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
+FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "stac", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
 FILES |= {"README.md", "croissant.json"}
 FRONT_MATTER = "---\npretty_name: mine\nreben_dask:\n  recipe: reben\n---\n"
