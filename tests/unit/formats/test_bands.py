@@ -34,7 +34,7 @@ def test_bands_of_a_resolution_in_the_order_of_esa() -> None:
     assert by_resolution(sorted(BANDS, reverse=True)) == {
         10: ("B02", "B03", "B04", "B08"),
         20: ("B05", "B06", "B07", "B8A", "B11", "B12"),
-        60: ("B01", "B09"),
+        60: ("B01", "B09", "B10"),
     }
     assert bands.POLARISATIONS == ("VV", "VH")
 
