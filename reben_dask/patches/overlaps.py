@@ -115,7 +115,7 @@ def _within(edges: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> 
 
 def split_codes(splits: Iterable[str | None]) -> Codes:
     """Convert names of splits to codes."""
-    return np.asarray(pd.Categorical(list(splits), categories=list(SPLITS)).codes, np.int8)
+    return pd.Index(SPLITS).get_indexer(pd.Index(splits, dtype=object)).astype(np.int8)
 
 
 def find_conflicts(
