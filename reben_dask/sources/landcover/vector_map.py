@@ -231,14 +231,13 @@ def content_digest(source: LandcoverMap) -> str:
     """SHA-256 of the codes and polygons of a map in the order of its rows."""
     digest = hashlib.sha256()
     for batch in read_batches(source):
-        update_digest(digest, batch)
+        update_digest(digest, batch.codes, shapely.to_wkb(batch.geometry, byte_order=1))
     return digest.hexdigest()
 
 
-def update_digest(digest: hashlib._Hash, batch: PolygonBatch) -> None:
-    """Add the codes and polygons of a batch, independent of how rows are divided into batches."""
-    encoded = shapely.to_wkb(batch.geometry, byte_order=1)
-    for code, polygon in zip(batch.codes.to_pylist(), encoded.tolist(), strict=True):
+def update_digest(digest: hashlib._Hash, codes: pa.Array, polygons: npt.NDArray[np.object_]) -> None:
+    """Add codes and polygons (WKB, little-endian) of a batch, independent of how rows are divided into batches."""
+    for code, polygon in zip(codes.to_pylist(), polygons.tolist(), strict=True):
         digest.update(f"{code}\0{len(polygon or b'')}\0".encode())
         digest.update(polygon or b"")
 
