@@ -23,11 +23,10 @@ from reben_dask.sources.vector_files import (
     Layer,
     VectorFile,
     files_on_disk,
-    find_vector_files,
+    find_layers,
     geo_metadata,
     layer_names,
     parquet_parts,
-    read_layers,
     split_layer,
     without_locks,
 )
@@ -149,8 +148,7 @@ def open_landcover(path: str, *, layer: str | None = None, code_column: str | No
     """
     if layer is None:
         path, layer = split_layer(path)
-    files = find_vector_files(path, _MAP)
-    layers = [found for file in files for found in read_layers(file, _MAP)]
+    layers = find_layers(path, _MAP)
     if layer is not None:
         layers = _named(path, layers, layer)
     if not layers:
