@@ -187,7 +187,7 @@ def _tile_record(tile: Tile, plan: Plan) -> RecordedTile:
         path=str(tile.path),
         metadata_sha256=tile.metadata_sha256,
         size_m_yx=(height, width),
-        failed_quality=", ".join(tile.failed_quality(plan.recipe.quality_indicators)) or None,
+        failed_quality=plan.scene(tile).failed_quality,
     )
 
 
