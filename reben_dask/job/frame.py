@@ -37,7 +37,7 @@ from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
 from reben_dask.patches.join import join_partitions, search_areas, search_boxes
-from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
+from reben_dask.patches.reference_map import rasterize_codes
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
 from reben_dask.sources.sentinel2 import choose_products, search_products
@@ -200,9 +200,7 @@ def _labels(rows: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], rule: 
     """Label patches of one grid, which may be any of its patches."""
     grid = _grid_around(rows)
     near = _near(polygons, grid)
-    if near is not None:
-        near = near.assign(code=rule.nomenclature.map_values(near["code"]))
-    rasterized = rasterize_map(near, grid) if near is not None else unlabeled_map(grid)
+    rasterized = rasterize_codes(near, rule.nomenclature, grid)
     x = (rows[MINX] - grid.ulx) // grid.patch_m
     y = (grid.uly - rows[MAXY]) // grid.patch_m
     labels: pd.DataFrame = map_columns(rasterized, grid, rule).iloc[x * grid.shape_yx.y + y].set_index(rows.index)

@@ -17,14 +17,15 @@ from reben_dask.patches.decision import DUPLICATE_GROUND, SPLIT_CONFLICT
 from reben_dask.patches.overlaps import (
     CONFLICT,
     CONFLICTING,
-    DROPPED,
     HELD_OUT,
     Codes,
     Mask,
     Place,
     find_conflicts,
+    find_dropped,
     find_duplicates,
     find_places,
+    kept_codes,
     neighbours_of,
     period_of,
     split_codes,
@@ -45,8 +46,11 @@ def count_conflicts(tasks: Tasks, plan: Plan, table: Path) -> pd.DataFrame:
 
 def drop_conflicts(tasks: Tasks, plan: Plan, table: Path) -> None:
     """Reject validation and test patches that share ground with another split in another MGRS tile."""
-    places = [(place, [other for other in near if other.mgrs != place.mgrs]) for place, near in _places_in(plan, table)]
-    tasks.wait([tasks.submit(f"drop-{place.tiles[0]}", drop_at_place, table, place, near) for place, near in places])
+    futures = [
+        tasks.submit(f"drop-{place.tiles[0]}", drop_at_place, table, place, near)
+        for place, near in _places_in(plan, table)
+    ]
+    tasks.wait(futures)
 
 
 def keep_first(tasks: Tasks, plan: Plan, table: Path) -> None:
@@ -80,10 +84,10 @@ def count_at_place(table: Path, place: Place, near: Sequence[Place]) -> pd.DataF
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def drop_at_place(table: Path, place: Place, others: Sequence[Place]) -> None:
-    """Reject the patches of a place that conflict with planned ones of ``others``."""
-    for tile, codes in find_conflicts(place, others, partial(planned_splits, table), DROPPED).items():
-        _reject(_part(table, tile), codes >= 0, SPLIT_CONFLICT)
+def drop_at_place(table: Path, place: Place, near: Sequence[Place]) -> None:
+    """Reject the patches of a place that give way to planned ones of other MGRS tiles."""
+    for tile, is_dropped in find_dropped(place, near, partial(planned_splits, table)).items():
+        _reject(_part(table, tile), is_dropped, SPLIT_CONFLICT)
 
 
 def keep_first_at_place(table: Path, place: Place, near: Sequence[Place], periods: Mapping[str, str]) -> None:
@@ -94,8 +98,7 @@ def keep_first_at_place(table: Path, place: Place, near: Sequence[Place], period
 
 def kept_splits(table: Path, tile: str) -> Codes:
     """Read the splits of the kept patches of a tile; -1 for others."""
-    rows = read_rows(_part(table, tile), [STATUS, SPLIT]).to_pandas()
-    return split_codes(rows[SPLIT].where(rows[STATUS] == KEPT))
+    return kept_codes(read_rows(_part(table, tile), [STATUS, SPLIT]).to_pandas())
 
 
 def planned_splits(table: Path, tile: str) -> Codes:

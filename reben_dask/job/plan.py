@@ -509,7 +509,7 @@ def _warnings(plan: Plan) -> list[str]:
             "(--landcover FILE:LAYER chooses)."
         )
     found += [
-        f"The disk of {path} supports no locks, and it is read without: let no other program write to it meanwhile."
+        f"The disk of {path} supports no locks. The file is read without locks; do not change it while the job runs."
         for path in _vector_paths(plan)
         if without_locks(path)
     ]

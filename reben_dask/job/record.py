@@ -190,7 +190,7 @@ def _tile_record(tile: Tile, plan: Plan) -> RecordedTile:
         size_m_yx=(height, width),
         boa_add_offset=tile.boa_offset(tile.images),
         boa_offset_source=tile.offset_source,
-        failed_quality=", ".join(tile.failed_quality(plan.recipe.quality_indicators)) or None,
+        failed_quality=plan.scene(tile).failed_quality,
     )
 
 

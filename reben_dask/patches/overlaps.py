@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from reben_dask.formats.columns import SPLIT, SPLITS, TABLE_CRS
+from reben_dask.formats.columns import KEPT, SPLIT, SPLITS, STATUS, TABLE_CRS
 from reben_dask.formats.names import mgrs_of
 from reben_dask.grid import PatchGrid
 from reben_dask.patches.candidates import season_of
@@ -115,7 +115,12 @@ def _within(edges: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> 
 
 def split_codes(splits: Iterable[str | None]) -> Codes:
     """Convert names of splits to codes."""
-    return np.asarray(pd.Categorical(list(splits), categories=list(SPLITS)).codes, np.int8)
+    return pd.Index(SPLITS).get_indexer(pd.Index(splits, dtype=object)).astype(np.int8)
+
+
+def kept_codes(rows: pd.DataFrame) -> Codes:
+    """Codes of the kept patches in rows with split and status; -1 for others."""
+    return split_codes(rows[SPLIT].where(rows[STATUS] == KEPT))
 
 
 def find_conflicts(
@@ -150,6 +155,17 @@ def find_conflicts(
             met = here[((present[there] > 0) & against[codes[here]]).any(axis=1)]
             found[tile][met] = codes[met]
     return found
+
+
+def find_dropped(place: Place, neighbours: Iterable[Place], codes_of: Callable[[str], Codes]) -> dict[str, Mask]:
+    """Find the validation and test patches of a place that give way to a patch of another MGRS tile.
+
+    ``codes_of`` returns the codes of all candidates of a tile. Returns an array of bool, shape ``(patch,)``, for each
+    tile.
+    """
+    others = [other for other in neighbours if other.mgrs != place.mgrs]
+    found = find_conflicts(place, others, codes_of, DROPPED)
+    return {tile: np.asarray(codes >= 0) for tile, codes in found.items()}
 
 
 def _by_split(codes: Codes) -> npt.NDArray[np.int32]:

@@ -127,6 +127,11 @@ def without_locks(path: str) -> bool:
     return True
 
 
+def find_layers(path: str, what: str) -> list[Layer]:
+    """Describe the layers of all vector files of a path; see :func:`find_vector_files` and :func:`read_layers`."""
+    return [layer for file in find_vector_files(path, what) for layer in read_layers(file, what)]
+
+
 def read_layers(file: VectorFile, what: str) -> list[Layer]:
     """Describe the layers of a file that may hold polygons; :class:`InputError` if it is unreadable or a raster."""
     without_locks(file.location)

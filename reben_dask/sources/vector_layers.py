@@ -13,10 +13,9 @@ from reben_dask.errors import InputError, missing
 from reben_dask.sources.vector_files import (
     Layer,
     VectorFile,
-    find_vector_files,
+    find_layers,
     layer_names,
     parquet_parts,
-    read_layers,
     split_layer,
     without_locks,
 )
@@ -70,9 +69,7 @@ def open_countries(path: str, listed: tuple[str, ...] | None = None, *, only_lis
         system.
     """
     given, wanted = split_layer(path)
-    files = find_vector_files(given, _COUNTRIES)
-    layers = [layer for file in files for layer in read_layers(file, _COUNTRIES)]
-    layers = [layer for layer in layers if wanted in {None, layer.name}]
+    layers = [layer for layer in find_layers(given, _COUNTRIES) if wanted in {None, layer.name}]
     # The whole Natural Earth package has some hundred layers.
     layers = [layer for layer in layers if "countries" in layer.name.lower()] or layers
     if not any(layer.crs for layer in layers):
@@ -122,7 +119,7 @@ def read_outlines(path: str) -> geopandas.GeoSeries:
     :class:`InputError` if it is unreadable, or has no polygons with a coordinate reference system.
     """
     given, wanted = split_layer(path)
-    layers = [layer for file in find_vector_files(given, _COUNTRIES) for layer in read_layers(file, _COUNTRIES)]
+    layers = find_layers(given, _COUNTRIES)
     found = next((layer for layer in layers if layer.crs and wanted in {None, layer.name}), None)
     if found is None:
         raise InputError(f"{_COUNTRIES} {path} has no polygons with a coordinate reference system.")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from reben_dask.formats.columns import IN_GRID, KEPT, PATCH_ID, REASON, SENSING_TIME, SPLIT, SPLITS, STATUS
@@ -15,7 +14,6 @@ from reben_dask.patches.decision import DUPLICATE_GROUND, REASONS, SPLIT_CONFLIC
 from reben_dask.patches.overlaps import (
     CONFLICT,
     CONFLICTING,
-    DROPPED,
     HELD_OUT,
     Codes,
     Grids,
@@ -23,8 +21,10 @@ from reben_dask.patches.overlaps import (
     Place,
     conflict_note,
     find_conflicts,
+    find_dropped,
     find_duplicates,
     find_places,
+    kept_codes,
     neighbours_of,
     period_of,
     split_codes,
@@ -82,8 +82,7 @@ class _Rows:
 
     def kept_splits(self, tile: str) -> Codes:
         """Return the splits of the kept patches of a tile; -1 for others."""
-        rows = self.read(tile)
-        return split_codes(rows[SPLIT].where(rows[STATUS] == KEPT))
+        return kept_codes(self.read(tile))
 
     def planned_splits(self, tile: str) -> Codes:
         """Return the splits of all candidates of a tile."""
@@ -110,6 +109,4 @@ def _faults(place: Place, near: list[Place], rows: _Rows, periods: dict[str, str
 def _rejected(place: Place, near: list[Place], rows: _Rows, periods: dict[str, str], rule: str) -> dict[str, Mask]:
     if rule == "first":
         return find_duplicates(place, near, periods)
-    others = [other for other in near if other.mgrs != place.mgrs] if rule == "drop" else []
-    found = find_conflicts(place, others, rows.planned_splits, DROPPED)
-    return {tile: np.asarray(codes >= 0) for tile, codes in found.items()}
+    return find_dropped(place, near if rule == "drop" else [], rows.planned_splits)

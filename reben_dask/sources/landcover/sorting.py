@@ -82,8 +82,9 @@ def sort_landcover(
         digest = hashlib.sha256()
         for batch in read_batches(source):
             has_area = ~shapely.is_missing(batch.geometry)
-            table = _spilled(batch, codes.number(batch.codes, batch.first_row), has_area, bounds)
-            update_digest(digest, batch)
+            polygons = shapely.to_wkb(batch.geometry, byte_order=1)
+            table = _spilled(batch, codes.number(batch.codes, batch.first_row), polygons, has_area, bounds)
+            update_digest(digest, batch.codes, polygons)
             spill.add(table.filter(has_area))
             extent = _united(extent, batch.geometry[has_area])
             left_out += int(np.count_nonzero(~has_area))
@@ -192,7 +193,11 @@ class _Spill:
 
 
 def _spilled(
-    batch: PolygonBatch, codes: npt.NDArray[np.uint16], has_area: npt.NDArray[np.bool_], bounds: tuple[float, ...]
+    batch: PolygonBatch,
+    codes: npt.NDArray[np.uint16],
+    polygons: npt.NDArray[np.object_],
+    has_area: npt.NDArray[np.bool_],
+    bounds: tuple[float, ...],
 ) -> pa.Table:
     curve = np.zeros(len(has_area), np.uint32)
     if has_area.any():
@@ -201,7 +206,7 @@ def _spilled(
         "code": codes,
         "order": batch.first_row + np.arange(len(has_area)),
         "curve": curve,
-        "geometry": shapely.to_wkb(batch.geometry),
+        "geometry": polygons,
     }
     return pa.table(columns, schema=_SPILLED)
 

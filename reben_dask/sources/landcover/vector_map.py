@@ -23,11 +23,10 @@ from reben_dask.sources.vector_files import (
     Layer,
     VectorFile,
     files_on_disk,
-    find_vector_files,
+    find_layers,
     geo_metadata,
     layer_names,
     parquet_parts,
-    read_layers,
     split_layer,
     without_locks,
 )
@@ -149,8 +148,7 @@ def open_landcover(path: str, *, layer: str | None = None, code_column: str | No
     """
     if layer is None:
         path, layer = split_layer(path)
-    files = find_vector_files(path, _MAP)
-    layers = [found for file in files for found in read_layers(file, _MAP)]
+    layers = find_layers(path, _MAP)
     if layer is not None:
         layers = _named(path, layers, layer)
     if not layers:
@@ -231,14 +229,13 @@ def content_digest(source: LandcoverMap) -> str:
     """SHA-256 of the codes and polygons of a map in the order of its rows."""
     digest = hashlib.sha256()
     for batch in read_batches(source):
-        update_digest(digest, batch)
+        update_digest(digest, batch.codes, shapely.to_wkb(batch.geometry, byte_order=1))
     return digest.hexdigest()
 
 
-def update_digest(digest: hashlib._Hash, batch: PolygonBatch) -> None:
-    """Add the codes and polygons of a batch, independent of how rows are divided into batches."""
-    encoded = shapely.to_wkb(batch.geometry, byte_order=1)
-    for code, polygon in zip(batch.codes.to_pylist(), encoded.tolist(), strict=True):
+def update_digest(digest: hashlib._Hash, codes: pa.Array, polygons: npt.NDArray[np.object_]) -> None:
+    """Add codes and polygons (WKB, little-endian) of a batch, independent of how rows are divided into batches."""
+    for code, polygon in zip(codes.to_pylist(), polygons.tolist(), strict=True):
         digest.update(f"{code}\0{len(polygon or b'')}\0".encode())
         digest.update(polygon or b"")
 

@@ -123,18 +123,14 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     InputError
         If the file is unreadable, damaged, too large, or no TIFF file.
     """
-    return read_with_nodata(path)[0]
+    return _read_small(path, _pixels_of, _first_band)
 
 
 def read_with_nodata(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], float | None]:
     """Read the first band of a small TIFF file, and its NODATA tag, if any; see :func:`read_tiff`."""
-    try:
-        tags = _tags(_read(path, PLAIN_FILE_BYTES))
-        return _decode(tags)[0], _nodata(tags)
-    except _Unusual:
-        return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
-    except _DamagedError as error:
-        raise InputError(_undecodable(path, str(error))) from None
+    return _read_small(
+        path, lambda tags: (_pixels_of(tags), _nodata(tags)), lambda dataset: (_first_band(dataset), dataset.nodata)
+    )
 
 
 def read_corner(path: str | os.PathLike[str]) -> Corner:
@@ -166,6 +162,21 @@ def decode_image(content: bytes) -> Image:
         return _by_gdal(content, _gdal_image, lambda cause: f"cannot be decoded ({cause})")
     except _DamagedError as error:
         raise InputError(f"cannot be decoded ({error})") from None
+
+
+def _read_small(path: str | os.PathLike[str], of_tags: Callable[[_Tags], T], of_dataset: Callable[[Any], T]) -> T:
+    """Read a small file by its tags, or with GDAL if it is unusual."""
+    try:
+        return of_tags(_tags(_read(path, PLAIN_FILE_BYTES)))
+    except _Unusual:
+        return _by_gdal(path, of_dataset, lambda cause: _undecodable(path, cause))
+    except _DamagedError as error:
+        raise InputError(_undecodable(path, str(error))) from None
+
+
+def _pixels_of(tags: _Tags) -> npt.NDArray[Any]:
+    first: npt.NDArray[Any] = _decode(tags)[0]
+    return first
 
 
 def _corner(head: bytes, source: str | os.PathLike[str] | bytes, where: str) -> Corner:
@@ -359,9 +370,10 @@ def _require_small(dataset: Any) -> None:
         )
 
 
-def _first_band(dataset: Any) -> tuple[npt.NDArray[Any], float | None]:
+def _first_band(dataset: Any) -> npt.NDArray[Any]:
     _require_small(dataset)
-    return dataset.read(1), dataset.nodata
+    pixels: npt.NDArray[Any] = dataset.read(1)
+    return pixels
 
 
 def _gdal_place(dataset: Any) -> tuple[int | None, Transform]:
