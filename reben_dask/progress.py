@@ -27,6 +27,10 @@ TITLES = {
     "verify-trees": "Check GeoTIFF trees",
     "verify-archives": "Check archives",
     "verify-digest": "Digests",
+    "statistics": "Band statistics",
+    "train": "Train",
+    "validate": "Validate",
+    "evaluate": "Evaluate",
 }
 TILE_STATES = ("working", "again", "done", "failed")
 """States of a started tile: in progress, to be retried, finished, failed."""

@@ -13,7 +13,7 @@ import click
 from reben_dask.errors import InputError, RebenError
 from reben_dask.signals import ignore_sigint
 
-EXTRAS = {"matplotlib": "report"}
+EXTRAS = {"matplotlib": "report", "timm": "train", "torch": "train"}
 """Extra of this package that installs a library which only some commands need."""
 
 

@@ -24,7 +24,10 @@ from reben_dask.formats.lmdb import Shard, ShardIndex
 from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 PROGRAM = "python -m reben_dask"
-COMMANDS = ["run", "status", "convert", "verify", "report", "table", "compare", "landcover", "lmdb", "config", "demo"]
+COMMANDS = [
+    *("run", "status", "convert", "verify", "report", "table", "compare", "train", "evaluate", "leaderboard"),
+    *("landcover", "lmdb", "config", "demo"),
+]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"
 CONFIGILM = Path("bigearthnet") / "configilm_24_patches" / "BigEarthNet-V2-LMDB"

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "tables": set(),
     "analysis": {"formats", "stores", "patches", "drawing", "tables", "workspace"},
     "report": {"analysis", "tables", "formats", "stores", "patches", "recipes", "drawing"},
-    "training": {"formats", "sources", "stores", "patches", "recipes"},
+    "training": {"formats", "sources", "stores", "patches", "recipes", "tables"},
     "dataset": {"formats", "stores", "training", "analysis", "report"},
     "dashboard": {"cluster", "progress", "workspace"},
     "job": {
