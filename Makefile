@@ -5,7 +5,7 @@ VENV ?= .venv
 OUT ?= demo-out
 DATA ?= demo-data
 BENCH_DATA ?= bench-data
-# TorchGeo and ConfigILM need other versions than this package; each has its own environment.
+# TorchGeo, ConfigILM and datasets need other versions than this package; each has its own environment.
 READERS_PYTHON ?= python3.11
 READERS := .venv-readers
 
@@ -24,17 +24,17 @@ help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
 
 demo: $(WITH)-report ## Make a small synthetic region and build a dataset from it
-	@test -d $(DATA) || $(BIN)/reben demo $(DATA)
-	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg \
-		--countries $(DATA)/countries.gpkg --out $(OUT) --overwrite
+	@test -d $(DATA) || { echo "Generating a synthetic region in $(DATA)"; $(BIN)/reben demo $(DATA) >/dev/null; }
+	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg --countries $(DATA)/countries.gpkg \
+		--s1 $(DATA)/sentinel1 --s1-pairs $(DATA)/s1_pairs.csv --out $(OUT) --overwrite
 
-test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
+test: $(DEV) ## Run unit and integration tests (7 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
 test-train: $(DEV) $(WITH)-train ## Test the training of networks; installs PyTorch (6 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
-test-all: test-train ## Run all tests (15 min on 2 cores)
+test-all: test-train ## Run all tests (30 min on 2 cores)
 	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported
@@ -46,7 +46,7 @@ test-pythons: ## Run `make test-all` with each installed Python that is supporte
 fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/slow/test_fuzz.py
 
-readers: $(READERS)/torchgeo/.made $(READERS)/configilm/.made ## Create the environments of TorchGeo and ConfigILM
+readers: $(patsubst tests/readers/%.txt,$(READERS)/%/.made,$(wildcard tests/readers/*.txt)) ## Create the environments of other readers
 
 lint: $(DEV) ## Check style, types, and that code and documents agree
 	$(BIN)/ruff check .
@@ -83,12 +83,14 @@ clean: ## Remove the environment, the demo, the documentation and benchmark resu
 $(VENV)/.created: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; select another: make PYTHON=python3.13"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Creating the environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 # One file for each extra that is installed: .with-report, .with-docs, .with-dev
 $(WITH)-%: $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@echo "Installing reben_dask[$*] in $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
 $(READERS)/%/.made: tests/readers/%.txt

@@ -44,7 +44,7 @@ def type_name(kind: pa.DataType) -> str:
 def image_rows() -> Iterable[Sequence[str]]:
     """Images of a patch."""
     for band in (*BANDS.values(), *S1_BANDS.values(), REFERENCE_MAP):
-        nodata = "none" if band.nodata is None else f"{band.nodata:g}"
+        nodata = "none" if band.nodata is None else f"{band.nodata:g}".replace("nan", "NaN")
         yield f"`{band.name}`", band.kind.value, f"{band.resolution_m} m", band.dtype, str(band.side_px()), nodata
 
 

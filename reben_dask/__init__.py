@@ -7,6 +7,7 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`open_landcover`, :func:`patches` and :func:`label` make lazy frames, with one partition per tile.
 - :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
 - :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
+- :func:`open_cubes` opens a Zarr store lazily, shard by shard.
 - :func:`train`, :func:`evaluate` and :func:`leaderboard` train networks, measure and compare them; :func:`load_run`
   loads a trained one. They need the extra ``train``.
 - :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from reben_dask.options import ClusterOptions as ClusterOptions
     from reben_dask.report.examples import natural_colour as natural_colour
     from reben_dask.sources.sentinel2 import open_tile as open_tile
+    from reben_dask.stores.cube_reader import open_cubes as open_cubes
     from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
     from reben_dask.training import batches as batches
     from reben_dask.training.evaluation import evaluate as evaluate
@@ -71,6 +73,7 @@ _MODULES = {
     "Dataset": "dataset",
     "ClusterOptions": "options",
     "open_demo_region": "demo",
+    "open_cubes": "stores.cube_reader",
     "batches": "training",
     "train": "training.fit",
     "evaluate": "training.evaluation",
@@ -89,7 +92,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "patches":
         return import_module("reben_dask.patches")
-    return getattr(import_module(f"reben_dask.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"reben_dask.{_MODULES[name]}"), name)
+    except (ImportError, NotImplementedError):
+        import_module("reben_dask.environment").require_building()
+        raise
 
 
 def __dir__() -> list[str]:

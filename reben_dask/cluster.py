@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import current_process
+from pathlib import Path
 
 import dask
 from dask.utils import format_bytes, parse_bytes
@@ -32,6 +34,9 @@ CONNECTED = "running"
 """Status of a client that has a scheduler."""
 
 _LAST_PORT = 65_535
+_SIGN = "REBEN_DASK_IMPORTED"
+"""Variable with the path of a file that a worker writes if it imports the script that starts it."""
+
 _WORKER_SETTINGS = {
     # Tasks last seconds: profiling every 10 ms shows no more, and costs 5 % of a full tile's CPU time.
     "distributed.worker.profile.interval": "100ms",
@@ -116,34 +121,52 @@ def loopback_unless_asked(address: str) -> str:
 def _embedded(options: ClusterOptions, *, quiet: bool) -> Iterator[Client]:
     workers, threads, memory = embedded_size(options)
     dashboard = loopback_unless_asked(options.dashboard_address or ":8787")
-    try:
-        with dask.config.set(_WORKER_SETTINGS), block_sigint(), warnings.catch_warnings():
-            # The job prints where the dashboard is.
-            warnings.filterwarnings("ignore", message=r"\s*Port \S+ is already in use")
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                memory_limit=memory,
-                processes=True,
-                dashboard_address=dashboard,
-                silence_logs=logging.CRITICAL if quiet else logging.WARNING,
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        if current_process().name != "MainProcess":
+    with _imports_of_script() as is_imported:
+        try:
+            with dask.config.set(_WORKER_SETTINGS), block_sigint(), warnings.catch_warnings():
+                # The job prints where the dashboard is.
+                warnings.filterwarnings("ignore", message=r"\s*Port \S+ is already in use")
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    memory_limit=memory,
+                    processes=True,
+                    dashboard_address=dashboard,
+                    silence_logs=logging.CRITICAL if quiet else logging.WARNING,
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            if is_imported():
+                raise ClusterError(
+                    "Each worker that a script starts imports the script again; put the code that builds the dataset "
+                    'below: if __name__ == "__main__":'
+                ) from None
             raise ClusterError(
-                "Each worker that a script starts imports the script again; put the code that builds the dataset "
-                'below: if __name__ == "__main__":'
+                f"The embedded cluster, with its dashboard at {dashboard}, did not start ({error.__cause__ or error}); "
+                "set --dashboard-address to another port, such as :0 for any that is free."
             ) from None
-        raise ClusterError(
-            f"The embedded cluster, with its dashboard at {dashboard}, did not start ({error.__cause__ or error}); "
-            "set --dashboard-address to another port, such as :0 for any that is free."
-        ) from None
     try:
         with Client(cluster) as client:
             yield client
     finally:
         with sigint_ignored():
             cluster.close()
+
+
+@contextmanager
+def _imports_of_script() -> Iterator[Callable[[], bool]]:
+    """Yield a test for a script that started this process, or a worker of it, by importing it again."""
+    if current_process().name != "MainProcess":
+        if sign := os.environ.get(_SIGN):
+            Path(sign).touch()
+        yield lambda: True
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sign = str(Path(folder, "imported"))
+        os.environ[_SIGN] = sign
+        try:
+            yield Path(sign).exists
+        finally:
+            del os.environ[_SIGN]
 
 
 @contextmanager

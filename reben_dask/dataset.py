@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 import xarray as xr
 
+from reben_dask.analysis.legend import Legend, legend_of
 from reben_dask.errors import InputError
 from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
 from reben_dask.formats.dataset import CUBES, TABLE, RunRecord
-from reben_dask.stores.cube_reader import open_patch
+from reben_dask.stores.cube_reader import open_cubes, open_patch
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 from reben_dask.training.samples import TEN_METRES, Samples, cube_samples, lmdb_samples
 
@@ -44,6 +45,11 @@ class Dataset:
         return tuple(self.record.classes)
 
     @cached_property
+    def legend(self) -> Legend:
+        """Names and colours of the values of reference maps, for :func:`~reben_dask.map_colours`."""
+        return legend_of(self.record)
+
+    @cached_property
     def patches(self) -> dask_geopandas.GeoDataFrame:
         """Patch table as a lazy frame: a row for every candidate, one partition per tile, footprints in EPSG:4326."""
         parts = [str(part) for part in dataset_parts(self.path)]
@@ -51,8 +57,8 @@ class Dataset:
 
     @cached_property
     def cubes(self) -> xr.DataTree:
-        """Cubes of all tiles, lazily: one node per tile, with ``r10m``, ``r20m``, ``r60m`` and ``reference_map``."""
-        return xr.open_datatree(self.path / CUBES, engine="zarr", chunks={})
+        """Cubes of all tiles, lazily: one node per tile; see :func:`~reben_dask.stores.cube_reader.open_cubes`."""
+        return open_cubes(self.path / CUBES)
 
     def samples(
         self,
@@ -142,7 +148,7 @@ class Dataset:
         return view_splits(self.path)
 
     def plot_patches(self, patch_ids: Sequence[str]) -> Figure:
-        """Draw patches in natural colour, each above its reference map in the colours of CORINE Land Cover."""
+        """Draw patches in natural colour, each above its reference map in the colours of :attr:`legend`."""
         from reben_dask.report.views import view_patches  # noqa: PLC0415 - needs Matplotlib
 
         return view_patches(self.path, patch_ids)

@@ -36,6 +36,8 @@ _DPI, _MIN_PNG_PX = 200, 1920
 _STYLE = {
     # SVG keeps text as text; a reader without DejaVu falls back to a narrower font.
     "svg.fonttype": "none",
+    # Hinted text has another width at each resolution, and the layout is computed at one.
+    "text.hinting": "none",
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": FONT_PT,
     "text.color": INK,
@@ -54,7 +56,7 @@ _STYLE = {
     "axes.grid": True,
     "grid.color": GRID,
     "legend.frameon": False,
-    "legend.fontsize": 11,
+    "legend.fontsize": FONT_PT,
     "svg.hashsalt": "reben_dask",
 }
 
@@ -66,9 +68,10 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, with automatic layout."""
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+def new_figure(width: float, height: float, *, compress: bool = False) -> Figure:
+    """Make an empty figure of a size in inches, with automatic layout; ``compress`` moves rows of images together."""
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, compress=compress)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def plain(name: str) -> str:

@@ -26,6 +26,10 @@ class ReadError(InputError):
     """An image that cannot be decoded, of a product without checksums: its file, or only its disk, may be at fault."""
 
 
+class SetupError(RebenError):
+    """Software or settings of a machine with which this program cannot work."""
+
+
 class RecipeError(RebenError):
     """A recipe that is not valid, or asks for something that does not exist."""
 

@@ -1,31 +1,58 @@
-"""Nomenclatures: from level-3 CORINE codes to the class names of a dataset.
+"""Nomenclatures: from the codes of a land-cover map to the class names of a dataset.
 
-A nomenclature is a CSV file with the columns ``code`` and ``class``; an empty class is a known code without a label.
+A nomenclature is a CSV file with the columns ``code`` (number or text) and ``class``; an empty class is a known code
+without a label. Optional columns are ``value``, the number in reference maps (by default the code, or the number of the
+row where the code is text), and ``color``, such as ``#e6004d``.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from reben_dask.errors import RecipeError, missing
+from reben_dask.errors import InputError, RecipeError, missing
 
 UNLABELED_CODE = 999
-"""Code of a pixel that no polygon covers."""
+"""Value of a pixel that no polygon covers."""
+
+_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?", re.ASCII)
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def code_text(code: object) -> str:
+    """Write a code as text: numbers without decimals, leading zeros or blanks, and any other text as it is."""
+    text = str(code).strip()
+    whole = _WHOLE.fullmatch(text)
+    return str(int(whole[1])) if whole else text
 
 
 @dataclass(frozen=True)
 class Nomenclature:
-    """Class of each code; ``None`` in ``class_of`` where a known code carries no label."""
+    """Codes of a land-cover map, their values in reference maps, and their classes."""
 
     name: str
+
     class_of: dict[int, str | None]
+    """Class of each value; ``None`` where a known code carries no label."""
+
+    value_of: dict[str, int] = field(default_factory=dict)
+    """Value of each code, written by :func:`code_text`; by default values are codes."""
+
+    color_of: dict[int, str] = field(default_factory=dict)
+    """Colours as ``#rrggbb`` of values that have one."""
+
+    def __post_init__(self) -> None:
+        if not self.value_of:
+            object.__setattr__(self, "value_of", {str(value): value for value in self.class_of})
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -33,20 +60,40 @@ class Nomenclature:
         return tuple(sorted({name for name in self.class_of.values() if name is not None}))
 
     @cached_property
-    def codes(self) -> frozenset[int]:
-        """Every code that a map may hold, labelled or not."""
+    def known_values(self) -> frozenset[int]:
+        """Every value that a reference map may hold, labelled or not."""
         return frozenset(self.class_of) | {UNLABELED_CODE}
 
     def class_index(self) -> npt.NDArray[np.uint16]:
-        """Look-up table from uint16 code to 1 + position in :attr:`classes`, shape ``(65536,)``; 0 means unlabelled."""
+        """Look-up table from uint16 value to 1 + position in :attr:`classes`, shape ``(65536,)``; 0: unlabelled."""
         table = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
-        for code, name in self.class_of.items():
+        for value, name in self.class_of.items():
             if name is not None:
-                table[code] = 1 + self.classes.index(name)
+                table[value] = 1 + self.classes.index(name)
         return table
 
-    def __dask_tokenize__(self) -> tuple[str, tuple[tuple[int, str | None], ...]]:
-        return (self.name, tuple(sorted(self.class_of.items())))
+    def unknown_codes(self, codes: Iterable[str]) -> list[str]:
+        """Return the codes, written by :func:`code_text`, that the nomenclature does not have; numbers first."""
+        unknown = set(codes) - self.value_of.keys() - {str(UNLABELED_CODE)}
+        return sorted(unknown, key=code_order)
+
+    def map_values(self, codes: pd.Series[Any]) -> npt.NDArray[np.uint16]:
+        """Return the values of codes; raises InputError for a code that the nomenclature does not have."""
+        places, found = pd.factorize(codes)
+        texts = [code_text(code) for code in found]
+        if unknown := self.unknown_codes(texts):
+            raise InputError(f"The nomenclature {self.name} does not know the code {unknown[0]} of the land-cover map.")
+        values = [self.value_of.get(text, UNLABELED_CODE) for text in texts]
+        return np.array(values, np.uint16)[places]
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return (self.name, tuple(sorted(self.class_of.items())), tuple(sorted(self.value_of.items())))
+
+
+def code_order(code: str) -> tuple[bool, int, str]:
+    """Sort key of codes: numbers by value, then texts."""
+    is_number = _WHOLE.fullmatch(code) is not None
+    return not is_number, int(code) if is_number else 0, code
 
 
 def load_nomenclature(name: str) -> Nomenclature:
@@ -80,18 +127,53 @@ def shipped_nomenclatures() -> list[str]:
     return sorted(path.stem for path in (Path(__file__).parent / "nomenclatures").glob("*.csv"))
 
 
+class _Row(NamedTuple):
+    code: str
+    value: int
+    label: str | None
+    color: str | None
+
+
 def _parse(name: str, text: str) -> Nomenclature:
-    rows = csv.DictReader(text.splitlines())
-    if not {"code", "class"} <= set(rows.fieldnames or ()):
-        raise RecipeError(f"The nomenclature {name} has the columns {rows.fieldnames}; it needs code and class.")
-    try:
-        pairs = [(int(row["code"]), row["class"] or None) for row in rows]
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"The nomenclature {name} has a code that is not a number: {error}.") from None
-    class_of = dict(pairs)
-    if len(class_of) < len(pairs):
-        twice = next(code for code, count in Counter(code for code, _ in pairs).items() if count > 1)
-        raise RecipeError(f"The nomenclature {name} has the code {twice} more than once.")
-    if bad := [code for code in class_of if not 0 < code < UNLABELED_CODE]:
-        raise RecipeError(f"The nomenclature {name} has the code {bad[0]}; codes are 1 to {UNLABELED_CODE - 1}.")
-    return Nomenclature(name, class_of)
+    table = csv.DictReader(text.splitlines())
+    if not {"code", "class"} <= set(table.fieldnames or ()):
+        raise RecipeError(f"The nomenclature {name} has the columns {table.fieldnames}; it needs code and class.")
+    rows: dict[str, _Row] = {}
+    row_of_value: dict[int, _Row] = {}
+    for row in _rows(name, table):
+        if row.code in rows:
+            raise RecipeError(f"The nomenclature {name} has the code {row.code} more than once.")
+        same = row_of_value.setdefault(row.value, row)
+        if (same.label, same.color) != (row.label, row.color):
+            raise RecipeError(
+                f"The nomenclature {name} gives the codes {same.code} and {row.code} the value {row.value}, but not "
+                "one class and color; set another value."
+            )
+        rows[row.code] = row
+    return Nomenclature(
+        name,
+        class_of={value: row.label for value, row in row_of_value.items()},
+        value_of={code: row.value for code, row in rows.items()},
+        color_of={value: row.color for value, row in row_of_value.items() if row.color},
+    )
+
+
+def _rows(name: str, table: Iterable[Mapping[str, str | None]]) -> Iterator[_Row]:
+    for number, row in enumerate(table, 1):
+        code, given = code_text(row["code"] or ""), (row.get("value") or "").strip()
+        if not code:
+            raise RecipeError(f"The nomenclature {name} has no code in row {number}.")
+        value = code_text(given) if given else code
+        is_number = _WHOLE.fullmatch(value) is not None
+        if given and not is_number:
+            raise RecipeError(f"The nomenclature {name} has the value {given!r}, which is not a whole number.")
+        value_in_map = int(value) if is_number else number
+        if not 0 < value_in_map < UNLABELED_CODE:
+            what = f"value {value}" if given else f"code {code}"
+            advice = "" if given else "; give such codes a value of their own in a column value"
+            limits = f"values of reference maps are 1 to {UNLABELED_CODE - 1}"
+            raise RecipeError(f"The nomenclature {name} has the {what}; {limits}{advice}.")
+        color = (row.get("color") or "").strip().lower()
+        if color and not _COLOR.fullmatch(color):
+            raise RecipeError(f"The nomenclature {name} has the color {color!r} in row {number}; write it as #rrggbb.")
+        yield _Row(code, value_in_map, (row["class"] or "").strip() or None, color or None)

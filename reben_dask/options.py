@@ -76,9 +76,12 @@ class JobOptions(Options):
         description="Sentinel-2 L2A products (.SAFE folders or .zip files of them), or folders of products."
     )
     landcover: Annotated[Place, Flag("MAP.gpkg")] = Field(
-        description="Vector map with CORINE codes, in any CRS; FILE:LAYER names a layer."
+        description="Vector map with class codes, in any CRS; FILE:LAYER names a layer."
     )
     out: Annotated[Path, Flag("OUT")] = Field(description="Folder for the dataset.")
+    title: Annotated[str | None, Flag("TEXT")] = Field(
+        default=None, min_length=1, description="Title on the card and report of the dataset; default: the name of OUT."
+    )
     recipe: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(
         default="reben", description="Shipped recipe, or your own."
     )

@@ -20,8 +20,10 @@ TITLES = {
     "metadata": "Metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "archives": "Read archives (MB)",
     "merge": "Merge LMDB",
     "verify-table": "Check patch table",
+    "verify-overlaps": "Check overlaps of tiles",
     "verify-lmdb": "Check LMDB",
     "verify-cubes": "Check Zarr cubes",
     "verify-trees": "Check GeoTIFF trees",
@@ -32,8 +34,8 @@ TITLES = {
     "validate": "Validate",
     "evaluate": "Evaluate",
 }
-TILE_STATES = ("working", "again", "done", "failed")
-"""States of a started tile: in progress, to be retried, finished, failed."""
+TILE_STATES = ("working", "again", "done", "rejected", "failed")
+"""States of a started tile: in progress, to be retried, finished, finished but rejected for its quality, failed."""
 
 _WIDTH = 30
 """Width of a notebook bar in characters."""

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from reben_dask.cli.base import Command
 from reben_dask.cli.options import flag_of, model_options
+from reben_dask.environment import require_building
 from reben_dask.errors import InputError
 from reben_dask.options import ClusterOptions, JobOptions
 
@@ -97,6 +98,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     how = {name: options.pop(name) for name in ("dry_run", "overwrite", "restart")}
     cluster = _cluster_options(ctx, {name: options.pop(name) for name in ClusterOptions.model_fields})
     job = JobOptions.of(**options)
+    require_building()
     # What the job needs takes seconds to import, and --help should not wait for it.
     from reben_dask.job.run import run_job  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Workspaces: lock, resume markers, checks and publication of jobs and conversions.
+"""Workspaces: resume markers, checks and publication of jobs and conversions, under a lock.
 
 A job builds a dataset in ``OUT``::
 
@@ -18,25 +18,34 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import traceback
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import quote
 from uuid import uuid4
 
-from filelock import FileLock, Timeout, lock_descriptor
-
 from reben_dask.atomic import read_json, remove, write_json
 from reben_dask.errors import InputError, OutputError, RebenError, RecipeError, missing
-from reben_dask.formats.dataset import ARTEFACTS, BUILDING, CUBES, LOCK, RECORD, REPORT, RUN, STATE, TABLE, RunRecord
-
-HEARTBEAT_S = 30
+from reben_dask.formats.dataset import (
+    ARTEFACTS,
+    BUILDING,
+    CARD,
+    CARD_BESIDE,
+    CUBES,
+    LOCK,
+    RECORD,
+    REPORT,
+    RUN,
+    STATE,
+    TABLE,
+    RunRecord,
+    is_card,
+)
+from reben_dask.locks import Lock
 
 TILES = "tiles"
 """Stage whose pieces are tiles, and aspect of an origin with their identities by name."""
@@ -47,94 +56,19 @@ COPIED_BYTES = 2**20
 DONE, WAITING, FAILED, STALE = "done", "waiting", "failed", "stale"
 """States of a tile; a stale one has changed or moved."""
 
-_PATIENCE_S = 1.0  # lock_owner holds a lock for an instant
 _PROPERTIES = {"bytes": "size", "modified_ns": "time of modification", "code_column": "column of codes"}
 """Words for keys of an identity."""
 
 _SHOWN = ("name", "layer", "code_column")
+
+_OWN_NAMES = frozenset((*ARTEFACTS, REPORT)) - {CARD}
+"""Names that only a dataset of this program has."""
 
 _JOURNAL, _READY, _OLD = "publish.json", "ready", "old"
 _ORIGIN_FILE, _FAILURES = "origin.json", "failures"
 
 Origin = dict[str, Any]
 """Inputs as JSON by aspect (recipe, tiles, map, …), without paths: moved data are the same."""
-
-
-# Lock
-
-
-class Owner(NamedTuple):
-    """Holder of a lock, and its last heartbeat (UTC)."""
-
-    host: str
-    pid: int
-    job: str
-    heartbeat: datetime
-
-    def __str__(self) -> str:
-        return f"{self.host} {self.pid} {self.job}"
-
-
-class Lock:
-    """Lock of a folder by the operating system, which ends with its process; a file beside it names the owner.
-
-    System locks may not reach other hosts on network disks: a lock of another host counts until its file is deleted.
-    """
-
-    def __init__(self, path: Path, root: Path) -> None:
-        self.path, self._root, self._note = path, root, path.with_name(f"{path.name}.json")
-
-    @contextmanager
-    def held(self, job: str) -> Iterator[None]:
-        """Hold the lock while the block runs; :class:`OutputError` if another process holds it."""
-        earlier = self._read_owner() if self.path.exists() else None
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(FileLock(self.path, poll_interval=0.02).acquire(timeout=_PATIENCE_S))
-            except Timeout:
-                raise self._refusal(self._read_owner()) from None
-            if earlier and earlier.host != socket.gethostname():
-                raise self._refusal(earlier)
-            # Not atomic, as a draft would stay in the folder if the process is killed; readers accept half a file.
-            self._note.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "job": job}))
-            # Deleted while held: the next owner creates another file.
-            stack.callback(self.path.unlink, missing_ok=True)
-            stack.callback(self._note.unlink, missing_ok=True)
-            stop = Event()
-            stack.callback(stop.set)
-            Thread(target=self._renew_heartbeat, args=(stop,), daemon=True).start()
-            yield
-
-    def owner(self) -> Owner | None:
-        """Return the process that holds the lock, if any, without writing."""
-        owner = self._read_owner()
-        is_foreign = owner is not None and owner.host != socket.gethostname()
-        try:
-            with self.path.open("rb") as file:
-                return None if not is_foreign and lock_descriptor(file.fileno(), blocking=False) else owner
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return owner
-
-    def _read_owner(self) -> Owner | None:
-        found = read_json(self._note)
-        with suppress(OSError, KeyError, TypeError):
-            heartbeat = datetime.fromtimestamp(self._note.stat().st_mtime, UTC)
-            return Owner(str(found["host"]), found["pid"], found["job"], heartbeat)
-        return None
-
-    def _renew_heartbeat(self, stop: Event) -> None:
-        while not stop.wait(HEARTBEAT_S):
-            with suppress(OSError):
-                os.utime(self._note)
-
-    def _refusal(self, owner: Owner | None) -> OutputError:
-        who = f"{owner}; last heartbeat {owner.heartbeat:%Y-%m-%d %H:%M:%S} UTC" if owner else "not known"
-        return OutputError(
-            f"Another job is writing to {self._root} (host, process and job: {who}); wait for it, or give another "
-            f"folder. If it is gone, delete {self.path}."
-        )
 
 
 # Origin
@@ -283,19 +217,21 @@ class Workspace:
         return State(self.building / STATE)
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the lock while the block runs."""
+    def owned(self) -> Iterator[str | None]:
+        """Hold the lock while the block runs; yield a note if the disk has no locks."""
         with ExitStack() as stack:
             with self._writing():
                 self.lock.path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(self.lock.held(self.job))
-            yield
+                note = stack.enter_context(self.lock.held(self.job))
+            yield note
 
     @contextmanager
     def resumed(self, origin: Mapping[str, Any]) -> Iterator[Self]:
         """Hold a conversion's workspace, new or resumed; :class:`OutputError` if it is taken, or has other inputs."""
         require_new(self.root)
-        with self.owned():
+        with self.owned() as note:
+            if note:
+                warnings.warn(note, stacklevel=3)
             # Another process may have finished since.
             require_new(self.root)
             with self._writing():
@@ -357,6 +293,11 @@ class Output(Workspace):
     def patches(self) -> Path:
         """Patch table under construction."""
         return self.building / TABLE
+
+    @property
+    def card(self) -> str:
+        """Name of the card: ``README.md``, or another one beside a ``README.md`` that is not of this program."""
+        return CARD_BESIDE if _is_foreign_card(self.root / CARD) else CARD
 
     @property
     def run(self) -> Path:
@@ -423,16 +364,21 @@ class Output(Workspace):
         found = sorted(path.name for path in self.root.glob("*") if not path.name.startswith((LOCK, BUILDING)))
         if found and not overwrite:
             self._require_same_dataset(found, origin)
-        if own := [name for name in found if name in (*ARTEFACTS, REPORT)]:
+        if own := [name for name in found if name in _OWN_NAMES]:
             self._require_own(own[0])
+        if self.card == CARD_BESIDE and _is_foreign_card(self.root / CARD_BESIDE):
+            raise OutputError(
+                f"{self.root} has files named {CARD} and {CARD_BESIDE} that are not of this program, which would "
+                "replace one of them; move one."
+            )
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the lock while the block runs, and finish an interrupted publication."""
-        with super().owned():
+    def owned(self) -> Iterator[str | None]:
+        """Hold the lock while the block runs, and finish an interrupted publication; yield the note of the lock."""
+        with super().owned() as note:
             with self._writing():
                 self._finish_publication()
-            yield
+            yield note
 
     def start(self, origin: Origin, paths: Mapping[str, str], *, restart: bool = False) -> None:
         """Start or resume the job of tiles with such paths; delete useless remains."""
@@ -456,8 +402,8 @@ class Output(Workspace):
         destination.parent.mkdir(parents=True, exist_ok=True)
         (self.work / path).rename(destination)
 
-    def publish(self) -> None:
-        """Publish the finished artefacts, then delete those of an earlier job.
+    def publish(self) -> str | None:
+        """Publish the finished artefacts, then delete those of an earlier job; return a note about lacking hard links.
 
         Once all is complete, a journal is written, and each later step can be repeated by the next job. The run record
         is removed first and appears last: without one, no dataset is complete. If tiles failed, the hidden folder keeps
@@ -466,19 +412,26 @@ class Output(Workspace):
         names = (*self.exports, *ARTEFACTS)
         if absent := [name for name in names if not (self.building / name).exists()]:
             raise FileNotFoundError(f"{self.building} has no {', '.join(absent)}")
-        keep = bool(self.state.failures())
+        keep, is_linked = bool(self.state.failures()), True
         if keep:
             ready = self.building / _READY
             remove(ready)
             ready.mkdir()
-            for name in names:
-                _duplicate(self.building / name, ready / name)
+            linked = [_duplicate(self.building / name, ready / name) for name in names]
+            is_linked = all(linked)
         record = self.record()
         # A user may have edited it.
         replaced = [REPORT, *(name for name in (record.exports if record else ()) if _is_plain_name(name))]
+        replaced += [CARD_BESIDE] * is_card(self.root / CARD_BESIDE)
         journal = {"names": names, "replaced": replaced, "source": _READY if keep else "", "keep": keep}
         write_json(self.building / _JOURNAL, journal)
         self._finish_publication()
+        if is_linked:
+            return None
+        return (
+            f"The disk of {self.root} supports no hard links: the files that the next run needs, in {self.building}, "
+            "take as much space again."
+        )
 
     def _finish_publication(self) -> None:
         building = self.building
@@ -488,13 +441,17 @@ class Output(Workspace):
         source, old = building / journal["source"], building / _OLD
         old.mkdir(exist_ok=True)
         waiting = [name for name in journal["names"] if os.path.lexists(source / name)]
+        card = self.card
+        published = {name: card if name == CARD else name for name in waiting}
+        # Beside a README.md of the user, it is the new card.
+        replaced = [name for name in journal["replaced"] if name != CARD_BESIDE or card == CARD]
         # The record first, so that a mixture of two datasets never has one.
-        for name in (*reversed(waiting), *journal["replaced"]):
-            if os.path.lexists(self.root / name) and (name in waiting or name not in journal["names"]):
+        for name in (*reversed(published.values()), *replaced):
+            if os.path.lexists(self.root / name) and (name in published.values() or name not in journal["names"]):
                 remove(old / name)
                 (self.root / name).rename(old / name)
         for name in waiting:
-            (source / name).rename(self.root / name)
+            (source / name).rename(self.root / published[name])
         if journal["keep"]:
             remains = [old, source, *building.glob(f".{_JOURNAL}.*")]
         else:
@@ -524,7 +481,7 @@ class Output(Workspace):
             ways = ["give a new folder"]
             if (self.root / RECORD).is_file():
                 ways.append("--overwrite to replace the dataset, once the new one is complete")
-            elif not {*found} & {*ARTEFACTS, REPORT}:
+            elif _OWN_NAMES.isdisjoint(found):
                 ways.append("--overwrite to write beside the existing files")
             raise OutputError(
                 f"The output folder {self.root} is not empty (it holds {_first_names(found)}); {', or '.join(ways)}."
@@ -549,6 +506,10 @@ def require_new(destination: Path) -> None:
         raise OutputError(f"{destination} exists; give a new folder.")
 
 
+def _is_foreign_card(path: Path) -> bool:
+    return os.path.lexists(path) and not is_card(path)
+
+
 def _is_plain_name(name: str) -> bool:
     return Path(name).name == name and name[:1] not in ("", ".")
 
@@ -559,20 +520,30 @@ def _remove_quietly(path: Path) -> None:
         remove(path)
 
 
-def _duplicate(source: Path, destination: Path) -> None:
+def _duplicate(source: Path, destination: Path) -> bool:
+    """Duplicate a file or folder by hard links; return False if large files had to be copied."""
+    copied = []
+
+    def link(file: str | Path, place: str | Path) -> None:
+        if not _link(file, place):
+            copied.append(file)
+
     if source.is_dir():
-        shutil.copytree(source, destination, copy_function=_link)
+        shutil.copytree(source, destination, copy_function=link)
     else:
-        _link(source, destination)
+        link(source, destination)
+    return not copied
 
 
-def _link(source: str | Path, destination: str | Path) -> None:
-    """Hard-link a large file, where the disk can; copy metadata, which may be rewritten in place."""
-    if os.stat(source).st_size >= COPIED_BYTES and not str(source).endswith(".json"):  # noqa: PTH116
+def _link(source: str | Path, destination: str | Path) -> bool:
+    """Hard-link a large file, or return False where the disk cannot; copy metadata, which may be rewritten in place."""
+    is_large = os.stat(source).st_size >= COPIED_BYTES and not str(source).endswith(".json")  # noqa: PTH116
+    if is_large:
         with suppress(OSError):
             os.link(source, destination)
-            return
+            return True
     shutil.copy2(source, destination)
+    return not is_large
 
 
 # Disk space

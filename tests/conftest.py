@@ -192,11 +192,15 @@ def small_inputs(small_region: DemoRegion) -> list[object]:
 
 @pytest.fixture(scope="session")
 def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
-    """Output of a finished job on that region, with its report: what needs any finished dataset takes this one."""
+    """Output of a finished job on that region, with its report: what needs any finished dataset takes this one.
+
+    Beside it is ``said.txt``, what the job printed.
+    """
 
     def make(folder: Path) -> None:
         done = finished_job(*small_inputs, "--report")(folder)
         assert f"Report: {folder / 'out' / 'report' / 'index.html'}" in done.stdout
+        (folder / "said.txt").write_text(done.stdout, encoding="utf-8")
 
     return made_once("small-run", make) / "out"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-_VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
+_VOID = {"meta", "link", "img", "source", "br", "hr", "input", "wbr"}
 
 
 @dataclass

@@ -160,7 +160,8 @@ class SeasoNet:
 
     def split(self, name: str) -> list[int]:
         """Rows of one set."""
-        return [int(line) for line in (self.root / "splits" / f"{name}.csv").read_text(encoding="utf-8").splitlines()]
+        lines = (self.root / "splits" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+        return [int(line) for line in lines if lines != ["Index"]]
 
     def patches(self) -> Iterator[tuple[pd.Series, SeasoNetPatch]]:
         """Rows with their patches."""

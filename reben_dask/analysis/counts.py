@@ -5,7 +5,7 @@ Table I of the reBEN paper and the statistics of BigEarthNet v1, for any dataset
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ import pyarrow as pa
 
 from reben_dask.errors import InputError
 from reben_dask.formats import columns
-from reben_dask.formats.dataset import TABLE
-from reben_dask.stores.patch_table import part_files, read_rows
+from reben_dask.formats.dataset import RECORD, TABLE
+from reben_dask.options import DEFAULT_RECIPE
+from reben_dask.recipes import load_recipe
+from reben_dask.sources.published.metadata import metadata_files, read_metadata
+from reben_dask.sources.published.places import sensing_days
+from reben_dask.stores.patch_table import dataset_parts, part_files, read_rows
 
 TOTAL = "all"
 
@@ -48,6 +52,14 @@ def count_by_split(keys: pd.Series[Any], splits: pd.Series[Any], name: str) -> p
     counts = pd.crosstab(keys, splits).reindex(index=together.index, columns=list(columns.SPLITS))
     table = counts.fillna(0).assign(**{TOTAL: together}).astype("int64").rename_axis(index=name, columns=None)
     return table.sort_index()
+
+
+def with_unassigned(table: pd.DataFrame) -> pd.DataFrame:
+    """Insert a column for patches in no split before the total of :func:`count_by_split`, if there are any."""
+    unassigned = table[TOTAL] - table[list(columns.SPLITS)].sum(axis=1)
+    if not unassigned.any():
+        return table
+    return table.assign(**{columns.UNASSIGNED: unassigned})[[*columns.SPLITS, columns.UNASSIGNED, TOTAL]]
 
 
 def class_table(patches: pd.DataFrame) -> pd.DataFrame:
@@ -91,19 +103,23 @@ TABLES: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 
 def read_acquisitions(out: Path, *, clear_only: bool = False) -> pd.DataFrame:
-    """Read season, sensing time and split of the kept patches of a dataset from its patch table.
+    """Read season, sensing time and split of the kept patches of a dataset, or of metadata files.
 
-    ``clear_only`` leaves out flagged patches (snow, cloud or shadow). Raises InputError if the patch table, which alone
-    has dates and seasons, is missing or cannot be read.
+    ``clear_only`` leaves out flagged patches (snow, cloud or shadow). Without a patch table, days are those in the
+    names of the patches, and seasons those of reBEN. Raises InputError if a file cannot be read, or a name has no day.
     """
-    parts = part_files(out / TABLE)
-    if not parts:
-        raise InputError(
-            f"{out} has no patch table ({TABLE}), and metadata files have no dates or seasons; "
-            "give a dataset that reben run made."
-        )
-    patches = pd.concat([_kept(part) for part in parts], ignore_index=True)
+    if not part_files(out / TABLE) and not (out / RECORD).exists():
+        return _named_acquisitions(metadata_files(out, clear_only=clear_only))
+    patches = pd.concat([_kept(part) for part in dataset_parts(out)], ignore_index=True)
     return patches.loc[~columns.flagged(patches) if clear_only else slice(None), list(_ACQUISITION)]
+
+
+def _named_acquisitions(files: Sequence[Path]) -> pd.DataFrame:
+    rows = read_metadata(files, [columns.PATCH_ID, columns.SPLIT])
+    days = sensing_days(rows[columns.PATCH_ID])
+    seasons = {month: name for name, months in load_recipe(DEFAULT_RECIPE).seasons.items() for month in months}
+    found = rows.assign(**{columns.SENSING_TIME: days, columns.SEASON: days.dt.month.map(seasons)})
+    return found[list(_ACQUISITION)]
 
 
 def _kept(part: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ PLACE = (EPSG, MINX, MAXY, "side")
 """Columns that identify the ground of a patch."""
 
 KEY = (*PLACE, SENSING_TIME)
-"""Identity of a patch: coordinate system and corner of its square, its side, and the start of sensing."""
+"""Identity of a patch: coordinate system and corner of its square, its side, and the second when sensing began."""
 
 NO_CANDIDATE = "no_candidate"
 """Reason of patches that are not candidates."""
@@ -91,6 +91,8 @@ def split_table(a: pd.Series[str], b: pd.Series[str]) -> pd.DataFrame:
 
 def _numbered(table: pd.DataFrame) -> pd.DataFrame:
     keys = table[list(KEY)].reset_index(drop=True)
+    # Names, which alone have the time of published patches, have whole seconds.
+    keys[SENSING_TIME] = keys[SENSING_TIME].dt.floor("s")
     return keys.assign(occurrence=keys.groupby(list(KEY)).cumcount(), row=np.arange(len(keys)))
 
 

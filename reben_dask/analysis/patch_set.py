@@ -15,9 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reben_dask.analysis.matching import PLACE
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.formats import columns
-from reben_dask.stores.patch_table import dataset_parts
+from reben_dask.formats.dataset import METADATA_FILE, RECORD, TABLE
+from reben_dask.grid import PATCH_SIDE_M
+from reben_dask.sources.published.metadata import metadata_files, read_metadata
+from reben_dask.sources.published.places import named_patches
+from reben_dask.stores.patch_table import dataset_parts, part_files
+from reben_dask.training.table import find_classes
 
 SPLIT = str(columns.SPLIT)
 _REPEATED = (columns.STATUS, columns.REASON, columns.TILE)
@@ -86,7 +91,13 @@ def names_of(datasets: Mapping[str, PatchSet]) -> dict[str, str]:
 
 
 def read_patch_set(out: Path) -> PatchSet:
-    """Read the patch table of a dataset; raises InputError if it is missing or cannot be read."""
+    """Read the patch table of a dataset, or published metadata: a file, or the folder of both.
+
+    Patches of metadata are kept, and their tiles, places and times are those in their names. Raises InputError if there
+    is neither, or one cannot be read.
+    """
+    if not has_patch_table(out):
+        return _read_metadata(out)
     parts = dataset_parts(out)
     classes, splits = _described(parts[0])
     tables, carried = [], []
@@ -97,6 +108,27 @@ def read_patch_set(out: Path) -> PatchSet:
         carried.append(_carried(rows[columns.LABELS].combine_chunks(), classes, part))
         tables.append(rows.drop_columns(columns.LABELS))
     return PatchSet(out, _frame(pa.concat_tables(tables), splits), LabelSets(classes, np.concatenate(carried)), splits)
+
+
+def has_patch_table(out: Path) -> bool:
+    """Test for a dataset of this program; what has neither table nor record may be published metadata."""
+    return (out / RECORD).exists() or bool(part_files(out / TABLE))
+
+
+def _read_metadata(out: Path) -> PatchSet:
+    if not out.exists():
+        raise InputError(missing("The dataset", out))
+    if not (out.is_file() or (out / METADATA_FILE).is_file()):
+        raise InputError(f"{out} is not a dataset of this program ({TABLE}), nor published metadata ({METADATA_FILE}).")
+    files = metadata_files(out)
+    rows = read_metadata(files, [columns.PATCH_ID, columns.LABELS, columns.SPLIT])
+    labels = pa.array(rows.pop(columns.LABELS), pa.list_(pa.string()), from_pandas=True)
+    found = set(pc.unique(pc.list_flatten(labels)).to_pylist())
+    classes = tuple(sorted(find_classes(files[0], found, rows[columns.PATCH_ID])))
+    constant = {columns.STATUS: columns.KEPT, columns.REASON: None, "side": PATCH_SIDE_M}
+    patches = pd.concat([rows, named_patches(rows[columns.PATCH_ID])], axis=1).assign(**constant)
+    patches = patches.astype(dict.fromkeys((*_REPEATED, SPLIT), "category"))
+    return PatchSet(out, patches, LabelSets(classes, _carried(labels, classes, files[0])), (SPLIT,))
 
 
 def _described(part: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -134,7 +134,7 @@ def _finish_distances(axes: Axes, found: Mapping[str, SpatialCorrelation]) -> No
         textcoords="offset points",
         color=FAINT,
         ha="center",
-        fontsize=9,
+        fontsize=11,
     )
     axes.set(title="Distance from test patches to training patches", ylim=(0, 1), ylabel="Share of test patches")
     axes.set_xlabel("Distance to the nearest training patch (km)")

@@ -62,12 +62,14 @@ def difference_tables(found: Differences) -> Iterator[Table | str]:
     if not found.overlap.loc["kept", "both"]:
         yield "No patch is kept in both; there are no labels and splits to compare."
         return
-    yield Table.from_frame("Labels of the patches kept in both, from A to B", found.labels.patches, index="")
+    labels = Table.from_frame("Labels of the patches kept in both, from A to B", found.labels.patches, index="")
+    yield labels.without_zero_rows()
     title = "Patches with each class: only A has lost it in B, only B has gained it"
-    yield Table.from_frame(title, found.labels.classes, formats=(TEXT, TEXT, *[COUNT] * 5))
+    yield Table.from_frame(title, found.labels.classes, formats=(TEXT, TEXT, *[COUNT] * 5)).without_zero_rows()
     if len(found.labels.pairs):
         yield _pair_table(found.labels.pairs)
-    yield Table.from_frame("Split in A (rows) and in B (columns)", found.splits, index="")
+    splits = Table.from_frame("Split in A (rows) and in B (columns)", found.splits, index="", has_total=True)
+    yield splits.without_zero_rows()
 
 
 def correlation_tables(found: Mapping[str, SpatialCorrelation]) -> Iterator[Table | str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from reben_dask.environment import dask_problem, names_proj_data, require_libraries
 from reben_dask.errors import InputError, RebenError
 from reben_dask.signals import ignore_sigint
 
@@ -23,6 +24,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; on failure print one sentence and end with status 1."""
         try:
+            if names_proj_data():
+                require_libraries(jpeg2000=False)
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
@@ -71,7 +74,7 @@ def explain(error: Exception) -> str | None:
             return f"{library} is not installed; run: pip install 'reben_dask[{extra}]'"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
-    return None
+    return dask_problem() if isinstance(error, NotImplementedError) else None
 
 
 def _report(error: Exception, *, has_debug: bool) -> str:

@@ -15,6 +15,7 @@ Examples:
   reben compare reben-out v1-out --out comparison
   reben compare dataset --plot splits.png
   reben compare dataset --report splits
+  reben compare rebuilt BigEarthNet-V2
 """
 
 _PATH = click.Path(path_type=Path)
@@ -46,9 +47,10 @@ def compare(
 
     The datasets are of one area; the spatial correlation between splits is measured.
 
-    OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes. Patches are matched
-    by place, side and sensing time, not by name. Prints the candidates and kept patches common to both, and for patches
-    kept in both the labels lost and gained, by class, and the splits.
+    OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes, or metadata of
+    reBEN as published (a file, or the folder of both). Patches are matched by place, side and the second of sensing,
+    not by name; published metadata have these in their names. Prints the candidates and kept patches common to both,
+    and for patches kept in both the labels lost and gained, by class, and the splits.
 
     For the split of each dataset, and any further column `split_<strategy>`, prints the distance from test patches to
     the nearest training patch, the share that touches one, and the similarity of their labels compared with random

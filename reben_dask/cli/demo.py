@@ -44,8 +44,14 @@ def demo(folder: Path, *, full_size: bool) -> None:
         if path is not None:
             click.echo(f"  {path.name:<15} {what}")
     click.echo("\nBuild a dataset from it:\n")
-    inputs = {"--s2": region.s2, "--landcover": region.landcover, "--countries": region.countries}
-    options = " ".join(f"{option} {shlex.quote(str(path))}" for option, path in inputs.items())
+    inputs = {
+        "--s2": region.s2,
+        "--landcover": region.landcover,
+        "--countries": region.countries,
+        "--s1": region.s1,
+        "--s1-pairs": region.s1_pairs,
+    }
+    options = " ".join(f"{option} {shlex.quote(str(path))}" for option, path in inputs.items() if path is not None)
     click.echo(f"reben run {options} --out {shlex.quote(str(folder.with_name(folder.name + '-dataset')))}")
 
 

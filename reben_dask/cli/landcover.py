@@ -27,7 +27,7 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
 
     Each tile then reads only the parts that it overlaps.
 
-    MAP is any vector file with CORINE codes that GDAL reads, GeoParquet, or a zip archive or folder that holds one;
+    MAP is any vector file with class codes that GDAL reads, GeoParquet, or a zip archive or folder that holds one;
     FILE:LAYER names a layer. OUT.parquet becomes a folder of GeoParquet files along a
     Hilbert curve, with the bounding box of every polygon; `reben run --landcover`, GeoPandas, DuckDB and QGIS read it.
     The map is streamed; memory does not grow with its size.
@@ -47,7 +47,7 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
         f"in {described.code_column}",
         highlight=False,
     )
-    with StageProgress(output, {"landcover": 2 * described.polygons or 1}) as progress:
+    with StageProgress(output, {"landcover": described.polygons or 1}) as progress:
         made = sort_landcover(described, destination.absolute(), lambda rows: progress.advance("landcover", rows))
     polygons, parts = counted(made.polygons, "polygon"), counted(len(made.parts), "part")
     output.print(f"{destination}: {polygons} in {parts}", highlight=False)

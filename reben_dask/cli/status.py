@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from reben_dask.cli.base import Command
-from reben_dask.wording import counted
+from reben_dask.wording import ago, counted, utc
 
 if TYPE_CHECKING:
     from reben_dask.workspace import Status
@@ -69,9 +70,10 @@ def status(
 def _show(found: Status) -> None:
     from reben_dask.progress import console  # noqa: PLC0415 - as above
 
-    output = console()
+    output, now = console(), datetime.now(UTC)
     if found.finished is not None:
-        output.print(f"Dataset: recipe {found.recipe}, finished {found.finished}, {_tiles(found.dataset)}.")
+        finished = f"finished {utc(found.finished)} ({ago(found.finished, now)})"
+        output.print(f"Dataset: recipe {found.recipe}, {finished}, {_tiles(found.dataset)}.", highlight=False)
     if found.unfinished:
         output.print(f"Unfinished job: {_tiles(found.unfinished)}.")
     for name, error in list(found.errors.items())[:_SHOWN]:
@@ -84,7 +86,8 @@ def _show(found: Status) -> None:
             "An earlier job was interrupted during publication; the next `reben run` completes it.", style="yellow"
         )
     if found.owner is not None:
-        output.print(f"A job is writing here (host, process and job: {found.owner}; heartbeat {found.heartbeat}).")
+        heartbeat = f"; last heartbeat {ago(found.heartbeat, now)}" if found.heartbeat else ""
+        output.print(f"A job is writing here (host, process and job: {found.owner}{heartbeat}).", highlight=False)
     elif found.unfinished:
         output.print("No job is running. Run the same command again to resume.")
 

@@ -54,7 +54,7 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
     type=click.Choice(list(_READERS)),
     default="class",
     show_default=True,
-    help="Count patches by class, day or season of sensing (of a dataset only), or number of labels.",
+    help="Count patches by class, day or season of sensing, or number of labels.",
 )
 @click.option(
     "--format", "style", type=click.Choice(["markdown", "csv", "latex"]), default="markdown", show_default=True
@@ -68,10 +68,10 @@ def table(paths: Sequence[Path], by: str, style: str, *, clear: bool) -> None:
     Takes datasets that `reben run` made, or published metadata files. A patch counts once for each of its labels. With
     --by, counts patches by day or season of sensing, or by number of labels.
     """
-    from reben_dask.analysis.counts import TABLES  # noqa: PLC0415
+    from reben_dask.analysis.counts import TABLES, with_unassigned  # noqa: PLC0415
     from reben_dask.tables import Table  # noqa: PLC0415
 
     with of_finished_jobs(*paths):
-        counts = Table.from_frame("", TABLES[by](_READERS[by](paths, clear)))
+        counts = Table.from_frame("", with_unassigned(TABLES[by](_READERS[by](paths, clear))))
     text = {"markdown": counts.to_markdown, "csv": counts.to_csv, "latex": counts.to_latex}[style]()
     click.echo(text, nl=False)

@@ -1,4 +1,4 @@
-"""Page ``reben`` of a scheduler's dashboard: the tiles of its jobs that are done, in progress, or failed."""
+"""Page ``reben`` of a scheduler's dashboard: the tiles of its jobs that are done, in progress, rejected or failed."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ FURTHER_BANDS = _by_name()
 BANDS = PUBLISHED_BANDS | FURTHER_BANDS
 """Bands that a recipe may name, by name."""
 
-S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VH", "VV")}
+S1_BANDS = {name: Band(name, ImageKind.S1, 10, "float32", np.nan) for name in ("VV", "VH")}
 """Backscatter in dB, by polarisation, in the order in which arrays hold them."""
 
 BackscatterScale = Literal["db", "linear"]
@@ -102,7 +102,7 @@ def lacks_backscatter(db: npt.NDArray[Any], axis: int = 0) -> npt.NDArray[np.boo
 
 
 REFERENCE_MAP = Band("reference_map", ImageKind.MAP, 10, "uint16", None)
-"""Level-3 CORINE code of each pixel of 10 m."""
+"""Land-cover code of each pixel of 10 m."""
 
 POLARISATIONS = tuple(S1_BANDS)
 BAND_RESOLUTION_M = {name: band.resolution_m for name, band in BANDS.items()}
@@ -119,9 +119,10 @@ PHYSICAL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A",
 
 
 def by_resolution(names: Iterable[str]) -> dict[int, tuple[str, ...]]:
-    """Group bands by their resolution in metres, finest first, each group in alphabetical order."""
+    """Group bands by their resolution in metres, finest first, each group in the order of :data:`BANDS`."""
+    order = [*BANDS]
     groups: dict[int, tuple[str, ...]] = {}
-    for name in sorted(names):
+    for name in sorted(names, key=order.index):
         groups[BANDS[name].resolution_m] = (*groups.get(BANDS[name].resolution_m, ()), name)
     return dict(sorted(groups.items()))
 

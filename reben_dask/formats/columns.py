@@ -27,6 +27,9 @@ EXTRA_LABELS, EXTRA_SPLITS = "labels_", "split_"
 SPLITS = ("train", "validation", "test")
 """Names of the splits, in the order of tables and figures."""
 
+UNASSIGNED = "no split"
+"""Heading of patches in no split, in tables and figures."""
+
 KEPT, REJECTED = "kept", "rejected"
 
 

@@ -82,6 +82,26 @@ class CubeArray(NamedTuple):
     axis: Mapping[str, tuple[str, ...]]
 
 
+_REGISTERED = "https://raw.githubusercontent.com/zarr-conventions"
+CONVENTIONS = tuple(
+    {
+        "schema_url": f"{_REGISTERED}/{name}/refs/tags/v0.1/schema.json",
+        "spec_url": f"https://github.com/zarr-conventions/{name}/blob/v0.1/README.md",
+        "uuid": uuid,
+        "name": name,
+        "description": description,
+    }
+    for name, uuid, description in (
+        (
+            "proj",
+            "f17cb550-5864-4468-aeb7-f3180cfb622f",
+            "Coordinate reference system information for geospatial data",
+        ),
+        ("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
+    )
+)
+"""GeoZarr conventions of the arrays, beside CF."""
+
 GRID_GROUPS = "grid[0-9]*"
 """Pattern of the groups of further grids, below that of their tile."""
 
@@ -99,16 +119,42 @@ def dn_attributes(nodata: float | None) -> dict[str, Any]:
     return {"long_name": "digital number"} | ({} if nodata is None else {"nodata": nodata})
 
 
+def _of_bands(nodata: float | None, bands: tuple[str, ...]) -> dict[str, Any]:
+    # Also as an attribute: GDAL and tensorstore read no arrays of text.
+    return {**dn_attributes(nodata), "band_names": [*bands]}
+
+
+def geozarr_attributes(grid: PatchGrid, resolution: int) -> dict[str, Any]:
+    """Attributes of a whole array by the GeoZarr conventions; :func:`is_of_whole_array` knows them."""
+    left, bottom, right, top = grid.covered_bounds()
+    return {
+        "zarr_conventions": [*CONVENTIONS],
+        "proj:code": f"EPSG:{grid.epsg}",
+        "spatial:dimensions": ["y", "x"],
+        "spatial:registration": "pixel",
+        "spatial:transform": [float(value) for value in (resolution, 0, left, 0, -resolution, top)],
+        "spatial:shape": [*grid.shape_px_yx(resolution)],
+        "spatial:bbox": [float(edge) for edge in (left, bottom, right, top)],
+    }
+
+
+def is_of_whole_array(attribute: str) -> bool:
+    """Test for a GeoZarr attribute, which is not true of a part of its array."""
+    return attribute == "zarr_conventions" or attribute.startswith(("proj:", "spatial:"))
+
+
 def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
     """Arrays of a tile's group: bands by resolution, reference map, Sentinel-1."""
     for resolution, bands in layout.bands.items():
         dtype, nodata = shared_array(bands)
-        yield CubeArray(f"r{resolution}m", "dn", resolution, nodata or 0, dtype, dn_attributes(nodata), {"band": bands})
+        yield CubeArray(
+            f"r{resolution}m", "dn", resolution, nodata or 0, dtype, _of_bands(nodata, bands), {"band": bands}
+        )
     if layout.has_map:
-        attributes = {"long_name": "CORINE Land Cover level-3 code", "unlabeled": UNLABELED_CODE}
+        attributes = {"long_name": "land-cover code, see class_of_code in run/record.json", "unlabeled": UNLABELED_CODE}
         yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
-        attributes = {"long_name": "backscatter", "units": "dB"}
+        attributes = {"long_name": "backscatter", "units": "dB", "band_names": [*layout.polarisations]}
         axis = {"polarisation": layout.polarisations}
         yield CubeArray(S1_NODE, "db", S1_RESOLUTION_M, np.nan, np.float32, attributes, axis)
 
@@ -158,4 +204,5 @@ def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
         # plain xr.open_zarr finds it there.
         variable.encoding.pop("grid_mapping", None)
         variable.attrs["grid_mapping"] = "spatial_ref"
+        variable.attrs |= geozarr_attributes(grid, resolution)
     return located

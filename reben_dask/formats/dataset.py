@@ -17,7 +17,13 @@ TABLE = "patches.parquet"
 METADATA_FILE = "metadata.parquet"
 FLAGGED_METADATA_FILE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 LMDB = "lmdb"
-CARD = "dataset_card.md"
+CARD = "README.md"
+CARD_BESIDE = "dataset_card.md"
+"""Name of the card beside a README.md that is not of this program."""
+
+CARD_KEY = "reben_dask"
+"""Key of the front matter of a card, by which it is known."""
+
 CROISSANT = "croissant.json"
 RUN = "run"
 REPORT = "report"
@@ -34,6 +40,18 @@ DESCRIPTIONS = {
     LMDB: "Bands, reference maps and partners as safetensors, by name",
 }
 
+
+def is_card(path: Path) -> bool:
+    """Test for a card of this program: its front matter has the key :data:`CARD_KEY`."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = file.read(_MOST_FRONT_MATTER)
+    except (OSError, ValueError):
+        return False
+    front, end, _ = head.removeprefix("---\n").partition("\n---")
+    return head.startswith("---\n") and bool(end) and f"\n{CARD_KEY}:" in f"\n{front}"
+
+
 RECORD_FILE, RECIPE_FILE, COUNTS_FILE = "record.json", "recipe.yaml", "counts.csv"
 PERFORMANCE_FILE, COMPARISON_FILE = "performance.html", "comparison.parquet"
 RECORD = f"{RUN}/{RECORD_FILE}"
@@ -48,6 +66,7 @@ FORMAT = 2
 """Version of all files in the folder of a dataset."""
 
 
+_MOST_FRONT_MATTER = 65_536
 _LOGIN = re.compile(r"(?<=://)[^/\s@]*@")
 _QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
@@ -71,6 +90,8 @@ class RecordedTile(_Part):
     path: str
     metadata_sha256: str
     size_m_yx: tuple[int, int] | None = None
+    failed_quality: str | None = None
+    """Quality indicator that it failed, so that all of its patches are rejected."""
 
 
 class RecordedMap(_Part):
@@ -115,9 +136,15 @@ class RunRecord(_Part):
     format: int
     finished: str
     """ISO 8601, UTC."""
+    title: str = ""
     recipe: dict[str, Any]
     classes: tuple[str, ...]
     class_of_code: dict[int, str | None]
+    """Class of each value of reference maps; ``None`` for values without a label."""
+    value_of_code: dict[str, int] = Field(default={})
+    """Value in reference maps of each code of the land-cover map."""
+    color_of_value: dict[int, str] = Field(default={})
+    """Colours of the nomenclature, as ``#rrggbb``."""
     inputs: RecordedInputs
     failures: tuple[FailedTile, ...] = ()
     exports: tuple[str, ...] = ()
@@ -135,6 +162,11 @@ class RunRecord(_Part):
     def public_warnings(self) -> tuple[str, ...]:
         """Warnings without folders and credentials."""
         return tuple(_FOLDERS.sub("", without_credentials(text)) for text in self.warnings)
+
+    @property
+    def usable_tiles(self) -> tuple[RecordedTile, ...]:
+        """Tiles that passed their quality indicators."""
+        return tuple(tile for tile in self.inputs.tiles if tile.failed_quality is None)
 
     def write(self, folder: Path) -> None:
         """Write ``record.json`` into a folder."""

@@ -59,7 +59,7 @@ def tensors_of(kind: ImageKind, bands: Iterable[str] = PUBLISHED_BANDS) -> dict[
     """Specifications of a value's tensors by name; ``bands`` are those of Sentinel-2."""
     if kind is ImageKind.S2:
         return {name: BANDS[name] for name in sorted(bands)}
-    return dict(S1_BANDS) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
+    return dict(sorted(S1_BANDS.items())) if kind is ImageKind.S1 else {MAP_TENSOR: REFERENCE_MAP}
 
 
 def encode_bands(bands: Tensors) -> bytes:
@@ -133,6 +133,24 @@ class ShardIndex:
     def folders(self, folder: Path, patch_id: str) -> list[Path]:
         """Environments that may hold a patch."""
         return [folder / shard.path for shard in self.shards if shard.may_hold(patch_id)]
+
+
+def find_lmdb(folder: Path) -> Path | None:
+    """Find the LMDB, or folder of shards, that a folder is or holds; ``None`` without one.
+
+    :class:`InputError` if it holds several.
+    """
+    if is_lmdb(folder) or not folder.is_dir():
+        return folder if folder.is_dir() else None
+    found = sorted(path for path in folder.glob("[!.]*") if is_lmdb(path))
+    if len(found) > 1:
+        raise InputError(f"{folder} holds several LMDBs ({', '.join(path.name for path in found)}); give one of them.")
+    return next(iter(found), None)
+
+
+def is_lmdb(folder: Path) -> bool:
+    """Test for an environment, or a folder of shards with their index."""
+    return any((folder / name).is_file() for name in (DATA_FILE, INDEX_FILE))
 
 
 def is_single(folder: Path) -> bool:

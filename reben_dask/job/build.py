@@ -18,6 +18,7 @@ AnyPath = str | PathLike[str]
 class Inputs(TypedDict, total=False):
     """Optional inputs and choices of :func:`build`; fields of :class:`~reben_dask.options.JobOptions`."""
 
+    title: str | None
     recipe: AnyPath
     countries: AnyPath | None
     layers: Mapping[str, AnyPath]
@@ -68,7 +69,7 @@ def build(  # noqa: PLR0913 - the options of a command
     s2 : path, or sequence of paths
         Sentinel-2 L2A products, or folders of products.
     landcover : path
-        Vector map with CORINE codes.
+        Vector map with class codes.
     client : Client, optional
         Client of the cluster that computes; by default the active one, if there is any.
     cluster : ClusterOptions, optional
@@ -77,10 +78,10 @@ def build(  # noqa: PLR0913 - the options of a command
     overwrite, restart : bool
         Replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     **inputs
-        Options of ``reben run``, with underscores: ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
-        ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``code_column``, ``lmdb_shards``,
-        ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``), ``keep_reprocessed``. Settings of the
-        command line in Dask's configuration are not read.
+        Options of ``reben run``, with underscores: ``title``, ``recipe`` (default ``"reben"``), ``countries``, ``s1``,
+        ``s1_pairs``, ``s1_scenes``, ``published``, ``snow_list``, ``cloud_list``, ``keep_reprocessed``,
+        ``code_column``, ``lmdb_shards``, ``layers`` (mapping of ``--join``), ``exports`` (list of ``--export``).
+        Settings of the command line in Dask's configuration are not read.
 
     Returns
     -------

@@ -7,15 +7,17 @@ reads and writes a batch of patches; only counts and messages are transferred.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, groupby, islice
 from pathlib import Path
 from pickle import dumps, loads
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import dask
+import numpy.typing as npt
 from dask import delayed
 from dask.system import CPU_COUNT
 from distributed import Client
@@ -28,6 +30,7 @@ from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
 from reben_dask.job.scheduling import Attempt, Window, run_task
 from reben_dask.options import ClusterOptions
+from reben_dask.sources.published.archives import SeenPatches, decode_patch, read_archive
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
 from reben_dask.stores.lmdb import (
     is_on_network_disk,
@@ -123,9 +126,14 @@ def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def inputs_of(trees: Sequence[PublishedTree], made: str) -> dict[str, Any]:
+def inputs_of(trees: Sequence[PublishedTree], made: str, archives: Sequence[PublishedArchive] = ()) -> dict[str, Any]:
     """Return the inputs of a conversion as JSON."""
-    return {"format": made, **{f"tree of {tree.kind.value}": str(Path(tree.root).resolve()) for tree in trees}}
+    inputs: dict[str, Any] = {"format": made}
+    inputs |= {f"tree of {tree.kind.value}": str(Path(tree.root).resolve()) for tree in trees}
+    for kind, path in archives:
+        size = path.stat().st_size if path.exists() else None
+        inputs.setdefault(f"archives of {kind.value}", []).append([str(path.resolve()), size])
+    return inputs
 
 
 def incomplete(what: str, building: Path) -> str:
@@ -133,10 +141,25 @@ def incomplete(what: str, building: Path) -> str:
     return f"{what} All others are kept in {building}: run the same command again to resume."
 
 
+class PublishedArchive(NamedTuple):
+    """Archive of published patches of one kind."""
+
+    kind: ImageKind
+    path: Path
+
+
 def convert_to_lmdb(
-    trees: Sequence[PublishedTree], destination: Path, run: Run, advance: Count = lambda _: None
+    trees: Sequence[PublishedTree],
+    destination: Path,
+    run: Run,
+    advance: Count = lambda _: None,
+    *,
+    archives: Sequence[PublishedArchive] = (),
+    advance_archives: Count = lambda _: None,
 ) -> int:
     """Write or resume an LMDB environment with the values of all patches, as rico-hdl does.
+
+    Archives are read in this process, each once and from its beginning; values of an earlier attempt are skipped.
 
     Parameters
     ----------
@@ -147,7 +170,11 @@ def convert_to_lmdb(
     run : callable
         Runs tasks, see :func:`task_runner`.
     advance : callable
-        Called with numbers of entries when they are on disk.
+        Called with numbers of entries of the trees when they are on disk.
+    archives : sequence of PublishedArchive
+        Archives of other kinds, several of a kind if they have different patches.
+    advance_archives : callable
+        Called with numbers of megabytes of the archives that have been read.
 
     Returns
     -------
@@ -168,9 +195,11 @@ def convert_to_lmdb(
             "give a folder on a local disk, and copy it when it is complete."
         )
     patches = list(heapq.merge(*(tree.patches for tree in trees), key=_key))
-    with Workspace(destination).resumed(inputs_of(trees, "LMDB")) as workspace:
+    with Workspace(destination).resumed(inputs_of(trees, "LMDB", archives)) as workspace:
         folder, map_bytes = workspace.building / LMDB, map_bytes_for(lmdb_bytes(trees))
-        missing = _missing(folder, map_bytes, patches)
+        missing, others = _missing(folder, map_bytes, patches)
+        if others and not archives:
+            raise _shrunk(folder)
         advance(len(patches) - len(missing))
         failures: list[str] = []
         tasks = batches(missing, PATCHES_PER_TASK)
@@ -179,11 +208,20 @@ def convert_to_lmdb(
             failures += damaged
             if len(failures) >= FAILURES:
                 break
+        entries = len(patches)
+        try:
+            for kind, of_kind in groupby(archives, lambda archive: archive.kind):
+                paths = [archive.path for archive in of_kind]
+                entries += _write_archives(paths, kind, folder, map_bytes, failures, advance_archives)
+        except InputError as error:
+            raise InputError(incomplete(str(error), workspace.building)) from None
         if failures:
-            many = f"{len(failures):,} of {len(patches):,} entries could not be made; the first: "
+            many = f"{len(failures):,} of {entries:,} entries could not be made; the first: "
             raise InputError(incomplete((many if len(failures) > 1 else "") + failures[0], workspace.building))
+        if _entries(folder, map_bytes) != entries:
+            raise _shrunk(folder)
         workspace.release(folder)
-    return len(patches)
+    return entries
 
 
 def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
@@ -191,8 +229,8 @@ def lmdb_bytes(trees: Sequence[PublishedTree]) -> int:
     return sum(len(tree.patches) * value_pages_bytes(value_bytes(tree.kind, tree.bands)) for tree in trees)
 
 
-def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> list[PublishedPatch]:
-    """Patches that an earlier attempt has not written."""
+def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> tuple[list[PublishedPatch], int]:
+    """Patches that an earlier attempt has not written, and the number of entries of other patches."""
     if (folder / DATA_FILE).exists():
         try:
             require_sound_pages(folder / DATA_FILE)
@@ -201,12 +239,18 @@ def _missing(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) ->
     with shared_environment(folder, map_bytes) as environment, environment.begin(buffers=True) as transaction:
         cursor = transaction.cursor()
         missing = [patch for patch in patches if not cursor.set_key(_key(patch))]
-        there = environment.stat()["entries"]
-    if there != len(patches) - len(missing):
-        raise OutputError(
-            f"{folder.parent} holds entries that are no longer in the inputs; delete it, or give another folder."
-        )
-    return missing
+        return missing, environment.stat()["entries"] - (len(patches) - len(missing))
+
+
+def _entries(folder: Path, map_bytes: int) -> int:
+    with shared_environment(folder, map_bytes) as environment:
+        return int(environment.stat()["entries"])
+
+
+def _shrunk(folder: Path) -> OutputError:
+    return OutputError(
+        f"{folder.parent} holds entries that are no longer in the inputs; delete it, or give another folder."
+    )
 
 
 def _write_values(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch]) -> tuple[int, list[str]]:
@@ -218,12 +262,41 @@ def _write_values(folder: Path, map_bytes: int, patches: Sequence[PublishedPatch
         except InputError as error:
             failures.append(str(error))
         else:
-            is_map = patch.kind is ImageKind.MAP
-            items.append((_key(patch), encode_reference_map(*images.values()) if is_map else encode_bands(images)))
+            items.append((_key(patch), _value(patch, images)))
     # Opened by each task: a process must not have it open twice, and nothing is left to close at its end.
     with shared_environment(folder, map_bytes) as environment:
         put(environment, items)
     return len(items), failures
+
+
+def _write_archives(
+    paths: Sequence[Path], kind: ImageKind, folder: Path, map_bytes: int, failures: list[str], advance: Count
+) -> int:
+    """Write the values of patches in archives of a kind, and add the errors of others; return the number of patches.
+
+    Beyond ``FAILURES`` errors, the rest is not read.
+    """
+    seen, patches = SeenPatches(), 0
+    found = chain.from_iterable(read_archive(path, kind, advance) for path in paths)
+    with shared_environment(folder, map_bytes) as environment:
+        while (batch := list(islice(found, PATCHES_PER_TASK))) and len(failures) < FAILURES:
+            with environment.begin() as transaction:
+                missing = [archived for archived in batch if transaction.get(_key(archived.patch)) is None]
+            items = []
+            for archived in batch:
+                seen.add(archived.patch)
+            for archived in missing:
+                try:
+                    items.append((_key(archived.patch), _value(archived.patch, decode_patch(archived))))
+                except InputError as error:
+                    failures.append(str(error))
+            put(environment, items)
+            patches += len(batch)
+    return patches
+
+
+def _value(patch: PublishedPatch, images: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    return encode_reference_map(*images.values()) if patch.kind is ImageKind.MAP else encode_bands(images)
 
 
 def _key(patch: PublishedPatch) -> bytes:

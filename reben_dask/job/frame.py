@@ -37,7 +37,7 @@ from reben_dask.options import DEFAULT_RECIPE
 from reben_dask.patches.candidates import Scene, no_candidates
 from reben_dask.patches.frame import candidates_with, combine_nodata, decide_patches, join_columns
 from reben_dask.patches.join import join_partitions, search_areas, search_boxes
-from reben_dask.patches.reference_map import rasterize_map, unlabeled_map
+from reben_dask.patches.reference_map import rasterize_codes
 from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.sources.landcover import SortedMap, open_any_landcover, sort_landcover
 from reben_dask.sources.sentinel2 import choose_products, find_products, read_tile
@@ -57,7 +57,7 @@ def open_landcover(
     Parameters
     ----------
     path : path
-        Vector map with CORINE codes, or a sorted copy of one; ``FILE:LAYER`` names a layer.
+        Vector map with class codes, or a sorted copy of one; ``FILE:LAYER`` names a layer.
     layer : str, optional
         Layer of the map, if not the one named as the file, or the newest.
     code_column : str, optional
@@ -68,13 +68,13 @@ def open_landcover(
     Returns
     -------
     dask_geopandas.GeoDataFrame
-        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``, in the system of the map, with
-        ``spatial_partitions``.
+        Columns ``code`` (uint16, or text if one is not a whole number from 1 to 65535), ``order`` (int64, row in the
+        source) and ``geometry``, in the system of the map, with ``spatial_partitions``.
 
     Raises
     ------
     InputError
-        If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
+        If the map cannot be read, or a code is missing.
     """
     source = open_any_landcover(str(path), layer=layer, code_column=code_column)
     if isinstance(source, SortedMap):
@@ -199,7 +199,7 @@ def _labels(rows: gpd.GeoDataFrame, polygons: Sequence[gpd.GeoDataFrame], rule: 
     """Label patches of one grid, which may be any of its patches."""
     grid = _grid_around(rows)
     near = _near(polygons, grid)
-    rasterized = rasterize_map(near, grid) if near is not None else unlabeled_map(grid)
+    rasterized = rasterize_codes(near, rule.nomenclature, grid)
     x = (rows[MINX] - grid.ulx) // grid.patch_m
     y = (grid.uly - rows[MAXY]) // grid.patch_m
     labels: pd.DataFrame = map_columns(rasterized, grid, rule).iloc[x * grid.shape_yx.y + y].set_index(rows.index)

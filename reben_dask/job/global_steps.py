@@ -1,4 +1,4 @@
-"""Steps that need all tiles, as repeatable tasks on part files: best-image selection and stratified splitting."""
+"""Steps that need all tiles, as repeatable tasks on part files: best images, overlaps, stratified splitting."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from reben_dask.formats.columns import (
     TILE,
 )
 from reben_dask.formats.names import mgrs_of
+from reben_dask.job.overlaps import drop_conflicts, keep_first
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import concat_counts, count_patches
 from reben_dask.job.scheduling import Tasks
@@ -55,15 +56,19 @@ _OF_COUNTS = (TILE, STATUS, REASON, SPLIT, LABELS, *FLAGS)
 
 
 def run_global_steps(tasks: Tasks, plan: Plan, table: Path, progress: StageProgress) -> pd.DataFrame:
-    """Choose images and assign splits in a patch table, as the recipe demands; return the new counts."""
+    """Choose images, assign splits and reject overlaps in a patch table by the recipe; return the new counts."""
     parts, recipe = part_files(table), plan.recipe
     if recipe.images:
         places = groupby(sorted(parts, key=lambda part: (mgrs_of(part.stem), part)), lambda part: mgrs_of(part.stem))
         tasks.wait([tasks.submit(f"images-{mgrs}", choose_among, list(of), recipe.images) for mgrs, of in places])
+    if recipe.overlaps == "first":
+        keep_first(tasks, plan, table)
     if rule := recipe.split_of_all_tiles:
         counts = [tasks.submit(f"blocks-{part.stem}", count_blocks, part, rule) for part in parts]
         splits = tasks.submit("splits", assign_blocks, _sum_in_tree(tasks, counts), rule)
         tasks.wait([tasks.submit(f"split-{part.stem}", assign_patches, part, splits, rule) for part in parts])
+    if recipe.overlaps == "drop":
+        drop_conflicts(tasks, plan, table)
     counted = []
     for _, result in tasks.results([tasks.submit(f"counts-{part.stem}", count_part, part) for part in parts]):
         counted.append(result)

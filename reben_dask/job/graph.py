@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from reben_dask.job.tasks import (
     LabelRule,
     PatchRules,
     classify_scene,
-    find_duplicates,
+    find_in_earlier_strips,
     ingest_band,
     label_tile,
     write_patches,
@@ -57,15 +57,16 @@ class TileGraph:
 
         A tile that failed its quality is not read.
         """
-        plan, priority = self.plan, self._priorities[tile.name]
+        plan = self.plan
         layers = {name: self._layers.get(name) for name in plan.recipe.attributes}
-        countries = self._countries
-        with dask.annotate(priority=priority):
-            observed = self._read(tile, attempt, priority) if plan.is_usable(tile) else {}
-            arguments = (plan.scene(tile), self._rules, observed or None, countries, layers, self.table)
+        shared = (self._countries, layers, self.table)
+        partitions = self._partitions.get(tile.name, [])
+        with dask.annotate(priority=self._priorities[tile.name]):
+            observed = self._read(tile, attempt, partitions) if plan.is_usable(tile) else {}
+            arguments = (plan.scene(tile), self._rules, observed or None, *shared)
             return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
 
-    def _read(self, tile: Tile, attempt: Attempt, priority: int) -> dict[str, Delayed | Future]:
+    def _read(self, tile: Tile, attempt: Attempt, partitions: Sequence[int]) -> dict[str, Delayed | Future]:
         plan, layouts = self.plan, self.plan.layouts(tile)
 
         def task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:
@@ -74,13 +75,14 @@ class TileGraph:
 
         tasks = {}
         for band in plan.recipe.bands:
-            with dask.annotate(priority=priority + PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]):
+            priority = self._priorities[tile.name] + PRIORITY_OF_RESOLUTION[BAND_RESOLUTION_M[band]]
+            with dask.annotate(priority=priority):
                 arguments = (tile, band, self.cubes, layouts)
                 tasks[band] = task(band, ingest_band, *arguments, harmonized=plan.recipe.harmonize)
         if earlier := plan.earlier_strips(tile):
-            tasks["strips"] = task("strips", find_duplicates, earlier, plan.recipe.bands, plan.grids(tile))
+            tasks["strips"] = task("strips", find_in_earlier_strips, earlier, plan.recipe.bands, plan.grids(tile))
         tasks["scl"] = task("scl", classify_scene, tile, plan.grids(tile), plan.recipe.sky)
-        parts = [self.landcover.parts[number] for number in self._partitions[tile.name]]
+        parts = [self.landcover.parts[number] for number in partitions]
         rule = LabelRule(plan.nomenclature, plan.recipe.region_thresholds_px)
         tasks["labels"] = task("labels", label_tile, self.cubes, layouts, rule, parts, self.landcover.crs)
         if plan.partners:

@@ -14,6 +14,7 @@ import geopandas as gpd
 import shapely
 
 from reben_dask import __version__
+from reben_dask.environment import require_libraries
 from reben_dask.errors import InputError, RecipeError
 from reben_dask.formats.bands import BANDS, POLARISATIONS, SCENE_CLASSIFICATION, ImageKind, by_resolution
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE, PATCH_ID, PATCH_TABLE_SCHEMA
@@ -48,7 +49,7 @@ from reben_dask.sources.sentinel2 import (
     search_products,
     tile_identity,
 )
-from reben_dask.sources.vector_files import absolute_path
+from reben_dask.sources.vector_files import absolute_path, without_locks
 from reben_dask.sources.vector_layers import (
     CountryLayer,
     open_countries,
@@ -110,6 +111,8 @@ class Plan:
     damaged: tuple[DamagedProduct, ...] = ()
     """Products that cannot be built, as tiles that failed."""
     warnings: tuple[str, ...] = ()
+    title: str = ""
+    """Title of the dataset, for its documents."""
 
     def grids(self, tile: Tile) -> tuple[PatchGrid, ...]:
         """Return the patch grids of a tile."""
@@ -163,7 +166,8 @@ class Plan:
     @property
     def needs_global_steps(self) -> bool:
         """True if the recipe has steps that need all tiles; see :mod:`~reben_dask.job.global_steps`."""
-        return self.recipe.images is not None or self.recipe.split_of_all_tiles is not None
+        recipe = self.recipe
+        return recipe.images is not None or recipe.split_of_all_tiles is not None or recipe.overlaps != "keep"
 
     @cached_property
     def layout(self) -> TreeLayout:
@@ -314,7 +318,9 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     RebenError
         If an input is missing or cannot be used.
     """
+    require_libraries(jpeg2000=False)
     products = _read_products(s2, recipe, published, keep_reprocessed=keep_reprocessed)
+    require_libraries(jpeg2000=needs_jpeg2000(products.tiles))
     plan = Plan(
         recipe=recipe,
         nomenclature=load_nomenclature(recipe.nomenclature),
@@ -340,6 +346,11 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
                 raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
     exported = _export_warnings(plan) if plan.exports else []
     return replace(plan, warnings=(*products.notes, *_warnings(plan), *exported))
+
+
+def needs_jpeg2000(tiles: Iterable[Tile]) -> bool:
+    """Test if images of products are in JPEG 2000, and not GeoTIFFs."""
+    return any(path.endswith(".jp2") for tile in tiles for path in tile.images.values())
 
 
 class _Products(NamedTuple):
@@ -467,7 +478,17 @@ def _warnings(plan: Plan) -> list[str]:
             f"{file} holds {counted(1 + len(others), 'map')}; the layer {layer} is read, not {', '.join(others)} "
             "(--landcover FILE:LAYER chooses)."
         )
+    found += [
+        f"The disk of {path} supports no locks. The file is read without locks; do not change it while the job runs."
+        for path in _vector_paths(plan)
+        if without_locks(path)
+    ]
     return found + _offset_warnings(plan) + _country_warnings(plan)
+
+
+def _vector_paths(plan: Plan) -> list[str]:
+    maps = [plan.landcover.file.location] if isinstance(plan.landcover, LandcoverMap) else []
+    return [*maps, *([plan.countries.file.location] if plan.countries else []), *plan.layers.values()]
 
 
 def _offset_warnings(plan: Plan) -> list[str]:
@@ -576,10 +597,10 @@ def require_known_codes_of(plan: Plan, sorted_copy: Callable[[str], Path]) -> No
 def origin_of(plan: Plan) -> Origin:
     """Collect everything that decides the content of the dataset; no pixels are read."""
     published = plan.published
-    names = {str(code): name for code, name in sorted(plan.nomenclature.class_of.items())}
+    codes = {code: [value, plan.nomenclature.class_of[value]] for code, value in plan.nomenclature.value_of.items()}
     return {
         "version of reben_dask": __version__,
-        "recipe": digest_of([plan.recipe.model_dump(mode="json"), names]),
+        "recipe": digest_of([plan.recipe.model_dump(mode="json"), codes]),
         TILES: {
             **{tile.name: tile_identity(tile) for tile in plan.tiles},
             **{product.name: None for product in plan.damaged},

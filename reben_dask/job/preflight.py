@@ -14,8 +14,9 @@ from dask.utils import format_bytes
 from distributed import Client
 
 from reben_dask import __version__
+from reben_dask.environment import library_problem
 from reben_dask.errors import ClusterError
-from reben_dask.job.plan import Plan
+from reben_dask.job.plan import Plan, needs_jpeg2000
 from reben_dask.sources.vector_files import is_gdal_path
 
 SAME = ("reben_dask", "python")
@@ -35,6 +36,8 @@ class WorkerEnvironment(NamedTuple):
     missing_paths: list[str]
     is_writable: bool
     """True if it can write to the client's output folder."""
+    problem: str | None = None
+    """Sentence about coordinate systems or images that it cannot read."""
 
 
 def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
@@ -42,14 +45,15 @@ def require_workers(client: Client, plan: Plan, folder: Path) -> list[str]:
     probe = folder / "probe"
     probe.write_text(folder.name, encoding="utf-8")
     paths = _paths_of(plan)
-    found = client.run(inspect_worker, paths, str(probe), on_error="return")
-    here = inspect_worker(paths, str(probe))
+    jpeg2000 = needs_jpeg2000(plan.tiles)
+    found = client.run(inspect_worker, paths, str(probe), jpeg2000=jpeg2000, on_error="return")
+    here = inspect_worker(paths, str(probe), jpeg2000=jpeg2000)
     notes: dict[str, None] = {}
     for worker, environment in sorted(found.items()):
         if isinstance(environment, BaseException):
             raise ClusterError(
                 f"Worker {worker} cannot run this job ({type(environment).__name__}: {environment}); install the same "
-                "version of reben_dask there, in the environment that starts the worker."
+                "version of reben_dask there, in the environment that starts the worker, with the same Dask settings."
             )
         notes |= dict.fromkeys(check_environment(worker, environment, here))
     return list(notes)
@@ -84,10 +88,10 @@ def _paths_of(plan: Plan) -> list[str]:
     return some + [str(path) for path in (*files, *lists) if path is not None and not is_gdal_path(str(path))]
 
 
-def inspect_worker(paths: Sequence[str], probe: str) -> WorkerEnvironment:
+def inspect_worker(paths: Sequence[str], probe: str, *, jpeg2000: bool = False) -> WorkerEnvironment:
     """Inspect this process; ``probe`` is a file that the client has written."""
     missing_paths = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
-    return WorkerEnvironment(_versions(), missing_paths, _is_writable(Path(probe)))
+    return WorkerEnvironment(_versions(), missing_paths, _is_writable(Path(probe)), library_problem(jpeg2000=jpeg2000))
 
 
 def check_environment(worker: str, environment: WorkerEnvironment, here: WorkerEnvironment) -> list[str]:
@@ -109,6 +113,8 @@ def check_environment(worker: str, environment: WorkerEnvironment, here: WorkerE
             f"Worker {worker} does not see the output folder, or cannot write to it; all workers must see it under the "
             "same path as this process, and be allowed to write there."
         )
+    if environment.problem:
+        raise ClusterError(f"Worker {worker} cannot do the work: {environment.problem}")
     return [
         f"Worker {worker} has {name} {versions[name]}, and this process {expected[name]}; that usually works."
         for name in SIMILAR

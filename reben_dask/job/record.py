@@ -95,6 +95,26 @@ def gap_notes(counts: pd.DataFrame) -> list[str]:
     return [f"{counted(patches, 'kept patch')} {have} {what}."]
 
 
+def split_notes(plan: Plan, counts: pd.DataFrame) -> list[str]:
+    """Describe splits without patches, and those that miss their share by more than half of it."""
+    splits = sum_counts(counts, SPLIT)
+    assigned = sum(splits.values())
+    notes = []
+    for name, share in plan.recipe.split.shares.items() if assigned else ():
+        found = splits.get(name, 0) / assigned
+        if not found:
+            notes.append(f"No kept patch is in {name}; {_remedy(plan)}.")
+        elif abs(found - share) > share / 2:
+            notes.append(f"{found:.1%} of the kept patches are in {name}, instead of {share:.0%}; {_remedy(plan)}.")
+    return notes
+
+
+def _remedy(plan: Plan) -> str:
+    if rule := plan.recipe.split_of_all_tiles:
+        return f"the area has few blocks of {rule.block_m:,.0f} m, make split.block_m of the recipe smaller"
+    return "the area is small, or choose another split in the recipe"
+
+
 def counts_to_json(counts: pd.DataFrame) -> list[list[Any]]:
     """Convert counts to rows of JSON; see :func:`counts_from_json`."""
     rows: list[list[Any]] = counts.to_numpy(object).tolist()
@@ -120,11 +140,14 @@ def describe_dataset(
     record = RunRecord(
         format=FORMAT,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        title=plan.title,
         recipe=plan.recipe.model_dump(mode="json"),
         classes=plan.nomenclature.classes,
         class_of_code=dict(sorted(plan.nomenclature.class_of.items())),
+        value_of_code=plan.nomenclature.value_of,
+        color_of_value=plan.nomenclature.color_of,
         inputs=RecordedInputs(
-            tiles=tuple(_tile_record(tile) for tile in plan.tiles if tile.name not in failed),
+            tiles=tuple(_tile_record(tile, plan) for tile in plan.tiles if tile.name not in failed),
             landcover=RecordedMap(**plan.landcover.record),
             countries=plan.countries.path if plan.countries else None,
             country_list=plan.countries.names if plan.countries else None,
@@ -137,7 +160,7 @@ def describe_dataset(
         ),
         failures=failures,
         exports=plan.export_names,
-        warnings=(*plan.warnings, *gap_notes(counts)),
+        warnings=(*plan.warnings, *gap_notes(counts), *split_notes(plan, counts)),
         counts={str(measure): sum_counts(counts, measure) for measure in sorted(set(counts["measure"]))},
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         workers=workers,
@@ -157,10 +180,14 @@ def _without_details(failure: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in failure.items() if name != "details"}
 
 
-def _tile_record(tile: Tile) -> RecordedTile:
+def _tile_record(tile: Tile, plan: Plan) -> RecordedTile:
     height, width = (pixels * 10 for pixels in tile.shape_yx[10])
     return RecordedTile(
-        tile=tile.name, path=str(tile.path), metadata_sha256=tile.metadata_sha256, size_m_yx=(height, width)
+        tile=tile.name,
+        path=str(tile.path),
+        metadata_sha256=tile.metadata_sha256,
+        size_m_yx=(height, width),
+        failed_quality=plan.scene(tile).failed_quality,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from rich.console import Console
 from reben_dask.atomic import remove
 from reben_dask.cluster import connect, describe
 from reben_dask.dashboard.jobs import DashboardReporter, add_page
+from reben_dask.environment import require_building
 from reben_dask.errors import OutputError
 from reben_dask.formats.columns import KEPT, OVERLAP_PX, S1_GAPS
 from reben_dask.formats.dataset import (
@@ -34,6 +35,7 @@ from reben_dask.formats.dataset import (
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
+from reben_dask.job.overlaps import count_conflicts
 from reben_dask.job.plan import (
     Plan,
     changed_landcover,
@@ -108,6 +110,7 @@ def run_job(
         If the user has to fix something; nothing is published then, and finished tiles are kept.
     """
     start = perf_counter()
+    require_building()
     terminal = console()
     workers = describe(cluster)
     output = Output(options.out.absolute())
@@ -122,6 +125,8 @@ def run_job(
             show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
     if (finished := output.finished(origin)) and not overwrite:
         terminal.print(f"{output.root} is complete and was built from the same inputs; nothing to do.")
+        if options.title not in (None, finished.title):
+            show_note(terminal, f"It keeps its title, {finished.title!r}; --overwrite builds it with the new one.")
         return JobResult(not (output.root / REPORT).exists(), _has_patches(finished))
     with _naming_sorted_map(changed_landcover(plan, earlier, output.landcover)):
         output.check(origin, overwrite=overwrite, restart=restart)
@@ -129,8 +134,7 @@ def run_job(
     show_plan(terminal, plan, output, workers)
     if not restart and (done := len(output.state.done(TILES))):
         show_note(terminal, f"{done:,} of {len(plan.tiles):,} tiles were finished by an earlier attempt, and are kept.")
-    if shortage := disk_shortage(plan, output):
-        show_note(terminal, shortage)
+    _show_notes(terminal, disk_shortage(plan, output))
     if dry_run:
         return JobResult(needs_report=False, is_complete=True)
     with connect(cluster, quiet=quiet) as client:
@@ -138,39 +142,47 @@ def run_job(
         terminal.print(f"Dashboard: {client.dashboard_link}", highlight=False, soft_wrap=True)
         if page := add_page(client):
             terminal.print(f"Tiles:     {page}", highlight=False, soft_wrap=True)
-        with output.owned(), explaining_full_disk(output.root):
+        with output.owned() as lock_note, explaining_full_disk(output.root):
             # Another job may have written here since.
             output.check(origin, overwrite=overwrite, restart=restart)
             paths = {tile.name: str(tile.path) for tile in plan.tiles}
             paths |= {product.name: str(product.path) for product in plan.damaged}
             output.start(origin, paths, restart=restart)
-            for note in require_workers(client, plan, output.work):
-                show_note(terminal, note)
+            _show_notes(terminal, lock_note, *require_workers(client, plan, output.work))
             facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
             with (
                 _noting_finished_tiles(terminal, plan, output),
                 DashboardReporter(client, output.job, facts) as reporter,
             ):
-                built = _build_with_progress(client, plan, output, terminal, reporter)
+                built = _build_with_progress(client, plan, output, terminal, reporter, start)
                 record = describe_dataset(output, plan, origin, built.counts, built.seconds, workers)
-                output.publish()
-    show_result(terminal, plan, output, built.counts, perf_counter() - start)
+                _show_notes(terminal, output.publish())
+    show_result(terminal, plan, output, built.counts, sum(record.seconds.values()))
     if built.differences is not None:
         show_differences(terminal, *built.differences, output.root / RUN / COMPARISON_FILE)
     show_failures(terminal, record.failures, len(plan.tiles) + len(plan.damaged))
     return JobResult(needs_report=True, is_complete=not record.failures and _has_patches(record))
 
 
+def _show_notes(terminal: Console, *notes: str | None) -> None:
+    for note in filter(None, notes):
+        show_note(terminal, note)
+
+
 def _build_with_progress(
-    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter
+    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter, start: float
 ) -> Built:
+    """Build a dataset; its ``seconds`` also have the time since ``start``, and that of Dask's report."""
     with StageProgress(terminal, stage_totals(plan), reporter, *cells_of_notebook()) as progress:
         report = performance_report(output.run / PERFORMANCE_FILE)
         report.__enter__()
+        begin = perf_counter()
         built = build_dataset(client, plan, output, progress)
+        end = perf_counter()
         # Not after an error, when there may be no scheduler to ask.
         report.__exit__(None, None, None)
-    return built
+    seconds = {"start": begin - start, **built.seconds, "report": perf_counter() - end}
+    return replace(built, seconds=seconds)
 
 
 def disk_shortage(plan: Plan, output: Output) -> str | None:
@@ -195,10 +207,11 @@ def _naming_sorted_map(copy: SortedMap | None) -> Iterator[None]:
 
 def plan_of(options: JobOptions) -> Plan:
     """Check the inputs of a job; see :func:`~reben_dask.job.plan.make_plan`."""
+    title = options.title or options.out.absolute().name
     given = [file.absolute() for path in options.published for file in metadata_files(path)]
     metadata = {file.resolve(): file for file in given}.values()
     lists = {"pairs": options.s1_pairs, "snow_list": options.snow_list, "cloud_list": options.cloud_list}
-    return make_plan(
+    plan = make_plan(
         s2=options.s2,
         landcover=options.landcover,
         recipe=load_recipe(options.recipe),
@@ -211,6 +224,7 @@ def plan_of(options: JobOptions) -> Plan:
         exports=options.exports,
         keep_reprocessed=options.keep_reprocessed,
     )
+    return replace(plan, title=title)
 
 
 def _has_patches(record: RunRecord) -> bool:
@@ -231,11 +245,11 @@ def _noting_finished_tiles(terminal: Console, plan: Plan, output: Output) -> Ite
 
 
 def stage_totals(plan: Plan) -> dict[str, int]:
-    """Return the steps of each stage; sorting the map passes each polygon twice."""
+    """Return the steps of each stage."""
     tiles = len(plan.usable)
     counts = {"bands": tiles * len(plan.recipe.bands), "labels": tiles, "patches": len(plan.tiles)}
     return {
-        "landcover": 2 * plan.landcover.polygons or 1,
+        "landcover": plan.landcover.polygons or 1,
         **{stage: counts[stage] for stage in STAGES},
         **({"choice": len(plan.tiles)} if plan.needs_global_steps else {}),
         "metadata": 1,
@@ -279,6 +293,8 @@ class _Builder:
         if self.plan.needs_global_steps:
             with self._clock("choice"):
                 counts = self._run_global_steps(counts)
+        with self._clock("overlaps"):
+            counts = concat_counts([counts, count_conflicts(self.tasks, self.plan, self.output.patches)])
         with self._clock("metadata"):
             differences = self._write_tables()
         if not appends:

@@ -10,9 +10,11 @@ import pandas as pd
 from dask.utils import format_bytes
 from rich.console import Console
 
-from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLITS
+from reben_dask.analysis.counts import TOTAL, with_unassigned
+from reben_dask.formats.columns import KEPT, OVERLAP_PX, SPLIT, SPLITS
 from reben_dask.formats.dataset import (
     CARD,
+    CARD_BESIDE,
     CROISSANT,
     CUBES,
     FLAGGED_METADATA_FILE,
@@ -23,9 +25,10 @@ from reben_dask.formats.dataset import (
     FailedTile,
 )
 from reben_dask.job.plan import BASE_WORKER_BYTES, Plan
-from reben_dask.job.record import gap_notes, sum_counts
+from reben_dask.job.record import gap_notes, split_notes, sum_counts
 from reben_dask.patches.decision import (
     DUPLICATE_ACQUISITION,
+    DUPLICATE_GROUND,
     NO_SCENE_CLASSIFICATION,
     NO_SEASON,
     NO_SENTINEL1,
@@ -33,7 +36,9 @@ from reben_dask.patches.decision import (
     NOT_PUBLISHED,
     REASONS,
     SNOW_OR_CLOUD,
+    SPLIT_CONFLICT,
 )
+from reben_dask.patches.overlaps import CONFLICT, conflict_note
 from reben_dask.tables import Table
 from reben_dask.wording import counted
 from reben_dask.workspace import Output
@@ -111,12 +116,9 @@ def _sentinel1(plan: Plan) -> str:
 
 def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFrame, seconds: float) -> None:
     """Print the counts of patches and the artefacts."""
-    funnel_table(plan, counts).show(console)
+    _without_zeros(funnel_table(plan, counts)).show(console)
     if sum_counts(counts, "status").get(KEPT):
         _class_table(counts).show(console)
-        for split in SPLITS:
-            if not sum_counts(counts, "split").get(split):
-                show_note(console, f"no kept patch is in {split}; {_remedy(plan)}.")
     else:
         reasons = f"the reasons are above, and for each candidate in {TABLE}"
         console.print(f"No patch was kept; {reasons}.", style="red", highlight=False)
@@ -127,13 +129,30 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
             f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; there, "
             "the last of them in the map is used.",
         )
-    for note in gap_notes(counts):
+    for note in (*gap_notes(counts), *split_notes(plan, counts)):
         show_note(console, note)
+    _show_conflicts(console, plan, counts)
+    if output.card == CARD_BESIDE:
+        show_note(console, f"{CARD} is not of this program and stays as it is; the card is {CARD_BESIDE}.")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
     tables = dict.fromkeys(plan.layout.tables if exports else (), f"table of the tree {plan.recipe.tree}")
-    for name, what in {**_MADE, **exports, **tables}.items():
+    for made, what in {**_MADE, **exports, **tables}.items():
+        name = output.card if made == CARD else made
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
+
+
+def _show_conflicts(console: Console, plan: Plan, counts: pd.DataFrame) -> None:
+    """Print the share of conflicting patches, as a note if there are any."""
+    measures = {str(measure): sum_counts(counts, measure) for measure in (SPLIT, CONFLICT)}
+    sentence = conflict_note(measures)
+    if sentence is None:
+        return
+    if not any(measures[CONFLICT].values()):
+        console.print(sentence, highlight=False, soft_wrap=True)
+        return
+    advice = " Set overlaps: drop in the recipe to reject them between MGRS tiles." * (plan.recipe.overlaps != "drop")
+    show_note(console, f"{sentence}{advice}")
 
 
 def show_failures(console: Console, failures: Sequence[FailedTile], tiles: int) -> None:
@@ -157,12 +176,6 @@ def show_differences(console: Console, by_tile: pd.DataFrame, by_class: pd.DataF
     console.print(f"Each difference is a row of {file}.", highlight=False)
 
 
-def _remedy(plan: Plan) -> str:
-    if rule := plan.recipe.split_of_all_tiles:
-        return f"the area has few blocks of {rule.block_m:,.0f} m, make split.block_m of the recipe smaller"
-    return "the area is small, or choose another split in the recipe"
-
-
 def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
     """Count the candidates by status, reason and split."""
     status, reasons, flagged, splits = (
@@ -174,6 +187,8 @@ def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
         NOT_PUBLISHED: bool(plan.published.metadata),
         NO_SENTINEL1: plan.pairs_only,
         DUPLICATE_ACQUISITION: any(map(plan.earlier_strips, plan.usable)),
+        DUPLICATE_GROUND: plan.recipe.overlaps == "first",
+        SPLIT_CONFLICT: plan.recipe.overlaps == "drop",
     }
     kept, published = status.get(KEPT, 0), plan.published
     rows: list[tuple[str, int]] = [
@@ -194,8 +209,14 @@ def funnel_table(plan: Plan, counts: pd.DataFrame) -> Table:
     return Table("Patches", ("", "patches"), rows)
 
 
+def _without_zeros(funnel: Table) -> Table:
+    """Drop rules that reject and flag no patch."""
+    counts = ("Candidates", "Kept", *(f"  {split}" for split in SPLITS))
+    return replace(funnel, rows=[row for row in funnel.rows if row[0] in counts or row[1]])
+
+
 def _class_table(counts: pd.DataFrame) -> Table:
     chosen = counts[counts["measure"] == "class"]
     by_split = chosen.pivot_table(index="key", columns="split", values="patches", aggfunc="sum", fill_value=0)
-    by_split = by_split.reindex(columns=list(SPLITS), fill_value=0).assign(all=by_split.sum(axis=1))
-    return Table.from_frame("Classes of kept patches", by_split, index="class")
+    totals = by_split.reindex(columns=list(SPLITS), fill_value=0).assign(**{TOTAL: by_split.sum(axis=1)})
+    return Table.from_frame("Classes of kept patches", with_unassigned(totals), index="class")

@@ -49,7 +49,7 @@ from reben_dask.patches.countries import country_column
 from reben_dask.patches.frame import assemble_patches, combine_nodata, null_columns
 from reben_dask.patches.join import search_boxes
 from reben_dask.patches.labels import label_columns
-from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_map, unlabeled_map
+from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_codes
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
 from reben_dask.recipes import Recipe
 from reben_dask.recipes.model import SclClasses
@@ -119,7 +119,7 @@ def count_nodata(tile: Tile, band: str, grids: Sequence[PatchGrid]) -> pd.Series
     return _read_band(tile, band, grids)[1]
 
 
-def find_duplicates(earlier: Sequence[Tile], bands: Sequence[str], grids: Sequence[PatchGrid]) -> pd.DataFrame:
+def find_in_earlier_strips(earlier: Sequence[Tile], bands: Sequence[str], grids: Sequence[PatchGrid]) -> pd.DataFrame:
     """Mark the patches that have all pixels in one of the earlier data strips of their acquisition."""
     incomplete = [combine_nodata([count_nodata(tile, band, grids) for band in bands])[NODATA] for tile in earlier]
     return (~reduce(pd.Series.__and__, incomplete)).to_frame(IS_DUPLICATE)
@@ -235,10 +235,8 @@ def compare_with_published(
 def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[Path], crs: str) -> pd.DataFrame:
     """Burn a tile's polygons from ``parts`` of the sorted map into its reference map; return its labels."""
     grids = [layout.grid for layout in layouts]
-    if parts:
-        rasterized = rasterize_map(read_polygons(parts, *search_boxes(grids[0], crs)), *grids)
-    else:
-        rasterized = unlabeled_map(*grids)
+    polygons = read_polygons(parts, *search_boxes(grids[0], crs)) if parts else None
+    rasterized = rasterize_codes(polygons, rule.nomenclature, *grids)
     create_cube(store, *layouts)
     for layout in layouts:
         write_reference_map(store, layout, rasterized.codes)

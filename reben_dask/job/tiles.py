@@ -178,7 +178,10 @@ class TileBuilder:
         steps = {"bands": len(self._plan.recipe.bands) * usable, "labels": int(usable), "patches": 1}
         for stage, count in steps.items():
             self._progress.advance(stage, count)
-        self._progress.tile(tile.name, "done")
+        self._show_end(tile)
+
+    def _show_end(self, tile: Tile) -> None:
+        self._progress.tile(tile.name, "done" if self._plan.is_usable(tile) else "rejected")
 
     def _accept(self, tile: Tile, counts: pd.DataFrame) -> None:
         if not self._built:
@@ -187,7 +190,7 @@ class TileBuilder:
             self._output.accept(path)
         self._done[tile.name] = counts
         self._output.state.mark_done(TILES, tile.name, counts_to_json(counts))
-        self._progress.tile(tile.name, "done")
+        self._show_end(tile)
         self._built += 1
 
     def _places(self, tile: Tile) -> list[str]:

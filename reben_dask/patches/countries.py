@@ -18,8 +18,8 @@ def country_column(
     grid: PatchGrid, countries: geopandas.GeoDataFrame | None, max_distance_m: float | None = None
 ) -> pd.DataFrame:
     """Column ``country`` of a tile's patches, in name order; null without country polygons."""
-    nobody = np.full(grid.size, None, object)
-    names = nobody if countries is None else nearest_country(grid, countries, max_distance_m)
+    unknown = np.full(grid.size, None, object)
+    names = unknown if countries is None else nearest_country(grid, countries, max_distance_m)
     return pd.DataFrame({COUNTRY: pd.Series(names, dtype="str")})
 
 

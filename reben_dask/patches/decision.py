@@ -21,6 +21,8 @@ NOT_PUBLISHED = "not_published"
 TOO_LITTLE_LABELED = "too_little_labeled"
 NO_SENTINEL1 = "no_sentinel1"
 NOT_CHOSEN = "not_chosen"
+DUPLICATE_GROUND = "duplicate_ground"
+SPLIT_CONFLICT = "split_conflict"
 REASONS = {
     TILE_QUALITY: "the tile failed one of its quality indicators",
     NODATA: "a pixel of the patch is NODATA in at least one band",
@@ -32,6 +34,8 @@ REASONS = {
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
     NO_SENTINEL1: "it has no Sentinel-1 partner",
     NOT_CHOSEN: "another image of that season is clearer",
+    DUPLICATE_GROUND: "an MGRS tile before it in name order covers its ground in the same season, or on the same date",
+    SPLIT_CONFLICT: "it shares ground with a patch of another split in another MGRS tile",
 }
 """Reasons for rejection in the order of the rules, with their meanings."""
 

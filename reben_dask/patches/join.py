@@ -56,7 +56,8 @@ def join_partitions(patches: dask_geopandas.GeoDataFrame, landcover: dask_geopan
     partitions, tiles = _partitions_of(landcover, "land-cover"), _partitions_of(patches, "patch")
     parts = tiles.to_crs(TABLE_CRS).explode().segmentize(_STEP_DEGREES)
     areas = [_boxes(parts[parts.index == number], partitions.crs) for number in tiles.index]
-    return _overlaps(shapely.buffer(np.array(areas, object), _margin(partitions.crs)), partitions)
+    margin = _STEP_DEGREES if _is_in_degrees(partitions.crs) else MARGIN_M
+    return _overlaps(shapely.buffer(np.array(areas, object), margin), partitions)
 
 
 def _partitions_of(frame: dask_geopandas.GeoDataFrame, name: str) -> gpd.GeoSeries:
@@ -109,7 +110,7 @@ def _boxes(parts: gpd.GeoSeries, crs: object) -> shapely.Polygon | shapely.Multi
     limit = _HALF_CIRCLE - _NO_DEGREES
     clipped = gpd.GeoSeries(shapely.clip_by_rect(parts.to_numpy(), -limit, -90, limit, 90), crs=parts.crs)
     bounds = clipped.to_crs(crs).bounds.to_numpy()
-    if pyproj.CRS.from_user_input(crs).is_geographic:
+    if _is_in_degrees(crs):
         touches = np.abs(bounds[:, [0, 2]]).max(axis=1) > limit - _STEP_DEGREES
         turned = bounds[touches] - np.sign(bounds[touches, :1]) * np.array([2 * _HALF_CIRCLE, 0, 2 * _HALF_CIRCLE, 0])
         bounds = np.vstack([bounds, turned])
@@ -117,9 +118,8 @@ def _boxes(parts: gpd.GeoSeries, crs: object) -> shapely.Polygon | shapely.Multi
     return boxes[0] if len(boxes) == 1 else shapely.multipolygons(boxes)
 
 
-def _margin(crs: object) -> float:
-    is_geographic = pyproj.CRS.from_user_input(crs).is_geographic
-    return _STEP_DEGREES if is_geographic else MARGIN_M
+def _is_in_degrees(crs: object) -> bool:
+    return bool(pyproj.CRS.from_user_input(crs).is_geographic)
 
 
 def _edges(grids: Iterable[PatchGrid]) -> npt.NDArray[np.object_]:

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from reben_dask.formats.bands import MAP_RESOLUTION_M
 from reben_dask.formats.columns import OVERLAP_PX
 from reben_dask.grid import PatchGrid, extent_px_yx
-from reben_dask.nomenclature import UNLABELED_CODE
+from reben_dask.nomenclature import UNLABELED_CODE, Nomenclature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,15 @@ def unlabeled_map(*grids: PatchGrid) -> RasterizedMap:
     """Map of a tile that no polygon is near; see :func:`rasterize_map`."""
     shape = extent_px_yx(grids, MAP_RESOLUTION_M)
     return RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+
+
+def rasterize_codes(
+    polygons: geopandas.GeoDataFrame | None, nomenclature: Nomenclature, *grids: PatchGrid
+) -> RasterizedMap:
+    """Burn polygons with the codes of a map as their values; none may be near. See :func:`rasterize_map`."""
+    if polygons is None:
+        return unlabeled_map(*grids)
+    return rasterize_map(polygons.assign(code=nomenclature.map_values(polygons["code"])), *grids)
 
 
 def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> RasterizedMap:

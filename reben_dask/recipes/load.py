@@ -42,11 +42,11 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _shipped_text(name: str) -> str:
-    known = shipped_recipes()
     file = name.replace("-", "_")
-    if file not in known:
+    if file not in shipped_recipes():
+        known = [recipe.replace("_", "-") for recipe in shipped_recipes()]
         own = [f"{name}{ending}" for ending in (".yaml", ".yml") if Path(f"{name}{ending}").is_file()]
-        near = own or difflib.get_close_matches(file.lower(), known, n=1)
+        near = own or difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or the path of a .yaml file."
         raise RecipeError(f"There is no recipe {name!r}; {hint}")
     return (resources.files("reben_dask.recipes") / f"{file}.yaml").read_text(encoding="utf-8")

@@ -44,6 +44,7 @@ EVERY_PIXEL = {"all": 0}
 """Single region threshold with which every pixel counts."""
 
 Comparison = Literal["at_least", "more_than"]
+Overlaps = Literal["keep", "drop", "first"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 SclValue = Annotated[int, Field(ge=0, le=11)]
@@ -142,6 +143,11 @@ class _Shares(Part):
     validation: Share
     test: Share
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the patches that each split should have."""
+        return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
+
     @model_validator(mode="after")
     def _leaves_room_for_training(self) -> Self:
         if self.validation + self.test >= 1:
@@ -167,6 +173,11 @@ class GridSplit(Part):
 
     strategy: Literal["grid"]
     block: int = Field(gt=0)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the patches that each split should have."""
+        return {"train": 0.5, "validation": 0.25, "test": 0.25}
 
 
 class StratifiedSplit(_Shares):
@@ -201,6 +212,7 @@ class Recipe(Part):
     region_thresholds_px: dict[str, Pixels] = Field(default=EVERY_PIXEL, min_length=1)
     split: Split
     more_splits: dict[str, TileSplit] = Field(default={})
+    overlaps: Overlaps = "keep"
     seasons: dict[str, tuple[Month, ...]]
     sky: SclClasses
     images: Images | None = None

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from reben_dask.analysis.correlation import SpatialCorrelation, spatial_correlation
 from reben_dask.analysis.differences import Differences, compare_datasets
-from reben_dask.analysis.patch_set import PatchSet, names_of, read_patch_set
+from reben_dask.analysis.patch_set import PatchSet, has_patch_table, names_of, read_patch_set
 from reben_dask.analysis.plots import draw_correlation
 from reben_dask.analysis.results import correlation_tables, difference_tables
 from reben_dask.report.figures import NARROW, WIDE, draw_label_changes
@@ -90,9 +90,9 @@ class Comparison:
 
 
 def read_with_strategies(out: Path) -> PatchSet:
-    """Read the patches of a dataset, and add splits by the strategies that it lacks."""
-    record, _ = read_record(out)
-    return with_strategies(read_patch_set(out), record)
+    """Read the patches of a dataset, and add splits by the strategies that it lacks; not to published metadata."""
+    dataset = read_patch_set(out)
+    return with_strategies(dataset, read_record(out)[0]) if has_patch_table(out) else dataset
 
 
 def compare(out: Path, other: Path) -> Comparison:

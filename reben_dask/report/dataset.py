@@ -11,9 +11,11 @@ import geopandas as gpd
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reben_dask.analysis.legend import map_colours
-from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, SPLITS, STATUS, TILE
+from reben_dask.analysis.counts import with_unassigned
+from reben_dask.analysis.legend import legend_of
+from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, STATUS, TILE
 from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
+from reben_dask.patches.overlaps import conflict_note
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
 from reben_dask.report.figures import (
@@ -35,12 +37,15 @@ from reben_dask.stores.terms import is_synthetic
 from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 
 _STAGES = {
+    "start": "start: plan and cluster",
     "landcover": "sort the land cover",
     "tiles": "bands, maps, labels and patch table",
-    "choice": "image selection and splits",
+    "choice": "image selection, splits and overlaps",
+    "overlaps": "conflicts between tiles",
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "report": "Dask's performance report",
 }
 _MOST_TILES = 200
 _FOLDED_FROM = 12
@@ -54,7 +59,7 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
     """
     found, (record, why_no_record) = survey(out), read_record(out)
     places, tile = _places(found.tiles), best_tile_splits(found, record)
-    has_label = {code: name is not None for code, name in record.class_of_code.items()} if record else {}
+    legend = legend_of(record)
     examples = {"examples": clear_examples(found), "sky": flagged_examples(found)}
     seconds = {_STAGES.get(name, name): value for name, value in record.seconds.items()} if record else {}
     sections = dict(_sections(found, has_seconds=bool(seconds)))
@@ -76,11 +81,11 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "country_layer": _describe_layer(places, countries, record),
         "tile": tile,
         "rules": describe_rules(tile, record),
+        "conflicts": conflict_note(record.counts) if record else None,
         "examples": examples,
         "white": WHITE,
         "natural_colour": natural_colour,
-        "map_colours": map_colours,
-        "has_label": has_label,
+        "legend": legend,
         "seconds": seconds,
         "origin_tables": list(origin_tables(record)) if record else [],
         "recipe_text": recipe_text(record) if record else "",
@@ -90,16 +95,16 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
     return Page(
         template="dataset.html.j2",
         kind="Synthetic dataset" if record and is_synthetic(record) else "Dataset",
-        title=out.resolve().name,
+        title=(record.title if record else "") or out.resolve().name,
         subtitle=f"Built with the recipe {recipe}" if recipe else "",
-        facts=dict(_facts(found)),
+        facts=dict(_facts(found, record)),
         sections=sections | (comparison.sections if comparison else {}),
         source="reben report OUT",
         content=content,
         figures={name: draw for key in sections for name, draw in drawn.get(key, {}).items()}
         | (comparison.figures if comparison else {}),
         linked_figures={
-            name: partial(draw_examples, shown, bright=name == "sky", has_label=has_label)
+            name: partial(draw_examples, shown, bright=name == "sky", legend=legend)
             for name, shown in examples.items()
             if shown
         },
@@ -135,13 +140,14 @@ def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
         yield "time", "Time of the job"
 
 
-def _facts(found: Survey) -> Iterator[tuple[str, str]]:
-    yield "Tiles", f"{len(found.tiles):,}"
+def _facts(found: Survey, record: RunRecord | None) -> Iterator[tuple[str, str]]:
+    left_out = len(record.inputs.tiles) - len(record.usable_tiles) if record else 0
+    yield "Tiles", f"{len(found.tiles) - left_out:,}" + f", {left_out:,} left out" * bool(left_out)
     yield "Candidates", f"{found.candidates:,}"
     yield "Kept patches", f"{found.kept:,}"
     if found.kept:
-        for split in SPLITS:
-            yield split.capitalize(), f"{found.splits[split]:,}"
+        for split, count in with_unassigned(pd.DataFrame([found.splits])).iloc[0, :-1].items():
+            yield str(split).capitalize(), f"{count:,}"
         yield "Classes that occur", f"{len(found.tables['class']):,}"
         first, last = found.tables["date"].index[[0, -1]]
         yield "Sensed", first if first == last else f"{first} to {last}"
@@ -160,7 +166,7 @@ def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
         for row in shown
     ]
     first = f" (the first {_MOST_TILES} of {len(tiles):,})" * (len(tiles) > _MOST_TILES)
-    by = {name: partial(Table.from_frame, frame=frame) for name, frame in found.tables.items()}
+    by = {name: partial(Table.from_frame, frame=with_unassigned(frame)) for name, frame in found.tables.items()}
     return {
         "funnel": Table(
             "Candidate patches by outcome",
@@ -170,7 +176,7 @@ def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
         ),
         "classes": Table.from_frame(
             "Patches with each class, by split (Table I of the reBEN paper); a patch counts for each of its labels",
-            pd.concat([found.tables["class"], all_patches]),
+            with_unassigned(pd.concat([found.tables["class"], all_patches])),
             index="class",
             has_total=True,
         ),

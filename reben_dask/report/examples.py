@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reben_dask.analysis.legend import legend_entry
+from reben_dask.analysis.legend import Legend
 from reben_dask.errors import InputError
 from reben_dask.formats import columns
 from reben_dask.formats.columns import COUNTRY, KEPT, LABELED_FRACTION, LABELS, PATCH_ID, SENSING_TIME, SPLIT, TILE
 from reben_dask.formats.cube import MAP_NODE
 from reben_dask.formats.dataset import CUBES, TABLE
-from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.patches.splits import seeded_hashes
 from reben_dask.report.survey import FLAGS, FRACTIONS, Survey
 from reben_dask.stores.cube_reader import open_patch, surface_reflectance
@@ -73,22 +72,15 @@ class Example:
         known = [self.row[key] for key in (SPLIT, COUNTRY) if self.row[key]]
         return ", ".join(filter(None, [self.day, *map(str, known), self.why]))
 
-    def legend(self, has_label: Mapping[int, bool]) -> list[tuple[str, str]]:
+    def entries(self, legend: Legend) -> list[tuple[str, str]]:
         """Return colour, and name with share of pixels, of each code of the map, most frequent first."""
         codes, counts = np.unique(self.codes, return_counts=True)
         entries = []
         for place in np.argsort(-counts, kind="stable"):
-            code, share = int(codes[place]), counts[place] / counts.sum()
+            entry, share = legend.entry(int(codes[place])), counts[place] / counts.sum()
             part = f"{share:.0%}" if share >= _RARE else f"under {_RARE:.0%}"
-            entries.append((legend_entry(code).colour, f"{code_name(code, has_label)}, {part}"))
+            entries.append((entry.colour, f"{entry.name}, {part}"))
         return entries
-
-
-def code_name(code: int, has_label: Mapping[int, bool]) -> str:
-    """Name a code of a reference map, with a mark if it carries no label."""
-    if code == UNLABELED_CODE:
-        return f"{legend_entry(code).name} (no label)"
-    return f"{code} {legend_entry(code).name}" + " (no label)" * (not has_label.get(code, True))
 
 
 def natural_colour(reflectance: npt.NDArray[np.float64], *, bright: bool) -> npt.NDArray[np.uint8]:

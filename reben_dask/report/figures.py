@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from reben_dask.analysis.legend import legend_entry, map_colours
-from reben_dask.drawing import ABSENT, FAINT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
+from reben_dask.analysis.legend import Legend
+from reben_dask.drawing import ABSENT, FAINT, FONT_PT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
 from reben_dask.formats.columns import SPLITS
-from reben_dask.report.examples import Example, code_name, natural_colour
+from reben_dask.report.examples import Example, natural_colour
 from reben_dask.report.strategies import TileSplits
 
 WIDE, NARROW = 11.2, 5.0
@@ -32,6 +32,9 @@ _SHIFTS = {"train": 0.2, "validation": 0.0, "test": -0.2}
 _MOST_CLASSES = 30
 _MARGIN, _SHORT = pd.Timedelta(days=12), pd.Timedelta(days=75)
 _NO_SPLIT = "in no split"
+_LINE = 0.2
+"""Height of a line of text in inches."""
+
 _PALE = 0.28
 """Opacity of rejected patches."""
 
@@ -186,21 +189,19 @@ def draw_splits(tile: TileSplits, *, width: float = WIDE) -> Figure:
     return figure
 
 
-def draw_examples(
-    examples: Sequence[Example], *, bright: bool, has_label: Mapping[int, bool], width: float = WIDE
-) -> Figure:
+def draw_examples(examples: Sequence[Example], *, bright: bool, legend: Legend, width: float = WIDE) -> Figure:
     """Draw patches in a row, each above its reference map and labels, with a legend of the codes."""
     codes = np.unique(np.concatenate([example.codes.ravel() for example in examples])).tolist()
-    names = {code: _wrapped([code_name(code, has_label)], 60) for code in codes}
+    names = {code: _wrapped([legend.entry(code).name], 46) for code in codes}
     entries = [
-        Patch(facecolor=legend_entry(code).colour, edgecolor=INK, linewidth=0.4, label=name)
+        Patch(facecolor=legend.entry(code).colour, edgecolor=INK, linewidth=0.4, label=name)
         for code, name in names.items()
     ]
     side = width / max(len(examples), 3)
-    texts = [_wrapped(example.labels, int(side * 12)) for example in examples]
+    texts = [_wrapped(example.labels, int(side * 9)) for example in examples]
     lines = max(text.count("\n") + 1 for text in texts)
-    legend_lines = sum(name.count("\n") + 1 for name in names.values())
-    figure = new_figure(width, 2 * side + 0.1 + 0.16 * lines + 0.12 * legend_lines)
+    height = 2 * side + _LINE * (lines + sum(name.count("\n") for name in names.values()))
+    figure = new_figure(width, height + 0.27 * -(-len(names) // 2) + 0.4, compress=True)
     panels = figure.subplots(2, len(examples), squeeze=False)
     for (above, below), example, text in zip(panels.T, examples, texts, strict=True):
         if example.reflectance is None:
@@ -208,15 +209,15 @@ def draw_examples(
             above.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         else:
             above.imshow(natural_colour(example.reflectance, bright=bright), interpolation="nearest")
-        above.set_title(f"{example.day}", fontsize=11, pad=4, weight="normal")
-        below.imshow(map_colours(example.codes), interpolation="nearest")
-        below.set_xlabel(text, fontsize=9, loc="left", labelpad=5)
+        above.set_title(f"{example.day}", fontsize=FONT_PT, pad=4, weight="normal")
+        below.imshow(legend.colours(example.codes), interpolation="nearest")
+        below.set_xlabel(text, loc="left", labelpad=5)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set(visible=True, linewidth=0.5, color=FAINT)
-    figure.legend(handles=entries, loc="outside lower left", ncols=2, fontsize=10, handlelength=1.4, labelspacing=0.45)
+    figure.legend(handles=entries, loc="outside lower left", ncols=2, handlelength=1.4, labelspacing=0.45)
     return figure
 
 
@@ -238,7 +239,7 @@ def _figure_of_rows(names: Sequence[str], width: float, *, row: float = 0.52) ->
     axes = figure.subplots()
     characters = 50 if width > NARROW else 27
     labels = [fill(plain(str(name)), characters, max_lines=2, placeholder=" …") for name in names]
-    axes.set_yticks(range(len(names)), labels, fontsize=11)
+    axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     return figure, axes
 

@@ -134,7 +134,7 @@ def _draw_graticule(axes: Axes, view: _View) -> None:
         levels = [float(level) for level in steps if edge[0] < level < edge[-1]]
         axes.contour(x, y, values, levels, colors=_LINE, linewidths=0.6, zorder=2)
         names = [_degrees((level + 180) % 360 - 180, sides) for level in levels]
-        axis.set_ticks(np.interp(levels, edge, along), names, color=FAINT, fontsize=10)
+        axis.set_ticks(np.interp(levels, edge, along), names, color=FAINT, fontsize=11)
     axes.tick_params(length=0)
 
 

@@ -13,7 +13,7 @@ import yaml
 from reben_dask.errors import InputError
 from reben_dask.formats.dataset import RunRecord, without_credentials
 from reben_dask.tables import TEXT, Table
-from reben_dask.wording import counted
+from reben_dask.wording import counted, utc
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAX_CHARACTERS = 200
@@ -59,7 +59,7 @@ def _texts(title: str, columns: list[str], rows: Any, *, folded: bool = False) -
 def _inputs(record: RunRecord) -> Iterator[tuple[str, str]]:
     recipe, inputs = record.recipe, record.inputs
     yield "Recipe", without_credentials(f"{recipe.get('name', '')}: {recipe.get('title', '')}")
-    yield "Finished", record.finished.replace("T", " ").replace("+00:00", " UTC")
+    yield "Finished", utc(record.finished)
     yield "Sentinel-2", counted(len(inputs.tiles), "level-2A product")
     source = inputs.landcover.source
     layer, polygons = source.get("layer"), inputs.landcover.polygons

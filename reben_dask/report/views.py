@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from reben_dask.analysis.legend import legend_of
 from reben_dask.drawing import house_style
 from reben_dask.errors import InputError
 from reben_dask.report.dataset import best_tile_splits
@@ -50,7 +51,7 @@ def view_splits(out: Path) -> Figure:
 
 @house_style()
 def view_patches(out: Path, patch_ids: Sequence[str], *, bright: bool = False) -> Figure:
-    """Draw patches of a dataset in natural colour, each above its reference map in the colours of CORINE Land Cover.
+    """Draw patches of a dataset in natural colour, each above its reference map.
 
     Parameters
     ----------
@@ -67,5 +68,4 @@ def view_patches(out: Path, patch_ids: Sequence[str], *, bright: bool = False) -
         If a patch is not among the kept ones, or its pixels are not in the dataset.
     """
     record, _ = read_record(out)
-    has_label = {code: title is not None for code, title in record.class_of_code.items()} if record else {}
-    return draw_examples(examples_of(out, patch_ids), bright=bright, has_label=has_label)
+    return draw_examples(examples_of(out, patch_ids), bright=bright, legend=legend_of(record))

@@ -60,7 +60,7 @@ class PatchTree:
         Returns
         -------
         masked array of float32, shape (polarisation, y, x), or None
-            dB, ``VH`` then ``VV``; masked where it is no backscatter: not finite, the file's NODATA, or exactly 0 in
+            dB, ``VV`` then ``VH``; masked where it is no backscatter: not finite, the file's NODATA, or exactly 0 in
             both polarisations where a file has no NODATA tag. ``None`` if the patch does not exist.
 
         Raises
@@ -152,7 +152,7 @@ def warp_scene(
     Returns
     -------
     ndarray of float32, shape (polarisation, y, x)
-        dB, ``VH`` then ``VV``; NaN beyond the scene, and where a pixel is made of one that is no backscatter: not
+        dB, ``VV`` then ``VH``; NaN beyond the scene, and where a pixel is made of one that is no backscatter: not
         finite, NODATA, exactly 0 in both polarisations of images without a NODATA tag, or no power at all.
 
     Raises

@@ -16,6 +16,7 @@ import pyogrio
 import pyproj
 
 from reben_dask.errors import InputError, missing
+from reben_dask.locks import supports_record_locks
 from reben_dask.sources.gdal import use_image
 
 PARQUET = (".parquet", ".geoparquet")
@@ -114,8 +115,26 @@ def find_vector_files(path: str, what: str) -> list[VectorFile]:
     )
 
 
+def without_locks(path: str) -> bool:
+    """Test for a GeoPackage on a disk without locks, and let GDAL read it without them in this process.
+
+    GDAL reports it as locked, after ten seconds.
+    """
+    is_database = path.lower().endswith((".gpkg", ".sqlite")) and not is_gdal_path(path)
+    if not is_database or supports_record_locks(Path(path)):
+        return False
+    pyogrio.set_gdal_config_options({"SQLITE_USE_OGR_VFS": True})
+    return True
+
+
+def find_layers(path: str, what: str) -> list[Layer]:
+    """Describe the layers of all vector files of a path; see :func:`find_vector_files` and :func:`read_layers`."""
+    return [layer for file in find_vector_files(path, what) for layer in read_layers(file, what)]
+
+
 def read_layers(file: VectorFile, what: str) -> list[Layer]:
     """Describe the layers of a file that may hold polygons; :class:`InputError` if it is unreadable or a raster."""
+    without_locks(file.location)
     try:
         if file.is_parquet:
             return [_parquet_layer(file)]

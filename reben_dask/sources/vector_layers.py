@@ -13,11 +13,11 @@ from reben_dask.errors import InputError, missing
 from reben_dask.sources.vector_files import (
     Layer,
     VectorFile,
-    find_vector_files,
+    find_layers,
     layer_names,
     parquet_parts,
-    read_layers,
     split_layer,
+    without_locks,
 )
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def open_countries(path: str, listed: tuple[str, ...] | None = None, *, only_lis
         system.
     """
     given, wanted = split_layer(path)
-    files = find_vector_files(given, _COUNTRIES)
-    layers = [layer for file in files for layer in read_layers(file, _COUNTRIES)]
-    layers = [layer for layer in layers if wanted in {None, layer.name}]
+    layers = [layer for layer in find_layers(given, _COUNTRIES) if wanted in {None, layer.name}]
     # The whole Natural Earth package has some hundred layers.
     layers = [layer for layer in layers if "countries" in layer.name.lower()] or layers
     if not any(layer.crs for layer in layers):
@@ -121,7 +119,7 @@ def read_outlines(path: str) -> geopandas.GeoSeries:
     :class:`InputError` if it is unreadable, or has no polygons with a coordinate reference system.
     """
     given, wanted = split_layer(path)
-    layers = [layer for file in find_vector_files(given, _COUNTRIES) for layer in read_layers(file, _COUNTRIES)]
+    layers = find_layers(given, _COUNTRIES)
     found = next((layer for layer in layers if layer.crs and wanted in {None, layer.name}), None)
     if found is None:
         raise InputError(f"{_COUNTRIES} {path} has no polygons with a coordinate reference system.")
@@ -151,6 +149,7 @@ def require_attribute(path: str, column: str) -> str:
     """Check the header of a layer for :func:`read_attribute`; return the column as the layer spells it."""
     if not Path(path).exists():
         raise InputError(missing("The layer", path))
+    without_locks(path)
     try:
         info = pyogrio.read_info(path)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
@@ -172,6 +171,7 @@ def _read(file: VectorFile, layer: str | None, columns: list[str], what: str) ->
     import geopandas  # noqa: PLC0415 - takes long to import
     import pandas as pd  # noqa: PLC0415
 
+    without_locks(file.location)
     try:
         if file.is_parquet:
             return pd.concat([geopandas.read_parquet(part) for part in parquet_parts(file)], ignore_index=True)

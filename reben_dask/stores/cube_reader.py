@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import zarr
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import BANDS, ImageKind
 from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
-from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of
+from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of, is_of_whole_array
 from reben_dask.formats.dataset import CUBES
 from reben_dask.formats.trees.layout import PatchPixels
 from reben_dask.stores.cubes import open_array
@@ -120,6 +121,37 @@ class TileReader:
         return CubeGroup(self._store / self._tile).attributes
 
 
+def open_cubes(store: str | PathLike[str], tile: str | None = None) -> xr.DataTree:
+    """Open a Zarr store lazily, with one Dask chunk for each shard of a band.
+
+    ``xr.open_zarr(…, chunks={})`` makes a chunk of each patch: 33,124 for the bands of 10 m of a full tile, whose mean
+    then takes 30 times as long.
+
+    Parameters
+    ----------
+    store : path
+        ``cubes.zarr`` of a dataset, or the store of ``reben convert --zarr``.
+    tile : str, optional
+        Only the group of this tile, or of one of its further grids (``<tile>/grid2``).
+
+    Returns
+    -------
+    DataTree
+        A node for each tile, or the nodes of the tile: ``r10m``, ``r20m`` and ``r60m`` with ``dn`` (uint16, dims
+        ``(band, y, x)``), ``reference_map`` (uint16, ``(y, x)``), ``s1`` with ``db`` (float32, ``(polarisation, y,
+        x)``). Georeferenced by CF, without the GeoZarr attributes, which are those of whole arrays.
+
+    Raises
+    ------
+    InputError
+        If there is no such store or tile.
+    """
+    place = Path(store) / (tile or "")
+    if not (place / "zarr.json").is_file():
+        raise InputError(f"{place} is not a group of a Zarr store; give cubes.zarr of a dataset, and one of its tiles.")
+    return xr.open_datatree(place, engine="zarr", chunks=None).map_over_datasets(_chunk_by_shards)
+
+
 def open_patch(out: Path, patch: Mapping[str, Any]) -> xr.DataTree:
     """Open one patch lazily.
 
@@ -181,6 +213,21 @@ def surface_reflectance(cube: xr.DataTree, bands: Sequence[str]) -> xr.DataArray
     return reflectance.assign_attrs(long_name="surface reflectance")
 
 
+def _chunk_by_shards(node: xr.Dataset) -> xr.Dataset:
+    sizes: dict[Any, int] = {}
+    for variable in node.data_vars.values():
+        stored = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
+        sizes |= zip(variable.dims, stored, strict=True)
+    return _without_geozarr(node.chunk(sizes)) if sizes else node
+
+
+def _without_geozarr(node: xr.Dataset) -> xr.Dataset:
+    """Keep georeferencing by CF alone, which xarray cuts with the pixels."""
+    for variable in node.data_vars.values():
+        variable.attrs = {name: value for name, value in variable.attrs.items() if not is_of_whole_array(name)}
+    return node
+
+
 def _names(path: Path) -> tuple[str, ...]:
     return tuple(map(str, np.asarray(zarr.open_array(path, mode="r")[:]).tolist()))
 
@@ -220,4 +267,4 @@ def _cut(node: xr.Dataset, x: int, y: int) -> xr.Dataset:
         raise InputError(f"There is no patch in column {x}, row {y}: the tile has {node.sizes['x'] // side} x "
                          f"{node.sizes['y'] // side}, counted from 0 at its upper-left corner.")  # fmt: skip
     placed: xr.Dataset = window.rio.write_transform(window.rio.transform(recalc=True))
-    return placed
+    return _without_geozarr(placed)

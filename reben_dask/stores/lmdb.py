@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lmdb
 import psutil
@@ -33,6 +33,7 @@ from reben_dask.formats.lmdb import (
     encode_reference_map,
     keys_of,
 )
+from reben_dask.locks import is_unsupported, owner_file
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import require_new
 
@@ -65,12 +66,9 @@ def new_environment(folder: Path, map_bytes: int = 0) -> Iterator[lmdb.Environme
         Expected size. Readers map as much as is stored in the environment, and some machines refuse terabytes.
     """
     folder.mkdir(parents=True)
-    environment = lmdb.open(str(folder), map_size=_with_spare_pages(map_bytes), readahead=False, sync=False)
-    try:
+    with _open_to_write(folder, map_size=_with_spare_pages(map_bytes), sync=False) as environment:
         yield environment
         environment.sync(True)
-    finally:
-        environment.close()
 
 
 @contextmanager
@@ -93,7 +91,7 @@ def shared_environment(folder: Path, map_bytes: int) -> Iterator[lmdb.Environmen
     """
     try:
         folder.mkdir(exist_ok=True)
-        with lmdb.open(str(folder), map_size=map_bytes, readahead=False) as environment:
+        with _open_to_write(folder, map_size=map_bytes) as environment:
             yield environment
     except lmdb.Error as error:
         raise OutputError(f"The unfinished LMDB {folder} cannot be written ({error}); delete it.") from None
@@ -119,6 +117,21 @@ def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
         yield environment
     finally:
         environment.close()
+
+
+@contextmanager
+def _open_to_write(folder: Path, **options: Any) -> Iterator[lmdb.Environment]:
+    """Open an environment under its own lock, or under that of an owner file where the disk has no locks."""
+    with ExitStack() as stack:
+        try:
+            environment = lmdb.open(str(folder), readahead=False, **options)
+        except lmdb.Error as error:
+            if not is_unsupported(error):
+                raise
+            stack.enter_context(owner_file(folder))
+            environment = lmdb.open(str(folder), readahead=False, lock=False, **options)
+        stack.callback(environment.close)
+        yield environment
 
 
 def put(environment: lmdb.Environment, items: Sequence[Item], *, overwrite: bool = True) -> None:
@@ -249,7 +262,7 @@ def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count 
     """
     environment.mkdir(parents=True, exist_ok=True)
     _own_copy(environment / DATA_FILE)
-    with lmdb.open(str(environment), readahead=False, sync=False) as opened:
+    with _open_to_write(environment, sync=False) as opened:
         for _ in _write_patches(opened, [kept] * (kept.stop > 0), store, advance, overwrite=False):
             pass
 

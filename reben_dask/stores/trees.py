@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
+from numcodecs import zstd
 
 from reben_dask.atomic import atomic_path
 from reben_dask.formats.columns import EPSG, GRID, IN_GRID, KEPT, MAXX, MAXY, MINX, TILE, X, Y
@@ -234,5 +234,5 @@ def _folder(name: str) -> bytes:
 
 
 def _compress(members: bytes | bytearray) -> bytes:
-    frame: bytes = pa.Codec("zstd", compression_level=ZSTD_LEVEL).compress(members, asbytes=True)
-    return frame
+    # pyarrow's codec writes no checksum, without which readers do not notice changed pixels.
+    return bytes(zstd.compress(members, ZSTD_LEVEL, checksum=True))

@@ -41,7 +41,7 @@ class Pixels(NamedTuple):
     images: Images
     """Bands at native resolution by name, shape ``(y, x)``: uint16 DN, or float32 dB (``VV``, ``VH``)."""
     reference_map: npt.NDArray[np.uint16] | None
-    """CLC codes, shape ``(y, x)``; ``None`` if the dataset has none."""
+    """Land-cover codes, shape ``(y, x)``; ``None`` if the dataset has none."""
 
 
 class Reader(Protocol):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import BAND_RESOLUTION_M, MAP_RESOLUTION_M, S1_RESOLUTION_M
 from reben_dask.formats.dataset import CUBES, LMDB, METADATA_FILE, TABLE
-from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.formats.lmdb import find_lmdb
 from reben_dask.training.readers import CubeReader, Images, LmdbReader, Reader
 from reben_dask.training.table import TrainingTable, read_training_table
 
@@ -30,8 +30,8 @@ class Samples:
     """Labelled patches of a dataset by number: a map-style dataset in PyTorch's terms.
 
     ``samples[number]`` is a dict of arrays with TorchGeo's keys: ``image`` (float32, axes ``(band, y, x)``: DN of
-    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: CLC codes; only in datasets with reference maps)
-    and ``label`` (float32, axes ``(class,)``: 1 for each class that the patch carries).
+    Sentinel-2, dB of Sentinel-1), ``mask`` (int64, axes ``(y, x)``: land-cover codes; only in datasets with reference
+    maps) and ``label`` (float32, axes ``(class,)``: 1 for each class that the patch carries).
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def lmdb_samples(
     ----------
     out : path
         Folder with ``metadata.parquet`` and ``lmdb``, one environment or several shards with their index; or an LMDB
-        with ``metadata.parquet`` in its folder or beside it, such as a published or a merged one.
+        with ``metadata.parquet`` in its folder or beside it, such as a published or a merged one; or their folder.
     split : str, optional
         ``train``, ``validation`` or ``test``; by default all patches.
     bands : sequence of str
@@ -107,10 +107,9 @@ def lmdb_samples(
         If there is no metadata, no patch of this split, or no class list.
     """
     folder = Path(out)
-    if any((folder / name).is_file() for name in (DATA_FILE, INDEX_FILE)):
-        beside = folder if (folder / METADATA_FILE).is_file() else folder.absolute().parent
-        return Samples(read_training_table(beside, split, classes), LmdbReader(folder), tuple(bands))
-    return Samples(read_training_table(folder, split, classes), LmdbReader(folder / LMDB), tuple(bands))
+    lmdb = folder / LMDB if (folder / LMDB).is_dir() else find_lmdb(folder) or folder / LMDB
+    beside = folder if (folder / METADATA_FILE).is_file() or lmdb != folder else folder.absolute().parent
+    return Samples(read_training_table(beside, split, classes), LmdbReader(lmdb), tuple(bands))
 
 
 def cube_samples(

@@ -10,7 +10,7 @@ from pathlib import Path
 from reben_dask.errors import InputError, missing
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import CUBES, FLAGGED_METADATA_FILE, LMDB, METADATA_FILE, RECORD, TABLE, RunRecord
-from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE
+from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, find_lmdb, is_lmdb
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.cubes import DOCUMENT, kinds_in, verify_cubes
@@ -29,7 +29,8 @@ from reben_dask.verify.expected import (
 from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, silent
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
 from reben_dask.verify.metadata import Rows, find_metadata, read_tree_tables, verify_metadata
-from reben_dask.verify.trees import forms_of, verify_trees
+from reben_dask.verify.overlaps import verify_overlaps
+from reben_dask.verify.trees import Form, forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
 
@@ -104,6 +105,7 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
     context = Context(settings, report, expected, rows, dataset, frozenset(required), is_reproduction(record))
     if (out / TABLE).exists():
         yield from verify_table(dataset, rows, settings)
+        yield verify_overlaps(dataset, settings)
     if (out / CUBES).exists():
         yield from verify_cubes(out / CUBES, context)
     if (out / LMDB).exists():
@@ -145,27 +147,31 @@ def _published(path: Path, metadata: Sequence[Path], settings: Settings, report:
     files, around = list(metadata) or find_metadata([path, path.parent]), Check("Run record")
     folders = [path, path.parent, *(file.absolute().parent for file in files)]
     record, expected = find_expected(folders, around)
-    is_lmdb = any((path / name).exists() for name in (DATA_FILE, INDEX_FILE))
-    if not is_lmdb:
-        expected = _of_trees(path, [*([expected] if record else []), *every_published()])
+    candidates = [] if is_lmdb(path) else [*([expected] if record else []), *every_published()]
+    of_trees = next((found for found in candidates if forms_of(path, found.tree_layout)), None)
+    forms = forms_of(path, of_trees.tree_layout) if of_trees else []
+    # A tree may have half a million folders, and is no folder of an LMDB.
+    is_tree = any(path in form.roots(path, of_trees.tree_layout).values() for form in forms) if of_trees else False
+    lmdb = None if is_tree else find_lmdb(path)
+    if of_trees:
+        expected = of_trees
+    elif lmdb is None:
+        raise _nothing_to_verify(path, candidates)
     elif not record and not around.problems:
-        expected = _of_lmdb(path, files, expected)
+        expected = _of_lmdb(lmdb, files, expected)
     if not record:
         expected = with_classes(expected, files)
     context = Context(settings, report, expected, as_published=is_reproduction(record))
-    return _checks(path, files, around, context, is_lmdb=is_lmdb)
+    return _checks(path, files, around, context, forms, lmdb)
 
 
-def _of_trees(path: Path, candidates: Sequence[Expected]) -> Expected:
-    found = next((expected for expected in candidates if forms_of(path, expected.tree_layout)), None)
-    if found is None:
-        trees = dict.fromkeys(tree.name for expected in candidates for tree in expected.tree_layout.trees)
-        raise InputError(
-            f"{path} is neither a dataset of this program ({CUBES}, {TABLE}), nor an LMDB ({DATA_FILE}, {INDEX_FILE}), "
-            f"nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(trees)}) or archives of them "
-            f"({ARCHIVE_SUFFIX})."
-        )
-    return found
+def _nothing_to_verify(path: Path, candidates: Sequence[Expected]) -> InputError:
+    trees = dict.fromkeys(tree.name for expected in candidates for tree in expected.tree_layout.trees)
+    return InputError(
+        f"{path} is neither a dataset of this program ({CUBES}, {TABLE}), nor an LMDB ({DATA_FILE}, {INDEX_FILE}), "
+        f"nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(trees)}) or archives of them "
+        f"({ARCHIVE_SUFFIX})."
+    )
 
 
 def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
@@ -181,24 +187,26 @@ def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
     return expected or replace(default, names=None)
 
 
-def _checks(path: Path, files: Sequence[Path], around: Check, context: Context, *, is_lmdb: bool) -> Iterator[Check]:
+def _checks(
+    path: Path, files: Sequence[Path], around: Check, context: Context, forms: Sequence[Form], lmdb: Path | None
+) -> Iterator[Check]:
     report, expected = context.report, context.expected
     yield from [around] if around.problems else []
     rows, checks = verify_metadata(files, expected, own=False) if files else (Rows(), [])
-    listed, of_tables = (Rows(), []) if is_lmdb else read_tree_tables(path, expected, rows)
+    listed, of_tables = read_tree_tables(path, expected, rows) if forms else (Rows(), [])
     if not files:
         rows = listed
     yield from checks if files or rows.is_complete else [Check("Metadata files", not_checked=NOTHING_THERE)]
     yield from of_tables
     report.patches = len(rows) if rows.is_complete else 0
     context = replace(context, rows=rows)
-    forms = [] if is_lmdb else forms_of(path, expected.tree_layout)
     for form in forms:
         yield from verify_trees(form, path, context)
-    if is_lmdb:
-        yield from verify_lmdb(path, context)
+    if lmdb:
+        yield from verify_lmdb(lmdb, context)
     # Contents that are missing in one form may be there in the other.
-    absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == (len(forms) or 1)]
+    containers = len(forms) + bool(lmdb)
+    absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == containers]
     report.without = [*([] if files or rows.is_complete else ["metadata"]), *absent]
     jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
     jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}

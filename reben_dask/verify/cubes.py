@@ -44,6 +44,7 @@ from reben_dask.wording import counted
 DOCUMENT = "zarr.json"
 _CONSOLIDATED = "consolidated_metadata"
 _KINDS = {MAP_NODE: ImageKind.MAP, S1_NODE: ImageKind.S1}
+_ATTRIBUTES = ("band_names", "proj:code", "spatial:transform", "spatial:shape")
 
 Document = Mapping[str, Any]
 
@@ -207,7 +208,7 @@ class _Walk:
         gaps_px = _gaps_px(images, grid)
         if codes is not None:
             blocks = grid.blocks(codes, MAP_RESOLUTION_M)[:, 0]
-            is_known = np.isin(blocks, sorted(nomenclature.codes))
+            is_known = np.isin(blocks, sorted(nomenclature.known_values))
             thresholds_px = self.expected.recipe.region_thresholds_px
             read = label_columns(codes, grid, nomenclature, thresholds_px).to_dict("list") if cube.part else {}
         for y, row in rows.items():
@@ -335,4 +336,5 @@ def _properties(dataset: xr.Dataset, node: Node, encoding: Mapping[str, Any] | N
         **{name.replace("_", " "): stored.get(name) for name in ("chunks", "shards", "fill_value")},
         **{name.replace("_", " "): parse_crs(place[name]) for name in ("crs_wkt", "spatial_ref")},
         "GeoTransform": place["GeoTransform"],
+        **{name: image.attrs.get(name) for name in _ATTRIBUTES},
     }

@@ -6,6 +6,7 @@ Metadata, counts of the run record and tables of trees follow from the patch tab
 from __future__ import annotations
 
 import csv
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ _TILES = 4
 
 _DEGREES = 1e-6
 """Tolerance of footprints in degrees; their last digits depend on PROJ's version."""
+
+_BASELINE = re.compile(r"_N\d{4}(?=_R\d{3}_T)")
+"""Processing baseline in the name of a tile."""
 
 _MEASURES = ("status", "reason", "split", "class", "apart")
 """Counts of the run record that follow from the patch table."""
@@ -282,6 +286,7 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
 
     same, is_compared = Check("Metadata as in the patch table", "patch", count=len(rows)), np.zeros(len(rows), bool)
     counts, unread, patches = Counter[tuple[str, str]](), of_run - found, 0
+    offsets = Counter[int | None]()
     advance = settings.begin("verify-table", len(dataset.parts))
     for path in dataset.parts:
         unread.add(path.stem)
@@ -294,12 +299,15 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
             sound.add(tile.faults(names[path.stem], None if record is None else record.inputs.layers))
             counts += _count(tile)
             patches += len(tile.table)
+            if tile.is_observed:
+                offsets[tile.table[columns.BOA_ADD_OFFSET][0].as_py()] += 1
             here = rows_of(path.stem)
             is_compared[here] = True
             same.add(_row_faults(rows.table.take(here), tile) if rows.is_complete else ())
             unread.remove(path.stem)
         advance(1)
     sound.summary = f"{counted(patches, 'candidate')} in {counted(len(dataset.parts), 'part')}"
+    sound.notes += [*_offset_notes(offsets), *_reprocessing_notes(of_run)]
     yield sound
     for tile_name in unread:
         # Rows of unread parts are unknown; a file that is not named after a tile has no rows.
@@ -309,6 +317,26 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     same.not_checked = None if rows.is_complete else "the metadata cannot be read"
     yield same
     yield _compare_counts(counts, record, is_whole=not unread)
+
+
+def _offset_notes(tiles: Mapping[int | None, int]) -> Iterator[str]:
+    """Tell that digital numbers of tiles are not on one scale; tiles are counted by the offset that these carry."""
+    if len(tiles) > 1:
+        kinds = [
+            f"{counted(number, 'tile')} {'without one' if offset is None else f'with {offset} DN'}"
+            for offset, number in sorted(tiles.items(), key=lambda kind: (kind[0] is None, kind[0]))
+        ]
+        yield f"tiles differ in {columns.BOA_ADD_OFFSET}: {', '.join(kinds)}"
+
+
+def _reprocessing_notes(tiles: Iterable[str]) -> Iterator[str]:
+    """Tell that an acquisition is in the dataset in several processing baselines."""
+    acquisitions = defaultdict[str, list[str]](list)
+    for tile in sorted(tiles):
+        acquisitions[_BASELINE.sub("", tile)].append(tile)
+    for same in acquisitions.values():
+        if len(same) > 1:
+            yield f"{', '.join(same)} are one acquisition, whose patches may be in different splits"
 
 
 def _row_faults(listed: pa.Table, tile: Tile) -> Iterator[str]:

@@ -298,7 +298,7 @@ def label_fault(
     """Compare labels with those of a reference map."""
     nomenclature, smallest_px = expected.nomenclature, expected.smallest_region_px
     found = np.flatnonzero(np.bincount(codes.ravel())).tolist()
-    if unknown := [code for code in found if code not in nomenclature.codes]:
+    if unknown := [code for code in found if code not in nomenclature.known_values]:
         return f"its map holds the unknown code {unknown[0]}"
     if smallest_px > 1:
         side_m = codes.shape[0] * MAP_RESOLUTION_M

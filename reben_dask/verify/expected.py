@@ -116,7 +116,7 @@ def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | No
         with collect(check, RECORD):
             record = RunRecord.read(folder)
             recipe = Recipe.model_validate(record.recipe)
-            expected = _of_recipe(recipe, Nomenclature(recipe.nomenclature, record.class_of_code))
+            expected = _of_recipe(recipe, Nomenclature(recipe.nomenclature, record.class_of_code, record.value_of_code))
             return record, replace(expected, countries=record.inputs.country_list)
     return None, published()
 

@@ -25,6 +25,7 @@ from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import IN_GRID, PATCH_ID, TILE
 from reben_dask.formats.trees import FileSpec, Tree, TreeLayout
 from reben_dask.formats.trees.layout import Group
+from reben_dask.sources.published.archives import BLOCK, parse_header, read_content, too_large
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES, Image, decode_image
 from reben_dask.sources.published.trees import Folder, walk_patch_folders
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
@@ -36,7 +37,7 @@ from reben_dask.verify.metadata import Row
 THREADS = 4
 """Reads from network disks and uncached disks mostly wait."""
 
-_AT_ONCE, _SKIPPED_BYTES, _BLOCK = 64, 2**20, tarfile.BLOCKSIZE
+_AT_ONCE, _SKIPPED_BYTES = 64, 2**20
 _BYTES_PER_PIXEL = 16
 """Upper limit of an image, however it is stored."""
 
@@ -275,13 +276,9 @@ def _read_files(walk: Walk, folder: Folder) -> Files:
 def _read_file(path: Path, most_bytes: int) -> bytes | str:
     try:
         size = path.stat().st_size
-        return _too_large(size) if size > most_bytes else path.read_bytes()
+        return too_large(size) if size > most_bytes else path.read_bytes()
     except OSError as error:
         return f"cannot be read ({one_sentence(error)})"
-
-
-def _too_large(size: int) -> str:
-    return f"has {size:,} bytes, which is not an image of a patch"
 
 
 # Archives
@@ -311,12 +308,12 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
 def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
     others: list[str] = []
     is_empty, depth = True, len(walk.tree.levels) + 2
-    while any(block := stream.read(_BLOCK)):
+    while any(block := stream.read(BLOCK)):
         info = _parse_header(block)
         if info.isreg():
             usual = _header_fields(member_info(info.name, info.size))
             walk.check.add(differences(_header_fields(info), usual), info.name)
-            content = _read_content(stream, info, walk.most_bytes)
+            content = read_content(stream, info, walk.most_bytes)
             tree, *below = info.name.split("/")
             if tree == walk.tree.name and len(below) == depth and not {"", ".", ".."} & set(below):
                 *above, folder, file = below
@@ -328,7 +325,7 @@ def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
         is_empty = is_empty and info.isdir() and info.name == walk.tree.name
     # An archive of nothing holds the folder of the tree, for which readers look.
     walk.check.add(others[1:] if is_empty else others)
-    if len(block) < _BLOCK:
+    if len(block) < BLOCK:
         raise InputError("ends without the mark of its end")
     while rest := stream.read(_SKIPPED_BYTES):
         if any(rest):
@@ -340,28 +337,13 @@ def _header_fields(info: tarfile.TarInfo) -> dict[str, object]:
 
 
 def _parse_header(block: bytes) -> tarfile.TarInfo:
-    try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise InputError(f"has a damaged header ({error})") from None
-    if info.size < 0:
-        raise InputError(f"has a damaged header (a member of {info.size} bytes)")
+    info = parse_header(block)
     if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, *_NO_FILES}:
         raise InputError(
             f"is of another format than ustar (a member of the type {info.type.decode(errors='replace')!r}); unpack it "
             "and verify the tree"
         )
     return info
-
-
-def _read_content(stream: BinaryIO, info: tarfile.TarInfo, most_bytes: int) -> bytes | str:
-    left, content = info.size + -info.size % _BLOCK, bytearray()
-    while left and (read := stream.read(min(left, _SKIPPED_BYTES))):
-        left -= len(read)
-        content += read if info.size <= most_bytes else b""
-    if left:
-        raise InputError(f"is cut short in {info.name!r}")
-    return bytes(content[: info.size]) if info.size <= most_bytes else _too_large(info.size)
 
 
 def _distinct(files: Iterable[_File], check: Check) -> Files:

@@ -81,7 +81,7 @@ def write_map(file: Path, patches: int) -> None:
     """Write blobs of ten classes; a large map repeats a smaller one."""
     rng = np.random.default_rng(0)
     side = 120 * min(patches, 13)
-    chosen = rng.permutation(sorted(load_nomenclature("bigearthnet19").codes))[:10]
+    chosen = rng.permutation(sorted(load_nomenclature("bigearthnet19").known_values))[:10]
     fields = [ndimage.gaussian_filter(rng.standard_normal((side, side)), BLOB_PX, mode="wrap") for _ in chosen]
     codes = chosen[np.argmax(fields, axis=0)].astype(np.uint16)
     repeats = -(-120 * patches // side)

@@ -1,4 +1,4 @@
-"""Other libraries, each in its own environment, open a dataset with the lines of the README."""
+"""Other libraries, each in its own environment, open a dataset with the lines of the README and the guide."""
 
 from __future__ import annotations
 
@@ -43,21 +43,27 @@ def read_metadata(file: Path, split: str) -> pd.DataFrame:
 
 
 def find_lines(reader: str) -> str:
-    """Code block of the README below the comment that names a reader."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Code block of the README or the guide below the comment that names a reader."""
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/guide.md"))
     (lines,) = re.findall(rf"<!-- reader: {reader} -->\n+```python\n(.*?)```", text, re.DOTALL)
     return lines
 
 
 def read_samples(reader: str, lines: str, dataset: Path, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
     """Run lines in a folder in which ``dataset`` is the dataset, and return the samples of each split."""
+    script = str(Path(__file__).with_name("save_samples.py"))
+    run_lines(reader, [script, lines, str(folder), *splits], dataset, folder)
+    return {split: dict(np.load(folder / f"{split}.npz")) for split in splits}
+
+
+def run_lines(reader: str, arguments: Sequence[str], dataset: Path, folder: Path) -> None:
+    """Run the interpreter of a reader, offline, in a folder in which ``dataset`` is the dataset."""
     python = _make_environment(reader)
     (folder / "dataset").symlink_to(dataset)
-    script = Path(__file__).with_name("save_samples.py")
-    command = [str(python), "-I", str(script), lines, str(folder), *splits]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    command = [str(python), "-I", *arguments]
+    done = subprocess.run(command, cwd=folder, env=offline, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    return {split: dict(np.load(folder / f"{split}.npz")) for split in splits}
 
 
 def _make_environment(reader: str) -> Path:

@@ -1,4 +1,4 @@
-"""TorchGeo opens the trees of all three layouts with the lines of the README; rasterio reads the same pixels."""
+"""TorchGeo opens the trees of all three layouts with the documented lines; rasterio reads the same pixels."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ NUMBERS = np.arange(1_000)
 NUMBERS[list(CLASS_OF_CODE)] = [CLASSES.index(name) for name in CLASS_OF_CODE.values()]
 
 
-def _open(dataset: Path, reader: str, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
-    lines = find_lines("torchgeo").replace("BigEarthNetV2", reader)
-    return read_samples("torchgeo", lines, dataset, folder, splits)
+def _open(dataset: Path, lines: str, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
+    return read_samples("torchgeo", find_lines(lines), dataset, folder, splits)
 
 
 def _stack(folder: Path, files: Iterable[str]) -> np.ndarray:
@@ -54,7 +53,7 @@ def _expect_labels(found: np.ndarray, labels: Iterable[Iterable[str]]) -> None:
 
 def test_trees_of_reben(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
     root = make_dataset(demo_region, made_once)
-    for split, samples in _open(root, "BigEarthNetV2", tmp_path, ["train", "val", "test"]).items():
+    for split, samples in _open(root, "torchgeo", tmp_path, ["train", "val", "test"]).items():
         rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
         places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
         scenes = [Path(name.rsplit("_", 3)[0], name) for name in rows["s1_name"]]
@@ -66,8 +65,21 @@ def test_trees_of_reben(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: 
         np.testing.assert_array_equal(samples["mask"], NUMBERS[maps])
 
 
+def test_trees_of_reben_without_sentinel1(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
+    root, alone = make_dataset(demo_region, made_once), tmp_path / "alone"
+    alone.mkdir()
+    for name in ("BigEarthNet-S2", "Reference_Maps", METADATA):
+        (alone / name).symlink_to(root / name)
+    (tmp_path / "samples").mkdir()
+    for split, samples in _open(alone, "torchgeo-s2", tmp_path / "samples", ["train", "val", "test"]).items():
+        rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
+        places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
+        _expect_images(samples["image"], [root / "BigEarthNet-S2" / place for place in places], S2_BANDS)
+        _expect_labels(samples["label"], rows["labels"])
+
+
 def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
-    for split, samples in _open(v1_run, "BigEarthNet", tmp_path, ["train", "val", "test"]).items():
+    for split, samples in _open(v1_run, "torchgeo-v1", tmp_path, ["train", "val", "test"]).items():
         pairs = pd.read_csv(v1_run / f"bigearthnet-{split}.csv", header=None)
         _expect_images(samples["image"][:, 2:], [v1_run / "BigEarthNet-v1.0" / name for name in pairs[0]], S2_BANDS)
         scenes = [v1_run / "BigEarthNet-S1-v1.0" / name for name in pairs[1]]
@@ -78,10 +90,11 @@ def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
 
 def test_trees_of_seasonet(grids_run: Path, tmp_path: Path) -> None:
     meta = pd.read_csv(grids_run / "meta.csv", index_col="Index")
-    rows = {path.stem: [*map(int, path.read_text().split())] for path in (grids_run / "splits").glob("*.csv")}
+    texts = {path.stem: path.read_text().split() for path in (grids_run / "splits").glob("*.csv")}
+    rows = {split: [int(line) for line in lines if line != "Index"] for split, lines in texts.items()}
     filled = [split for split, numbers in rows.items() if numbers]
     assert "train" in filled
-    for split, samples in _open(grids_run, "SeasoNet", tmp_path, filled).items():
+    for split, samples in _open(grids_run, "torchgeo-seasonet", tmp_path, filled).items():
         folders = [grids_run / path for path in meta.loc[rows[split], "Path"]]
         _expect_images(samples["image"], folders, SEASONET_FILES)
         labels = np.concatenate([_stack(folder, ["labels"]) for folder in folders])

@@ -10,6 +10,7 @@ of one's own, in which everything that may be chosen is chosen otherwise.
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -453,8 +454,9 @@ def test_the_table_command_agrees_with_the_patch_table(dataset: Dataset) -> None
     done = CliRunner().invoke(table_command, [str(dataset.out), "--format", "csv"])
     assert done.exit_code == 0, done.output
     expected = {label: counts for label, *counts in dataset.query(datasets.CLASSES)}
-    lines = [line.rsplit(",", 4) for line in done.output.splitlines()[1:]]
-    assert {name.strip('"'): [int(count) for count in counts] for name, *counts in lines} == expected
+    rows = csv.DictReader(done.output.splitlines())
+    names = ("train", "validation", "test", "all")
+    assert {row["class"]: [int(row[name]) for name in names] for row in rows} == expected
 
 
 def test_a_recipe_beside_the_dataset_builds_it_again(mini: Dataset, mine: Dataset) -> None:

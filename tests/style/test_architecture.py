@@ -12,7 +12,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "reben_dask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "wording", "atomic", "grid", "nomenclature", "options"}
+GROUND = {"errors", "wording", "atomic", "locks", "environment", "grid", "nomenclature", "options"}
 MAY_IMPORT = {
     "formats": set(),
     "workspace": {"formats"},
@@ -27,7 +27,17 @@ MAY_IMPORT = {
     "verify": {"formats", "sources", "stores", "patches", "recipes", "progress"},
     "drawing": set(),
     "tables": set(),
-    "analysis": {"formats", "stores", "patches", "drawing", "tables", "workspace"},
+    "analysis": {
+        "formats",
+        "sources",
+        "stores",
+        "patches",
+        "recipes",
+        "training",
+        "drawing",
+        "tables",
+        "workspace",
+    },
     "report": {"analysis", "tables", "formats", "stores", "patches", "recipes", "drawing"},
     "training": {"formats", "sources", "stores", "patches", "recipes", "tables"},
     "dataset": {"formats", "stores", "training", "analysis", "report"},

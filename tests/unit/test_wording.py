@@ -1,10 +1,12 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns, and times for people."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from reben_dask.wording import counted
+from reben_dask.wording import ago, counted, utc
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,25 @@ from reben_dask.wording import counted
 )
 def test_a_number_with_its_noun(number: int, noun: str, text: str) -> None:
     assert counted(number, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 seconds ago"),
+        (1, "1 second ago"),
+        (119, "119 seconds ago"),
+        (120, "2 minutes ago"),
+        (7_199, "119 minutes ago"),
+        (7_200, "2 hours ago"),
+        (172_799, "47 hours ago"),
+        (40 * 86_400, "40 days ago"),
+    ],
+)
+def test_ages(seconds: int, text: str) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert ago((now - timedelta(seconds=seconds)).isoformat(), now) == text
+
+
+def test_times() -> None:
+    assert utc("2026-11-30T02:03:29+00:00") == "2026-11-30 02:03:29 UTC"

@@ -3,6 +3,7 @@
 const EVERY_MS = 1000;
 const STATES = {
   done: "done",
+  rejected: "rejected for its quality",
   working: "in progress",
   again: "failed, to be retried",
   failed: "failed",
@@ -80,7 +81,7 @@ function showStages(article, job) {
 }
 
 function showTiles(shown, job) {
-  const counts = { done: 0, working: 0, again: 0, failed: 0, waiting: job.tiles - shown.tiles.size };
+  const counts = { done: 0, rejected: 0, working: 0, again: 0, failed: 0, waiting: job.tiles - shown.tiles.size };
   for (const tile of shown.tiles.values()) counts[tile.state] += 1;
   const there = Object.entries(counts).filter(([, count]) => count > 0);
   const legend = there.map(([state, count]) => element("li", `${number.format(count)} ${STATES[state]}`, state));

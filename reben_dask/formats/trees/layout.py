@@ -49,7 +49,7 @@ class PatchPixels(NamedTuple):
     s1: Mapping[str, npt.NDArray[np.float32]]
     """Backscatter in dB by polarisation, shape ``(y, x)``; empty without Sentinel-1."""
     reference_map: npt.NDArray[np.uint16] | None
-    """CLC codes, shape ``(y, x)``."""
+    """Land-cover codes, shape ``(y, x)``."""
 
     @property
     def layers(self) -> dict[Band, npt.NDArray[Any]]:

@@ -2,7 +2,8 @@
 
 ``spring/grid1/<patch>/<patch>_10m_RGB.tif`` with ``10m_IR``, ``20m``, ``60m`` and ``labels``, ``meta.csv``, and
 ``splits/{train,val,test}.csv`` of row numbers; no Sentinel-1. ``meta.csv`` has the columns of the published file in
-their order, as far as the dataset has them, then the classes of further region thresholds:
+their order, as far as the dataset has them, then the classes of further region thresholds. A split without patches has
+the line ``Index`` alone, as pandas refuses an empty file:
 
 =====================================  ===============================================================================
 column                                 content
@@ -143,7 +144,7 @@ def _table_lines(contents: Contents, rows: Iterable[Row]) -> Iterator[tuple[str,
     numbers, attributes = class_numbers(contents.nomenclature), attribute_headers(contents.attributes)
     labels = {column.replace(LABELS, _CLASSES, 1): column for column in contents.labels}
     yield META, _csv_line([*_OF_IMAGE, *_OF_TIME, *_FRACTIONS, _CLASSES, *attributes, "Path", *list(labels)[1:]])
-    placed = _with_place(row for row in rows if row[SEASON])
+    placed, empty = _with_place(row for row in rows if row[SEASON]), set(SPLIT_FILES)
     for index, (row, (longitude, latitude)) in enumerate(placed):
         time = row[SENSING_TIME].astimezone(UTC)
         classes = [_numbers(row[column], numbers) for column in labels.values()]
@@ -154,7 +155,9 @@ def _table_lines(contents: Contents, rows: Iterable[Row]) -> Iterator[tuple[str,
         values += [classes[0], *(row[column] for column in attributes.values())]
         yield META, _csv_line([*values, f"{row[SEASON]}/grid{row[GRID]}/{row[PATCH_ID]}", *classes[1:]])
         if row[SPLIT] in SPLIT_FILES:
+            empty.discard(row[SPLIT])
             yield SPLIT_FILES[row[SPLIT]], f"{index}\n"
+    yield from ((file, f"{_OF_IMAGE[0]}\n") for split, file in SPLIT_FILES.items() if split in empty)
 
 
 def _read_tables(nomenclature: Nomenclature, folder: Path) -> Iterator[TableRow]:
@@ -163,6 +166,8 @@ def _read_tables(nomenclature: Nomenclature, folder: Path) -> Iterator[TableRow]
     listed = dict[str, tuple[str, int]]()
     for split, file in SPLIT_FILES.items():
         for number, text in enumerate(map(str.strip, lines_of(folder / file)), start=1):
+            if number == 1 and text == _OF_IMAGE[0]:
+                continue  # of a split without patches
             if text in listed:
                 fault = f"has row {text} again, after {SPLIT_FILES[listed[text][0]]}"
                 yield TableRow(f"{file}, line {number:,},", {}, [fault])

@@ -15,7 +15,7 @@ import pandas as pd
 import shapely
 
 from reben_dask.errors import InputError
-from reben_dask.nomenclature import Nomenclature, nomenclature_path
+from reben_dask.nomenclature import Nomenclature, code_order, nomenclature_path
 from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
 from reben_dask.sources.vector_files import split_layer
 from reben_dask.wording import counted
@@ -97,7 +97,8 @@ class SortedMap:
     def frame(self) -> dask_geopandas.GeoDataFrame:
         """Map as a lazy frame with ``spatial_partitions``, one partition per part.
 
-        Columns ``code`` (uint16), ``order`` (int64, row in the source) and ``geometry``.
+        Columns ``code`` (uint16, or text if one is not a whole number from 1 to 65535), ``order`` (int64, row in the
+        source) and ``geometry``.
         """
         frame = dask_geopandas.read_parquet(list(map(str, self.parts)), columns=list(COLUMNS), split_row_groups=False)
         if frame.spatial_partitions is None:
@@ -106,16 +107,16 @@ class SortedMap:
         return frame
 
     @property
-    def codes(self) -> dict[int, Mapping[str, int]]:
+    def codes(self) -> dict[str, Mapping[str, int]]:
         """``rows`` and ``first_row`` of each code."""
-        return {int(code): count for code, count in self.description["codes"].items()}
+        return dict(self.description["codes"])
 
 
 def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, float]) -> gpd.GeoDataFrame:
     """Read the polygons whose own bounds intersect a box, ``(minx, miny, maxx, maxy)`` in the system of the map.
 
-    ``parts`` holds at least one part. Columns: ``code`` (uint16), ``order`` (int64) and ``geometry``. Other row groups
-    are not decoded.
+    ``parts`` holds at least one part. Columns: ``code`` (uint16 or text), ``order`` (int64) and ``geometry``. Other row
+    groups are not decoded.
     """
     near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=box) for part in parts for box in boxes]
     return pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
@@ -142,13 +143,13 @@ def open_any_landcover(
 
 
 def require_known_codes(
-    landcover: LandcoverMap | SortedMap, found: Mapping[int, Mapping[str, int]], nomenclature: Nomenclature, name: str
+    landcover: LandcoverMap | SortedMap, found: Mapping[str, Mapping[str, int]], nomenclature: Nomenclature, name: str
 ) -> None:
     """Raise :class:`InputError` with all codes of a map that a nomenclature does not know, and the lines to add.
 
     ``found`` has ``rows`` and ``first_row`` of each code; ``name`` is the nomenclature as a recipe names it.
     """
-    unknown = sorted(set(found) - nomenclature.codes)
+    unknown = nomenclature.unknown_codes(found)
     if not unknown:
         return
     counts = [f"{code} ({counted(found[code]['rows'], 'row')}, first {found[code]['first_row']})" for code in unknown]
@@ -172,7 +173,7 @@ def part_name(number: int) -> str:
 def write_description(
     folder: Path,
     source: LandcoverMap,
-    codes: Mapping[int, Mapping[str, int]],
+    codes: Mapping[str, Mapping[str, int]],
     extent: tuple[float, ...],
     left_out: int,
     content: str,
@@ -191,6 +192,6 @@ def write_description(
         "polygons": polygons,
         "left_out": left_out,
         "bounds": extent if polygons else None,
-        "codes": {str(code): dict(codes[code]) for code in sorted(codes)},
+        "codes": {code: dict(codes[code]) for code in sorted(codes, key=code_order)},
     }
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ import shapely
 
 from reben_dask.atomic import atomic_path
 from reben_dask.errors import InputError, OutputError
+from reben_dask.nomenclature import code_text
 from reben_dask.sources.landcover.sorted_map import SortedMap, is_sorted_landcover, part_name, write_description
 from reben_dask.sources.landcover.vector_map import (
     LandcoverMap,
@@ -42,8 +43,10 @@ STRETCH_BITS = 10
 """1,024 stretches: each is a small share of any map larger than a city."""
 
 _CURVE_BITS = 32
+_MOST_CODES = 65_536
 _SPILLED = pa.schema([("code", pa.uint16()), ("order", pa.int64()), ("curve", pa.uint32()), ("geometry", pa.binary())])
-"""``order`` is the row in the source, ``curve`` the position on the curve, ``geometry`` WKB."""
+"""``code`` is the number of a code in order of appearance, ``order`` the row in the source, ``curve`` the position on
+the curve, ``geometry`` WKB."""
 
 
 def sort_landcover(
@@ -56,49 +59,106 @@ def sort_landcover(
     destination : Path
         Folder for the parts, visible only when complete; kept if it holds the same map already.
     advance : callable
-        Called with numbers of rows; each row counts twice.
+        Called with numbers of rows, which add up to those of the map.
 
     Raises
     ------
     InputError
-        If the map cannot be read, or a code is missing or not a whole number from 1 to 65535.
+        If the map cannot be read, or a code is missing.
     OutputError
         If something else is at ``destination``.
     """
     if destination.exists():
         return _require_same(source, destination)
+    advance = _of_two_passes(advance)
     # Another job may sort the same map, and be faster: its copy stays.
     with atomic_path(destination, keep_existing=True) as draft:
         draft.mkdir()
         spill = _Spill(draft.parent / "spill.arrow")
-        codes: dict[int, dict[str, int]] = {}
+        codes = _Codes(source)
         left_out = 0
         extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
         bounds = whole_bounds(source)
         digest = hashlib.sha256()
         for batch in read_batches(source):
             has_area = ~shapely.is_missing(batch.geometry)
-            table = _spilled(batch, has_area, source, bounds)
-            _count(codes, table["code"].to_numpy(), batch.first_row)
-            update_digest(digest, batch)
+            polygons = shapely.to_wkb(batch.geometry, byte_order=1)
+            table = _spilled(batch, codes.number(batch.codes, batch.first_row), polygons, has_area, bounds)
+            update_digest(digest, batch.codes, polygons)
             spill.add(table.filter(has_area))
             extent = _united(extent, batch.geometry[has_area])
             left_out += int(np.count_nonzero(~has_area))
             advance(len(has_area))
         advance(left_out)
         for number, part in enumerate(_parts(spill.stretches())):
-            _write_part(part, draft / part_name(number), source.crs)
+            _write_part(part, codes.as_written[part["code"].to_numpy()], draft / part_name(number), source.crs)
             advance(part.num_rows)
-        write_description(draft, source, codes, tuple(extent.tolist()), left_out, digest.hexdigest())
+        write_description(draft, source, codes.counts, tuple(extent.tolist()), left_out, digest.hexdigest())
     return _require_same(source, destination)
 
 
-def count_codes(source: LandcoverMap) -> dict[int, dict[str, int]]:
+def count_codes(source: LandcoverMap) -> dict[str, dict[str, int]]:
     """Count ``rows`` and ``first_row`` of each code of a map, reading no polygon; errors as :func:`sort_landcover`."""
-    codes: dict[int, dict[str, int]] = {}
+    codes = _Codes(source)
     for first_row, batch in read_codes(source):
-        _count(codes, _checked_codes(batch, first_row, source), first_row)
-    return codes
+        codes.number(batch, first_row)
+    return codes.counts
+
+
+def _of_two_passes(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Call ``advance`` with half of the rows, for passes that count each row twice."""
+    passed = 0
+
+    def count(rows: int) -> None:
+        nonlocal passed
+        before, passed = passed // 2, passed + rows
+        advance(passed // 2 - before)
+
+    return count
+
+
+class _Codes:
+    """Codes of a map, numbered and counted as they appear."""
+
+    def __init__(self, source: LandcoverMap) -> None:
+        self._source = source
+        self._number_of: dict[str, int] = {}
+        self.counts: dict[str, dict[str, int]] = {}
+
+    def number(self, found: pa.Array, first_row: int) -> npt.NDArray[np.uint16]:
+        """Count a batch of codes, and return their numbers."""
+        places, values = pd.factorize(found.to_pandas())
+        texts = ["" if value is None else code_text(value) for value in values]
+        is_missing = np.array([*(not text for text in texts), True])[places]
+        if is_missing.any():
+            row = int(np.flatnonzero(is_missing)[0])
+            raise InputError(
+                f"The land-cover map {self._source.path} has the code {found[row].as_py()!r} (column "
+                f"{self._source.code_column}, row {first_row + row}), which is no code; repair or remove such rows."
+            )
+        numbers = np.array([self._number_of.setdefault(text, len(self._number_of)) for text in texts], int)
+        if len(self._number_of) > _MOST_CODES:
+            raise InputError(
+                f"The column {self._source.code_column} of the land-cover map {self._source.path} has more than "
+                f"{_MOST_CODES:,} different values, too many for class codes; set --code-column."
+            )
+        for text, first, rows in zip(texts, _first_places(places), np.bincount(places).tolist(), strict=True):
+            self.counts.setdefault(text, {"rows": 0, "first_row": first_row + first})["rows"] += rows
+        return numbers.astype(np.uint16)[places]
+
+    @property
+    def as_written(self) -> npt.NDArray[Any]:
+        """Codes by number: uint16, or text if one is not a whole number from 1 to 65535."""
+        texts = list(self._number_of)
+        numbers = [int(text) if text.isascii() and text.isdigit() else 0 for text in texts]
+        are_small = all(0 < number <= np.iinfo(np.uint16).max for number in numbers)
+        return np.array(numbers, np.uint16) if are_small else np.array(texts, object)
+
+
+def _first_places(places: npt.NDArray[np.int64]) -> list[int]:
+    """First position of each of the values 0, 1, … of an array."""
+    first: list[int] = np.unique(places, return_index=True)[1].tolist()
+    return first
 
 
 class _Spill:
@@ -133,37 +193,22 @@ class _Spill:
 
 
 def _spilled(
-    batch: PolygonBatch, has_area: npt.NDArray[np.bool_], source: LandcoverMap, bounds: tuple[float, ...]
+    batch: PolygonBatch,
+    codes: npt.NDArray[np.uint16],
+    polygons: npt.NDArray[np.object_],
+    has_area: npt.NDArray[np.bool_],
+    bounds: tuple[float, ...],
 ) -> pa.Table:
     curve = np.zeros(len(has_area), np.uint32)
     if has_area.any():
         curve[has_area] = gpd.GeoSeries(batch.geometry[has_area]).hilbert_distance(bounds)
     columns = {
-        "code": _checked_codes(batch.codes, batch.first_row, source),
+        "code": codes,
         "order": batch.first_row + np.arange(len(has_area)),
         "curve": curve,
-        "geometry": shapely.to_wkb(batch.geometry),
+        "geometry": polygons,
     }
     return pa.table(columns, schema=_SPILLED)
-
-
-def _checked_codes(found: pa.Array, first_row: int, source: LandcoverMap) -> npt.NDArray[np.uint16]:
-    codes: pd.Series[Any] = pd.to_numeric(found.to_pandas(), errors="coerce")
-    wrong = ~(codes.between(1, np.iinfo(np.uint16).max) & (codes % 1 == 0)).to_numpy(bool)
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        code, row = found[first].as_py(), first_row + first
-        raise InputError(
-            f"The land-cover map {source.path} has the code {code!r} (column {source.code_column}, row {row}), "
-            "which is not a class number; repair or remove such rows."
-        )
-    return codes.to_numpy(np.uint16)
-
-
-def _count(codes: dict[int, dict[str, int]], found: npt.NDArray[np.uint16], first_row: int) -> None:
-    values, first, counts = np.unique(found, return_index=True, return_counts=True)
-    for code, position, count in zip(values.tolist(), first.tolist(), counts.tolist(), strict=True):
-        codes.setdefault(code, {"rows": 0, "first_row": first_row + position})["rows"] += count
 
 
 def _united(extent: npt.NDArray[np.float64], areas: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
@@ -184,8 +229,8 @@ def _parts(stretches: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield rest
 
 
-def _write_part(part: pa.Table, path: Path, crs: str) -> None:
-    columns = {name: part[name].to_numpy() for name in ("code", "order")}
+def _write_part(part: pa.Table, codes: npt.NDArray[Any], path: Path, crs: str) -> None:
+    columns = {"code": codes, "order": part["order"].to_numpy()}
     frame = gpd.GeoDataFrame(columns, geometry=gpd.GeoSeries.from_wkb(part["geometry"].to_numpy(), crs=crs))
     frame.to_parquet(
         path, index=False, write_covering_bbox=True, compression="zstd", row_group_size=POLYGONS_PER_ROW_GROUP

@@ -23,12 +23,12 @@ from reben_dask.sources.vector_files import (
     Layer,
     VectorFile,
     files_on_disk,
-    find_vector_files,
+    find_layers,
     geo_metadata,
     layer_names,
     parquet_parts,
-    read_layers,
     split_layer,
+    without_locks,
 )
 
 UNDATED_COLUMNS = ("clc_code", "code", "clc")
@@ -148,8 +148,7 @@ def open_landcover(path: str, *, layer: str | None = None, code_column: str | No
     """
     if layer is None:
         path, layer = split_layer(path)
-    files = find_vector_files(path, _MAP)
-    layers = [found for file in files for found in read_layers(file, _MAP)]
+    layers = find_layers(path, _MAP)
     if layer is not None:
         layers = _named(path, layers, layer)
     if not layers:
@@ -189,6 +188,7 @@ def whole_bounds(source: LandcoverMap) -> tuple[float, ...]:
 def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
     """Read all rows of a map in order; a damaged file raises :class:`InputError` with its first bad row."""
     row = 0
+    without_locks(source.file.location)
     try:
         for codes, geometry in _read_parquet(source) if source.file.is_parquet else _read_with_gdal(source):
             yield PolygonBatch(row, codes, _areas_only(geometry))
@@ -205,6 +205,7 @@ def read_batches(source: LandcoverMap) -> Iterator[PolygonBatch]:
 def read_codes(source: LandcoverMap) -> Iterator[tuple[int, pa.Array]]:
     """Read the codes of a map without its polygons: batches with the number of their first row."""
     column, row = source.code_column, 0
+    without_locks(source.file.location)
     try:
         for codes in _read_column(source):
             yield row, codes
@@ -228,14 +229,13 @@ def content_digest(source: LandcoverMap) -> str:
     """SHA-256 of the codes and polygons of a map in the order of its rows."""
     digest = hashlib.sha256()
     for batch in read_batches(source):
-        update_digest(digest, batch)
+        update_digest(digest, batch.codes, shapely.to_wkb(batch.geometry, byte_order=1))
     return digest.hexdigest()
 
 
-def update_digest(digest: hashlib._Hash, batch: PolygonBatch) -> None:
-    """Add the codes and polygons of a batch, independent of how rows are divided into batches."""
-    encoded = shapely.to_wkb(batch.geometry, byte_order=1)
-    for code, polygon in zip(batch.codes.to_pylist(), encoded.tolist(), strict=True):
+def update_digest(digest: hashlib._Hash, codes: pa.Array, polygons: npt.NDArray[np.object_]) -> None:
+    """Add codes and polygons (WKB, little-endian) of a batch, independent of how rows are divided into batches."""
+    for code, polygon in zip(codes.to_pylist(), polygons.tolist(), strict=True):
         digest.update(f"{code}\0{len(polygon or b'')}\0".encode())
         digest.update(polygon or b"")
 

@@ -123,18 +123,14 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     InputError
         If the file is unreadable, damaged, too large, or no TIFF file.
     """
-    return read_with_nodata(path)[0]
+    return _read_small(path, _pixels_of, _first_band)
 
 
 def read_with_nodata(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], float | None]:
     """Read the first band of a small TIFF file, and its NODATA tag, if any; see :func:`read_tiff`."""
-    try:
-        tags = _tags(_read(path, PLAIN_FILE_BYTES))
-        return _decode(tags)[0], _nodata(tags)
-    except _Unusual:
-        return _by_gdal(path, _first_band, lambda cause: _undecodable(path, cause))
-    except _DamagedError as error:
-        raise InputError(_undecodable(path, str(error))) from None
+    return _read_small(
+        path, lambda tags: (_pixels_of(tags), _nodata(tags)), lambda dataset: (_first_band(dataset), dataset.nodata)
+    )
 
 
 def read_corner(path: str | os.PathLike[str]) -> Corner:
@@ -143,17 +139,12 @@ def read_corner(path: str | os.PathLike[str]) -> Corner:
     :class:`InputError` if it is unreadable, or not georeferenced north up, with square pixels, in a system with an EPSG
     code.
     """
-    try:
-        epsg, transform = _place(_tags(_read(path, _HEAD_BYTES)))
-    except _Unusual:
-        epsg, transform = _by_gdal(path, _gdal_place, lambda cause: f"{os.fspath(path)} cannot be placed: {cause}.")
-    width, column_rotation, left, row_rotation, height, top = transform
-    if not epsg or column_rotation or row_rotation or not width == -height > 0:
-        raise InputError(
-            f"{os.fspath(path)} cannot be placed: it needs square pixels, north up, and a coordinate system with an "
-            "EPSG code."
-        )
-    return Corner(epsg, left, top, width)
+    return _corner(_read(path, _HEAD_BYTES), path, os.fspath(path))
+
+
+def decode_corner(content: bytes, where: str) -> Corner:
+    """Decode the corner of the bytes of a TIFF file, as :func:`read_corner`; ``where`` names it in a message."""
+    return _corner(content, content, where)
 
 
 def decode_image(content: bytes) -> Image:
@@ -171,6 +162,34 @@ def decode_image(content: bytes) -> Image:
         return _by_gdal(content, _gdal_image, lambda cause: f"cannot be decoded ({cause})")
     except _DamagedError as error:
         raise InputError(f"cannot be decoded ({error})") from None
+
+
+def _read_small(path: str | os.PathLike[str], of_tags: Callable[[_Tags], T], of_dataset: Callable[[Any], T]) -> T:
+    """Read a small file by its tags, or with GDAL if it is unusual."""
+    try:
+        return of_tags(_tags(_read(path, PLAIN_FILE_BYTES)))
+    except _Unusual:
+        return _by_gdal(path, of_dataset, lambda cause: _undecodable(path, cause))
+    except _DamagedError as error:
+        raise InputError(_undecodable(path, str(error))) from None
+
+
+def _pixels_of(tags: _Tags) -> npt.NDArray[Any]:
+    first: npt.NDArray[Any] = _decode(tags)[0]
+    return first
+
+
+def _corner(head: bytes, source: str | os.PathLike[str] | bytes, where: str) -> Corner:
+    try:
+        epsg, transform = _place(_tags(head))
+    except _Unusual:
+        epsg, transform = _by_gdal(source, _gdal_place, lambda cause: f"{where} cannot be placed: {cause}.")
+    width, column_rotation, left, row_rotation, height, top = transform
+    if not epsg or column_rotation or row_rotation or not width == -height > 0:
+        raise InputError(
+            f"{where} cannot be placed: it needs square pixels, north up, and a coordinate system with an EPSG code."
+        )
+    return Corner(epsg, left, top, width)
 
 
 def _read(path: str | os.PathLike[str], most: int) -> bytes:
@@ -351,9 +370,10 @@ def _require_small(dataset: Any) -> None:
         )
 
 
-def _first_band(dataset: Any) -> tuple[npt.NDArray[Any], float | None]:
+def _first_band(dataset: Any) -> npt.NDArray[Any]:
     _require_small(dataset)
-    return dataset.read(1), dataset.nodata
+    pixels: npt.NDArray[Any] = dataset.read(1)
+    return pixels
 
 
 def _gdal_place(dataset: Any) -> tuple[int | None, Transform]:

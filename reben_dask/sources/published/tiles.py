@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import S1_NAME
 from reben_dask.formats.names import PatchName, parse_patch_name
 from reben_dask.grid import PATCH_SIDE_M, ShapeYX
 from reben_dask.sources.published.pairs import Pairs, match_names
-from reben_dask.sources.published.tiff import read_corner
+from reben_dask.sources.published.tiff import Corner, read_corner
 from reben_dask.sources.published.trees import IMAGES, PublishedPatch
 
 TILE_M = ShapeYX(109_800, 109_800)
@@ -75,9 +76,18 @@ def read_place(patch: PublishedPatch) -> Place:
     InputError
         If the file cannot be read, or its corner is not at whole metres of a known system.
     """
-    image, band = max(IMAGES[patch.kind].items(), key=lambda item: item[1].resolution_m)
-    path = patch.path(image)
-    corner = read_corner(path)
+    path = patch.path(placing_image(patch.kind))
+    return place_of(patch.kind, read_corner(path), path)
+
+
+def placing_image(kind: ImageKind) -> str:
+    """Image that patches of a kind are placed by: that of the coarsest resolution."""
+    return max(IMAGES[kind].items(), key=lambda item: item[1].resolution_m)[0]
+
+
+def place_of(kind: ImageKind, corner: Corner, path: str) -> Place:
+    """Place a patch by the corner of its :func:`placing_image`, a file named ``path`` in the message of an error."""
+    band = IMAGES[kind][placing_image(kind)]
     if corner.pixel_m != band.resolution_m or not (corner.left.is_integer() and corner.top.is_integer()):
         raise InputError(
             f"{path} is not positioned as patches of its kind: its upper-left corner is ({corner.left}, {corner.top}) "

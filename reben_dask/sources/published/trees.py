@@ -80,6 +80,8 @@ class PublishedTree:
     """In the order of their names; each has all images of the tree."""
     further: tuple[str, ...] = ()
     """Bands beside the published ones, in a tree that this program exported."""
+    archives: tuple[str, ...] = ()
+    """Archives that hold the patches, whose ``above`` is one of them; without any, they are folders."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -188,7 +190,9 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
     patches: list[PublishedPatch] = []
     incomplete: list[tuple[str, list[str]]] = []
     sensor, further = EXAMPLES[kind][:2], tuple[str, ...]()
-    for above, name, is_patch, _, files in walk_patch_folders(root, lambda name, _: _is_patch(name, sensor), _is_patch):
+    for above, name, is_patch, _, files in walk_patch_folders(
+        root, lambda name, _: is_patch_name(name, sensor), is_patch_name
+    ):
         if not is_patch:
             continue
         there = frozenset(files)
@@ -198,13 +202,10 @@ def find_patches(root: Path, kind: ImageKind) -> PublishedTree:
         if lacking := sorted(image for image in (*IMAGES[kind], *further) if f"{name}_{image}.tif" not in there):
             incomplete.append((name, lacking))
     if not patches:
-        raise InputError(
-            f"No patches of {kind.value} found in {root}; expected folders such as {EXAMPLES[kind]}, "
-            f"with files such as {EXAMPLES[kind]}_{next(iter(IMAGES[kind]))}.tif."
-        )
+        raise no_patches(kind, str(root))
     patches.sort(key=lambda patch: (patch.name, patch.above))
     _require_once(patches, root)
-    _require_complete(incomplete, kind, f"{len(patches):,} patches of {kind.value} in {root}")
+    require_complete(incomplete, kind, f"{len(patches):,} patches of {kind.value} in {root}")
     return PublishedTree(kind, os.path.abspath(root), patches, further)  # noqa: PTH100
 
 
@@ -227,17 +228,30 @@ def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
     for name, band in (*IMAGES[patch.kind].items(), *there):
         path = patch.path(name)
         images[name] = pixels = read_tiff(path)
-        side = band.side_px()
-        if pixels.shape != (side, side) or pixels.dtype != band.dtype:
-            height, width = pixels.shape
-            raise InputError(
-                f"{path} has {height} x {width} pixels of type {pixels.dtype}, "
-                f"where patches of this kind have {side} x {side} of type {band.dtype}."
-            )
+        require_image(pixels, band, path)
     return images
 
 
-def _is_patch(name: str, sensor: str = "") -> bool:
+def require_image(pixels: npt.NDArray[Any], band: Band, path: str) -> None:
+    """Raise :class:`InputError` if an image, of a file named ``path``, has not the size and type of its band."""
+    side = band.side_px()
+    if pixels.shape != (side, side) or pixels.dtype != band.dtype:
+        height, width = pixels.shape
+        raise InputError(
+            f"{path} has {height} x {width} pixels of type {pixels.dtype}, "
+            f"where patches of this kind have {side} x {side} of type {band.dtype}."
+        )
+
+
+def no_patches(kind: ImageKind, place: str) -> InputError:
+    """Return the error for a folder or archive without patches of a kind."""
+    return InputError(
+        f"No patches of {kind.value} found in {place}; expected folders such as {EXAMPLES[kind]}, "
+        f"with files such as {EXAMPLES[kind]}_{next(iter(IMAGES[kind]))}.tif."
+    )
+
+
+def is_patch_name(name: str, sensor: str = "") -> bool:
     """Check for the name of a patch folder, of one sensor or of any."""
     found = _PATCH.fullmatch(name)
     return found is not None and sensor in ("", found[1])
@@ -279,7 +293,8 @@ def _require_once(patches: Sequence[PublishedPatch], root: Path) -> None:
             raise InputError(f"The patch {first.name} is in {root} twice, in {places}; remove one of them.")
 
 
-def _require_complete(incomplete: Sequence[tuple[str, list[str]]], kind: ImageKind, of_what: str) -> None:
+def require_complete(incomplete: Sequence[tuple[str, list[str]]], kind: ImageKind, of_what: str) -> None:
+    """Raise :class:`InputError` that names patches with the images they lack, if there are any."""
     if not incomplete:
         return
     shown = [

@@ -351,6 +351,26 @@ def test_a_plot_is_an_image(other: Path, tmp_path: Path, suffix: str) -> None:
             assert len(image.convert("RGB").getcolors(1 << 24)) > 50
 
 
+# Published metadata
+
+
+def test_a_dataset_is_compared_with_published_metadata(data_dir: Path, tmp_path: Path) -> None:
+    """A rebuilt dataset of the 24 published patches: one less, another label, sensing times with milliseconds."""
+    published = data_dir / "bigearthnet" / "configilm_24_patches"
+    rows = read_patch_set(published)
+    names = np.array(rows.labels.classes)
+    labels = [names[presence].tolist() for presence in rows.labels.carried]
+    labels[3] = sorted({*labels[3]} ^ {"Marine waters"})
+    rebuilt = rows.patches.assign(labels=labels, sensing_time=rows.patches["sensing_time"] + pd.Timedelta("26ms"))
+    dataset(tmp_path / "rebuilt", rebuilt.iloc[1:].astype({"tile": str}), rows.labels.classes)
+    _printed(tmp_path / "rebuilt", published, "--out", tmp_path / "tables")
+    patches = _read(tmp_path / "tables", "patches").set_index("patches")
+    assert patches.loc["kept"].tolist() == [23, 24, 23, 0, 1]
+    changes = _read(tmp_path / "tables", "label_changes").set_index("labels")["all classes"]
+    assert changes["same labels"] == 22
+    assert changes.sum() == 23
+
+
 # What cannot be compared
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -62,9 +63,55 @@ def test_more_splits_and_patches_without_labels(tmp_path: Path) -> None:
 def test_what_is_no_dataset(tmp_path: Path, data_dir: Path) -> None:
     with pytest.raises(InputError, match=f"The dataset {tmp_path / 'none'} does not exist"):
         read_patch_set(tmp_path / "none")
-    for path in (tmp_path, data_dir / "bigearthnet", data_dir / "README.md"):
-        with pytest.raises(InputError, match=f"{path} is not a dataset of this program"):
-            read_patch_set(path)
+    with pytest.raises(InputError, match=f"{tmp_path} is not a dataset of this program"):
+        read_patch_set(tmp_path)
+    with pytest.raises(InputError, match=r"README.md cannot be read"):
+        read_patch_set(data_dir / "README.md")
+    # A dataset without its patch table is no published metadata.
+    shutil.copy(data_dir / "bigearthnet" / "configilm_24_patches" / "metadata.parquet", tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").touch()
+    with pytest.raises(InputError, match=r"patches.parquet has no parts"):
+        read_patch_set(tmp_path)
+
+
+PUBLISHED = Path("bigearthnet") / "configilm_24_patches"
+FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
+
+
+def test_published_metadata_have_the_places_and_times_of_their_names(data_dir: Path) -> None:
+    found = read_patch_set(data_dir / PUBLISHED)
+    rows = pd.concat([pd.read_parquet(data_dir / PUBLISHED / name) for name in FILES], ignore_index=True)
+    origins = pd.read_csv(data_dir / "bigearthnet" / "tile_origins.csv").set_index("mgrs")
+    assert found.patches["patch_id"].tolist() == rows["patch_id"].tolist()
+    known = 0
+    for row in found.patches.itertuples():
+        tile, x, y = row.patch_id.rsplit("_", 2)
+        mgrs = tile.rsplit("_", 1)[1]
+        assert row.tile == tile
+        assert f"{row.sensing_time:%Y%m%dT%H%M%S.%f}" == f"{tile.split('_')[2]}.000000"
+        if mgrs in origins.index:
+            origin, known = origins.loc[mgrs], known + 1
+            assert (row.epsg, row.minx, row.maxy) == (
+                origin["epsg"],
+                origin["ox"] + 1200 * int(x),
+                origin["oy"] - 1200 * int(y),
+            )
+    assert known > 5
+    names = np.array(found.labels.classes)
+    assert len(names) == 19
+    assert [names[presence].tolist() for presence in found.labels.carried] == [
+        sorted(labels) for labels in rows["labels"]
+    ]
+    assert found.patches["split"].tolist() == rows["split"].tolist()
+    assert found.patches["status"].eq("kept").all()
+
+
+def test_names_without_tile_and_time_are_refused(tmp_path: Path, data_dir: Path) -> None:
+    rows = pd.read_parquet(data_dir / PUBLISHED / FILES[0])
+    rows.assign(patch_id=rows["s2v1_name"]).to_parquet(tmp_path / FILES[0])
+    with pytest.raises(InputError, match=r"is not the name of a patch with its tile, place and time, such as S2A_"):
+        read_patch_set(tmp_path)
 
 
 @pytest.mark.parametrize(

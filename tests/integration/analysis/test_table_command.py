@@ -154,12 +154,33 @@ def test_several_datasets_are_added_up_by_date_too(small_run: Path) -> None:
     assert twice == {date: [2 * count for count in counts] for date, counts in once.items()}
 
 
-@pytest.mark.parametrize("by", ["date", "season"])
-def test_metadata_files_have_no_dates(data_dir: Path, small_run: Path, by: str) -> None:
-    for path in (small_run / FILES[0], data_dir / "bigearthnet"):
-        message = _refused(path, "--by", by)
-        assert str(path) in message
-        assert "metadata files have no dates or seasons; give a dataset" in message
+SENSED = "strptime(regexp_extract(patch_id, '_(\\d{8})T', 1), '%Y%m%d')"
+"""Day in a name."""
+
+NAMED = {
+    "date": f"strftime({SENSED}, '%Y-%m-%d')",
+    "season": f"['spring', 'summer', 'fall', 'winter'][((month({SENSED}) + 9) % 12) // 3 + 1]",
+}
+
+
+@pytest.mark.parametrize("by", list(NAMED))
+def test_days_and_seasons_of_published_metadata_are_those_of_the_names(data_dir: Path, by: str) -> None:
+    sums = ", ".join(f"count(*) FILTER (split = '{split}')" for split in SPLITS)
+    files = [str(data_dir / "bigearthnet" / name) for name in FILES]
+    query = f"SELECT {NAMED[by]} AS key, {sums}, count(*) FROM read_parquet({files}) GROUP BY key"  # noqa: S608
+    expected = {key: list(counts) for key, *counts in duckdb.sql(query).fetchall()}
+    found = _csv(_printed(data_dir / "bigearthnet", "--by", by, "--format", "csv"), by)
+    assert found == expected
+    # 79 dates from June 2017 to May 2018.
+    order = sorted(expected) if by == "date" else ["spring", "summer", "fall", "winter"]
+    assert list(found) == order
+    assert by == "season" or (len(found), order[0], order[-1]) == (79, "2017-06-13", "2018-05-29")
+
+
+def test_names_without_a_day_are_refused(tmp_path: Path) -> None:
+    query = "SELECT 'mine_1_2' AS patch_id, ['a'] AS labels, 'train' AS split"
+    duckdb.sql(f"COPY ({query}) TO '{tmp_path / FILES[0]}' (FORMAT parquet)")
+    assert "'mine_1_2' is not the name of a patch with its day" in _refused(tmp_path, "--by", "date")
 
 
 def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ Call = tuple[JobOptions, Any, dict[str, Any]]
 ARGUMENTS: dict[str, Any] = {
     "s2": ["tiles", "more"],
     "landcover": "map.gpkg",
+    "title": "Peat bogs",
     "recipe": "seasonet",
     "countries": "countries.gpkg",
     "s1": "s1",
@@ -30,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "published": ["a.parquet", "b.parquet"],
     "snow_list": "snow.csv",
     "cloud_list": "cloud.csv",
+    "keep_reprocessed": True,
     "code_column": "CODE",
     "lmdb_shards": 3,
     "layers": {"urbanisation": "RegioStaR.gpkg"},
@@ -37,6 +39,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 COMMAND = (
     *("--s2", "tiles", "more", "--landcover", "map.gpkg", "--recipe", "seasonet", "--countries", "countries.gpkg"),
+    *("--title", "Peat bogs", "--keep-reprocessed"),
     *("--s1", "s1", "--s1-pairs", "pairs.csv", "--published", "a.parquet", "--published", "b.parquet"),
     *("--snow-list", "snow.csv", "--cloud-list", "cloud.csv", "--code-column", "CODE", "--lmdb-shards", "3"),
     *("--join", "urbanisation=RegioStaR.gpkg", "--export", "geotiff"),

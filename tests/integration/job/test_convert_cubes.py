@@ -29,7 +29,7 @@ from reben_dask.sources.published.trees import PublishedTree, find_patches
 from reben_dask.stores.cubes import create_cube, create_store, write_block
 from reben_dask.workspace import Workspace
 
-BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
+BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12"), 60: ("B01", "B09")}
 V1 = "S2A_MSIL2A_20170613T101031"
 
 

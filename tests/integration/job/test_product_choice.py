@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from reben_dask.cli import main
 from reben_dask.errors import InputError
 from reben_dask.job.plan import Plan, make_plan
-from reben_dask.job.tasks import find_duplicates
+from reben_dask.job.tasks import find_in_earlier_strips
 from reben_dask.patches.candidates import candidate_patches
 from reben_dask.patches.decision import decide
 from reben_dask.recipes import load_recipe
@@ -160,7 +160,7 @@ def test_a_patch_of_two_strips_is_kept_once(strips: tuple[Path, Path], landcover
     assert (first.path, second.path) == strips
     assert plan.earlier_strips(first) == ()
     assert plan.earlier_strips(second) == (first,)
-    found = find_duplicates([first], ["B01", "B12"], plan.grids(second))["is_duplicate"]
+    found = find_in_earlier_strips([first], ["B01", "B12"], plan.grids(second))["is_duplicate"]
     y = plan.grids(second)[0].indices_xy()[1]
     assert (found.to_numpy() == (y <= 3)).all()
     patches = pd.DataFrame(
@@ -191,7 +191,7 @@ def test_a_job_of_two_strips_and_a_damaged_product(strips: tuple[Path, Path], la
     assert len(duplicates) == 8
     record = json.loads((out / "run" / "record.json").read_text())
     assert [failure["tile"] for failure in record["failures"]] == [tile.replace("T33UXU", "T33UXV")]
-    card = (out / "dataset_card.md").read_text()
+    card = (out / "README.md").read_text()
     assert "comes in 2 data strips" in card
     assert str(folder) not in card
     verified = CliRunner().invoke(main, ["verify", str(out), "--full"])

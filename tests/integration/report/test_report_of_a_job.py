@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pages import read_page, table
 
 from reben_dask.cli.report import report_on
 from reben_dask.errors import OutputError
-from reben_dask.formats.dataset import ARTEFACTS
+from reben_dask.formats.dataset import ARTEFACTS, CARD, RunRecord
 from reben_dask.run import run
 from reben_dask.workspace import Origin, Output
 
@@ -26,6 +27,16 @@ def test_a_report_that_was_interrupted_is_made_by_the_same_command(
     assert (out / "report" / "index.html").is_file()
     assert "nothing to do" in once_more
     assert "Report: " not in once_more
+
+
+def test_times_of_the_summary_and_of_the_report_agree(small_run: Path) -> None:
+    seconds = RunRecord.read(small_run).seconds
+    assert list(seconds) == ["start", "landcover", "tiles", "overlaps", "metadata", "report"]
+    assert f"\nDone in {sum(seconds.values()):,.0f} s. " in (small_run.parent / "said.txt").read_text()
+    page = read_page(small_run / "report" / "index.html")
+    *rows, (total, value) = table(page, "Wall time of each stage of the job")[1:]
+    assert (rows[0][0], rows[-1][0], total) == ("start: plan and cluster", "Dask's performance report", "total")
+    assert value == f"{sum(seconds.values()):,.1f}"
 
 
 def test_a_report_that_fails_is_a_note(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +66,9 @@ ORIGIN: Origin = {"tiles": {}}
 def _finished(root: Path, name: str) -> Output:
     output = Output(root, name)
     output.start(ORIGIN, {})
-    for artefact in ARTEFACTS:
+    for artefact in {*ARTEFACTS} - {CARD}:
         (output.building / artefact).mkdir(exist_ok=True)
+    (output.building / CARD).write_text("---\nreben_dask:\n  recipe: reben\n---\n")
     (output.run / "record.json").write_text("{}")
     return output
 

@@ -371,6 +371,16 @@ def test_members_have_a_fixed_owner_time_and_mode(archives: dict[str, Path]) -> 
             assert len(info.name) > 100
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_of_an_archive_is_noticed(archives: dict[str, Path], tmp_path: Path, share: float) -> None:
+    """Frames of zstd with a checksum: pixels are stored nearly as they are, and any other pixel could be decoded."""
+    content = bytearray(archives[S2_TREE].read_bytes())
+    content[int(share * len(content))] ^= 1
+    (tmp_path / "damaged.tar.zst").write_bytes(content)
+    with pytest.raises(OSError, match=r"checksum|corruption"):
+        _members(tmp_path / "damaged.tar.zst")
+
+
 @pytest.mark.parametrize("tree", TREES)
 def test_tar_unpacks_an_archive_to_the_published_layout(
     archives: dict[str, Path], loose: dict[str, bytes], tmp_path: Path, tree: str

@@ -27,7 +27,7 @@ from reben_dask.nomenclature import load_nomenclature
 from reben_dask.stores.cubes import consolidate_store, create_cube, create_store, held_chunks, write_block
 from reben_dask.verify.expected import every_published
 
-BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
+BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12"), 60: ("B01", "B09")}
 TILES = ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP", "S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP")
 CELLS = ((0, 0), (0, 3), (2, 1), (14, 2))
 """Columns and rows of the patches that there are, in a grid of 15 x 5."""
@@ -54,7 +54,7 @@ def _make(store: Path, kinds: set[str]) -> Path:
     for number, tile in enumerate(TILES):
         grid = PatchGrid(32633, 300_000 + 100_000 * number, 5_400_000, ShapeYX(6_000, 18_000))
         bands = BANDS if "S2" in kinds else {}
-        layout = CubeLayout(tile, grid, bands, {}, ("VH", "VV") if "S1" in kinds else ())
+        layout = CubeLayout(tile, grid, bands, {}, ("VV", "VH") if "S1" in kinds else ())
         create_cube(store, layout)
         for left in (0, 13):
             here = [(x, y, _patch(100 * x + y, kinds)) for x, y in CELLS if left <= x < left + 13]
@@ -118,7 +118,7 @@ def test_zeros_of_a_band_without_nodata(
     request.addfinalizer(every_published.cache_clear)
     create_store(tmp_path / "c.zarr", {})
     grid = PatchGrid(32633, 300_000, 5_400_000, ShapeYX(2_400, 2_400))
-    layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (band.name, *BANDS[20])}, {}, has_map=False)
+    layout = CubeLayout(TILES[0], grid, {**BANDS, 20: (*BANDS[20], band.name)}, {}, has_map=False)
     create_cube(tmp_path / "c.zarr", layout)
     pixels = _patch(1, {"S2"}) | {band.name: np.zeros((60, 60), np.uint16)}
     write_block(tmp_path / "c.zarr", layout, ShapeYX(0, 0), [(0, 1, pixels)])
@@ -205,7 +205,7 @@ def _shard(*parts: str) -> Path:
 CUBES, PATCHES, PIXELS = "Zarr cubes", "Zarr patches", "Zarr pixels"
 DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "patch lost in a band": (_patch_of("r10m/dn", 2, 1, 0), PATCHES, f"{TILES[0]}_02_01 has no B03"),
-    "patch lost in a polarisation": (_patch_of("s1/db", 2, 1, np.nan), PATCHES, f"{TILES[0]}_02_01 has no VV"),
+    "patch lost in a polarisation": (_patch_of("s1/db", 2, 1, np.nan), PATCHES, f"{TILES[0]}_02_01 has no VH"),
     "shard lost": (
         lambda store: (store / _shard("r20m", "dn", "c", "4", "0", "1")).unlink(),
         PATCHES,

@@ -359,7 +359,7 @@ DAMAGES = [
         {
             SHARDS: "{data.tile}/s1/db/c/0/0/0 is missing",
             PIXELS: "{data.kept[0]} has 14,400 pixels without backscatter",
-            EQUAL: "{data.kept[0]} differs in VH",
+            EQUAL: "{data.kept[0]} differs in VV",
         },
     ),
     # The result of two tasks that write to one shard: no reader complains.
@@ -404,7 +404,7 @@ DAMAGES = [
     # Chunks have no checksum: other pixels are seen by comparing them.
     _case("bits that decode", _flip("r10m/dn", 3, None, 0x10), {EQUAL: "differs in B08"}),
     _case("pixel", _pixels("r10m/dn", 7, None), {EQUAL: "{data.kept[7]} differs in B03"}),
-    _case("pixel of radar", _pixels("s1/db", 7, None), {EQUAL: "{data.kept[7]} differs in VV"}),
+    _case("pixel of radar", _pixels("s1/db", 7, None), {EQUAL: "{data.kept[7]} differs in VH"}),
     _case("nodata", _nodata_everywhere, {PIXELS: "{data.kept[7]} has NODATA in B02", NODATA: "{data.kept[7]} in B02"}),
     _case(
         "map of a rejected patch",

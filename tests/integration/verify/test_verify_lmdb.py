@@ -88,6 +88,18 @@ def test_the_published_sample(data_dir: Path) -> None:
     assert verdict.endswith("BigEarthNet-V2-LMDB: 24 patches: complete and consistent, without reference maps.")
 
 
+def test_the_folder_that_configilm_reads(data_dir: Path, tmp_path: Path) -> None:
+    """LMDB and metadata side by side: the same checks as of the LMDB alone, whatever its name."""
+    whole, alone = verified(data_dir / SAMPLE), verified(data_dir / SAMPLE / "BigEarthNet-V2-LMDB")
+    assert whole.verdict() == alone.verdict() == "24 patches: complete and consistent, without reference maps."
+    assert [check.title for check in whole.checks] == [check.title for check in alone.checks]
+    for name in ("train.lmdb", "test.lmdb"):
+        (tmp_path / name).symlink_to(data_dir / SAMPLE / "BigEarthNet-V2-LMDB")
+    done = CliRunner().invoke(command, [str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds several LMDBs (test.lmdb, train.lmdb); give one of them." in " ".join(done.output.split())
+
+
 def test_the_reference_of_rico_hdl(data_dir: Path, tmp_path: Path) -> None:
     """It holds one patch of each sensor, of two places: by themselves they are sound, as a dataset they are not."""
     shutil.copytree(data_dir / RICO, tmp_path / "lmdb")
@@ -366,9 +378,10 @@ def test_exit_status(folder: Path, sample: Entries) -> None:
     assert done.exit_code == 1
     assert f"1 problem     Values of Sentinel-1: {S1} is missing\n" in done.output
     assert done.output.endswith("1 problem: Values of Sentinel-1 (1).\n")
+    (folder / "empty").mkdir()
     for arguments, text in (
         ([folder / "nothing"], "does not exist"),
-        ([folder], "is neither a dataset of this program"),
+        ([folder / "empty"], "is neither a dataset of this program"),
         ([path, "--metadata", folder / "nothing.parquet"], "does not exist"),
     ):
         done = CliRunner().invoke(command, [*map(str, arguments)])

@@ -18,7 +18,13 @@ from selenium import webdriver
 from reben_dask.dashboard.jobs import GONE, DashboardReporter, add_page
 from reben_dask.progress import TILE_STATES
 
-TILES = {"T33UVP": "done", "T33UWP": "working", "T33UXP": "again", "<b>T33UYP</b>": "failed"}
+TILES = {
+    "T33UVP": "done",
+    "T33UWP": "working",
+    "T33UXP": "again",
+    "<b>T33UYP</b>": "failed",
+    "T33UZP": "rejected",
+}
 ERROR = "InputError: B02_10m.jp2 is <i>damaged</i>"
 FACTS = {"recipe": "reBEN", "out": "/data/<u>out</u>", "tiles": 6}
 
@@ -68,9 +74,14 @@ def _open(browser: webdriver.Chrome, page: str, **options: Any) -> None:
 def test_data_come_in_pieces(page: str, job: str) -> None:
     latest, *_ = _jobs(page)
     assert latest["job"] == job
-    assert [change[1] for change in latest["changes"] if change[1] != "working"] == ["done", "again", "failed"]
+    assert [change[1] for change in latest["changes"] if change[1] != "working"] == [
+        "done",
+        "again",
+        "failed",
+        "rejected",
+    ]
     latest, *_ = _jobs(page, f"?seen={job}:6&seen=unknown:3&seen=&seen=x:y")
-    assert (latest["known"], len(latest["changes"])) == (6, 2)
+    assert (latest["known"], len(latest["changes"])) == (6, 4)
 
 
 def test_every_state_has_a_colour_and_a_word(browser: webdriver.Chrome, page: str, job: str) -> None:  # noqa: ARG001
@@ -91,10 +102,17 @@ def test_what_is_shown(browser: webdriver.Chrome, page: str, job: str) -> None: 
     assert facts.endswith(": running")
     assert _texts(browser, f"{article} .stages th") == ["Bands to Zarr", "Reference maps and labels"]
     assert _texts(browser, f"{article} .stages td:last-child") == ["12 of 48", "0 of 4"]
-    legend = ["1 done", "1 in progress", "1 failed, to be retried", "1 failed", "2 waiting"]
+    legend = [
+        "1 done",
+        "1 rejected for its quality",
+        "1 in progress",
+        "1 failed, to be retried",
+        "1 failed",
+        "1 waiting",
+    ]
     assert _texts(browser, f"{article} .legend li") == legend
     squares = "return [...document.querySelectorAll('article:first-of-type .tiles i')].map(i => i.className)"
-    assert browser.execute_script(squares) == [*TILES.values(), "waiting", "waiting"]
+    assert browser.execute_script(squares) == [*TILES.values(), "waiting"]
     assert _texts(browser, f"{article} dt") == ["T33UXP will be retried", "<b>T33UYP</b> failed"]
     assert _texts(browser, f"{article} dd") == [ERROR, ERROR]
 

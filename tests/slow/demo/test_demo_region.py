@@ -141,7 +141,8 @@ class TestCommand:
         assert result.exit_code == 0
         assert result.output.splitlines()[-1] == (
             f"reben run --s2 '{folder}/sentinel2' --landcover '{folder}/landcover.gpkg' "
-            f"--countries '{folder}/countries.gpkg' --out '{folder}-dataset'"
+            f"--countries '{folder}/countries.gpkg' --s1 '{folder}/sentinel1' --s1-pairs '{folder}/s1_pairs.csv' "
+            f"--out '{folder}-dataset'"
         )
         assert sum(line.startswith("product S2") for line in result.output.splitlines()) == 5
 

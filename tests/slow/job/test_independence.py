@@ -123,7 +123,8 @@ def _build(client: Client, plan: Plan, folder: Path) -> _Made:
     output.start(origin_of(plan), {})
     with StageProgress(Console(file=io.StringIO()), stage_totals(plan)) as progress:
         tallies = build_dataset(client, plan, output, progress).counts
-    return _Made(digest_of(output.building), _counts(tallies))
+    # Conflicts are counted once all tiles are built.
+    return _Made(digest_of(output.building), _counts(tallies[tallies["measure"] != "conflict"]))
 
 
 def _counts(tallies: pd.DataFrame) -> str:

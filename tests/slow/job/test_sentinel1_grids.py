@@ -107,7 +107,7 @@ def _make_scene(folder: Path, name: str, first: int, stop: int, corner: tuple[in
     epsg, west, north = corner
     place = from_origin(west + 10 * first, north, 10, 10)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": SIDE_PX, "width": stop - first}
-    for pixels, polarisation in zip(db, ("VH", "VV"), strict=True):
+    for pixels, polarisation in zip(db, ("VV", "VH"), strict=True):
         with rasterio.open(folder / f"{name}_{polarisation}.tif", "w", crs=epsg, transform=place, **profile) as file:
             file.write(pixels, 1)
     return Scene(name, first, db)
@@ -173,7 +173,7 @@ def test_lmdb_has_the_partner_of_each_patch(dataset: Dataset) -> None:
     for _, row in kept.iterrows():
         name, pixels = dataset.partner(row)
         tensors = load(content[name])
-        np.testing.assert_array_equal([tensors["VH"], tensors["VV"]], pixels)
+        np.testing.assert_array_equal([tensors["VV"], tensors["VH"]], pixels)
 
 
 def test_the_tree_of_version_1_has_the_partner_of_each_patch(dataset: Dataset) -> None:
@@ -188,7 +188,7 @@ def test_the_tree_of_version_1_has_the_partner_of_each_patch(dataset: Dataset) -
         assert patch.document["scene_source"] == products["_".join(partner.split("_")[:5])]
         assert patch.time == pd.Timestamp(partner.split("_")[4], tz="UTC")
         if row["y"] == 3:
-            images = [patch.images[polarisation] for polarisation in ("VH", "VV")]
+            images = [patch.images[polarisation] for polarisation in ("VV", "VH")]
             np.testing.assert_array_equal([image.pixels[0] for image in images], pixels)
             assert {image.bounds for image in images} == {patch.bounds}
 
@@ -231,7 +231,7 @@ def test_published_patches_serve_the_grid_that_is_not_shifted(
     assert set(content) == set(kept.index) | {f"{name}_reference_map" for name in kept.index} | set(names)
     for name in names:
         tensors = load(content[name])
-        for polarisation in ("VH", "VV"):
+        for polarisation in ("VV", "VH"):
             with rasterio.open(next(demo_region.s1.rglob(f"{name}_{polarisation}.tif"))) as image:
                 np.testing.assert_array_equal(tensors[polarisation], image.read(1))
     shifted = zarr.open_array(made.out / "cubes.zarr" / kept["tile"].iloc[0] / "grid2" / "s1" / "db", mode="r")

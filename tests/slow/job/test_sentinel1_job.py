@@ -70,7 +70,7 @@ def _recipe(path: Path, **changes: object) -> Path:
 def _pixels(root: Path, s1_name: str) -> dict[str, NDArray[np.float32]]:
     folder = root / s1_name.rsplit("_", 3)[0] / s1_name
     images = {}
-    for polarisation in ("VH", "VV"):
+    for polarisation in ("VV", "VH"):
         with rasterio.open(folder / f"{s1_name}_{polarisation}.tif") as image:
             images[polarisation] = image.read(1)
     return images
@@ -136,8 +136,8 @@ def test_pixels_in_the_store_are_those_of_the_files(paired: Dataset, demo_region
         array = paired.radar(str(tile))
         assert (array.shape, array.dtype, array.chunks) == ((2, 960, 960), np.float32, (1, 120, 120))
         assert zarr.open_array(array.store_path.store.root.parent / "polarisation", mode="r")[:].tolist() == [
-            "VH",
             "VV",
+            "VH",
         ]
         cube = array[:]
         for name, row in rows.iterrows():
@@ -146,7 +146,7 @@ def test_pixels_in_the_store_are_those_of_the_files(paired: Dataset, demo_region
                 assert np.isnan(block).all()
                 continue
             images = _pixels(demo_region.s1, pairs[name])
-            np.testing.assert_array_equal(block, np.stack([images["VH"], images["VV"]]))
+            np.testing.assert_array_equal(block, np.stack([images["VV"], images["VH"]]))
 
 
 def test_the_store_opens_with_place_and_system(paired: Dataset, demo_region: DemoRegion, pairs: pd.Series) -> None:
@@ -291,7 +291,7 @@ def from_scenes(
     db = np.random.default_rng(5).normal(-12, 3, (2, 960, 700)).astype(np.float32)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 960, "width": 700}
     (folder / "s1").mkdir()
-    for pixels, polarisation in zip(db, ("VH", "VV"), strict=True):
+    for pixels, polarisation in zip(db, ("VV", "VH"), strict=True):
         path = folder / "s1" / f"S1B_IW_GRDH_1SDV_20181022T165131_{polarisation}.tif"
         with rasterio.open(path, "w", crs=epsg, transform=from_origin(west, north, 10, 10), **profile) as file:
             file.write(pixels, 1)
@@ -319,7 +319,7 @@ def test_a_job_with_scenes(from_scenes: tuple[Dataset, Path]) -> None:
         for name in rows["s1_name"]:
             x, y = (int(index) * 120 for index in name.rsplit("_", 2)[1:])
             tensors = load(content[name])
-            np.testing.assert_array_equal([tensors["VH"], tensors["VV"]], db[:, y : y + 120, x : x + 120])
+            np.testing.assert_array_equal([tensors["VV"], tensors["VH"]], db[:, y : y + 120, x : x + 120])
 
 
 def test_cubes_say_what_they_were_made_from(

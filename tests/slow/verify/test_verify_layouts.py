@@ -181,7 +181,7 @@ def few_seasonet(grids_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "splits").mkdir()
     for name, members in sets.items():
         lines = [f"{number}\n" for number, row in enumerate(chosen) if row[0] in members]
-        (folder / "splits" / f"{name}.csv").write_text("".join(lines))
+        (folder / "splits" / f"{name}.csv").write_text("".join(lines) or "Index\n")
     for row in chosen:
         path = row[header.index("Path")]
         shutil.copytree(grids_run / path, folder / path)

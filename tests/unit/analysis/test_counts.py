@@ -8,7 +8,14 @@ import duckdb
 import pandas as pd
 import pytest
 
-from reben_dask.analysis.counts import TABLES, class_table, date_table, label_number_table, season_table
+from reben_dask.analysis.counts import (
+    TABLES,
+    class_table,
+    date_table,
+    label_number_table,
+    season_table,
+    with_unassigned,
+)
 
 SPLITS = ["train", "validation", "test", "all"]
 MAIN = "metadata.parquet"
@@ -101,3 +108,12 @@ def test_without_patches_a_table_has_its_columns(by: str) -> None:
     nothing = _patches().assign(labels=pd.Series(dtype=object))
     table = TABLES[by](nothing)
     assert (list(table.columns), table.index.name, len(table)) == (SPLITS, by, 0)
+
+
+def test_patches_in_no_split_have_a_column_if_there_are_any() -> None:
+    patches = pd.DataFrame({"labels": [["a"], ["a", "b"], ["b"]], "split": ["train", None, "test"]})
+    table = with_unassigned(class_table(patches))
+    assert [*table] == ["train", "validation", "test", "no split", "all"]
+    assert table.loc["a"].tolist() == [1, 0, 0, 1, 2]
+    assert table.loc["b"].tolist() == [0, 0, 1, 1, 2]
+    assert [*with_unassigned(class_table(patches.dropna()))] == ["train", "validation", "test", "all"]

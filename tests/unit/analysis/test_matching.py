@@ -16,7 +16,7 @@ from reben_dask.analysis.matching import (
     split_table,
 )
 
-TIMES = [pd.Timestamp(f"2018-07-25T10:00:31.{millisecond:03d}Z") for millisecond in (24, 25)]
+TIMES = [pd.Timestamp(f"2018-07-25T10:00:{second}.024Z") for second in (31, 32)]
 COLUMNS = ["epsg", "minx", "maxy", "side", "sensing_time"]
 KEYS = st.tuples(
     st.sampled_from([32632, 32633]),
@@ -46,6 +46,13 @@ def test_place_side_and_time_decide(a: list[tuple[object, ...]], b: list[tuple[o
             expected.append((row, waiting[key][number]))
     assert list(zip(found.a.tolist(), found.b.tolist(), strict=True)) == expected
     assert at_places_of(here, there).tolist() == [key[:4] in {other[:4] for other in b} for key in a]
+
+
+def test_a_time_from_a_name_has_whole_seconds() -> None:
+    """As published names have it: 10:00:31 is the time of a product that began at 10:00:31.024."""
+    place = (32633, 0, 0, 1200)
+    found = match_patches(_table([(*place, TIMES[0])]), _table([(*place, TIMES[0].floor("s")), (*place, TIMES[1])]))
+    assert (found.a.tolist(), found.b.tolist()) == ([0], [0])
 
 
 def test_a_thousand_patches_as_duckdb_joins_them() -> None:

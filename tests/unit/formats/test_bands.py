@@ -30,6 +30,15 @@ def test_bands_have_the_length_of_the_names_of_images() -> None:
     assert {band.resolution_m for band in BANDS.values()} == {10, 20, 60}
 
 
+def test_bands_of_a_resolution_in_the_order_of_esa() -> None:
+    assert by_resolution(sorted(BANDS, reverse=True)) == {
+        10: ("B02", "B03", "B04", "B08"),
+        20: ("B05", "B06", "B07", "B8A", "B11", "B12"),
+        60: ("B01", "B09"),
+    }
+    assert bands.POLARISATIONS == ("VV", "VH")
+
+
 @pytest.mark.parametrize(
     ("band", "nodata"),
     [
@@ -63,7 +72,7 @@ def test_bands_share_an_array(
 ) -> None:
     for band in ADDED:
         monkeypatch.setitem(BANDS, band.name, band)
-    assert by_resolution(names) == {20: tuple(sorted(names))}
+    assert by_resolution(names) == {20: names}
     assert shared_array(names) == shared
 
 

@@ -194,7 +194,8 @@ def test_positions_go_on_over_all_tiles_and_skip_what_is_not_in_the_tree(tmp_pat
     assert rows[0]["Classes"] == "6,13"
     assert rows[0]["Clouds"] == rows[0]["Snow"] == ""
     splits = {path.name: path.read_text() for path in (tmp_path / "splits").iterdir()}
-    assert splits == {"train.csv": "0\n2\n", "val.csv": "", "test.csv": "3\n"}
+    assert splits == {"train.csv": "0\n2\n", "val.csv": "Index\n", "test.csv": "3\n"}
+    assert pd.read_csv(tmp_path / "splits" / "val.csv").empty
     assert {path.name for path in tmp_path.iterdir()} == {"patches.parquet", "meta.csv", "splits"}
 
 

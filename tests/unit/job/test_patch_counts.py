@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reben_dask.job.record import NO_COUNTS, concat_counts, count_patches, sum_counts
+from reben_dask.job.record import NO_COUNTS, concat_counts, count_patches, split_notes, sum_counts
+from reben_dask.recipes import load_recipe
 
 CLASSES = ["Arable land", "Broad-leaved forest", "Pastures"]
 SPLITS = ["train", "validation", "test"]
@@ -138,3 +140,26 @@ def test_a_tile_that_was_not_looked_at() -> None:
 def test_nothing_adds_up_to_an_empty_table() -> None:
     pd.testing.assert_frame_equal(concat_counts([]), NO_COUNTS)
     assert sum_counts(concat_counts([]), "status") == {}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "splits", "notes"),
+    [
+        # Shares of 0.5, 0.25 and 0.25: the limits are 0.125 and 0.375 of 16 patches.
+        ("reben", (8, 6, 2), []),
+        ("reben", (8, 7, 1), ["43.8% of the kept patches are in validation, instead of 25%", "6.2% of the kept"]),
+        ("reben", (12, 4, 0), ["No kept patch is in test; the area is small"]),
+        # 0.7, 0.1 and 0.2, over blocks of all tiles.
+        (
+            "seasonet",
+            (70, 4, 26),
+            ["4.0% of the kept patches are in validation, instead of 10%; the area has few blocks"],
+        ),
+        ("reben", (0, 0, 0), []),
+    ],
+)
+def test_splits_that_miss_their_share_are_told(recipe: str, splits: tuple[int, ...], notes: list[str]) -> None:
+    names = [name for name, number in zip(SPLITS, splits, strict=True) for _ in range(number)]
+    rows = [(None, ["Pastures"], name, False, False) for name in names] or [("nodata", [], "train", False, False)]
+    found = split_notes(SimpleNamespace(recipe=load_recipe(recipe)), count_patches(_frame(rows)))
+    assert [text[: len(note)] for text, note in zip(found, notes, strict=True)] == notes

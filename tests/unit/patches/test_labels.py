@@ -103,7 +103,7 @@ def test_the_nineteen_classes() -> None:
     nomenclature = load_nomenclature("bigearthnet19")
     assert nomenclature.class_of == {**CLASS_OF_CODE, **dict.fromkeys(_codes(UNLABELED))}
     assert list(nomenclature.classes) == sorted(NINETEEN)
-    assert nomenclature.codes == set(LEVEL_3) | {999}
+    assert nomenclature.known_values == set(LEVEL_3) | {999}
 
 
 def test_level_3_has_44_codes() -> None:
@@ -158,11 +158,16 @@ def test_shipped_nomenclatures_load(name: str) -> None:
     [
         ("kode,class\n111,a\n", r"the columns \['kode', 'class'\]; it needs code and class\."),
         ("", "it needs code and class"),
-        ("code,class\n1a1,a\n", "a code that is not a number"),
-        ("code,class\n,a\n", "a code that is not a number"),
-        ("code,class\n999,a\n", "the code 999; codes are 1 to 998"),
-        ("code,class\n0,a\n", "the code 0; codes are 1 to 998"),
-        ("code,class\n-111,a\n", "the code -111; codes are 1 to 998"),
+        ("code,class\n,a\n", "no code in row 1"),
+        *[
+            (f"code,class\n{code},a\n", f"the code {code}; values of reference maps are 1 to 998; .+ column value")
+            for code in (999, 0, -111, 11_100)
+        ],
+        ("code,class,value\nW,a,999\n", r"the value 999; values of reference maps are 1 to 998\."),
+        ("code,class,value\nW,a,water\n", "the value 'water', which is not a whole number"),
+        ("code,class,color\nW,a,blue\n", r"the color 'blue' in row 1; write it as #rrggbb"),
+        ("code,class\n2,a\nW,b\n", "gives the codes 2 and W the value 2, but not one class"),
+        ("code,class,value,color\nV,a,7,#000000\nW,a,7,#ffffff\n", "gives the codes V and W the value 7, but not one"),
         ("class,code\na\n", "code"),  # a row that is cut short
     ],
 )

@@ -100,7 +100,7 @@ def test_regions_are_those_of_a_flood_fill(codes: np.ndarray) -> None:
 @pytest.mark.parametrize("scale_px", [0, 2, 12])
 def test_regions_are_those_of_scipy(scale_px: float) -> None:
     nomenclature = load_nomenclature("bigearthnet19")
-    codes = _random_map(360, 480, scale_px, sorted(nomenclature.codes))
+    codes = _random_map(360, 480, scale_px, sorted(nomenclature.known_values))
     grid = PatchGrid(32633, 0, 0, ShapeYX(3700, 4850))
     index = nomenclature.class_index()[codes]
     found = largest_regions(codes, grid, nomenclature)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -9,9 +11,18 @@ import pytest
 import shapely
 from matplotlib.collections import PolyCollection
 
+from reben_dask.analysis.legend import corine_legend
 from reben_dask.drawing import STRATEGY_COLOURS, house_style, image_bytes
-from reben_dask.report.examples import natural_colour
-from reben_dask.report.figures import NARROW, WIDE, draw_funnel, draw_label_numbers, draw_seconds
+from reben_dask.report.examples import Example, natural_colour
+from reben_dask.report.figures import (
+    NARROW,
+    WIDE,
+    draw_classes,
+    draw_examples,
+    draw_funnel,
+    draw_label_numbers,
+    draw_seconds,
+)
 from reben_dask.report.maps import draw_tiles, shows_countries
 
 
@@ -39,6 +50,50 @@ def test_a_funnel_of_nothing_and_long_times() -> None:
         with house_style():
             assert draw_funnel([("candidates", 0)], 0, width=width).get_figwidth() == width
             assert draw_seconds({"tiles": 9_000.0}, width=width).axes[0].get_xlabel() == "Wall time (h)"
+
+
+STEPS = [("candidates", 320), ("a pixel of the patch is NODATA in at least one band", 9)]
+CLASSES = ["Natural grassland and sparsely vegetated areas", "Moors, heathland and sclerophyllous vegetation"]
+
+
+def _examples() -> list[Example]:
+    codes = np.repeat(np.array([111, 243, 322, 999], np.uint16), 3_600).reshape(120, 120)
+    row = {"labels": CLASSES, "sensing_time": pd.Timestamp("2018-07-25")}
+    return [Example(row, "", np.zeros((120, 120, 3)), codes)] * 5
+
+
+DRAWN = {
+    "funnel": lambda width: draw_funnel(STEPS, 311, width=width),
+    "classes": lambda width: draw_classes(
+        pd.DataFrame(dict.fromkeys(["train", "validation", "test", "all"], 4), CLASSES),
+        pd.Series(dict.fromkeys(["train", "validation", "test"], 7)),
+        width=width,
+    ),
+    "examples": lambda width: draw_examples(_examples(), bright=False, legend=corine_legend(), width=width),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_no_text_is_cut(name: str, kind: Literal["svg", "png"]) -> None:
+    """Text is laid out once, and has the same place in both kinds of files."""
+    with house_style():
+        figure = DRAWN[name](WIDE)
+        image_bytes(figure, kind)
+        figure.set_dpi(72 if kind == "svg" else 200)
+        figure.draw_without_rendering()
+        drawn = figure.get_tightbbox()
+    assert min(drawn.x0, drawn.y0) >= 0
+    assert drawn.x1 <= figure.get_figwidth()
+    assert drawn.y1 <= figure.get_figheight()
+
+
+def test_rows_of_examples_are_close_together() -> None:
+    with house_style():
+        figure = draw_examples(_examples(), bright=False, legend=corine_legend())
+        figure.draw_without_rendering()
+    above, below = (figure.axes[place].get_position() for place in (0, 5))
+    assert above.y0 - below.y1 < 0.2 * above.height
 
 
 def test_patches_in_no_split_are_drawn() -> None:

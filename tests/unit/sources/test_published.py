@@ -218,7 +218,7 @@ def test_a_real_partner_is_put_in_its_place(
     assert names.shape == (1, 91)
     assert [(x, found) for x, found in enumerate(names[0]) if found is not None] == [(70, name)]
     expected = np.full((2, 120, 10_920), np.nan, np.float32)
-    for band, polarisation in zip(expected, ("VH", "VV"), strict=True):
+    for band, polarisation in zip(expected, ("VV", "VH"), strict=True):
         with rasterio.open(next((data_dir / "bigearthnet").rglob(f"{name}_{polarisation}.tif"))) as image:
             band[:, 70 * 120 : 71 * 120] = image.read(1)
     np.testing.assert_array_equal(db, expected)

@@ -63,7 +63,7 @@ def test_a_published_patch_is_found_in_the_folder_of_its_scene(data_dir: Path, i
     db = tree.read(NAME, 120)
     assert db is not None
     assert (db.dtype, db.shape) == (np.float32, (2, 120, 120))
-    for image, polarisation in zip(db, ("VH", "VV"), strict=True):
+    for image, polarisation in zip(db, ("VV", "VH"), strict=True):
         np.testing.assert_array_equal(image, _pixels(folder / f"{NAME}_{polarisation}.tif"))
 
 
@@ -75,8 +75,8 @@ def test_patches_without_folders_of_scenes(data_dir: Path) -> None:
     for folder in folders:
         db = tree.read(folder.name, 120)
         assert db is not None
-        np.testing.assert_array_equal(db[0], _pixels(folder / f"{folder.name}_VH.tif"))
-        np.testing.assert_array_equal(db[1], _pixels(folder / f"{folder.name}_VV.tif"))
+        np.testing.assert_array_equal(db[0], _pixels(folder / f"{folder.name}_VV.tif"))
+        np.testing.assert_array_equal(db[1], _pixels(folder / f"{folder.name}_VH.tif"))
 
 
 @pytest.mark.parametrize("name", [NAME.replace("70_48", "70_49"), f"../BigEarthNet-S1/{NAME}", f"{NAME}/", "S1A", ""])
@@ -161,8 +161,8 @@ def test_a_plane_stays_a_plane(tmp_path: Path, name: str) -> None:
     found = _warped(scene)
     column, row = _places(epsg, transform)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found[0], column * 0.01 + row * 0.03 - 30, atol=0.04 / 8, rtol=0)
-    np.testing.assert_allclose(found[1], column * 0.02 - row * 0.01 - 20, atol=0.03 / 8, rtol=0)
+    np.testing.assert_allclose(found[1], column * 0.01 + row * 0.03 - 30, atol=0.04 / 8, rtol=0)
+    np.testing.assert_allclose(found[0], column * 0.02 - row * 0.01 - 20, atol=0.03 / 8, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["shifted", "next zone", "degrees"])
@@ -172,7 +172,7 @@ def test_each_pixel_is_made_of_its_four_neighbours(tmp_path: Path, name: str) ->
     images = {"VV": _noise(shape, 1), "VH": _noise(shape, 2)}
     found = _warped(_scene(tmp_path, images, transform, epsg))
     column, row = _places(epsg, transform)
-    for pixels, image in zip(found, (images["VH"], images["VV"]), strict=True):
+    for pixels, image in zip(found, (images["VV"], images["VH"]), strict=True):
         expected = map_coordinates(image.astype(float), [row - 0.5, column - 0.5], order=1)
         difference = np.abs(pixels - expected)
         assert difference.mean() < 0.05
@@ -194,7 +194,7 @@ def test_on_the_same_pixels_nothing_changes(tmp_path: Path, offset: tuple[int, i
     images = {"VV": _noise(shape, 3), "VH": _noise(shape, 4)}
     scene = _scene(tmp_path, images, from_origin(ULX - 10 * right, ULY + 10 * down, 10, 10), EPSG)
     cut = np.s_[down : down + SHAPE[0], right : right + SHAPE[1]]
-    np.testing.assert_array_equal(_warped(scene), np.stack([images["VH"][cut], images["VV"][cut]]))
+    np.testing.assert_array_equal(_warped(scene), np.stack([images["VV"][cut], images["VH"][cut]]))
 
 
 @pytest.mark.parametrize("nodata", [None, float("nan"), -9999.0, 0.0])
@@ -243,9 +243,9 @@ def test_what_is_no_scene(tmp_path: Path) -> None:
     place = from_origin(ULX, ULY, 10, 10)
     image = _write(tmp_path / f"{SCENE}_VH.tif", _noise((40, 40), 8), place, None, None)
     _refused(lambda: find_scenes(str(tmp_path)), SCENE, "no image of VV")
-    shutil.copyfile(image, tmp_path / f"{SCENE}_VV.tif")
-    _refused(lambda: find_scenes(str(tmp_path)), str(image), "no coordinate reference system")
-    image.write_bytes(b"no image")
+    first = Path(shutil.copyfile(image, tmp_path / f"{SCENE}_VV.tif"))
+    _refused(lambda: find_scenes(str(tmp_path)), str(first), "no coordinate reference system")
+    first.write_bytes(b"no image")
     _refused(lambda: find_scenes(str(tmp_path)), SCENE, "cannot be opened")
 
 
@@ -274,7 +274,7 @@ def _timed_scene(
         db[0, hole[0], hole[1]] = np.nan
     folder.mkdir(exist_ok=True)
     place = from_origin(GRID.ulx + 10 * columns.start, GRID.uly, 10, 10)
-    for image, polarisation in zip(db, ("VH", "VV"), strict=True):
+    for image, polarisation in zip(db, ("VV", "VH"), strict=True):
         cut = image[:, columns]
         profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 360, "width": cut.shape[1]}
         with rasterio.open(folder / f"{name}_0_{polarisation}.tif", "w", crs=32633, transform=place, **profile) as file:
@@ -284,7 +284,7 @@ def _timed_scene(
 
 def _pair(folder: Path, store: Path, max_days: float) -> tuple[list[list[str | None]], Any]:
     """Names by row and column, and the array of the store."""
-    layout = CubeLayout("T1", GRID, {60: ("B01",)}, {}, ("VH", "VV"))
+    layout = CubeLayout("T1", GRID, {60: ("B01",)}, {}, ("VV", "VH"))
     create_store(store, {})
     create_cube(store, layout)
     partners = ScenePartners(find_scenes(str(folder)), max_days).near(TILE, GRID)

@@ -252,15 +252,11 @@ def test_codes_of_any_type(tmp_path: Path, codes: list[object]) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "shown"),
     [
-        *[("111", text, repr(text)) for text in ("1.1.1", "", "urban", "-111", "0", "70000", "111.5", "inf")],
-        *[(111, number, str(number)) for number in (-111, 0, 70_000)],
-        *[(111.0, number, str(number)) for number in (111.5, 0.0, 65_536.0)],
+        *[("111", text, repr(text)) for text in ("", "  ")],
         *[(good, None, "(nan|None)") for good in ("111", 111.0)],
     ],
 )
-def test_a_code_that_is_no_number_of_a_class(
-    tmp_path: Path, good: object, bad: object, shown: str, rows_at_once: int
-) -> None:
+def test_a_missing_code(tmp_path: Path, good: object, bad: object, shown: str, rows_at_once: int) -> None:
     path = _write(_squares([good, good, good, bad, good, bad]), tmp_path / "map.gpkg")
     before = _files(tmp_path)
     with pytest.raises(InputError, match=rf" has the code {shown} \(column Code_18, row 3\), ") as caught:
@@ -320,14 +316,14 @@ def test_what_is_not_this_map_is_not_replaced(folder: Path, tmp_path: Path, othe
 
 
 @pytest.mark.parametrize("rows_at_once", [7, 100])
-def test_each_row_is_reported_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
+def test_each_row_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
     monkeypatch.setattr(vector_map, "ROWS_AT_ONCE", rows_at_once)
     monkeypatch.setattr(sorting, "POLYGONS_PER_PART", 5)
     path = _write_wkt([*GOOD, *WITHOUT_AREA[:3], *GOOD] * 5, tmp_path / "map.gpkg")
     seen: list[int] = []
     made = sort_landcover(open_landcover(str(path)), tmp_path / "sorted", seen.append)
     assert made.left_out == 15
-    assert sum(seen) == 2 * 35
+    assert sum(seen) == 35
     assert all(rows >= 0 for rows in seen)
 
 

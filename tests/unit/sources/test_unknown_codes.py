@@ -15,10 +15,10 @@ from reben_dask.sources.landcover import count_codes, open_landcover, require_kn
 
 CODES = ["111", "211", "888", "777", "111", "888"]
 COUNTS = {
-    111: {"rows": 2, "first_row": 0},
-    211: {"rows": 1, "first_row": 1},
-    777: {"rows": 1, "first_row": 3},
-    888: {"rows": 2, "first_row": 2},
+    "111": {"rows": 2, "first_row": 0},
+    "211": {"rows": 1, "first_row": 1},
+    "777": {"rows": 1, "first_row": 3},
+    "888": {"rows": 2, "first_row": 2},
 }
 
 
@@ -63,7 +63,19 @@ def test_all_unknown_codes_are_named_with_the_lines_to_add(tmp_path: Path) -> No
     require_known_codes(source, count_codes(source), load_nomenclature(str(own)), str(own))
 
 
-def test_a_code_that_is_no_number_is_named_with_its_row(tmp_path: Path) -> None:
-    source = open_landcover(_map(tmp_path / "map.gpkg", ["111", "water"]))
-    with pytest.raises(InputError, match=r"has the code 'water' \(column Code_18, row 1\)"):
+def test_a_missing_code_is_named_with_its_row(tmp_path: Path) -> None:
+    source = open_landcover(_map(tmp_path / "map.gpkg", ["111", " "]))
+    with pytest.raises(InputError, match=r"has the code ' ' \(column Code_18, row 1\), which is no code"):
+        count_codes(source)
+
+
+def test_numbers_come_before_texts(tmp_path: Path) -> None:
+    source = open_landcover(_map(tmp_path / "map.gpkg", ["water", "1000", "Forest", "99"]))
+    with pytest.raises(InputError, match=r'Add the lines "99,", "1000,", "Forest,", "water,", each'):
+        require_known_codes(source, count_codes(source), load_nomenclature("clc44"), "clc44")
+
+
+def test_names_of_places_are_no_codes(tmp_path: Path) -> None:
+    source = open_landcover(_map(tmp_path / "map.parquet", [f"place {number}" for number in range(65_537)]))
+    with pytest.raises(InputError, match=r"column Code_18 .+ more than 65,536 different values.+ set --code-column"):
         count_codes(source)

@@ -16,9 +16,19 @@ import rioxarray  # noqa: F401 - gives datasets their .rio accessor
 import xarray as xr
 import zarr
 
+from reben_dask.errors import InputError
+from reben_dask.formats.bands import POLARISATIONS, PUBLISHED_BANDS, by_resolution
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.stores.cubes import consolidate, create_cube, create_store, write_band, write_reference_map
+from reben_dask.stores.cube_reader import open_cubes
+from reben_dask.stores.cubes import (
+    consolidate,
+    consolidate_store,
+    create_cube,
+    create_store,
+    write_band,
+    write_reference_map,
+)
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B11"), 60: ("B01", "B09")}
 NODES = {10: "r10m", 20: "r20m", 60: "r60m"}
@@ -308,6 +318,61 @@ def test_lies_where_the_tile_does(written: tuple[Path, CubeLayout], node: str) -
     assert variable.attrs["grid_mapping"] == "spatial_ref"
     assert dataset["x"].attrs["standard_name"] == "projection_x_coordinate"
     assert dataset["y"].attrs["standard_name"] == "projection_y_coordinate"
+
+
+@pytest.mark.parametrize("node", [*NODES.values(), "reference_map"])
+def test_attributes_of_geozarr(written: tuple[Path, CubeLayout], node: str) -> None:
+    """As plain JSON: GDAL and tensorstore read no arrays of text, and the place also without CF."""
+    store, layout = written
+    resolution = {**{name: metres for metres, name in NODES.items()}, "reference_map": 10}[node]
+    array = store / layout.group / node / ("dn" if node in NODES.values() else node)
+    document = json.loads((array / "zarr.json").read_text())
+    found = document["attributes"]
+    assert found.get("band_names") == (list(BANDS[resolution]) if node in NODES.values() else None)
+    assert [convention["name"] for convention in found["zarr_conventions"]] == ["proj", "spatial"]
+    assert found["proj:code"] == "EPSG:32633"
+    assert found["spatial:dimensions"] == document["dimension_names"][-2:] == ["y", "x"]
+    assert found["spatial:transform"] == [resolution, 0, 634_380, 0, -resolution, 5_840_280]
+    assert found["spatial:shape"] == document["shape"][-2:] == [3600 // resolution, 2400 // resolution]
+    assert found["spatial:bbox"] == [634_380, 5_840_280 - 3600, 634_380 + 2400, 5_840_280]
+
+
+def test_bands_are_in_the_order_of_esa(store: Path) -> None:
+    layout = CubeLayout("T1", _layout().grid, by_resolution(PUBLISHED_BANDS), {}, POLARISATIONS)
+    create_cube(store, layout)
+    consolidate_store(store, 1)
+    names = {node: zarr.open_array(store / "T1" / node, mode="r").attrs["band_names"] for node in ("r20m/dn", "s1/db")}
+    assert names == {"r20m/dn": ["B05", "B06", "B07", "B8A", "B11", "B12"], "s1/db": ["VV", "VH"]}
+    assert xr.open_zarr(store, group="T1/r20m")["band"].to_numpy().tolist() == names["r20m/dn"]
+
+
+@pytest.mark.usefixtures("nothing_computes")
+def test_opens_with_one_chunk_for_each_shard(store: Path) -> None:
+    """A full tile has 7 x 7 shards of 13 x 13 patches in each band."""
+    layout = CubeLayout("T1", PatchGrid(32633, 600_000, 5_900_040, ShapeYX(109_800, 109_800)), BANDS, {})
+    create_cube(store, layout)
+    consolidate_store(store, 1)
+    for cube in (open_cubes(store)["T1"], open_cubes(store, "T1")):
+        for resolution, bands in BANDS.items():
+            dn = cube[NODES[resolution]]["dn"]
+            assert dn.chunks == ((1,) * len(bands), *2 * [(13 * 1200 // resolution,) * 7])
+        assert cube["reference_map"]["reference_map"].chunks == 2 * ((1560,) * 7,)
+    with pytest.raises(InputError, match="T2 is not a group of a Zarr store"):
+        open_cubes(store, "T2")
+
+
+def test_a_part_is_copied_without_its_encoding(store: Path, tmp_path: Path) -> None:
+    """With the encoding of the store, xarray refuses chunks that are not those of the shards."""
+    layout = CubeLayout("T1", _layout(1, 14).grid, {60: ("B01",)}, {})
+    create_cube(store, layout)
+    write_band(store, layout, "B01", (dn := _random(layout, 60, 7)))
+    part = open_cubes(store, "T1")["r60m"].to_dataset().isel(x=slice(20, None))
+    with pytest.raises(ValueError, match="chunk"):
+        part.to_zarr(tmp_path / "refused.zarr")
+    # What is true of the whole array alone does not go with a part.
+    assert [name for name in part["dn"].attrs if ":" in name or "conventions" in name] == []
+    part.drop_encoding().to_zarr(tmp_path / "copy.zarr")
+    assert (xr.open_zarr(tmp_path / "copy.zarr")["dn"][0].values == dn[:20, 20:280]).all()
 
 
 @pytest.mark.parametrize("group", ["", "T1", "T1/r10m", "T1/reference_map"])

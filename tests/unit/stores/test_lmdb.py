@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -45,6 +48,7 @@ from reben_dask.stores.lmdb import (
     pages_bytes,
     plan_shards,
     put,
+    shared_environment,
     used_bytes,
     write_environment,
 )
@@ -53,7 +57,7 @@ from reben_dask.stores.patch_table import write_part
 S2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"
 S1 = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"
 MAP = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
-BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B11", "B12", "B8A"), 60: ("B01", "B09")}
+BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12"), 60: ("B01", "B09")}
 
 
 def _content(path: Path) -> dict[str, bytes]:
@@ -416,3 +420,59 @@ def test_a_damaged_index_is_refused(tmp_path: Path, content: str, problem: str) 
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(InputError, match=problem):
         ShardIndex.read(tmp_path)
+
+
+# Disks without locks
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have LMDB fail where it locks, as on a disk without locks."""
+    opened = lmdb.open
+
+    def refuse(path: str, *, lock: bool = True, **options: Any) -> lmdb.Environment:
+        if lock:
+            raise lmdb.Error(f"{path}: No locks available")
+        return opened(path, lock=False, **options)
+
+    monkeypatch.setattr(lmdb, "open", refuse)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_an_environment_on_a_disk_without_locks(tmp_path: Path) -> None:
+    with new_environment(tmp_path / "new") as environment:
+        put(environment, [(b"a", b"1")])
+    with shared_environment(tmp_path / "new", 2**20) as environment:
+        put(environment, [(b"b", b"2")])
+    assert _content(tmp_path / "new") == {"a": b"1", "b": b"2"}
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+SHARE = """
+import lmdb, sys
+from pathlib import Path
+from reben_dask.stores.lmdb import put, shared_environment
+
+opened = lmdb.open
+
+def refuse(path, *, lock=True, **options):
+    if lock:
+        raise lmdb.Error(f"{path}: No locks available")
+    return opened(path, lock=False, **options)
+
+lmdb.open = refuse
+for number in range(25):
+    with shared_environment(Path(sys.argv[1]), 2**24) as environment:
+        put(environment, [(f"{sys.argv[2]}-{number}".encode(), bytes(9000))])
+"""
+
+
+def test_processes_write_in_turn_there(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", SHARE, tmp_path / "shared", str(number)], stderr=subprocess.PIPE)
+        for number in range(3)
+    ]
+    errors = [writer.communicate()[1] for writer in writers]
+    assert errors == [b""] * 3
+    expected = {f"{writer}-{number}" for writer in range(3) for number in range(25)}
+    assert _content(tmp_path / "shared").keys() == expected

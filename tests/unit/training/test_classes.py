@@ -125,7 +125,7 @@ def test_the_published_patches_have_19_classes_and_no_mask(data_dir: Path, split
     samples = lmdb_samples(folder / "BigEarthNet-V2-LMDB", split=split)
     table = pd.read_parquet(folder / "metadata.parquet").query("split == @split")
     assert samples.classes == load_nomenclature("bigearthnet19").classes
-    assert samples.patch_ids == table["patch_id"].tolist()
+    assert samples.patch_ids == lmdb_samples(folder, split=split).patch_ids == table["patch_id"].tolist()
     sample = samples[0]
     assert sorted(sample) == ["image", "label"]
     assert sample["image"].shape == (4, 120, 120)

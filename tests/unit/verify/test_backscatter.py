@@ -22,7 +22,7 @@ from reben_dask.verify import Report, Settings, verify
 S1 = "S1A_IW_GRDH_1SDV_20180724T165131_33UVP_0_{y}"
 GRID = PatchGrid(32633, 600_000, 5_400_000, ShapeYX(4 * 1200, 1200))
 GAPS = {1: [np.nan, -10.0], 2: [0.0, 0.0], 3: [0.0, -10.0]}
-"""By row of the grid: values of one pixel, VH and VV; the last is backscatter."""
+"""By row of the grid: values of one pixel in both polarisations; the last is backscatter."""
 
 
 def _backscatter(y: int) -> np.ndarray:

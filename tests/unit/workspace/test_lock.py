@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -14,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from reben_dask import workspace
+from reben_dask import locks
 from reben_dask.errors import OutputError
-from reben_dask.workspace import Lock
+from reben_dask.locks import UNSUPPORTED, Lock, supports_record_locks
 from tests.processes import wait_for
 
 RACERS = 12
@@ -24,7 +26,7 @@ RACERS = 12
 HOLD = """
 import sys
 from pathlib import Path
-from reben_dask.workspace import Lock
+from reben_dask.locks import Lock
 
 path = Path(sys.argv[1])
 with Lock(path, path.parent).held("theirs"):
@@ -32,11 +34,25 @@ with Lock(path, path.parent).held("theirs"):
     sys.stdin.read()
 """
 
+KILLED = """
+import fcntl, os, signal, sys
+from pathlib import Path
+from reben_dask.locks import Lock
+
+def refuse(*_):
+    raise OSError(37, os.strerror(37))
+
+fcntl.flock = refuse
+path = Path(sys.argv[1])
+with Lock(path, path.parent).held("theirs"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 RACE = """
 import sys
 from pathlib import Path
 from reben_dask.errors import OutputError
-from reben_dask.workspace import Lock
+from reben_dask.locks import Lock
 
 path = Path(sys.argv[1])
 print("ready", flush=True)
@@ -95,7 +111,7 @@ def test_a_folder_is_owned_while_the_block_runs(lock: Lock, path: Path) -> None:
 
 
 def test_the_heartbeat_is_renewed(lock: Lock, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
     note = path.with_name(".lock.json")
     with lock.held("ours"):
         os.utime(note, (0, 0))
@@ -162,7 +178,7 @@ def test_of_many_processes_one_is_the_owner(lock: Lock, path: Path) -> None:
 
 def test_asking_for_the_owner_does_not_block_a_job(lock: Lock, path: Path) -> None:
     """Another process asks again and again, while one job after the other takes the folder."""
-    ask = "import sys; from pathlib import Path; from reben_dask.workspace import Lock; print('ready', flush=True)\n"
+    ask = "import sys; from pathlib import Path; from reben_dask.locks import Lock; print('ready', flush=True)\n"
     ask += "while True: Lock(Path(sys.argv[1]), Path()).owner()"
     with _start(ask, path) as asking:
         assert asking.stdout is not None
@@ -172,6 +188,73 @@ def test_asking_for_the_owner_does_not_block_a_job(lock: Lock, path: Path) -> No
                 _hold(lock)
         finally:
             asking.kill()
+
+
+# Disks without locks
+
+
+@pytest.fixture(params=sorted(UNSUPPORTED))
+def without_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the operating system refuse locks, as some network and FUSE disks do."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_a_disk_without_locks_has_an_owner_file(lock: Lock, path: Path) -> None:
+    with lock.held("ours") as note:
+        assert note is not None
+        assert note.startswith(f"The disk of {path.parent} supports no locks (")
+        assert str(lock.owner()) == f"{socket.gethostname()} {os.getpid()} ours"
+        with pytest.raises(OutputError, match=f"{os.getpid()} ours; .+ delete {path} and {path}.owner"):
+            _hold(lock)
+    assert lock.owner() is None
+    assert list(path.parent.iterdir()) == []
+
+
+def test_there_is_no_note_with_locks(lock: Lock) -> None:
+    with lock.held("ours") as note:
+        assert note is None
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_an_owner_file_of_a_process_that_has_ended_does_not_count(lock: Lock, path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert path.with_name(".lock.owner").exists()
+    assert lock.owner() is None
+    _hold(lock)
+
+
+def test_a_lock_that_fails_for_another_reason_is_an_error(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        _hold(lock)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_record_locks_are_missed_where_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not supports_record_locks(tmp_path / "file")
+
+
+def test_a_file_that_is_locked_is_no_disk_without_locks(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    hold = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX); print('mine', flush=True); input()"
+    with _start(hold, file) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "mine\n"
+        assert supports_record_locks(file)
+        process.kill()
+    assert supports_record_locks(tmp_path / "no such file")
 
 
 def _hold(lock: Lock) -> None:

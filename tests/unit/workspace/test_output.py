@@ -16,7 +16,8 @@ from reben_dask.workspace import Origin, Output
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
-FILES |= {"dataset_card.md", "croissant.json"}
+FILES |= {"README.md", "croissant.json"}
+FRONT_MATTER = "---\npretty_name: mine\nreben_dask:\n  recipe: reben\n---\n"
 ORIGIN: Origin = {"recipe": "reben", "tiles": {"A": "1", "B": "2"}}
 PATHS = {"A": "/tiles/A.SAFE", "B": "/tiles/B.SAFE"}
 
@@ -32,7 +33,7 @@ def _build(output: Output, mark: str) -> None:
         (output.building / name).mkdir(parents=True, exist_ok=True)
         (output.building / name / "content").write_text(mark)
     for name in FILES:
-        (output.building / name).write_text(mark)
+        (output.building / name).write_text(FRONT_MATTER * (name == "README.md") + mark)
     (output.run / "record.json").write_text(mark)
     (output.building / "landcover.parquet").mkdir()
     (output.building / "landcover.parquet" / "part-00000.parquet").write_text(mark)
@@ -48,7 +49,8 @@ def _publish(output: Output, mark: str) -> None:
 
 def _marks(root: Path) -> dict[str, str]:
     """Content of each artefact."""
-    return {name: (root / name / "content" if name in FOLDERS else root / name).read_text() for name in ARTEFACTS}
+    paths = {name: root / name / "content" if name in FOLDERS else root / name for name in ARTEFACTS}
+    return {name: path.read_text().removeprefix(FRONT_MATTER) for name, path in paths.items()}
 
 
 def test_the_names_that_a_job_makes() -> None:
@@ -213,6 +215,29 @@ def test_overwriting_replaces_own_names_only(output: Output) -> None:
     assert [(output.root / name).read_text() for name in mine] == ["mine"] * len(mine)
     assert not (output.root / "cubes.zarr" / "of the old one").exists()
     assert not output.building.exists()
+
+
+@pytest.mark.parametrize("text", ["", "# Mine", "---\nlicense: mit\n---\nreben_dask: no", "---\nreben_dask: no end"])
+def test_a_readme_of_the_user_is_never_replaced(output: Output, text: str) -> None:
+    output.root.mkdir()
+    (output.root / "README.md").write_text(text)
+    output.check(ORIGIN, overwrite=True)
+    for mark in ("old", "new"):
+        _publish(output, mark)
+        assert (output.root / "README.md").read_text() == text
+        assert (output.root / "dataset_card.md").read_text() == FRONT_MATTER + mark
+    (output.root / "README.md").unlink()
+    _publish(output, "newest")
+    assert _marks(output.root) == dict.fromkeys(ARTEFACTS, "newest")
+    assert {path.name for path in output.root.iterdir()} == set(ARTEFACTS)
+
+
+def test_two_files_of_the_user_are_in_the_way_of_the_card(output: Output) -> None:
+    output.root.mkdir()
+    for name in ("README.md", "dataset_card.md"):
+        (output.root / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"README.md and dataset_card.md that are not of this program"):
+        output.check(ORIGIN, overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["lmdb", "metadata.parquet"])
