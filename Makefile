@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-
 # The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs \
+.PHONY: help demo test test-train test-all test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs \
 	bench-split clean
 
 help: ## Show this help
@@ -31,7 +31,10 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 test: $(DEV) ## Run unit and integration tests (7 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
-test-all: $(DEV) ## Run all tests (30 min on 2 cores)
+test-train: $(DEV) $(WITH)-train ## Test the training of networks; installs PyTorch (6 min on 2 cores)
+	$(BIN)/python -m pytest tests/train
+
+test-all: test-train ## Run all tests (30 min on 2 cores)
 	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported

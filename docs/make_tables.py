@@ -19,6 +19,7 @@ from reben_dask.formats.lmdb import keys_of, tensors_of
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe, shipped_recipes
+from reben_dask.training.protocol import ARCHITECTURES
 
 FOLDER = Path(__file__).parent
 RECIPES = FOLDER.parent / "reben_dask" / "recipes" / "README.md"
@@ -71,6 +72,14 @@ def tree_rows() -> Iterable[Sequence[str]]:
         yield f"`tree: {name}`{' (default)' if name == DEFAULT_LAYOUT else ''}", names, first_line.removesuffix(".")
 
 
+def network_rows() -> Iterable[Sequence[str]]:
+    """Networks that can be trained."""
+    for name, network in ARCHITECTURES.items():
+        made = {"labels": "labels of a patch", "map": "class of each pixel"}[network.task]
+        timm_name = f"`{network.timm_name}`" if network.timm_name else "own"
+        yield f"`{name}`", network.title, timm_name, made, network.entry
+
+
 def render(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown of a table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -89,6 +98,9 @@ PAGES: Mapping[Path, Mapping[str, str]] = {
         "columns": render(("column", "type", "in metadata", "meaning"), column_rows()),
         "images": render(("image", "of", "pixel", "type", "side in pixels", "NODATA"), image_rows()),
         "keys": render(("key", "of", "tensors"), key_rows()),
+    },
+    FOLDER / "training.md": {
+        "networks": render(("`--model`", "network", "in timm", "predicts", "120 px enter as"), network_rows()),
     },
     FOLDER / "guide.md": {"trees": render(("with the recipe's", "in `OUT`", "layout"), tree_rows())},
     RECIPES: {"trees": tree_names()},

@@ -8,6 +8,8 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`plan` and :func:`build` plan and build a dataset, as ``reben run`` does.
 - :func:`open_dataset` opens a finished dataset: patch table, cubes, samples for training, single patches.
 - :func:`open_cubes` opens a Zarr store lazily, shard by shard.
+- :func:`train`, :func:`evaluate` and :func:`leaderboard` train networks, measure and compare them; :func:`load_run`
+  loads a trained one. They need the extra ``train``.
 - :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
   convert pixels to display values.
 - :func:`open_demo_region` makes a small synthetic region to try all of this.
@@ -54,6 +56,10 @@ if TYPE_CHECKING:
     from reben_dask.stores.cube_reader import open_cubes as open_cubes
     from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
     from reben_dask.training import batches as batches
+    from reben_dask.training.evaluation import evaluate as evaluate
+    from reben_dask.training.evaluation import load_run as load_run
+    from reben_dask.training.fit import train as train
+    from reben_dask.training.leaderboard import leaderboard as leaderboard
 
 __version__ = "0.2.0"
 
@@ -71,6 +77,10 @@ _MODULES = {
     "open_demo_region": "demo",
     "open_cubes": "stores.cube_reader",
     "batches": "training",
+    "train": "training.fit",
+    "evaluate": "training.evaluation",
+    "load_run": "training.evaluation",
+    "leaderboard": "training.leaderboard",
     "surface_reflectance": "stores.cube_reader",
     "natural_colour": "report.examples",
     "map_colours": "analysis.legend",

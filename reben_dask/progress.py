@@ -40,6 +40,10 @@ TITLES = {
     "verify-trees": "Check GeoTIFF trees",
     "verify-archives": "Check archives",
     "verify-digest": "Digests",
+    "statistics": "Band statistics",
+    "train": "Train",
+    "validate": "Validate",
+    "evaluate": "Evaluate",
 }
 TILE_STATES = ("working", "again", "done", "rejected", "failed")
 """States of a started tile: in progress, to be retried, finished, finished but rejected for its quality, failed."""

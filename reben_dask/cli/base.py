@@ -17,6 +17,7 @@ from reben_dask.signals import ignore_sigint
 EXTRAS = {
     "matplotlib": "report",
     "obstore": "remote",
+    **dict.fromkeys(("timm", "torch"), "train"),
     **dict.fromkeys(("keyring", "pystac_client", "requests"), "fetch"),
 }
 """Extra of this package that installs a library which only some commands need."""

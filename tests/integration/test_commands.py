@@ -25,19 +25,8 @@ from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 PROGRAM = "python -m reben_dask"
 COMMANDS = [
-    "fetch",
-    "run",
-    "l2a",
-    "status",
-    "convert",
-    "verify",
-    "report",
-    "table",
-    "compare",
-    "landcover",
-    "lmdb",
-    "config",
-    "demo",
+    *("fetch", "run", "l2a", "status", "convert", "verify", "report", "table", "compare"),
+    *("train", "evaluate", "leaderboard", "landcover", "lmdb", "config", "demo"),
 ]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"
 RICO = Path("bigearthnet") / "rico_hdl_reference_lmdb"

@@ -23,7 +23,7 @@ BROUGHT_ALONG = {"affine", "markupsafe", "tornado", "urllib3"}
 """Libraries whose objects rasterio, jinja2, distributed and requests take and return."""
 
 ONLY_IN_A_NOTEBOOK = {"ipython"}
-SENTENCE = "matplotlib is not installed; run: pip install 'reben_dask[report]'"
+SENTENCE = "{} is not installed; run: pip install 'reben_dask[{}]'"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -42,7 +42,7 @@ def test_all_other_libraries_come_with_the_package() -> None:
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"reben_dask"}
     providers = packages_distributions()
-    found = {module: {name.lower().replace("_", "-") for name in providers[module]} for module in modules}
+    found = {module: {name.lower().replace("_", "-") for name in providers.get(module, ())} for module in modules}
     core = _names(PROJECT["dependencies"]) | BROUGHT_ALONG | ONLY_IN_A_NOTEBOOK
     assert {module for module, names in found.items() if not names & core} == EXTRAS.keys()
 
@@ -84,7 +84,7 @@ def test_help(without_extras: dict[str, str], command: str) -> None:
 
 def test_a_job_completes_and_names_the_extra_of_its_report(finished: tuple[Path, str]) -> None:
     out, printed = finished
-    assert f"could not be made ({SENTENCE}); run `reben report {out}`" in printed
+    assert f"could not be made ({SENTENCE.format('matplotlib', 'report')}); run `reben report {out}`" in printed
     assert (out / "metadata.parquet").exists()
 
 
@@ -94,10 +94,19 @@ def test_commands_that_need_no_extra(finished: tuple[Path, str], without_extras:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["report {}", "compare {} --plot {}.png", "compare {} --report {}-page"])
+@pytest.mark.parametrize(
+    ("command", "library"),
+    [
+        ("report {}", "matplotlib"),
+        ("compare {} --plot {}.png", "matplotlib"),
+        ("compare {} --report {}-page", "matplotlib"),
+        ("train {} --out {}-run", "torch"),
+        ("evaluate {}-run {}", "torch"),
+    ],
+)
 def test_commands_that_name_their_extra(
-    finished: tuple[Path, str], without_extras: dict[str, str], command: str
+    finished: tuple[Path, str], without_extras: dict[str, str], command: str, library: str
 ) -> None:
     done = _reben(without_extras, *command.replace("{}", str(finished[0])).split())
     assert done.returncode == 1
-    assert done.stderr == f"Error: {SENTENCE}\n"
+    assert done.stderr == f"Error: {SENTENCE.format(library, EXTRAS[library])}\n"

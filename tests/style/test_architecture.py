@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "workspace",
     },
     "report": {"analysis", "tables", "formats", "stores", "patches", "recipes", "drawing"},
-    "training": {"formats", "sources", "stores", "patches", "recipes"},
+    "training": {"formats", "sources", "stores", "patches", "recipes", "tables"},
     "dataset": {"formats", "stores", "training", "analysis", "report"},
     "dashboard": {"cluster", "progress", "workspace"},
     "job": {

@@ -26,7 +26,12 @@ from reben_dask.report.views import view_classes, view_patches
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
-FIGURES = {"1-build-a-dataset.ipynb": 5, "2-on-a-cluster.ipynb": 2, "3-use-a-dataset.ipynb": 3}
+FIGURES = {
+    "1-build-a-dataset.ipynb": 5,
+    "2-on-a-cluster.ipynb": 2,
+    "3-use-a-dataset.ipynb": 3,
+    "4-train-a-network.ipynb": 2,
+}
 CELL_TIMEOUT_S = 300
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|mnt|data|opt|usr|Users)/|[A-Z]:\\")
 
