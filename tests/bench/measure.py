@@ -42,7 +42,7 @@ def measure(function: Callable[..., Any], *arguments: Any) -> Measured:
 
 
 def measure_command(command: Sequence[object], log: Path) -> Measured:
-    """Run a command to its end: CPU of all its processes, peak memory of the hungriest of its children, the workers.
+    """Run a command to its end: CPU of all its processes, peak memory of the hungriest worker.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def measure_command(command: Sequence[object], log: Path) -> Measured:
         raise RuntimeError(f"{command} ended with {code}:\n{log.read_text()[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(cpu, wall, peaks.of_children)
+    return Measured(cpu, wall, peaks.of_workers)
 
 
 def machine() -> dict[str, Any]:
@@ -92,8 +92,10 @@ class _Peaks:
         self._thread.start()
 
     @property
-    def of_children(self) -> int:
-        return max((peak for pid, peak in self._peaks.items() if pid != self._root.pid), default=0)
+    def of_workers(self) -> int:
+        """Peak of the hungriest child, or of the command itself if it works alone."""
+        children = (peak for pid, peak in self._peaks.items() if pid != self._root.pid)
+        return max(children, default=self._peaks.get(self._root.pid, 0))
 
     def stop(self) -> None:
         self._ended.set()
