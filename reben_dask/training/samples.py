@@ -24,7 +24,7 @@ from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.sources.remote import is_address
 from reben_dask.training.copies import copy_tables
 from reben_dask.training.metrics import present_classes, region_sizes
-from reben_dask.training.readers import CubeReader, LmdbReader, Patch, Reader, View
+from reben_dask.training.readers import LmdbReader, Patch, Reader, View
 from reben_dask.training.stacking import PATCH_PX, Stacker
 from reben_dask.training.table import IGNORED, ClassOrder, TrainingTable, class_lookup, read_training_table
 
@@ -308,6 +308,8 @@ def cube_samples(
     InputError
         If there is no metadata, no patch of this split, or no class list.
     """
+    from reben_dask.training.zarr_reader import CubeReader  # noqa: PLC0415 - LMDB does without
+
     folder = copy_tables(str(out)) if is_address(out) else Path(out)
     reader = CubeReader(f"{out}/{CUBES}" if is_address(out) else folder / CUBES, folder / TABLE)
     return _open(reader, folder, split, bands or MODALITIES[modality], classes)

@@ -17,7 +17,6 @@ from reben_dask.formats.columns import LABELS, PATCH_ID, S1_NAME, SPLIT, decode_
 from reben_dask.formats.dataset import RECORD, RunRecord
 from reben_dask.formats.names import NameTemplate
 from reben_dask.nomenclature import load_nomenclature, order_by_code, shipped_nomenclatures
-from reben_dask.recipes import load_recipe, shipped_recipes
 from reben_dask.sources.published.metadata import metadata_files, read_metadata
 
 ClassOrder = Literal["alphabetical", "paper"]
@@ -148,6 +147,8 @@ def _stored_classes(file: Path) -> tuple[str, ...] | None:
 
 
 def _shipped_classes(file: Path, labels: Collection[str], patch_ids: pd.Series[Any]) -> tuple[str, ...]:
+    from reben_dask.recipes import load_recipe, shipped_recipes  # noqa: PLC0415 - takes seconds, in each worker
+
     every = {name: load_nomenclature(name).classes for name in shipped_nomenclatures()}
     holding = {name: classes for name, classes in every.items() if set(labels) <= set(classes)}
     if len(holding) > 1:
