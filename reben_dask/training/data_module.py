@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from reben_dask.training.loaders import Batches, load_batches
+from reben_dask.training.networks import declare_missing_operators
 from reben_dask.training.samples import Samples
 
 try:
+    declare_missing_operators()  # of torchvision, which Lightning imports
     from lightning.pytorch import LightningDataModule
 except ImportError:
     LightningDataModule = object

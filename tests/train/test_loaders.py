@@ -70,7 +70,7 @@ def test_forked_workers_read_cubes_that_this_process_has_read(tiny: Path) -> Non
     _expect(list(load_batches(samples, batches, 2, context="fork")), samples, list(batches))
 
 
-@pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (4, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (4, "fork")])
 def test_a_stream_has_every_patch_once(tiny: Path, workers: int, context: str | None) -> None:
     samples = cube_samples(tiny, bands=("B04", "B11"))
     expected = sorted(image.tobytes() for image in samples.batch(range(len(samples)))["image"])
