@@ -93,7 +93,7 @@ class Stack(NamedTuple):
     """Axes ``(image, y, x)``."""
 
 
-def view_stacks(value: memoryview) -> list[Stack]:
+def view_stacks(value: bytes | memoryview) -> list[Stack]:
     """View the tensors of a value, without a copy; neighbours of one type and shape are one stack.
 
     The views are valid as long as the memory of ``value``. ``ValueError`` for a damaged value.

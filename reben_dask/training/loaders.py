@@ -51,7 +51,8 @@ class PatchDataset(Dataset):  # type: ignore[misc]  # untyped base
 
         def allocate(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
             made.append(_shared_tensor(shape, dtype))
-            return made[-1].numpy()
+            array: npt.NDArray[Any] = made[-1].numpy()
+            return array
 
         return dict(zip(self.samples.batch(numbers, allocate=allocate), made, strict=True))
 

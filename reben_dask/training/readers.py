@@ -7,7 +7,7 @@ therefore share its environments, which are closed before a fork and reopened by
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +52,9 @@ class View(NamedTuple):
 class Reader(Protocol):
     """Source of pixels."""
 
-    def views(self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False) -> Iterator[View]:
+    def views(
+        self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False
+    ) -> Generator[View, None, None]:
         """View patches one after the other: those of ``bands`` that exist, and reference maps if wanted."""
 
     def shards(self, patches: Iterable[Patch]) -> list[Hashable]:
@@ -68,7 +70,9 @@ class LmdbReader:
 
     folder: Path
 
-    def views(self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False) -> Iterator[View]:
+    def views(
+        self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False
+    ) -> Generator[View, None, None]:
         """View patches in the memory map; see :class:`Reader`."""
         wants_s1 = not set(POLARISATIONS).isdisjoint(bands)
         wants_s2 = not set(POLARISATIONS).issuperset(bands)
@@ -97,7 +101,7 @@ class LmdbReader:
         """Return itself: local memory maps need no buffer."""
         return self
 
-    def _view(self, patch_id: str, values: Sequence[memoryview | None]) -> View:
+    def _view(self, patch_id: str, values: Sequence[bytes | memoryview | None]) -> View:
         try:
             *bands, codes = [[] if value is None else view_stacks(value) for value in values]
         except ValueError as error:

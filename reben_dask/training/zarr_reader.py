@@ -6,7 +6,7 @@ Apart from :mod:`reben_dask.training.readers`, as its libraries take seconds to 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,9 @@ class CubeReader:
     _groups: dict[tuple[int, str], CubeGroup] = field(default_factory=dict, compare=False, repr=False)
     _held: Mapping[_Shard, _Window] = field(default_factory=dict, compare=False, repr=False)
 
-    def views(self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False) -> Iterator[View]:
+    def views(
+        self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False
+    ) -> Generator[View, None, None]:
         """Decode patches; see :class:`~reben_dask.training.readers.Reader`."""
         for patch_id, _ in patches:
             place = self._place(patch_id)
