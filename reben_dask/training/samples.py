@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import MODALITIES, Modality
+from reben_dask.formats.columns import SPLITS
 from reben_dask.formats.dataset import CUBES, LMDB, METADATA_FILE, STATISTICS, TABLE
 from reben_dask.formats.lmdb import find_lmdb
 from reben_dask.formats.training_run import BandScale
@@ -117,17 +118,21 @@ class Samples:
         return replace(self, scales={name: found[name] for name in self.bands})
 
     def stored_scales(self) -> dict[str, BandScale] | None:
-        """Mean and standard deviation of the training split in ``statistics.json``; None if it lacks a band."""
+        """Read mean and standard deviation of the training split from ``statistics.json``; None if it lacks a band."""
         file = self.folder / STATISTICS
         if not file.is_file():
             return None
         try:
             bands = json.loads(file.read_text(encoding="utf-8"))["bands"]
-            found = {name: bands[name]["train"] for name in self.bands if name in bands}
-            scales = {name: BandScale(mean=values["mean"], std=values["std"] or 1.0) for name, values in found.items()}
-        except (KeyError, TypeError, ValueError):
+            found = {name: bands.get(name, {}).get(SPLITS[0], {}) for name in self.bands}
+            scales = {
+                name: BandScale(mean=values["mean"], std=values["std"] or 1.0)
+                for name, values in found.items()
+                if values.get("mean") is not None
+            }
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise InputError(f"{file} is damaged; write it again with `reben statistics {self.folder}`.") from None
-        return scales if len(found) == len(set(self.bands)) else None
+        return scales if len(scales) == len(found) else None
 
     def with_masks(
         self, kind: Literal["classes", "codes"] = "classes", *, ignore_index: int = IGNORED, min_region_px: int = 0
