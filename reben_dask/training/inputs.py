@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from math import fsum, sqrt
 from pathlib import Path
 
@@ -41,14 +42,17 @@ def band_scales(train: Samples, advance: Advance) -> dict[str, BandScale]:
         return stored
     sums: dict[str, list[tuple[int, float, float]]] = {name: [] for name in train.bands}
     patches = [Patch(*names) for names in zip(train.table.patch_ids, train.table.s1_names, strict=True)]
-    for patch, view in zip(patches, train.reader.views(patches, train.bands), strict=True):
-        images = {name: image for stack in view.stacks for name, image in zip(stack.names, stack.pixels, strict=True)}
-        for name, parts in sums.items():
-            if name not in images:
-                raise InputError(f"The patch {patch.patch_id} has no band {name}; choose another modality, or bands.")
-            values = images[name][~(BANDS | S1_BANDS)[name].is_nodata(images[name])].astype(np.float64)
-            parts.append((values.size, float(values.sum()), float(np.square(values).sum())))
-        advance(1)
+    with closing(train.reader.views(patches, train.bands)) as views:
+        for patch, view in zip(patches, views, strict=True):
+            images = {name: image for stack in view.stacks for name, image in zip(*stack, strict=True)}
+            for name, parts in sums.items():
+                if name not in images:
+                    raise InputError(
+                        f"The patch {patch.patch_id} has no band {name}; choose another modality, or bands."
+                    )
+                values = images[name][~(BANDS | S1_BANDS)[name].is_nodata(images[name])].astype(np.float64)
+                parts.append((values.size, float(values.sum()), float(np.square(values).sum())))
+            advance(1)
     return {name: _scale(parts) for name, parts in sums.items()}
 
 
