@@ -45,10 +45,13 @@ class Stacker:
         runs = self._runs.get(names)
         if runs is None:
             runs = self._runs[names] = self._find_runs(names)
-        moments = self._moments
         for number, images, channels in runs:
-            scale = None if moments is None else (moments[0][channels], moments[1][channels])
-            _write(stacks[number].pixels[images], image[channels], scale)
+            _write(stacks[number].pixels[images], image[channels])
+        if self._moments is not None:
+            # The float32 arithmetic of torchvision's Normalize; once over all channels, as calls cost more than work.
+            mean, std = self._moments
+            image -= mean
+            image /= std
 
     @cached_property
     def _moments(self) -> tuple[Float, Float] | None:
@@ -74,28 +77,16 @@ class Stacker:
         return runs
 
 
-def _write(pixels: Pixels, image: Float, scale: tuple[Float, Float] | None) -> None:
-    """Convert, normalise and repeat images of one size."""
+def _write(pixels: Pixels, image: Float) -> None:
+    """Convert and repeat images of one size."""
     bands, height, width = pixels.shape
     factor, rest = divmod(PATCH_PX, width)
     if rest or height != width:
         raise ValueError(f"a band has {height} x {width} px, of which {PATCH_PX} is no multiple")
     if factor == 1:
-        _convert(pixels, image, scale)
-        return
-    if scale is not None:
-        pixels = _convert(pixels, np.empty(pixels.shape, np.float32), scale)
-    image.reshape(bands, height, factor, PATCH_PX)[...] = _repeat_columns(pixels, factor)[:, :, None]
-
-
-def _convert(pixels: Pixels, image: Float, scale: tuple[Float, Float] | None) -> Float:
-    """Subtract the mean, then divide: the float32 arithmetic of torchvision's ``Normalize``."""
-    if scale is None:
         image[...] = pixels
     else:
-        np.subtract(pixels, scale[0], out=image, casting="same_kind")
-        np.divide(image, scale[1], out=image)
-    return image
+        image.reshape(bands, height, factor, PATCH_PX)[...] = _repeat_columns(pixels, factor)[:, :, None]
 
 
 def _repeat_columns(pixels: Pixels, factor: int) -> Pixels:
