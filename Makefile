@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-train test-all test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs \
-	bench-split clean
+	bench-split bench-read clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s%s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ bench-codecs: $(DEV) ## Measure chunks, shards and compressors on a product: mak
 
 bench-split: $(DEV) ## Measure the stratified split of 500,000 locations
 	$(BIN)/python tests/bench/bench_split.py
+
+bench-read: $(DEV) $(WITH)-train ## Measure random reads for training beside the straightforward way (2 min)
+	$(BIN)/python tests/bench/bench_read.py
 
 clean: ## Remove the environment, the demo, the documentation and benchmark results
 	rm -rf $(VENV) $(READERS) $(DATA) $(OUT) $(BENCH_DATA) bench-results landcover-*.parquet notebooks/work docs/site \

@@ -10,8 +10,9 @@ and :mod:`reben_dask.job` composes them. The names below are the public face; th
 - :func:`open_cubes` opens a Zarr store lazily, shard by shard.
 - :func:`train`, :func:`evaluate` and :func:`leaderboard` train networks, measure and compare them; :func:`load_run`
   loads a trained one. They need the extra ``train``.
-- :func:`batches` yields samples in batches; :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours`
-  convert pixels to display values.
+- :func:`batches` and :func:`stream` yield samples in batches; :class:`PatchDataset`, :class:`PatchStream` and
+  :class:`PatchDataModule` give them to PyTorch and Lightning.
+- :func:`surface_reflectance`, :func:`natural_colour` and :func:`map_colours` convert pixels to display values.
 - :func:`open_demo_region` makes a small synthetic region to try all of this.
 
 Examples
@@ -55,11 +56,16 @@ if TYPE_CHECKING:
     from reben_dask.sources.sentinel2 import open_tile as open_tile
     from reben_dask.stores.cube_reader import open_cubes as open_cubes
     from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
+    from reben_dask.training import BandScale as BandScale
     from reben_dask.training import batches as batches
+    from reben_dask.training import stream as stream
+    from reben_dask.training.data_module import PatchDataModule as PatchDataModule
     from reben_dask.training.evaluation import evaluate as evaluate
     from reben_dask.training.evaluation import load_run as load_run
     from reben_dask.training.fit import train as train
     from reben_dask.training.leaderboard import leaderboard as leaderboard
+    from reben_dask.training.loaders import PatchDataset as PatchDataset
+    from reben_dask.training.loaders import PatchStream as PatchStream
 
 __version__ = "0.2.0"
 
@@ -77,6 +83,11 @@ _MODULES = {
     "open_demo_region": "demo",
     "open_cubes": "stores.cube_reader",
     "batches": "training",
+    "stream": "training",
+    "BandScale": "training",
+    "PatchDataset": "training.loaders",
+    "PatchStream": "training.loaders",
+    "PatchDataModule": "training.data_module",
     "train": "training.fit",
     "evaluate": "training.evaluation",
     "load_run": "training.evaluation",

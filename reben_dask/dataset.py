@@ -18,11 +18,16 @@ import xarray as xr
 
 from reben_dask.analysis.legend import Legend, legend_of
 from reben_dask.errors import InputError
+from reben_dask.formats.bands import Modality
 from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
-from reben_dask.formats.dataset import CUBES, TABLE, RunRecord
+from reben_dask.formats.dataset import CUBES, METADATA_FILE, RECORD, TABLE, RunRecord
+from reben_dask.formats.lmdb import is_lmdb
+from reben_dask.sources.remote import is_address
 from reben_dask.stores.cube_reader import open_cubes, open_patch
 from reben_dask.stores.patch_table import dataset_parts, read_rows
-from reben_dask.training.samples import TEN_METRES, Samples, cube_samples, lmdb_samples
+from reben_dask.training.copies import copy_tables
+from reben_dask.training.samples import Samples, cube_samples, find_training_data, lmdb_samples
+from reben_dask.training.table import ClassOrder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +38,9 @@ class Dataset:
     """Dataset in a folder, as :func:`open_dataset` opens it."""
 
     path: Path
+    """Its folder, or the folder with copies of its tables."""
+    address: str | None = None
+    """Its address, if it is not in a folder; only tables and samples are read from there."""
 
     @cached_property
     def record(self) -> RunRecord:
@@ -42,7 +50,7 @@ class Dataset:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in alphabetical order."""
-        return tuple(self.record.classes)
+        return tuple(self.record.classes) if (self.path / RECORD).is_file() else self.samples().classes
 
     @cached_property
     def legend(self) -> Legend:
@@ -64,9 +72,10 @@ class Dataset:
         self,
         *,
         split: str | None = None,
-        bands: Sequence[str] = TEN_METRES,
-        store: Literal["lmdb", "cubes"] = "lmdb",
-        classes: Sequence[str] | None = None,
+        modality: Modality = "S2",
+        bands: Sequence[str] | None = None,
+        store: Literal["lmdb", "cubes"] | None = None,
+        classes: Sequence[str] | ClassOrder = "alphabetical",
     ) -> Samples:
         """Open the labelled patches by number, for PyTorch or NumPy.
 
@@ -74,21 +83,33 @@ class Dataset:
         ----------
         split : str, optional
             ``train``, ``validation`` or ``test``; by default all patches.
-        bands : sequence of str
-            Bands of the image, such as ``B04``, ``VV``; those of 10 m by default.
-        store : {"lmdb", "cubes"}
-            Store to read from; see :func:`~reben_dask.training.lmdb_samples` and
+        modality : {"S2", "S1", "S1+S2"}
+            Bands of the image: ``S2`` has B02, B03, B04, B08, B05, B06, B07, B8A, B11, B12; ``S1`` has VV, VH;
+            ``S1+S2`` has the former, then the latter.
+        bands : sequence of str, optional
+            Bands instead of those of the modality, in this order, such as ``("B04", "VV")``.
+        store : {"lmdb", "cubes"}, optional
+            Store to read from, by default the LMDB if there is one; see :func:`~reben_dask.training.lmdb_samples` and
             :func:`~reben_dask.training.cube_samples`.
-        classes : sequence of str, optional
-            Class names, in the order of ``label``; by default those of the dataset.
+        classes : {"alphabetical", "paper"} or sequence of str
+            Order of ``label``: by name, by code as in the papers, or the class names themselves.
+
+        Returns
+        -------
+        Samples
+            Raw, without masks; see :meth:`~reben_dask.training.Samples.normalized` and
+            :meth:`~reben_dask.training.Samples.with_masks`.
 
         Raises
         ------
         InputError
             If there is no metadata, or no patch of this split.
         """
+        place = self.address or self.path
+        if store is None:
+            store = "lmdb" if self.address is None and is_lmdb(find_training_data(self.path)[0]) else "cubes"
         open_samples = {"lmdb": lmdb_samples, "cubes": cube_samples}[store]
-        return open_samples(self.path, split=split, bands=bands, classes=classes)
+        return open_samples(place, split=split, modality=modality, bands=bands, classes=classes)
 
     def patch(self, patch_id: str) -> xr.DataTree:
         """Open one patch lazily; see :func:`~reben_dask.stores.cube_reader.open_patch`.
@@ -163,6 +184,12 @@ class Dataset:
 def open_dataset(out: str | PathLike[str]) -> Dataset:
     """Open a finished dataset; only its record is read.
 
+    Parameters
+    ----------
+    out : path
+        Folder of a dataset; or its address (``http``, ``https``, ``s3``), from which the tables are copied; or an LMDB
+        in rico-hdl's layout with ``metadata.parquet`` in or beside it, or their folder, which has samples only.
+
     Raises
     ------
     InputError
@@ -175,6 +202,10 @@ def open_dataset(out: str | PathLike[str]) -> Dataset:
     >>> len(dataset.samples(split="train"))  # doctest: +SKIP
     3100
     """
+    if is_address(out):
+        return Dataset(copy_tables(str(out)), address=str(out))
     dataset = Dataset(Path(out))
-    dataset.record  # noqa: B018 - read now, so that a wrong folder is refused here
+    lmdb, folder = find_training_data(dataset.path)
+    if (dataset.path / RECORD).is_file() or not (is_lmdb(lmdb) and (folder / METADATA_FILE).is_file()):
+        dataset.record  # noqa: B018 - read now, so that a wrong folder is refused here
     return dataset

@@ -90,6 +90,11 @@ class Nomenclature:
         return (self.name, tuple(sorted(self.class_of.items())), tuple(sorted(self.value_of.items())))
 
 
+def order_by_code(class_of: Mapping[int, str | None]) -> tuple[str, ...]:
+    """Order the classes of a nomenclature by the first code of each."""
+    return tuple(dict.fromkeys(name for name in class_of.values() if name is not None))
+
+
 def code_order(code: str) -> tuple[bool, int, str]:
     """Sort key of codes: numbers by value, then texts."""
     is_number = _WHOLE.fullmatch(code) is not None

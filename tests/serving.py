@@ -48,7 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
         content = file.read_bytes()
         if given := self.headers.get("Range"):
             start, _, end = given.removeprefix("bytes=").partition("-")
-            first, last = int(start), min(int(end or len(content) - 1), len(content) - 1)
+            if start:
+                first, last = int(start), min(int(end or len(content) - 1), len(content) - 1)
+            else:
+                first, last = max(0, len(content) - int(end)), len(content) - 1
             headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
             self._answer(206 if first < len(content) else 416, content[first : last + 1], headers)
             return

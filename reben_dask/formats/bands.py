@@ -6,7 +6,7 @@ of products, cubes, LMDB values, trees, the verifier and the synthetic region de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -153,3 +153,16 @@ def shared_array(names: Iterable[str]) -> tuple[str, float | None]:
         values = " and ".join(f"{value:g} in {name}" for value, name in nodata.items())
         raise ValueError(f"bands of one resolution share an array, but nodata is {values}; leave one of them out")
     return np.result_type(*(band.dtype for band in bands)).name, next(iter(nodata), None)
+
+
+_WITHOUT_60_M = by_resolution(name for name, band in PUBLISHED_BANDS.items() if band.resolution_m < 60)
+_S2 = tuple(name for names in _WITHOUT_60_M.values() for name in names)
+
+Modality = Literal["S1", "S2", "S1+S2"]
+
+MODALITIES: Mapping[Modality, tuple[str, ...]] = {"S1": POLARISATIONS, "S2": _S2, "S1+S2": (*_S2, *POLARISATIONS)}
+"""Bands of each modality, in the order of the channels.
+
+``S2`` has the ten bands of the reBEN paper, which leaves out those of 60 m, B01 and B09: B02, B03, B04, B08, B05, B06,
+B07, B8A, B11, B12. ``S1`` is VV, VH. ``S1+S2`` is ``S2``, then ``S1``.
+"""

@@ -17,6 +17,9 @@ TABLE = "patches.parquet"
 METADATA_FILE = "metadata.parquet"
 FLAGGED_METADATA_FILE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 LMDB = "lmdb"
+STATISTICS = "statistics.json"
+"""Statistics of bands and classes."""
+
 CATALOGUE = "stac"
 """Folder of STAC items of patches and tiles."""
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import groupby
+from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +83,55 @@ def decode(value: bytes | memoryview) -> dict[str, npt.NDArray[Any]]:
     """Decode a value to arrays of shape ``(y, x)`` by name; a damaged value raises ``SafetensorError``."""
     tensors: dict[str, npt.NDArray[Any]] = load(bytes(value))
     return tensors
+
+
+class Stack(NamedTuple):
+    """Images of one type and size in one array."""
+
+    names: tuple[str, ...]
+    pixels: npt.NDArray[Any]
+    """Axes ``(image, y, x)``."""
+
+
+def view_stacks(value: bytes | memoryview) -> list[Stack]:
+    """View the tensors of a value, without a copy; neighbours of one type and shape are one stack.
+
+    The views are valid as long as the memory of ``value``. ``ValueError`` for a damaged value.
+    """
+    end = _LENGTH_BYTES + int.from_bytes(value[:_LENGTH_BYTES], "little")
+    size, runs = _layout(bytes(value[_LENGTH_BYTES:end]))
+    if len(value) != end + size:
+        raise ValueError(f"it has {len(value)} bytes instead of {end + size}")
+    return [Stack(names, np.ndarray(shape, dtype, value, end + offset)) for names, shape, dtype, offset in runs]
+
+
+_LENGTH_BYTES = 8
+_DTYPES = {"U8": "u1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "F32": "<f4", "F64": "<f8"}
+
+_Run = tuple[tuple[str, ...], tuple[int, ...], np.dtype[Any], int]
+
+
+@lru_cache(maxsize=64)
+def _layout(header: bytes) -> tuple[int, tuple[_Run, ...]]:
+    """Bytes of all tensors, and their runs: names, shape ``(image, y, x)``, type, offset. Headers of a store repeat."""
+    try:
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        entries = [
+            (*map(int, entry["data_offsets"]), np.dtype(_DTYPES[entry["dtype"]]), tuple(map(int, entry["shape"])), name)
+            for name, entry in tensors.items()
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError("its header is not that of safetensors") from None
+    runs, place = [], 0
+    for (dtype, shape_yx), run in groupby(sorted(entries, key=lambda entry: entry[:2]), lambda entry: entry[2:4]):
+        names, start = [], place
+        for begin, end, _, _, name in run:
+            if len(shape_yx) != 2 or begin != place or end - begin != prod(shape_yx) * dtype.itemsize or end <= begin:
+                raise ValueError(f"the tensor {name} is not a whole image")
+            names.append(name)
+            place = end
+        runs.append((tuple(names), (len(names), *shape_yx), dtype, start))
+    return place, tuple(runs)
 
 
 def value_bytes(kind: ImageKind, bands: Collection[str] = tuple(PUBLISHED_BANDS), patch_m: int = PATCH_SIDE_M) -> int:

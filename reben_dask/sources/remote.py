@@ -8,14 +8,16 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.client import HTTPException
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from zarr.abc.store import Store
-
 from reben_dask.errors import ReadError
 from reben_dask.formats.dataset import without_credentials
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
 
 SCHEMES = ("http", "https", "s3")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -45,38 +45,39 @@ class CubeArray:
 
 
 class CubeGroup:
-    """Arrays of one group of the store (a tile, cut along one grid), opened when first read."""
+    """Arrays of one group of the store (a tile, cut along one grid), opened when first read.
 
-    def __init__(self, path: Path) -> None:
+    ``group`` is the open group, for one that is not in a folder.
+    """
+
+    def __init__(self, path: Path, group: zarr.Group | None = None) -> None:
         self.path = path
+        self._group = group
 
     @cached_property
     def arrays(self) -> tuple[CubeArray, ...]:
         """Arrays of the group, those of Sentinel-2 first."""
-        nodes = sorted(node for node in self.path.iterdir() if (node / "dn").is_dir())
-        found = [CubeArray(ImageKind.S2, _names(node / "band"), open_array(node / "dn", "r")) for node in nodes]
-        if (s1 := self.path / S1_NODE / "db").is_dir():
-            found.append(CubeArray(ImageKind.S1, _names(s1.with_name("polarisation")), open_array(s1, "r")))
-        if (codes := self.path / MAP_NODE / MAP_NODE).is_dir():
-            found.append(CubeArray(ImageKind.MAP, (MAP_NODE,), open_array(codes, "r")))
-        return tuple(found)
+        return _arrays_in(self.path) if self._group is None else _arrays_of(self._group)
+
+    @cached_property
+    def shard_patches(self) -> int:
+        """Side of a shard in patches."""
+        array = self.arrays[0].array
+        return int((array.shards or array.chunks)[-1] // array.chunks[-1])
 
     @cached_property
     def attributes(self) -> Mapping[str, Any]:
         """Attributes of the group."""
         return zarr.open_group(self.path, mode="r").attrs.asdict()
 
-    def patch(self, x: int, y: int, bands: Collection[str] | None = None) -> PatchPixels:
-        """Read the patch in column ``x`` (eastwards) and row ``y`` (southwards) with its reference map.
-
-        ``bands`` limits the arrays that are read; other images of the same arrays may be included.
-        """
-        wanted = [
-            found
-            for found in self.arrays
-            if found.kind is ImageKind.MAP or bands is None or not set(found.names).isdisjoint(bands)
-        ]
-        return _pixels([(found, _window(found, slice(x, x + 1), slice(y, y + 1))) for found in wanted])
+    def window(
+        self, columns: slice, rows: slice, bands: Collection[str], *, with_map: bool
+    ) -> list[tuple[CubeArray, Array]]:
+        """Read a rectangle of patches: arrays limited to some bands, with their pixels, axes ``([image,] y, x)``."""
+        wanted = [_limited(found, bands) for found in self.arrays if found.kind is not ImageKind.MAP]
+        maps = [(found, ...) for found in self.arrays if found.kind is ImageKind.MAP and with_map]
+        chosen = [(found, images) for found, images in wanted if found.names] + maps
+        return [(found, _window(found, columns, rows, images)) for found, images in chosen]
 
     def column(self, x: int, kinds: Collection[ImageKind] = EVERY_KIND) -> list[tuple[CubeArray, Array]]:
         """Read a column of patches: arrays with their pixels, shape ``([image,] y, x)``."""
@@ -228,12 +229,42 @@ def _without_geozarr(node: xr.Dataset) -> xr.Dataset:
     return node
 
 
+def _arrays_in(folder: Path) -> tuple[CubeArray, ...]:
+    nodes = sorted(node for node in folder.iterdir() if (node / "dn").is_dir())
+    found = [CubeArray(ImageKind.S2, _names(node / "band"), open_array(node / "dn", "r")) for node in nodes]
+    if (s1 := folder / S1_NODE / "db").is_dir():
+        found.append(CubeArray(ImageKind.S1, _names(s1.with_name("polarisation")), open_array(s1, "r")))
+    if (codes := folder / MAP_NODE / MAP_NODE).is_dir():
+        found.append(CubeArray(ImageKind.MAP, (MAP_NODE,), open_array(codes, "r")))
+    return tuple(found)
+
+
+def _arrays_of(group: zarr.Group) -> tuple[CubeArray, ...]:
+    """Arrays of an open group, of any store, with Zarr's own codecs."""
+    found = []
+    for name, node in sorted(group.groups()):
+        held = dict(node.arrays())
+        for kind, array, axis in ((ImageKind.S2, "dn", "band"), (ImageKind.S1, "db", "polarisation")):
+            if array in held:
+                found.append(CubeArray(kind, tuple(map(str, np.asarray(held[axis][:]).tolist())), held[array]))
+        if name == MAP_NODE and MAP_NODE in held:
+            found.append(CubeArray(ImageKind.MAP, (MAP_NODE,), held[MAP_NODE]))
+    return tuple(sorted(found, key=lambda array: array.kind is not ImageKind.S2))
+
+
+def _limited(found: CubeArray, bands: Collection[str]) -> tuple[CubeArray, slice]:
+    """Limit an array to the images from the first to the last wanted one."""
+    places = [place for place, name in enumerate(found.names) if name in bands]
+    images = slice(places[0], places[-1] + 1) if places else slice(0)
+    return replace(found, names=found.names[images]), images
+
+
 def _names(path: Path) -> tuple[str, ...]:
     return tuple(map(str, np.asarray(zarr.open_array(path, mode="r")[:]).tolist()))
 
 
-def _window(found: CubeArray, columns: slice, rows: slice) -> Array:
-    return np.asarray(found.array[..., _scaled(rows, found.side_px), _scaled(columns, found.side_px)])
+def _window(found: CubeArray, columns: slice, rows: slice, images: Any = ...) -> Array:
+    return np.asarray(found.array[images, _scaled(rows, found.side_px), _scaled(columns, found.side_px)])
 
 
 def _scaled(patches: slice, side_px: int) -> slice:

@@ -36,6 +36,10 @@ _ENTRY_BYTES, _CHECKSUM_BYTES = 16, 4
 
 _SETTING = Lock()
 
+if hasattr(os, "register_at_fork"):
+    # A forked process has no threads of zarrs, and would wait for them; Zarr's own codecs start new ones.
+    os.register_at_fork(after_in_child=_PIPELINE.clear)
+
 Pixels = Mapping[str, npt.NDArray[Any]]
 """Images of a patch, shape ``(y, x)``, by band or polarisation; its reference map is under ``reference_map``."""
 

@@ -18,16 +18,8 @@ from torch.nn import functional
 from reben_dask.atomic import write_json
 from reben_dask.errors import InputError
 from reben_dask.formats.training_run import WEIGHTS, TrainedOn, TrainingRecord, metrics_file
-from reben_dask.training.inputs import (
-    IGNORED,
-    Advance,
-    Batch,
-    Batches,
-    PatchTensors,
-    class_lookup,
-    load_batches,
-    open_split,
-)
+from reben_dask.training.inputs import Advance, open_split
+from reben_dask.training.loaders import Batch, Batches, load_batches
 from reben_dask.training.metrics import (
     Metrics,
     confusion_matrix,
@@ -40,6 +32,7 @@ from reben_dask.training.model_card import write_model_card
 from reben_dask.training.networks import build_network
 from reben_dask.training.protocol import Protocol
 from reben_dask.training.samples import Samples
+from reben_dask.training.table import IGNORED
 
 Begin = Callable[[str, int], Advance]
 """Announces a stage and its number of steps; returns the function that advances it."""
@@ -73,7 +66,7 @@ class Trainee:
         """Mean cross-entropy: of each class (sigmoid), or of each pixel that counts (softmax)."""
         if not self.makes_maps:
             return functional.binary_cross_entropy_with_logits(logits, batch["label"].to(self.device))
-        target = batch["map"].to(self.device)
+        target = batch["mask"].to(self.device)
         total = functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
         return total / (target != IGNORED).sum().clamp(min=1)
 
@@ -135,7 +128,7 @@ class _Maps:
 
     def add(self, batch: Batch, logits: torch.Tensor) -> None:
         protocol, classes = self._trainee.protocol, len(self._trainee.classes)
-        predicted, maps = logits.argmax(1).cpu().numpy(), batch["map"].numpy()
+        predicted, maps = logits.argmax(1).cpu().numpy(), batch["mask"].numpy()
         shown: dict[str | None, npt.NDArray[np.int64]] = {None: maps}
         shown |= _at_thresholds(batch, protocol.region_thresholds_px)
         if protocol.below_px:
@@ -151,9 +144,9 @@ class _Maps:
 
 def _at_thresholds(batch: Batch, thresholds: Mapping[str, int]) -> dict[str | None, npt.NDArray[np.int64]]:
     """Remove regions below each threshold from the maps."""
-    if not thresholds or "map" not in batch:
+    if not thresholds or "mask" not in batch:
         return {}
-    maps = batch["map"].numpy()
+    maps = batch["mask"].numpy()
     sizes = region_sizes(maps)
     return {name: np.where(sizes >= pixels, maps, IGNORED) for name, pixels in thresholds.items()}
 
@@ -175,15 +168,11 @@ class TrainedModel:
         """Class names, in the order of the predictions."""
         return self.record.classes
 
-    def tensors(self, samples: Samples, lookup: npt.NDArray[np.int64] | None = None) -> PatchTensors:
-        """Normalise samples as in the training."""
-        return PatchTensors(samples, self.record.scales, lookup)
-
-    def batches(self, tensors: PatchTensors) -> Any:
-        """Load tensors in batches, in order."""
+    def batches(self, samples: Samples) -> Any:
+        """Load samples in batches, in order, normalised as in the training."""
         protocol = self.trainee.protocol
-        pin = self.trainee.device.type == "cuda"
-        return load_batches(tensors, Batches(len(tensors), protocol.batch_size), protocol.workers, pin=pin)
+        order, pin = Batches(len(samples), protocol.batch_size), self.trainee.device.type == "cuda"
+        return load_batches(samples.normalized(self.record.scales), order, protocol.workers, pin=pin)
 
     def predict(self, out: str | PathLike[str], split: str = "test") -> tuple[Samples, npt.NDArray[Any]]:
         """Predict all patches of a split.
@@ -204,7 +193,7 @@ class TrainedModel:
         samples = open_split(Path(out), split, self.record.bands, self.classes)
         found = [
             (logits.argmax(1) if self.trainee.makes_maps else logits.sigmoid()).cpu().numpy()
-            for _, logits in self.trainee.predictions(self.batches(self.tensors(samples)))
+            for _, logits in self.trainee.predictions(self.batches(samples))
         ]
         return samples, np.concatenate(found)
 
@@ -289,9 +278,9 @@ def evaluate(
         model = replace(model, trainee=trainee)
     protocol = model.trainee.protocol
     samples = open_split(data, split, model.record.bands, model.classes)
-    needs_maps = model.trainee.makes_maps or bool(protocol.region_thresholds_px)
-    tensors = model.tensors(samples, class_lookup(data, model.classes) if needs_maps else None)
-    measured = model.trainee.measure(model.batches(tensors), begin("evaluate", len(samples)))
+    if model.trainee.makes_maps or protocol.region_thresholds_px:
+        samples = samples.with_masks()
+    measured = model.trainee.measure(model.batches(samples), begin("evaluate", len(samples)))
     dataset = TrainedOn.of(data, {split: len(samples)})
     content = {
         "dataset": dataset.name,

@@ -22,18 +22,12 @@ from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.training_run import CHECKPOINT, HISTORY, RUN_RECORD, WEIGHTS, TrainedOn, TrainingRecord
 from reben_dask.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from reben_dask.training.evaluation import Begin, Trainee, choose_device, silent
-from reben_dask.training.inputs import (
-    Batch,
-    Batches,
-    PatchTensors,
-    band_scales,
-    class_lookup,
-    load_batches,
-    open_split,
-)
+from reben_dask.training.inputs import band_scales, open_split
+from reben_dask.training.loaders import Batch, Batches, load_batches
 from reben_dask.training.model_card import write_model_card
 from reben_dask.training.networks import build_network, count_parameters
 from reben_dask.training.protocol import Protocol, Schedule, load_protocol
+from reben_dask.training.samples import Samples
 
 TRAIN, VALIDATION = "train", "validation"
 SELECTED_BY = {"labels": "ap_macro", "map": "miou"}
@@ -87,11 +81,13 @@ def train(
     device = choose_device(protocol.device)
     samples = {split: open_split(data, split, protocol.channels) for split in (TRAIN, VALIDATION)}
     classes = samples[TRAIN].classes
-    needs_maps = protocol.architecture.task == "map" or protocol.min_region_px > 1
-    lookup = class_lookup(data, classes) if needs_maps else None
+    if protocol.architecture.task == "map" or protocol.min_region_px > 1:
+        samples = {
+            split: patches.with_masks(min_region_px=protocol.min_region_px) for split, patches in samples.items()
+        }
     dataset = TrainedOn.of(data, {split: len(patches) for split, patches in samples.items()})
     if started is None:
-        scales = band_scales(data, samples[TRAIN], begin("statistics", len(samples[TRAIN])))
+        scales = band_scales(samples[TRAIN], begin("statistics", len(samples[TRAIN])))
     else:
         _require_same(folder, started, protocol, dataset)
         scales = started.scales
@@ -110,10 +106,8 @@ def train(
     )
     if started is None:
         record.write(folder)
-    tensors = {
-        split: PatchTensors(patches, scales, lookup, protocol.min_region_px) for split, patches in samples.items()
-    }
-    fit = _Fit(folder, record, Trainee(network, protocol, classes, device), tensors, begin)
+    samples = {split: patches.normalized(scales) for split, patches in samples.items()}
+    fit = _Fit(folder, record, Trainee(network, protocol, classes, device), samples, begin)
     fit.restore()
     report(
         f"{protocol.architecture.title}, {record.parameters:,} parameters, {len(record.bands)} bands; "
@@ -150,19 +144,19 @@ class _Fit:
     """A run between two epochs."""
 
     def __init__(
-        self, folder: Path, record: TrainingRecord, trainee: Trainee, tensors: dict[str, PatchTensors], begin: Begin
+        self, folder: Path, record: TrainingRecord, trainee: Trainee, samples: dict[str, Samples], begin: Begin
     ) -> None:
         self._folder, self._trainee, self._begin = folder, trainee, begin
         self.record = record
         self.state = _State()
         protocol = trainee.protocol
         self._optimizer = _optimizer(trainee)
-        self._batches = Batches(len(tensors[TRAIN]), protocol.batch_size, protocol.seed)
-        in_order = Batches(len(tensors[VALIDATION]), protocol.batch_size)
+        self._batches = Batches(len(samples[TRAIN]), protocol.batch_size, protocol.seed)
+        in_order = Batches(len(samples[VALIDATION]), protocol.batch_size)
         pin = trainee.device.type == "cuda"
-        self._train = load_batches(tensors[TRAIN], self._batches, protocol.workers, pin=pin)
-        self._validation = load_batches(tensors[VALIDATION], in_order, protocol.workers, pin=pin)
-        self._patches = {split: len(patches) for split, patches in tensors.items()}
+        self._train = load_batches(samples[TRAIN], self._batches, protocol.workers, pin=pin)
+        self._validation = load_batches(samples[VALIDATION], in_order, protocol.workers, pin=pin)
+        self._patches = {split: len(patches) for split, patches in samples.items()}
 
     def restore(self) -> None:
         """Go back to the last finished epoch, if there is one."""
@@ -274,14 +268,14 @@ def _optimizer(trainee: Trainee) -> torch.optim.Optimizer:
 
 def _flip(batch: Batch) -> Batch:
     """Mirror each patch, with its map, at random in both directions."""
-    names = [name for name in ("image", "map") if name in batch]
+    names = [name for name in ("image", "mask") if name in batch]
     flipped = dict(batch)
     for axis in (-1, -2):
         chosen = torch.rand(len(batch["image"])) < 0.5
         for name in names:
             values = flipped[name]
-            mask = chosen.reshape(-1, *[1] * (values.ndim - 1))
-            flipped[name] = torch.where(mask, values.flip(axis), values)
+            mirrored = chosen.reshape(-1, *[1] * (values.ndim - 1))
+            flipped[name] = torch.where(mirrored, values.flip(axis), values)
     return flipped
 
 

@@ -34,7 +34,7 @@ def build_network(protocol: Protocol, classes: int) -> nn.Module:
     architecture, bands = protocol.architecture, len(protocol.channels)
     if architecture.timm_name is None:
         return ShallowCnn(bands, classes, protocol.dropout)
-    _declare_missing_operators()
+    declare_missing_operators()
     import timm  # noqa: PLC0415 - after the operators; takes seconds
 
     shared = {"pretrained": protocol.pretrained, "in_chans": bands}
@@ -119,7 +119,7 @@ def _normalised(inputs: int, outputs: int, **kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, bias=False, **kernel), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def _declare_missing_operators() -> None:
+def declare_missing_operators() -> None:
     """Let PyPI's torchvision, which timm imports, be imported beside a CPU build of PyTorch.
 
     It is compiled for CUDA: its own operators do not load there, but it expects their schemas. No network uses them.

@@ -14,17 +14,11 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from reben_dask.errors import InputError, missing
-from reben_dask.formats.bands import BANDS, POLARISATIONS, PUBLISHED_BANDS, by_resolution
+from reben_dask.formats.bands import BANDS, MODALITIES, POLARISATIONS, Modality
 from reben_dask.options import Count, Options
 
 Task = Literal["labels", "map"]
 """Multi-labels of a patch, or the class of each of its pixels."""
-
-_FINE = by_resolution(name for name, band in PUBLISHED_BANDS.items() if band.resolution_m < 60)
-_S2 = tuple(name for names in _FINE.values() for name in names)
-
-MODALITIES = {"S1": POLARISATIONS, "S2": _S2, "S1+S2": (*_S2, *POLARISATIONS)}
-"""Bands of each modality, in the order of the channels: Sentinel-2 of 10 m, of 20 m, then VV and VH."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ class Protocol(Options):
     """Settings of a run. Two runs that differ only in ``seed``, ``device`` and ``workers`` are repetitions."""
 
     model: ModelName = "resnet50"
-    modality: Literal["S1", "S2", "S1+S2"] = "S1+S2"
+    modality: Modality = "S1+S2"
     bands: tuple[BandName, ...] | None = None
     """Bands instead of those of the modality, in this order."""
     pretrained: bool = False

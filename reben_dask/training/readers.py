@@ -1,4 +1,4 @@
-"""Random access to pixels of patches in an LMDB or a Zarr store.
+"""Random access to pixels of patches in an LMDB.
 
 LMDB must not open a path twice in a process, and a forked process must not use its handles. All readers of a process
 therefore share its environments, which are closed before a fork and reopened by the next read.
@@ -7,13 +7,13 @@ therefore share its environments, which are closed before a fork and reopened by
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Hashable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import lmdb
 import numpy as np
@@ -21,34 +21,47 @@ import numpy.typing as npt
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import POLARISATIONS
-from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, TILE, X, Y
-from reben_dask.formats.cube import group_of
-from reben_dask.formats.lmdb import INDEX_FILE, MAP_TENSOR, ShardIndex, decode, is_single, reference_map_key
-from reben_dask.stores.cube_reader import CubeGroup
+from reben_dask.formats.lmdb import INDEX_FILE, ShardIndex, Stack, is_single, reference_map_key, view_stacks
 from reben_dask.stores.lmdb import open_environment
-from reben_dask.stores.patch_table import part_files, read_rows
-
-Images = Mapping[str, npt.NDArray[Any]]
 
 _LOCK = RLock()
-_OPEN: dict[Path, lmdb.Environment] = {}
+_OPEN: dict[str, lmdb.Environment] = {}
 _CLOSING = ExitStack()
 
+_NEIGHBOURS = 128
+"""Patches of an environment that make one shard of a stream, so that several processes can read it."""
 
-class Pixels(NamedTuple):
-    """Pixels of a patch."""
 
-    images: Images
-    """Bands at native resolution by name, shape ``(y, x)``: uint16 DN, or float32 dB (``VV``, ``VH``)."""
-    reference_map: npt.NDArray[np.uint16] | None
-    """Land-cover codes, shape ``(y, x)``; ``None`` if the dataset has none."""
+class Patch(NamedTuple):
+    """Names of a patch."""
+
+    patch_id: str
+    s1_name: str | None
+    """Sentinel-1 partner; ``None`` without one."""
+
+
+class View(NamedTuple):
+    """Pixels of a patch, valid until the next one is requested."""
+
+    stacks: Sequence[Stack]
+    """Bands at native resolution: uint16 DN, or float32 dB (``VV``, ``VH``)."""
+    codes: npt.NDArray[np.uint16] | None
+    """Reference map, axes ``(y, x)``; ``None`` if there is none, or it is not wanted."""
 
 
 class Reader(Protocol):
     """Source of pixels."""
 
-    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:
-        """Read a patch and its Sentinel-1 partner: at least those of ``bands`` that exist."""
+    def views(
+        self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False
+    ) -> Generator[View, None, None]:
+        """View patches one after the other: those of ``bands`` that exist, and reference maps if wanted."""
+
+    def shards(self, patches: Iterable[Patch]) -> list[Hashable]:
+        """Return the unit of storage that holds each patch and is best read as a whole."""
+
+    def holding(self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False) -> Self:
+        """Return a reader that holds the shards of these patches in memory, if single patches are slow to read."""
 
 
 @dataclass(frozen=True)
@@ -57,66 +70,60 @@ class LmdbReader:
 
     folder: Path
 
-    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:
-        """Read a patch; see :class:`Reader`."""
-        partner = [s1_name] if s1_name and not set(POLARISATIONS).isdisjoint(bands) else []
-        keys = [patch_id, reference_map_key(patch_id), *partner]
-        for folder in self._folders(patch_id):
-            s2, codes, *s1 = _read_values(folder, keys)
-            if s2 is not None:
-                images = {
-                    name: image for value in (s2, *s1) if value is not None for name, image in decode(value).items()
-                }
-                return Pixels(images, None if codes is None else decode(codes)[MAP_TENSOR])
-        raise InputError(f"{self.folder} has no patch {patch_id}; it belongs to another dataset.")
+    def views(
+        self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False
+    ) -> Generator[View, None, None]:
+        """View patches in the memory map; see :class:`Reader`."""
+        wants_s1 = not set(POLARISATIONS).isdisjoint(bands)
+        wants_s2 = not set(POLARISATIONS).issuperset(bands)
+        with _LOCK, ExitStack() as stack:
+            transactions: dict[str, lmdb.Transaction] = {}
+            for patch_id, s1_name in patches:
+                keys = [patch_id if wants_s2 else None, s1_name if wants_s1 else None]
+                keys.append(reference_map_key(patch_id) if with_map else None)
+                for path in self._paths(patch_id):
+                    if path not in transactions:
+                        transactions[path] = stack.enter_context(_environment(path).begin(buffers=True))
+                    get = transactions[path].get
+                    values = [None if key is None else get(key.encode()) for key in keys]
+                    if any(value is not None for value in values) or not any(keys):
+                        break
+                else:
+                    raise InputError(f"{self.folder} has no patch {patch_id}; it belongs to another dataset.")
+                yield self._view(patch_id, values)
 
-    def _folders(self, patch_id: str) -> list[Path]:
-        return [self.folder] if self._index is None else self._index.folders(self.folder, patch_id)
+    def shards(self, patches: Iterable[Patch]) -> list[Hashable]:
+        """Return environment and run of neighbours of each patch; see :class:`Reader`."""
+        paths = [next(iter(self._paths(patch.patch_id)), "") for patch in patches]
+        return [(path, number // _NEIGHBOURS) for number, path in enumerate(paths)]
+
+    def holding(self, patches: Iterable[Patch], bands: Collection[str], *, with_map: bool = False) -> Self:  # noqa: ARG002
+        """Return itself: local memory maps need no buffer."""
+        return self
+
+    def _view(self, patch_id: str, values: Sequence[bytes | memoryview | None]) -> View:
+        try:
+            *bands, codes = [[] if value is None else view_stacks(value) for value in values]
+        except ValueError as error:
+            raise InputError(
+                f"The value of {patch_id} in {self.folder} is damaged ({error}); `reben verify` lists all faults."
+            ) from None
+        return View([stack for stacks in bands for stack in stacks], codes[0].pixels[0] if codes else None)
+
+    def _paths(self, patch_id: str) -> Sequence[str]:
+        if self._index is None:
+            return (self._path,)
+        return [os.path.join(self._path, shard.path) for shard in self._index.shards if shard.may_hold(patch_id)]  # noqa: PTH118 - a Path takes 10 times as long
+
+    @cached_property
+    def _path(self) -> str:
+        return str(self.folder.resolve())
 
     @cached_property
     def _index(self) -> ShardIndex | None:
         if is_single(self.folder) or not (self.folder / INDEX_FILE).is_file():
             return None
         return ShardIndex.read(self.folder)
-
-
-class _Place(NamedTuple):
-    group: str
-    x: int
-    y: int
-
-
-@dataclass(frozen=True)
-class CubeReader:
-    """Patches in a Zarr store, located by its patch table; arrays stay open."""
-
-    store: Path
-    table: Path
-    _groups: dict[str, CubeGroup] = field(default_factory=dict, compare=False, repr=False)
-
-    def read(self, patch_id: str, s1_name: str | None, bands: Collection[str]) -> Pixels:  # noqa: ARG002 - at the same place
-        """Read a patch; see :class:`Reader`."""
-        place = self._places.get(patch_id)
-        if place is None:
-            raise InputError(f"{self.table} has no kept patch {patch_id}; it belongs to another dataset.")
-        group = self._groups.setdefault(place.group, CubeGroup(self.store / place.group))
-        if not group.path.is_dir():
-            raise InputError(f"{group.path} has no cubes.")
-        pixels = group.patch(place.x, place.y, bands)
-        return Pixels({**pixels.s2, **pixels.s1}, pixels.reference_map)
-
-    @cached_property
-    def _places(self) -> dict[str, _Place]:
-        columns = (PATCH_ID, TILE, GRID, X, Y)
-        rows = (read_rows(part, columns, status=KEPT) for part in part_files(self.table))
-        return {
-            name: _Place(group_of(tile, grid), x, y)
-            for table in rows
-            for name, tile, grid, x, y in zip(*(table[column].to_pylist() for column in columns), strict=True)
-        }
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"store": self.store, "table": self.table, "_groups": {}}
 
 
 def close_environments() -> None:
@@ -126,13 +133,10 @@ def close_environments() -> None:
         _CLOSING.close()
 
 
-def _read_values(folder: Path, keys: list[str]) -> list[bytes | None]:
-    with _LOCK:
-        path = folder.resolve()
-        if path not in _OPEN:
-            _OPEN[path] = _CLOSING.enter_context(open_environment(path))
-        with _OPEN[path].begin() as transaction:
-            return [transaction.get(key.encode()) for key in keys]
+def _environment(path: str) -> lmdb.Environment:
+    if path not in _OPEN:
+        _OPEN[path] = _CLOSING.enter_context(open_environment(Path(path)))
+    return _OPEN[path]
 
 
 def _before_fork() -> None:

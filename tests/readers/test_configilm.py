@@ -14,6 +14,7 @@ from other_readers import METADATA, METADATA_FLAGGED, find_lines, make_dataset, 
 from safetensors.numpy import load
 
 from reben_dask.demo import DemoRegion
+from reben_dask.training import BandScale, close_environments, lmdb_samples
 
 pytestmark = pytest.mark.slow
 
@@ -52,3 +53,45 @@ def test_the_lmdb_and_both_metadata_files(
             np.testing.assert_array_equal(
                 samples["1"], [[name in labels for name in CLASSES] for labels in rows["labels"]]
             )
+
+
+CHANNELS = {
+    2: S1_BANDS,
+    3: ("B04", "B03", "B02"),
+    10: ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    12: (*S1_BANDS, "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    14: (*S1_BANDS, *S2_BANDS),
+}
+"""Bands by the number of channels that ConfigILM takes."""
+
+OWN_PATCHES = """
+from configilm.extra.DataSets.BENv2_DataSet import BENv2DataSet
+from torchvision.transforms import Normalize
+
+files = {
+    "images_lmdb": "dataset/BigEarthNet-V2-LMDB",
+    "metadata_parquet": "dataset/metadata.parquet",
+    "metadata_snow_cloud_parquet": "dataset/metadata_for_patches_with_snow_cloud_or_shadow.parquet",
+}
+train = BENv2DataSet(files, split="train", img_size=(CHANNELS, 120, 120), transform=TRANSFORM)
+"""
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_tensors_of_its_own_patches_are_ours(data_dir: Path, tmp_path: Path, channels: int) -> None:
+    """Raw images of every number of channels; those of 14 also normalised."""
+    folder, bands = data_dir / "bigearthnet" / "configilm_24_patches", CHANNELS[channels]
+    scales = {name: BandScale(mean=400 + 1_000 / (3 + place), std=600 / 7 + place) for place, name in enumerate(bands)}
+    mean, std = ([getattr(scale, part) for scale in scales.values()] for part in ("mean", "std"))
+    transforms = {"raw": "None"} | ({"normalised": f"Normalize({mean}, {std})"} if channels == 14 else {})
+    for name, transform in transforms.items():
+        (tmp_path / name).mkdir()
+        lines = OWN_PATCHES.replace("CHANNELS", str(channels)).replace("TRANSFORM", transform)
+        for split, found in read_samples("configilm", lines, folder, tmp_path / name, SPLITS).items():
+            raw = lmdb_samples(folder, split=split, bands=bands)
+            ours = raw if name == "raw" else raw.normalized(scales)
+            batch = ours.batch(np.argsort(ours.patch_ids))
+            np.testing.assert_array_equal(batch["image"], found["0"])
+            assert batch["image"].dtype == found["0"].dtype
+            np.testing.assert_array_equal(batch["label"], found["1"])
+    close_environments()

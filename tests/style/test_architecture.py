@@ -40,7 +40,7 @@ MAY_IMPORT = {
     },
     "report": {"analysis", "tables", "formats", "stores", "patches", "recipes", "drawing"},
     "training": {"formats", "sources", "stores", "patches", "recipes", "tables"},
-    "dataset": {"formats", "stores", "training", "analysis", "report"},
+    "dataset": {"formats", "sources", "stores", "training", "analysis", "report"},
     "dashboard": {"cluster", "progress", "workspace"},
     "job": {
         "analysis",

@@ -36,7 +36,7 @@ def test_two_steps(model: str, modality: str) -> None:
     trainee = Trainee(network.train(), protocol, CLASSES, torch.device("cpu"))
     size = (2, len(protocol.channels), 120, 120)
     maps = torch.randint(0, 5, (2, 120, 120))
-    batch = {"image": torch.randn(size), "label": (torch.rand(2, 5) < 0.5).float(), "map": maps}
+    batch = {"image": torch.randn(size), "label": (torch.rand(2, 5) < 0.5).float(), "mask": maps}
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     steps = []

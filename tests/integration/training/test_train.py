@@ -171,7 +171,7 @@ def test_other_patches_cannot_resume(undisturbed: Path, data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [
-        ({"modality": "S1", "bands": None}, InputError, r"has no band VH; choose another modality, or bands\.$"),
+        ({"modality": "S1", "bands": None}, InputError, r"has no band VV; choose another modality, or bands\.$"),
         ({"optimizer": {"learning_rate": 1e30}}, InputError, r"^The loss is (nan|inf) in epoch 1; train again with a "),
     ],
 )
@@ -206,10 +206,10 @@ def test_images_and_maps_are_flipped_together() -> None:
 
     torch.manual_seed(0)
     maps = torch.arange(64 * 9).reshape(64, 3, 3)
-    flipped = _flip({"image": maps[:, None].float(), "map": maps, "label": torch.ones(64, 1)})
-    np.testing.assert_array_equal(flipped["image"][:, 0], flipped["map"])
+    flipped = _flip({"image": maps[:, None].float(), "mask": maps, "label": torch.ones(64, 1)})
+    np.testing.assert_array_equal(flipped["image"][:, 0], flipped["mask"])
     kinds = {
-        name: sum(torch.equal(new, old.flip(axes)) for new, old in zip(flipped["map"], maps, strict=True))
+        name: sum(torch.equal(new, old.flip(axes)) for new, old in zip(flipped["mask"], maps, strict=True))
         for name, axes in {"as it was": [], "columns": [1], "rows": [0], "both": [0, 1]}.items()
     }
     assert sum(kinds.values()) == 64

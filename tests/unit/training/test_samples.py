@@ -36,7 +36,7 @@ def _nothing_stays_open() -> Iterator[None]:
 @pytest.mark.parametrize("source", SOURCES)
 def test_samples_are_what_was_written(tiny: Path, source: str) -> None:
     bands = ("B04", "B11", "B01", "B08", "B8A")
-    samples = SOURCES[source](tiny, bands=bands)
+    samples = SOURCES[source](tiny, bands=bands).with_masks("codes")
     assert len(samples) == len(PATCHES)
     assert samples.patch_ids == [patch.name for patch in PATCHES]
     assert samples.classes == CLASSES
@@ -44,8 +44,8 @@ def test_samples_are_what_was_written(tiny: Path, source: str) -> None:
         sample = samples[number]
         assert {name: array.dtype.name for name, array in sample.items()} == {
             "image": "float32",
-            "mask": "int64",
             "label": "float32",
+            "mask": "int64",
         }
         assert sample["image"].shape == (5, 120, 120)
         for layer, name in zip(sample["image"], bands, strict=True):
@@ -58,7 +58,7 @@ def test_samples_are_what_was_written(tiny: Path, source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_bands_of_20_m_alone_have_the_pixels_of_the_map(tiny: Path, source: str) -> None:
-    sample = SOURCES[source](tiny, bands=["B05"])[0]
+    sample = SOURCES[source](tiny, bands=["B05"]).with_masks("codes")[0]
     assert sample["image"].shape[1:] == sample["mask"].shape == (120, 120)
 
 
@@ -179,13 +179,13 @@ def test_cubes_can_be_pickled_after_reading(tiny: Path) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_batches_have_all_samples_once(tiny: Path, source: str) -> None:
-    samples = SOURCES[source](tiny)
+    samples = SOURCES[source](tiny).with_masks("codes")
     found = list(batches(samples, 2))
     assert [len(batch["image"]) for batch in found] == [2, 2, 1]
     assert {name: array.shape[1:] for name, array in found[0].items()} == {
-        "image": (4, 120, 120),
-        "mask": (120, 120),
+        "image": (10, 120, 120),
         "label": (3,),
+        "mask": (120, 120),
     }
     for name in found[0]:
         together = np.concatenate([batch[name] for batch in found])
