@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import fsum, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from reben_dask.errors import InputError
-from reben_dask.formats.bands import BANDS, S1_BANDS
-from reben_dask.formats.dataset import RECORD, RunRecord
+from reben_dask.formats.columns import SPLITS
+from reben_dask.formats.dataset import RECORD, STATISTICS, RunRecord
+from reben_dask.formats.statistics import Statistics
 from reben_dask.formats.training_run import BandScale
 from reben_dask.nomenclature import load_nomenclature, shipped_nomenclatures
+from reben_dask.patches.statistics import Sums, describe_sums
 from reben_dask.training.metrics import present_classes, region_sizes
 from reben_dask.training.samples import Samples, lmdb_samples
 
 IGNORED = -100
 """Class index of pixels that do not count, as PyTorch's losses expect it."""
-
-STATISTICS = "statistics.json"
 
 Advance = Callable[[int], object]
 Batch = dict[str, torch.Tensor]
@@ -51,28 +49,23 @@ def band_scales(out: Path, train: Samples, advance: Advance) -> dict[str, BandSc
     advance : callable
         Called with the number of patches that were read.
     """
-    file = out / STATISTICS
-    if file.is_file():
-        bands = json.loads(file.read_text(encoding="utf-8"))["bands"]
-        if set(train.bands) <= set(bands):
-            found = {name: bands[name]["train"] for name in train.bands}
-            return {name: BandScale(mean=values["mean"], std=values["std"]) for name, values in found.items()}
-    sums: dict[str, list[tuple[int, float, float]]] = {name: [] for name in train.bands}
-    for patch_id, partner in zip(train.table.patch_ids, train.table.s1_names, strict=True):
-        images = train.reader.read(patch_id, partner, train.bands).images
-        for name, parts in sums.items():
-            if name not in images:
-                raise InputError(f"The patch {patch_id} has no band {name}; choose another modality, or bands.")
-            values = images[name][~(BANDS | S1_BANDS)[name].is_nodata(images[name])].astype(np.float64)
-            parts.append((values.size, float(values.sum()), float(np.square(values).sum())))
-        advance(1)
-    return {name: _scale(parts) for name, parts in sums.items()}
-
-
-def _scale(parts: Sequence[tuple[int, float, float]]) -> BandScale:
-    count, total, squares = (fsum(column) for column in zip(*parts, strict=True))
-    mean = total / count
-    return BandScale(mean=mean, std=sqrt(max(squares / count - mean * mean, 0.0)) or 1.0)
+    found = Statistics.read(out).bands if (out / STATISTICS).is_file() else {}
+    if not set(train.bands) <= set(found):
+        sums = Sums()
+        for patch_id, partner in zip(train.table.patch_ids, train.table.s1_names, strict=True):
+            images = train.reader.read(patch_id, partner, train.bands).images
+            if missing := [name for name in train.bands if name not in images]:
+                raise InputError(f"The patch {patch_id} has no band {missing[0]}; choose another modality, or bands.")
+            sums.add(SPLITS[0], {name: images[name] for name in train.bands})
+            advance(1)
+        found = describe_sums(sums, (), None).bands
+    scales = {}
+    for name in train.bands:
+        of = found[name][SPLITS[0]]
+        if of.mean is None or of.std is None:
+            raise InputError(f"No training patch of {out} has a valid pixel in {name}; choose other bands.")
+        scales[name] = BandScale(mean=of.mean, std=of.std or 1.0)
+    return scales
 
 
 def class_lookup(out: Path, classes: Sequence[str]) -> npt.NDArray[np.int64]:
