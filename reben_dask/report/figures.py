@@ -19,6 +19,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from reben_dask.analysis.legend import Legend
 from reben_dask.drawing import ABSENT, FAINT, FONT_PT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
+from reben_dask.formats.bands import S1_BANDS
 from reben_dask.formats.columns import SPLITS
 from reben_dask.formats.statistics import BIN_WIDTH, has_exact_bins
 from reben_dask.patches.statistics import IMAGES
@@ -145,7 +146,7 @@ def draw_histograms(histograms: pd.DataFrame, *, width: float = WIDE) -> Figure:
                 (drawn[name],) = axes.plot(
                     (edges[:-1] + edges[1:]) / 2, shares, color=colour, linewidth=1.6, label=name
                 )
-        axes.set_title(band, pad=4)
+        axes.set_title(f"{band} ({'dB' if band in S1_BANDS else 'DN'})", pad=4)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
         axes.set_yticks([])

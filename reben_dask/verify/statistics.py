@@ -27,11 +27,11 @@ def verify_statistics(out: Path, rows: Rows, context: Context) -> Check:
         check.summary = f"{counted(len(found.bands), 'band')}, {counted(len(found.classes), 'class')}"
         if not rows.is_complete:
             check.not_checked = "there are no complete metadata"
+        elif has_problems:
+            check.not_checked = "the patches or their pixels have problems"
         elif not context.settings.full:
             check.summary += ", counts and order of values"
             check.add(_count_faults(found, rows, context), STATISTICS)
-        elif has_problems:
-            check.not_checked = "the patches or their pixels have problems"
         else:
             expected = context.expected.nomenclature
             wanted = describe_sums(_sums(out, rows, context), expected.classes, expected)

@@ -18,7 +18,7 @@ from reben_dask.analysis.legend import corine_legend, map_colours
 from reben_dask.cli import main
 from reben_dask.patches.decision import REASONS
 
-FIGURES = {"funnel", "classes", "labels", "tiles", "splits", "examples", "sky", "dates", "seconds"}
+FIGURES = {"funnel", "classes", "labels", "tiles", "splits", "examples", "sky", "histograms", "dates", "seconds"}
 SETS = ", ".join(f"count(*) FILTER (split = '{split}')" for split in ("train", "validation", "test"))
 
 OFFICIAL = """
