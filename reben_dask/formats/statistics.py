@@ -111,7 +111,8 @@ def bins_of(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
     """Bins of values of a band without exact bins; those beyond +-327.68 are in the last bins."""
     numbers = np.rint(values * np.float32(_BINS_PER_UNIT))
     numbers += BINS // 2
-    return np.clip(numbers, 0, BINS - 1, out=numbers).astype(np.uint16)
+    bins: npt.NDArray[np.uint16] = np.clip(numbers, 0, BINS - 1, out=numbers).astype(np.uint16)
+    return bins
 
 
 def bin_values(band: Band) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:

@@ -114,7 +114,7 @@ class BandSums:
         return BandStatistics(
             count=count,
             mean=float(Fraction(total, count)),
-            std=sqrt(max(variance, 0)),
+            std=sqrt(max(variance, Fraction(0))),
             min=low,
             max=high,
             **{key: min(max(value, low), high) for key, value in percentiles.items()},
@@ -153,7 +153,7 @@ class Sums:
         """
         self.patches.update(labels)
         radar = [name for name in images if name in S1_BANDS]
-        gaps = lacks_backscatter(np.stack([images[name] for name in radar])) if radar else np.zeros(())
+        gaps = lacks_backscatter(np.stack([images[name] for name in radar])) if radar else np.zeros(0, bool)
         has_gaps = gaps.any()
         for name, values in images.items():
             sums = self.of(name, split or NO_SPLIT)
@@ -213,7 +213,9 @@ def describe_sums(sums: Sums, classes: Sequence[str], nomenclature: Nomenclature
                 pixels[label] += int(of_value[value])
     weights = _balanced(pixels or {})
     described = {
-        name: ClassStatistics(pixels=pixels and pixels[name], patches=sums.patches[name], weight=weights.get(name))
+        name: ClassStatistics(
+            pixels=None if pixels is None else pixels[name], patches=sums.patches[name], weight=weights.get(name)
+        )
         for name in sorted(classes)
     }
     return Statistics(bands=bands, classes=described)

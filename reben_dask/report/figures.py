@@ -164,7 +164,8 @@ def _edges(of_band: pd.DataFrame, unit: float) -> npt.NDArray[np.float64]:
     until = of_band["pixels"].cumsum() / of_band["pixels"].sum()
     low, high = (float(of_band["value"].iloc[int(until.searchsorted(part))]) for part in (0.001, 0.999))
     step = unit * max(1, round((high - low) / unit / _BARS))
-    return low - unit / 2 + step * np.arange(int((high - low) // step) + 2)
+    edges: npt.NDArray[np.float64] = low - unit / 2 + step * np.arange(int((high - low) // step) + 2, dtype=np.float64)
+    return edges
 
 
 def draw_dates(dates: pd.DataFrame, *, width: float = WIDE) -> Figure:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lmdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -59,7 +60,7 @@ def add_patch(sums: Sums, row: Row, pixels: PatchPixels) -> None:
     if flagged(row):
         return
     # Without a partner, cubes have NaN all over.
-    images = {**pixels.s2, **(pixels.s1 if row[S1_NAME] else {})}
+    images: dict[str, npt.NDArray[Any]] = {**pixels.s2, **(pixels.s1 if row[S1_NAME] else {})}
     if pixels.reference_map is not None:
         images[REFERENCE_MAP.name] = pixels.reference_map
     sums.add(row[SPLIT], images, () if row[LABELS] is None else row[LABELS])
@@ -221,7 +222,7 @@ def class_table(statistics: Statistics) -> Table:
 def iter_rows(table: pa.Table) -> Iterator[Row]:
     """Rows with :data:`ROW_COLUMNS`, as far as the table has them."""
     there = [name for name in ROW_COLUMNS if name in table.column_names]
-    missing = dict.fromkeys(name for name in ROW_COLUMNS if name not in there)
+    missing: Row = {str(name): None for name in ROW_COLUMNS if name not in there}
     for batch in table.select(there).to_batches():
         for row in batch.to_pylist():
             yield {**missing, **row}

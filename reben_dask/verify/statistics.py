@@ -93,6 +93,8 @@ def _order_faults(of: BandStatistics) -> Iterator[str]:
         yield from (f"has the {key} {value} of no pixels" for key, value in values.items() if value is not None)
         return
     yield from (f"has no {key}" for key, value in values.items() if value is None)
-    ordered = [values[key] for key in ("min", *PERCENTILES, "max")]
-    if None not in values.values() and (ordered != sorted(ordered) or not of.min <= of.mean <= of.max or of.std < 0):
-        yield f"has a minimum, mean, percentiles and maximum that are not in order ({', '.join(map(str, ordered))})"
+    if None not in values.values():
+        ordered = [values[key] for key in ("min", *PERCENTILES, "max")]
+        is_between = values["min"] <= values["mean"] <= values["max"]
+        if ordered != sorted(ordered) or not is_between or values["std"] < 0:
+            yield f"has a minimum, mean, percentiles and maximum that are not in order ({', '.join(map(str, ordered))})"
