@@ -135,9 +135,12 @@ def test_full_verification_compares_with_all_pixels(tile_run: Path, tmp_path: Pa
     out = with_copies(tile_run, tmp_path / "out", ["statistics.json"], left_out=trees)
     content = json.loads((out / "statistics.json").read_text())
     content["bands"]["B05"]["train"]["mean"] += 1e-9
+    content["bands"]["VV"]["all"] |= {"std": None}
     content["classes"]["Pastures"]["weight"] = 1.0
     (out / "statistics.json").write_text(json.dumps(content))
-    assert_found(out, {})
-    texts = "has the B05 train mean ", "has the Pastures weight 1.0, not "
-    for text in texts:
+    assert_found(out, {"Statistics": "statistics.json VV all has no std"})
+    for text in ("has the B05 train mean ", "has the VV all std None, not ", "has the Pastures weight 1.0, not "):
         assert_found(out, {"Statistics": text}, full=True)
+    content["bands"]["VV"]["all"] |= {"std": 0.0, "p50": 99.0}
+    (out / "statistics.json").write_text(json.dumps(content))
+    assert_found(out, {"Statistics": "VV all has a minimum, mean, percentiles and maximum that are not in order ("})

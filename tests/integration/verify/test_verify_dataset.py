@@ -267,7 +267,7 @@ DAMAGES = [
     _case(
         "median of the statistics",
         _statistics(lambda content: content["bands"]["VV"]["all"].update(p50=99.0)),
-        {"Statistics": f"{STATISTICS} VV all has a minimum, mean, percentiles and maximum that are not in order ("},
+        {"Statistics": f"{STATISTICS} has the VV all p50 99.0, not -"},
     ),
     _case(
         "class of the statistics",
