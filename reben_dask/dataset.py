@@ -17,11 +17,13 @@ import pyarrow.dataset as pds
 import xarray as xr
 
 from reben_dask.analysis.legend import Legend, legend_of
+from reben_dask.analysis.statistics import find_statistics
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import Modality
 from reben_dask.formats.columns import GRID, KEPT, LABELS, PATCH_ID, SPLIT, TILE, X, Y
 from reben_dask.formats.dataset import CUBES, METADATA_FILE, RECORD, TABLE, RunRecord
 from reben_dask.formats.lmdb import is_lmdb
+from reben_dask.formats.statistics import Statistics
 from reben_dask.sources.remote import is_address
 from reben_dask.stores.cube_reader import open_cubes, open_patch
 from reben_dask.stores.patch_table import dataset_parts, read_rows
@@ -56,6 +58,11 @@ class Dataset:
     def legend(self) -> Legend:
         """Names and colours of the values of reference maps, for :func:`~reben_dask.map_colours`."""
         return legend_of(self.record)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Statistics by band and split, and by class, such as ``statistics.bands["B04"]["train"].mean``."""
+        return find_statistics(self.path)
 
     @cached_property
     def patches(self) -> dask_geopandas.GeoDataFrame:

@@ -23,24 +23,24 @@ import numpy as np
 import zarr
 
 CUBES, TABLE, LMDB = "cubes.zarr", "patches.parquet", "lmdb"
-METADATA = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
+FILES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet", "statistics.json")
 SLAB_BYTES = 64 * 2**20
 """At most this much of an array is in memory at a time, whatever its shards."""
 
 
 def digest_of(out: Path) -> dict[str, str]:
-    """SHA-256 by artefact: metadata files, parts of the patch table, groups and arrays of the cubes, and the LMDB.
+    """SHA-256 by artefact: metadata files, statistics, parts of the patch table, groups and arrays of cubes, the LMDB.
 
     Raises
     ------
     FileNotFoundError
         If one of them is missing: this is no finished dataset.
     """
-    for name in (*METADATA, TABLE, CUBES, LMDB):
+    for name in (*FILES, TABLE, CUBES, LMDB):
         if not (out / name).exists():
             raise FileNotFoundError(f"{out} is not a finished dataset: it has no {name}")
-    metadata = {name: _file_digest(out / name) for name in METADATA}
-    return {**metadata, **table_digests(out / TABLE), **cube_digests(out / CUBES), LMDB: lmdb_digest(out / LMDB)}
+    files = {name: _file_digest(out / name) for name in FILES}
+    return {**files, **table_digests(out / TABLE), **cube_digests(out / CUBES), LMDB: lmdb_digest(out / LMDB)}
 
 
 def table_digests(folder: Path) -> dict[str, str]:

@@ -93,9 +93,9 @@ def pixels(image: Tag) -> np.ndarray:
 
 
 def linked(out: Path, folder: Path) -> Path:
-    """A dataset whose table and cubes are those of another, and whose record is its own."""
+    """A dataset whose table, cubes and statistics are those of another, and whose record is its own."""
     folder.mkdir()
-    for name in ("patches.parquet", "cubes.zarr"):
-        (folder / name).symlink_to(out / name, target_is_directory=True)
+    for name in ("patches.parquet", "cubes.zarr", "statistics.json"):
+        (folder / name).symlink_to(out / name, target_is_directory=(out / name).is_dir())
     shutil.copytree(out / "run", folder / "run")
     return folder

@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "verify": "reben_dask.cli.verify:verify",
     "report": "reben_dask.cli.report:report",
     "table": "reben_dask.cli.table:table",
+    "statistics": "reben_dask.cli.statistics:statistics",
     "compare": "reben_dask.cli.compare:compare",
     "train": "reben_dask.cli.train:train",
     "evaluate": "reben_dask.cli.evaluate:evaluate",

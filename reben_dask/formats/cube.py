@@ -26,6 +26,9 @@ from reben_dask.nomenclature import UNLABELED_CODE
 SHARD_PATCHES = 13
 """Patches along a side of a shard. 91 = 7 x 13: a full tile has 49 shards a band, none of them ragged."""
 
+DOCUMENT = "zarr.json"
+"""File of a group or an array of the store."""
+
 MAP_NODE = "reference_map"
 
 S1_NODE = "s1"

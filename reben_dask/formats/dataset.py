@@ -18,8 +18,6 @@ METADATA_FILE = "metadata.parquet"
 FLAGGED_METADATA_FILE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 LMDB = "lmdb"
 STATISTICS = "statistics.json"
-"""Statistics of bands and classes."""
-
 CATALOGUE = "stac"
 """Folder of STAC items of patches and tiles."""
 
@@ -35,7 +33,7 @@ RUN = "run"
 REPORT = "report"
 """Folder of the report, which is made afterwards; a new job removes that of an earlier dataset."""
 
-ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, CARD, CROISSANT, RUN)
+ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, STATISTICS, CARD, CROISSANT, RUN)
 """Outputs of a job, in the order of publication; the run record comes last."""
 
 DESCRIPTIONS = {
@@ -45,6 +43,7 @@ DESCRIPTIONS = {
     FLAGGED_METADATA_FILE: "Patches that are covered by snow, cloud or shadow",
     CATALOGUE: "Catalogue of the kept patches and the tiles, STAC-GeoParquet",
     LMDB: "Bands, reference maps and partners as safetensors, by name",
+    STATISTICS: "Statistics of clear patches by band and split, and by class",
 }
 
 
@@ -61,6 +60,9 @@ def is_card(path: Path) -> bool:
 
 RECORD_FILE, RECIPE_FILE, COUNTS_FILE = "record.json", "recipe.yaml", "counts.csv"
 PERFORMANCE_FILE, COMPARISON_FILE = "performance.html", "comparison.parquet"
+HISTOGRAMS_FILE = "histograms.parquet"
+"""Pixels of clear patches by band, split and value; see :mod:`~reben_dask.formats.statistics`."""
+
 RECORD = f"{RUN}/{RECORD_FILE}"
 
 ORIGIN, FAILURES = "origin", "failures"

@@ -26,11 +26,13 @@ from reben_dask.formats.dataset import (
     CATALOGUE,
     COMPARISON_FILE,
     FLAGGED_METADATA_FILE,
+    HISTOGRAMS_FILE,
     LMDB,
     METADATA_FILE,
     PERFORMANCE_FILE,
     REPORT,
     RUN,
+    STATISTICS,
     RunRecord,
 )
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
@@ -59,8 +61,9 @@ from reben_dask.job.tasks import (
     export_tile_tree,
     join_archives,
     sort_for_job,
+    write_statistics,
 )
-from reben_dask.job.tiles import MAX_INITIAL_FAILURES, TileBuilder, table_folder
+from reben_dask.job.tiles import MAX_INITIAL_FAILURES, TileBuilder, sums_file, table_folder
 from reben_dask.options import ClusterOptions, JobOptions, Sen2CorOptions
 from reben_dask.progress import StageProgress, cells_of_notebook, console
 from reben_dask.recipes import load_recipe
@@ -347,9 +350,15 @@ class _Builder:
             counts = concat_counts([counts, count_conflicts(self.tasks, self.plan, self.output.patches)])
         with self._clock("metadata"):
             differences = self._write_tables()
-        if not appends:
+        if appends:
+            pieces = [part.stem for part in part_files(self.output.patches)]
+        else:
             with self._clock("lmdb"):
-                self._export_lmdb(counts)
+                pieces = self._export_lmdb(counts)
+        with self._clock("statistics"):
+            sums = [self.output.building / sums_file(name) for name in pieces]
+            files = (self.output.building / STATISTICS, self.output.run / HISTOGRAMS_FILE)
+            self.tasks.run("statistics", write_statistics, sums, self.plan.nomenclature, *files)
         if self.plan.exports:
             with self._clock("geotiff"):
                 self._export_geotiff(counts)
@@ -411,7 +420,8 @@ class _Builder:
         self.progress.advance("metadata")
         return differences
 
-    def _export_lmdb(self, counts: pd.DataFrame) -> None:
+    def _export_lmdb(self, counts: pd.DataFrame) -> list[str]:
+        """Write the LMDB; return the names of its environments."""
         plan, output, progress = self.plan, self.output, self.progress
         status = counts[counts["measure"] == "status"]
         kept = status[status["key"] == KEPT].set_index("tile")["patches"]
@@ -420,22 +430,34 @@ class _Builder:
         single = plan.lmdb_shards is None
         names = ["" if single else shard_name(number, len(shards)) for number in range(len(shards))]
         progress.start("lmdb", sum(count for _, count in patches))
-        done = {name: Shard(**record) for name, record in output.state.done("lmdb").items()}
+        earlier = output.state.done("lmdb").items()
+        done = {name: Shard(**record) for name, record in earlier if (output.building / sums_file(name)).exists()}
         with self.tasks.progress_topic("lmdb", progress) as topic:
             folder = output.work / LMDB
             futures = [
-                self.tasks.submit(f"lmdb-{name}", export_lmdb, folder / name, ranges, output.cubes, name, topic)
+                self.tasks.submit(
+                    f"lmdb-{name}",
+                    export_lmdb,
+                    folder / name,
+                    ranges,
+                    output.cubes,
+                    name,
+                    output.work / sums_file(name),
+                    topic,
+                )
                 for name, ranges in zip(names, shards, strict=True)
                 if name not in done
             ]
             progress.advance("lmdb", sum(record.patches for record in done.values()))
             for _, record in self.tasks.results(futures):
                 output.accept(Path(LMDB, record.path))
+                output.accept(sums_file(record.path))
                 output.state.mark_done("lmdb", record.path, asdict(record))
                 done[record.path] = record
         progress.finish("lmdb")
         if not single:
             ShardIndex(plan.nomenclature.classes, tuple(done[name] for name in names)).write(output.building / LMDB)
+        return names
 
     def _export_geotiff(self, counts: pd.DataFrame) -> None:
         plan, output, layout = self.plan, self.output, self.plan.layout

@@ -22,6 +22,7 @@ from reben_dask.formats.dataset import (
     LMDB,
     METADATA_FILE,
     RUN,
+    STATISTICS,
     TABLE,
     FailedTile,
 )
@@ -52,6 +53,7 @@ _MADE = {
     FLAGGED_METADATA_FILE: "the same for flagged patches (snow, cloud or shadow)",
     CATALOGUE: "STAC items of kept patches and tiles, for pystac, rustac and DuckDB",
     LMDB: "bands and reference maps of both, for training",
+    STATISTICS: "statistics of each band and split, and frequency of classes",
     CARD: "contents, provenance and terms of the dataset",
     CROISSANT: "the same for search engines and loaders",
     RUN: "record of this run, with Dask's performance report",

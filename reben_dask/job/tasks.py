@@ -51,6 +51,7 @@ from reben_dask.patches.join import search_boxes
 from reben_dask.patches.labels import label_columns
 from reben_dask.patches.reference_map import RasterizedMap, overlap_column, rasterize_codes
 from reben_dask.patches.scl import SCL_RESOLUTION_M, scl_fractions
+from reben_dask.patches.statistics import Sums, describe_sums
 from reben_dask.recipes import Recipe
 from reben_dask.recipes.model import SclClasses
 from reben_dask.sources.landcover import LandcoverMap, read_polygons, sort_landcover
@@ -59,6 +60,7 @@ from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_
 from reben_dask.stores.cubes import create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb import TileRange, append_tile, is_on_network_disk, write_environment
 from reben_dask.stores.patch_table import write_part
+from reben_dask.stores.statistics import merge_sums, write_histograms, write_sums
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
 Layouts = tuple[CubeLayout, ...]
@@ -204,21 +206,37 @@ def concat_grids(observe: Callable[[PatchGrid], pd.DataFrame], grids: Iterable[P
     return pd.concat([observe(grid) for grid in grids], ignore_index=True)
 
 
-def export_lmdb(destination: Path, ranges: Sequence[TileRange], store: Path, name: str, topic: str) -> Shard:
-    """Write an LMDB environment; in Dask's ``temporary-directory`` first, and never straight to a network disk."""
-    advance = _advance(topic)
+def export_lmdb(
+    destination: Path, ranges: Sequence[TileRange], store: Path, name: str, sums_file: Path, topic: str
+) -> Shard:
+    """Write an LMDB environment, and the sums of its clear patches.
+
+    In Dask's ``temporary-directory`` first, and never straight to a network disk.
+    """
+    advance, sums = _advance(topic), Sums()
     scratch = dask.config.get("temporary-directory", None)
     if scratch is None and not is_on_network_disk(destination):
-        return write_environment(destination, ranges, store, name, advance)
-    with tempfile.TemporaryDirectory(dir=scratch) as local:
-        record = write_environment(Path(local) / "lmdb", ranges, store, name, advance)
-        shutil.copytree(Path(local) / "lmdb", destination, dirs_exist_ok=True)
+        record = write_environment(destination, ranges, store, name, advance, sums)
+    else:
+        with tempfile.TemporaryDirectory(dir=scratch) as local:
+            record = write_environment(Path(local) / "lmdb", ranges, store, name, advance, sums)
+            shutil.copytree(Path(local) / "lmdb", destination, dirs_exist_ok=True)
+    write_sums(sums_file, sums)
     return record
 
 
-def append_to_lmdb(environment: Path, kept: TileRange, store: Path, topic: str) -> None:
-    """Append a finished tile to the LMDB."""
-    append_tile(environment, kept, store, _advance(topic))
+def append_to_lmdb(environment: Path, kept: TileRange, store: Path, sums_file: Path, topic: str) -> None:
+    """Append a finished tile to the LMDB, and write the sums of its clear patches."""
+    sums = Sums()
+    append_tile(environment, kept, store, _advance(topic), sums)
+    write_sums(sums_file, sums)
+
+
+def write_statistics(parts: Sequence[Path], nomenclature: Nomenclature, statistics: Path, histograms: Path) -> None:
+    """Write statistics and histograms of all patches, from sums of parts of them."""
+    sums = merge_sums(parts)
+    describe_sums(sums, nomenclature.classes, nomenclature).write(statistics)
+    write_histograms(histograms, sums)
 
 
 def compare_with_published(

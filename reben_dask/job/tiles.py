@@ -30,6 +30,9 @@ from reben_dask.workspace import TILES, Output, first_line, require_space
 APPENDED = "lmdb-tiles"
 """Stage of the tiles whose values are in the LMDB."""
 
+SUMS = "sums"
+"""Hidden folder with the sums of the patches of each tile, or of each environment of the LMDB."""
+
 MAX_INITIAL_FAILURES = 5
 """Failed tiles that end the job if none has succeeded."""
 
@@ -37,6 +40,11 @@ MAX_INITIAL_FAILURES = 5
 def table_folder(plan: Plan) -> str:
     """Return the folder of part files of finished tiles; global steps make the patch table from them."""
     return "observed.parquet" if plan.needs_global_steps else TABLE
+
+
+def sums_file(name: str) -> str:
+    """Return the relative path of the sums of a tile or an environment; ``name`` is empty for a single one."""
+    return f"{SUMS}/{name or LMDB}.npz"
 
 
 class LmdbAppends:
@@ -51,7 +59,7 @@ class LmdbAppends:
         self._folder = output.building / LMDB
         if not (self._folder / DATA_FILE).exists():
             output.state.reset_stages(APPENDED)
-        self._appended = output.state.done(APPENDED)
+        self._appended = {name for name in output.state.done(APPENDED) if (output.building / sums_file(name)).exists()}
         self._waiting: deque[tuple[str, int]] = deque()
         self._running: str | None = None
         self._total = 0
@@ -70,13 +78,15 @@ class LmdbAppends:
     def _submit(self) -> None:
         self._running, kept = self._waiting.popleft()
         piece = TileRange(self._output.patches / f"{self._running}.parquet", 0, kept)
-        arguments = (self._folder, piece, self._output.cubes, self._topic)
+        sums = self._output.work / sums_file(self._running)
+        arguments = (self._folder, piece, self._output.cubes, sums, self._topic)
         self._window.follow(self._tasks.submit(f"lmdb-{self._running}", append_to_lmdb, *arguments), self._finish)
 
     def _finish(self, future: Future) -> None:
         if again := self._tasks.retried(future):
             self._window.follow(again, self._finish)
             return
+        self._output.accept(sums_file(str(self._running)))
         self._output.state.mark_done(APPENDED, str(self._running))
         self._running = None
         if self._waiting:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas as gpd
 import pandas as pd
@@ -13,8 +14,10 @@ from matplotlib.figure import Figure
 
 from reben_dask.analysis.counts import with_unassigned
 from reben_dask.analysis.legend import legend_of
+from reben_dask.formats.bands import REFERENCE_MAP
 from reben_dask.formats.columns import EPSG, MAXX, MAXY, MINX, PATCH_ID, SPLIT, STATUS, TILE
-from reben_dask.formats.dataset import TABLE, RunRecord, without_credentials
+from reben_dask.formats.dataset import HISTOGRAMS_FILE, RUN, STATISTICS, TABLE, RunRecord, without_credentials
+from reben_dask.formats.statistics import SPLIT_KEYS, Statistics
 from reben_dask.patches.overlaps import conflict_note
 from reben_dask.report.comparison import Comparison
 from reben_dask.report.examples import WHITE, clear_examples, flagged_examples, natural_colour
@@ -23,6 +26,7 @@ from reben_dask.report.figures import (
     draw_dates,
     draw_examples,
     draw_funnel,
+    draw_histograms,
     draw_label_numbers,
     draw_seconds,
     draw_splits,
@@ -33,6 +37,7 @@ from reben_dask.report.page import Page
 from reben_dask.report.strategies import TileSplits, describe_rules, recorded_strategies, tile_splits
 from reben_dask.report.survey import PLACE, Survey, survey
 from reben_dask.stores.patch_table import read_rows
+from reben_dask.stores.statistics import band_table, class_table
 from reben_dask.stores.terms import is_synthetic
 from reben_dask.tables import COUNT, PERCENT, TEXT, Table, share
 
@@ -44,6 +49,7 @@ _STAGES = {
     "overlaps": "conflicts between tiles",
     "metadata": "metadata files",
     "lmdb": "LMDB",
+    "statistics": "statistics",
     "geotiff": "GeoTIFF",
     "report": "Dask's performance report",
 }
@@ -62,13 +68,15 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
     legend = legend_of(record)
     examples = {"examples": clear_examples(found), "sky": flagged_examples(found)}
     seconds = {_STAGES.get(name, name): value for name, value in record.seconds.items()} if record else {}
-    sections = dict(_sections(found, has_seconds=bool(seconds)))
+    statistics = _statistics(out)
+    sections = dict(_sections(found, has_statistics=statistics is not None, has_seconds=bool(seconds)))
     drawn: dict[str, dict[str, Callable[..., Figure]]] = {
         "funnel": {"funnel": partial(draw_funnel, found.steps, found.kept)},
         "classes": {"classes": partial(draw_classes, found.tables["class"], found.splits)},
         "labels": {"labels": partial(draw_label_numbers, found.tables["labels"])},
         "tiles": {"tiles": partial(draw_tiles, places, countries)},
         "splits": {"splits": partial(draw_splits, tile)},
+        "pixels": {"histograms": partial(draw_histograms, statistics.histograms)} if statistics else {},
         "dates": {"dates": partial(draw_dates, found.tables["date"])},
         "time": {"seconds": partial(draw_seconds, seconds)},
     }
@@ -76,7 +84,8 @@ def dataset_page(out: Path, countries: gpd.GeoSeries | None, comparison: Compari
         "found": found,
         "record": record,
         "why_no_record": why_no_record,
-        "tables": _tables(found, seconds),
+        "tables": _tables(found, seconds) | (statistics.tables if statistics else {}),
+        "statistics": statistics,
         "places": places,
         "country_layer": _describe_layer(places, countries, record),
         "tile": tile,
@@ -120,7 +129,25 @@ def best_tile_splits(found: Survey, record: RunRecord | None) -> TileSplits:
     return tile_splits(tile, rows.assign(side=rows[MAXX] - rows[MINX]), record)
 
 
-def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
+class _Statistics(NamedTuple):
+    """Statistics of bands and classes in tables, and histograms of the bands."""
+
+    tables: dict[str, Table]
+    histograms: pd.DataFrame
+
+
+def _statistics(out: Path) -> _Statistics | None:
+    """Read the statistics of a dataset; ``None`` without any, or without pixels."""
+    files = (out / STATISTICS, out / RUN / HISTOGRAMS_FILE)
+    if not all(file.is_file() for file in files):
+        return None
+    found, histograms = Statistics.read(out), pd.read_parquet(files[1])
+    shown = histograms[histograms["band"] != REFERENCE_MAP.name]
+    bands = replace(band_table(found, SPLIT_KEYS), folded=True)
+    return _Statistics({"bands": bands, "frequencies": class_table(found)}, shown) if len(shown) else None
+
+
+def _sections(found: Survey, *, has_statistics: bool, has_seconds: bool) -> Iterator[tuple[str, str]]:
     """Key and title of each section; some need kept patches."""
     yield "funnel", "From candidates to patches"
     if found.kept:
@@ -133,6 +160,8 @@ def _sections(found: Survey, *, has_seconds: bool) -> Iterator[tuple[str, str]]:
         yield "examples", "Patches and their reference maps"
     if any(found.flagged.values()):
         yield "sky", "Snow, cloud and shadow"
+    if has_statistics:
+        yield "pixels", "Pixel values"
     if found.kept:
         yield "dates", "Dates"
     yield "origin", "Origin"

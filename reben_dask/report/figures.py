@@ -13,12 +13,16 @@ from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from reben_dask.analysis.legend import Legend
 from reben_dask.drawing import ABSENT, FAINT, FONT_PT, INK, NO_SPLIT_COLOUR, PRESENT, SPLIT_COLOURS, new_figure, plain
+from reben_dask.formats.bands import S1_BANDS
 from reben_dask.formats.columns import SPLITS
+from reben_dask.formats.statistics import BIN_WIDTH, has_exact_bins
+from reben_dask.patches.statistics import IMAGES
 from reben_dask.report.examples import Example, natural_colour
 from reben_dask.report.strategies import TileSplits
 
@@ -26,6 +30,9 @@ WIDE, NARROW = 11.2, 5.0
 """Figure widths in inches: the text column of a desktop page at 96 pixels per inch, and a phone."""
 
 _MARKERS = {"train": "o", "validation": "s", "test": "D"}
+_PANELS, _BARS = 4, 60
+"""Panels in a row, and bins of each, of distributions."""
+
 _SHIFTS = {"train": 0.2, "validation": 0.0, "test": -0.2}
 """Vertical offset of markers, so that they do not hide one another."""
 
@@ -114,6 +121,51 @@ def draw_label_numbers(numbers: pd.DataFrame, *, width: float = WIDE) -> Figure:
     if len(parts.columns):
         figure.legend(loc="outside upper left", ncols=4)
     return figure
+
+
+def draw_histograms(histograms: pd.DataFrame, *, width: float = WIDE) -> Figure:
+    """Draw the distribution of the pixel values of each band and split.
+
+    ``histograms`` has the columns ``band``, ``split`` (None for patches in no split), ``value`` and ``pixels``. Each
+    panel leaves out 0.1 % of the pixels at either end.
+    """
+    bands = list(dict.fromkeys(histograms["band"]))
+    across = _PANELS if width > NARROW else _PANELS // 2
+    down = -(-len(bands) // across)
+    figure = new_figure(width, 1.75 * down + 0.5)
+    panels = figure.subplots(down, across, squeeze=False)
+    drawn: dict[str, Line2D] = {}
+    for axes, band in zip(panels.flat, bands, strict=False):
+        of_band = histograms[histograms["band"] == band].sort_values("value")
+        edges = _edges(of_band, 1 if has_exact_bins(IMAGES[band]) else BIN_WIDTH)
+        for split in (*SPLITS, None):
+            of_split = of_band[of_band["split"].isna() if split is None else of_band["split"] == split]
+            if total := of_split["pixels"].sum():
+                shares = np.histogram(of_split["value"], edges, weights=of_split["pixels"] / total)[0]
+                colour, name = SPLIT_COLOURS.get(str(split), NO_SPLIT_COLOUR), split or _NO_SPLIT
+                (drawn[name],) = axes.plot(
+                    (edges[:-1] + edges[1:]) / 2, shares, color=colour, linewidth=1.6, label=name
+                )
+        axes.set_title(f"{band} ({'dB' if band in S1_BANDS else 'DN'})", pad=4)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(bottom=0)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
+        _bare(axes, grid="x")
+    for axes in panels.flat[len(bands) :]:
+        axes.set_visible(False)
+    figure.legend(handles=list(drawn.values()), loc="outside upper left", ncols=4)
+    return figure
+
+
+def _edges(of_band: pd.DataFrame, unit: float) -> npt.NDArray[np.float64]:
+    """Edges of bins, of the same number of whole values each, from the permille to the permille from the top."""
+    until = of_band["pixels"].cumsum() / of_band["pixels"].sum()
+    low, high = (float(of_band["value"].iloc[int(until.searchsorted(part))]) for part in (0.001, 0.999))
+    step = unit * max(1, round((high - low) / unit / _BARS))
+    edges: npt.NDArray[np.float64] = low - unit / 2 + step * np.arange(int((high - low) // step) + 2, dtype=np.float64)
+    return edges
 
 
 def draw_dates(dates: pd.DataFrame, *, width: float = WIDE) -> Figure:

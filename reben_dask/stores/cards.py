@@ -26,11 +26,14 @@ from reben_dask.formats.dataset import (
     FLAGGED_METADATA_FILE,
     LMDB,
     METADATA_FILE,
+    STATISTICS,
     TABLE,
     RunRecord,
 )
+from reben_dask.formats.statistics import ALL, Statistics
 from reben_dask.patches.decision import REASONS
 from reben_dask.patches.overlaps import conflict_note
+from reben_dask.stores.statistics import band_table, class_table
 from reben_dask.stores.terms import (
     CLC_TERMS,
     COPERNICUS_TERMS,
@@ -74,8 +77,11 @@ def write_card(folder: Path, record: RunRecord) -> Path:
     counts = _count_patches(folder)
     rejected = record.counts.get(REASON, {})
     known = {REASONS[reason]: rejected[reason] for reason in REASONS if rejected.get(reason)}
+    statistics = Statistics.read(folder) if (folder / STATISTICS).is_file() else None
     content = {
         "front_matter": _front_matter(record, counts),
+        "bands": statistics and band_table(statistics, [ALL]),
+        "classes": statistics and class_table(statistics),
         "kept": _total(counts),
         "splits": _split_table(counts),
         "conflicts": conflict_note(record.counts),
@@ -91,6 +97,7 @@ def write_croissant(folder: Path, record: RunRecord) -> Path:
     """Write ``croissant.json`` into the folder of a dataset."""
     counts = _count_patches(folder)
     sets = [(key, DESCRIPTIONS[name], kind, f"{name}/{pattern}") for key, name, pattern, kind in _FILE_SETS]
+    sets.append((STATISTICS, DESCRIPTIONS[STATISTICS], "application/json", STATISTICS))
     sets += [
         (name, description, kind, name if Path(name).suffix in _EXPORTED else f"{name}/**")
         for name, (description, kind) in _exported(folder, record).items()

@@ -18,7 +18,7 @@ import zarr
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import BANDS, ImageKind
 from reben_dask.formats.columns import GRID, PATCH_ID, TILE, X, Y
-from reben_dask.formats.cube import MAP_NODE, S1_NODE, group_of, is_of_whole_array
+from reben_dask.formats.cube import DOCUMENT, MAP_NODE, S1_NODE, group_of, is_of_whole_array
 from reben_dask.formats.dataset import CUBES
 from reben_dask.formats.trees.layout import PatchPixels
 from reben_dask.stores.cubes import open_array
@@ -148,7 +148,7 @@ def open_cubes(store: str | PathLike[str], tile: str | None = None) -> xr.DataTr
         If there is no such store or tile.
     """
     place = Path(store) / (tile or "")
-    if not (place / "zarr.json").is_file():
+    if not (place / DOCUMENT).is_file():
         raise InputError(f"{place} is not a group of a Zarr store; give cubes.zarr of a dataset, and one of its tiles.")
     return xr.open_datatree(place, engine="zarr", chunks=None).map_over_datasets(_chunk_by_shards)
 

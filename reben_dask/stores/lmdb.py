@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lmdb
 import psutil
@@ -36,6 +36,9 @@ from reben_dask.formats.lmdb import (
 from reben_dask.locks import is_unsupported, owner_file
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import require_new
+
+if TYPE_CHECKING:
+    from reben_dask.patches.statistics import Sums
 
 COMMIT_EVERY = 256
 """Patches in a transaction of an export."""
@@ -235,43 +238,54 @@ def write_environment(
     store: Path,
     name: str = "",
     advance: Count = lambda _: None,
+    sums: Sums | None = None,
 ) -> Shard:
     """Write one LMDB environment with bands, reference map and Sentinel-1 partner of each patch in ``ranges``.
 
     Reads by columns of patches, so that each chunk of the store is decoded once; padded names are in that order too,
     and the environment grows at its end. ``destination`` is a new folder on a local disk; ``name`` is its path below
-    the LMDB folder, for the index entry that is returned. ``advance`` gets the number of patches of each batch.
+    the LMDB folder, for the index entry that is returned. ``advance`` gets the number of patches of each batch, and
+    the clear patches are added to ``sums``.
     """
     # An interrupted attempt leaves an environment that would only grow.
     shutil.rmtree(destination, ignore_errors=True)
     first = last = None
     patches = 0
     with new_environment(destination) as environment:
-        for names in _write_patches(environment, ranges, store, advance, overwrite=True):
+        for names in _write_patches(environment, ranges, store, advance, sums, overwrite=True):
             first, last = min([*names, first or names[0]]), max([*names, last or names[0]])
             patches += len(names)
         keys = environment.stat()["entries"]
     return Shard(name, first, last, patches, keys)
 
 
-def append_tile(environment: Path, kept: TileRange, store: Path, advance: Count = lambda _: None) -> None:
-    """Add the values of a tile's kept patches to an LMDB environment; existing values are kept.
+def append_tile(
+    environment: Path, kept: TileRange, store: Path, advance: Count = lambda _: None, sums: Sums | None = None
+) -> None:
+    """Add the values of a tile's kept patches to an LMDB environment, and its clear patches to ``sums``.
 
-    One process writes at a time, and the call may be repeated after it was interrupted. ``environment`` is a folder on
-    a local disk, made with its first tile. Like the cubes, it is not synced: a tile would wait for the disk.
+    Existing values are kept. One process writes at a time, and the call may be repeated after it was interrupted.
+    ``environment`` is a folder on a local disk, made with its first tile. Like the cubes, it is not synced: a tile
+    would wait for the disk.
     """
     environment.mkdir(parents=True, exist_ok=True)
     _own_copy(environment / DATA_FILE)
     with _open_to_write(environment, sync=False) as opened:
-        for _ in _write_patches(opened, [kept] * (kept.stop > 0), store, advance, overwrite=False):
+        for _ in _write_patches(opened, [kept] * (kept.stop > 0), store, advance, sums, overwrite=False):
             pass
 
 
 def _write_patches(
-    environment: lmdb.Environment, ranges: Sequence[TileRange], store: Path, advance: Count, *, overwrite: bool
+    environment: lmdb.Environment,
+    ranges: Sequence[TileRange],
+    store: Path,
+    advance: Count,
+    sums: Sums | None,
+    *,
+    overwrite: bool,
 ) -> Iterator[list[str]]:
     """Write patches in large transactions, in a map that has room for all of them; yield the names of each."""
-    expected, rest = sum(piece.stop - piece.start for piece in ranges), _patches(ranges, store)
+    expected, rest = sum(piece.stop - piece.start for piece in ranges), _patches(ranges, store, sums)
     is_sized = False
     while batch := list(islice(rest, COMMIT_EVERY)):
         if not is_sized:
@@ -303,26 +317,30 @@ class _Patch(NamedTuple):
     items: tuple[Item, ...]
 
 
-def _patches(ranges: Iterable[TileRange], store: Path) -> Iterator[_Patch]:
+def _patches(ranges: Iterable[TileRange], store: Path, sums: Sums | None) -> Iterator[_Patch]:
     # They take 2 s to import, and conversions and merges do not need them.
     from reben_dask.formats.columns import GRID, KEPT, PATCH_ID, S1_NAME, TILE, X, Y  # noqa: PLC0415
     from reben_dask.stores.cube_reader import TileReader  # noqa: PLC0415
     from reben_dask.stores.patch_table import read_rows  # noqa: PLC0415
+    from reben_dask.stores.statistics import ROW_COLUMNS, add_patch  # noqa: PLC0415
 
-    columns = (PATCH_ID, S1_NAME, GRID, X, Y)
     for piece in ranges:
-        rows = read_rows(piece.part, [TILE, *columns], status=KEPT)
+        rows = read_rows(piece.part, [TILE, GRID, X, Y, *ROW_COLUMNS], status=KEPT)
         rows = rows.slice(piece.start, piece.stop - piece.start)
         readers = TileReader(store, rows[TILE][0].as_py())
-        for patch_id, s1_name, grid, x, y in zip(*(rows[name].to_pylist() for name in columns), strict=True):
-            pixels, keys = readers[grid].patch(x, y), keys_of(patch_id, s1_name)
+        for row in rows.to_pylist():
+            pixels, keys = readers[row[GRID]].patch(row[X], row[Y]), keys_of(row[PATCH_ID], row[S1_NAME])
+            if sums is not None:
+                add_patch(sums, row, pixels)
             values = {ImageKind.S2: encode_bands(pixels.s2)}
             if pixels.reference_map is not None:
                 values[ImageKind.MAP] = encode_reference_map(pixels.reference_map)
             # In a job without Sentinel-1, a published name has no pixels.
             if pixels.s1:
                 values[ImageKind.S1] = encode_bands(pixels.s1)
-            yield _Patch(patch_id, tuple((key.encode(), values[kind]) for kind, key in keys.items() if kind in values))
+            yield _Patch(
+                row[PATCH_ID], tuple((key.encode(), values[kind]) for kind, key in keys.items() if kind in values)
+            )
 
 
 def _expected_map_size(batch: list[_Patch], patches: int) -> int:

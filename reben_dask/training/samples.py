@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from reben_dask.formats.bands import MODALITIES, Modality
 from reben_dask.formats.columns import SPLITS
 from reben_dask.formats.dataset import CUBES, LMDB, METADATA_FILE, STATISTICS, TABLE
 from reben_dask.formats.lmdb import find_lmdb
+from reben_dask.formats.statistics import BandStatistics, Statistics
 from reben_dask.formats.training_run import BandScale
 from reben_dask.nomenclature import UNLABELED_CODE
 from reben_dask.sources.remote import is_address
@@ -119,20 +119,10 @@ class Samples:
 
     def stored_scales(self) -> dict[str, BandScale] | None:
         """Read mean and standard deviation of the training split from ``statistics.json``; None if it lacks a band."""
-        file = self.folder / STATISTICS
-        if not file.is_file():
+        if not (self.folder / STATISTICS).is_file():
             return None
-        try:
-            bands = json.loads(file.read_text(encoding="utf-8"))["bands"]
-            found = {name: bands.get(name, {}).get(SPLITS[0], {}) for name in self.bands}
-            scales = {
-                name: BandScale(mean=values["mean"], std=values["std"] or 1.0)
-                for name, values in found.items()
-                if values.get("mean") is not None
-            }
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise InputError(f"{file} is damaged; write it again with `reben statistics {self.folder}`.") from None
-        return scales if len(scales) == len(found) else None
+        scales = scales_of(Statistics.read(self.folder).bands, self.bands)
+        return scales if len(scales) == len(self.bands) else None
 
     def with_masks(
         self, kind: Literal["classes", "codes"] = "classes", *, ignore_index: int = IGNORED, min_region_px: int = 0
@@ -325,6 +315,16 @@ def find_training_data(folder: Path) -> tuple[Path, Path]:
     lmdb = folder / LMDB if (folder / LMDB).is_dir() else find_lmdb(folder) or folder / LMDB
     beside = folder if (folder / METADATA_FILE).is_file() or lmdb != folder else folder.absolute().parent
     return lmdb, beside
+
+
+def scales_of(statistics: Mapping[str, Mapping[str, BandStatistics]], bands: Sequence[str]) -> dict[str, BandScale]:
+    """Return the mean and standard deviation over the training split, of those bands that have them."""
+    found = {name: statistics[name].get(SPLITS[0]) for name in bands if name in statistics}
+    return {
+        name: BandScale(mean=of.mean, std=of.std or 1.0)
+        for name, of in found.items()
+        if of is not None and of.mean is not None and of.std is not None
+    }
 
 
 def batches(samples: Samples, size: int, *, seed: int | None = None) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reben_dask.errors import InputError, missing
 from reben_dask.formats.bands import ImageKind
+from reben_dask.formats.cube import DOCUMENT
 from reben_dask.formats.dataset import (
     CATALOGUE,
     CUBES,
@@ -16,6 +17,7 @@ from reben_dask.formats.dataset import (
     LMDB,
     METADATA_FILE,
     RECORD,
+    STATISTICS,
     TABLE,
     RunRecord,
 )
@@ -23,7 +25,7 @@ from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, find_lmdb, is_lmdb
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.catalogue import verify_catalogue
-from reben_dask.verify.cubes import DOCUMENT, kinds_in, verify_cubes
+from reben_dask.verify.cubes import kinds_in, verify_cubes
 from reben_dask.verify.dataset import Dataset, verify_table, verify_tree_tables
 from reben_dask.verify.digest import Digest, compute_digests, cubes_digest, file_digest, folder_digest
 from reben_dask.verify.engine import Context
@@ -40,11 +42,12 @@ from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, s
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
 from reben_dask.verify.metadata import Rows, find_metadata, read_tree_tables, verify_metadata
 from reben_dask.verify.overlaps import verify_overlaps
+from reben_dask.verify.statistics import verify_statistics
 from reben_dask.verify.trees import Form, forms_of, verify_trees
 
 __all__ = ["Check", "Report", "Settings", "silent", "verify"]
 
-_ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, RECORD)
+_ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMDB, STATISTICS, RECORD)
 
 
 def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
@@ -124,6 +127,8 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
         yield from verify_cubes(out / CUBES, context)
     if (out / LMDB).exists():
         yield from verify_lmdb(out / LMDB, context)
+    if (out / STATISTICS).exists():
+        yield verify_statistics(out, rows, context)
     layout = expected.tree_layout
     yield from _exports(out, record)
     for form in (forms := forms_of(out, layout)):

@@ -29,7 +29,7 @@ from reben_dask.formats.bands import (
     lacks_backscatter,
 )
 from reben_dask.formats.columns import KEPT, LABELED_FRACTION, NODATA, PATCH_ID, S1_NAME, STATUS
-from reben_dask.formats.cube import GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_nodes, shard_patches
+from reben_dask.formats.cube import DOCUMENT, GRID_GROUPS, MAP_NODE, S1_NODE, Node, empty_nodes, shard_patches
 from reben_dask.formats.names import PatchName
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.patches.candidates import nodata_pixels
@@ -41,7 +41,6 @@ from reben_dask.verify.engine import Context, gap_note
 from reben_dask.verify.findings import Check, collect, differences, one_sentence, parse_crs
 from reben_dask.wording import counted
 
-DOCUMENT = "zarr.json"
 _CONSOLIDATED = "consolidated_metadata"
 _KINDS = {MAP_NODE: ImageKind.MAP, S1_NODE: ImageKind.S1}
 _ATTRIBUTES = ("band_names", "proj:code", "spatial:transform", "spatial:shape")

@@ -101,6 +101,8 @@ class _Bench:
         self._stage("LMDB from Zarr", stages.export, out, self.folder / "lmdb", 1)
         self._stage(f"LMDB from Zarr, {SHARDS} shards", stages.export, out, shards, SHARDS)
         self._stage("LMDB shards merged", stages.merge, shards, self.folder / "merged")
+        self._stage("patches read from Zarr", stages.read, out)
+        self._stage("patches read from Zarr, with statistics", stages.count, out)
 
     def _naive(self) -> None:
         sample = naive.sample_of(self.plan, self.sample)
@@ -117,9 +119,11 @@ class _Bench:
         one, two = (self.measured[f"the whole job, {workers} of 1 thread"] for workers in (1, 2))
         sample, many = (min(number, self.patches) for number in (self.sample, MAPS_FOR_A_WINDOW * self.sample))
         windows = cpu["naive: windows"] / sample * self.patches
-        reading = cpu["naive: reading the map"]
-        maps = reading + (cpu["naive: reading it, maps"] - reading) / many * self.patches
+        without = cpu["naive: reading the map"]
+        maps = without + (cpu["naive: reading it, maps"] - without) / many * self.patches
+        reading, statistics = cpu["patches read from Zarr"], cpu["patches read from Zarr, with statistics"]
         return {
+            "CPU of statistics, beside reading (s)": statistics - reading,
             "CPU of the job / CPU of decoding": two.cpu_s / cpu["decoding the bands alone"],
             "wall of the job on 2 workers / its CPU": two.wall_s / two.cpu_s,
             "wall of the job on 2 workers / on 1": two.wall_s / one.wall_s,

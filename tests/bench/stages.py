@@ -9,12 +9,15 @@ from reben_dask.formats.lmdb import shard_name
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.job.tasks import LabelRule, ingest_band, label_tile
 from reben_dask.patches.join import partitions_of_tiles, search_area
+from reben_dask.patches.statistics import describe_sums
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover
 from reben_dask.sources.sentinel2 import read_band, read_tile
+from reben_dask.stores.cube_reader import TileReader
 from reben_dask.stores.cubes import create_store
 from reben_dask.stores.lmdb import merge_environments, plan_shards, write_environment
 from reben_dask.stores.patch_table import part_files, read_rows
+from reben_dask.stores.statistics import sum_cubes
 
 
 def plan_of(product: Path, landcover: Path | str) -> Plan:
@@ -64,6 +67,20 @@ def export(out: Path, destination: Path, shards: int) -> None:
     for number, ranges in enumerate(plan_shards(counts, shards)):
         folder = destination if shards == 1 else destination / shard_name(number, shards)
         write_environment(folder, ranges, out / "cubes.zarr")
+
+
+def read(out: Path) -> None:
+    """Read the kept patches of a finished dataset from Zarr, and nothing else."""
+    for part in part_files(out / "patches.parquet"):
+        readers = TileReader(out / "cubes.zarr", part.stem)
+        for row in read_rows(part, ["grid", "x", "y"], status=KEPT).to_pylist():
+            readers[row["grid"]].patch(row["x"], row["y"])
+
+
+def count(out: Path) -> None:
+    """Read them, and make their statistics."""
+    sums = sum_cubes(out / "cubes.zarr", part_files(out / "patches.parquet"), lambda _: None)
+    describe_sums(sums, (), None)
 
 
 def merge(shards: Path, destination: Path) -> None:

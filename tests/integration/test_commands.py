@@ -25,7 +25,7 @@ from reben_dask.progress import TITLES, Cell, StageProgress, console
 
 PROGRAM = "python -m reben_dask"
 COMMANDS = [
-    *("fetch", "run", "l2a", "status", "convert", "verify", "report", "table", "compare"),
+    *("fetch", "run", "l2a", "status", "convert", "verify", "report", "table", "statistics", "compare"),
     *("train", "evaluate", "leaderboard", "landcover", "lmdb", "config", "demo"),
 ]
 POZNAN = Path("landcover") / "clc2018_poznan_3035.gpkg"

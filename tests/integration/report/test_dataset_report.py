@@ -18,7 +18,7 @@ from reben_dask.analysis.legend import corine_legend, map_colours
 from reben_dask.cli import main
 from reben_dask.patches.decision import REASONS
 
-FIGURES = {"funnel", "classes", "labels", "tiles", "splits", "examples", "sky", "dates", "seconds"}
+FIGURES = {"funnel", "classes", "labels", "tiles", "splits", "examples", "sky", "histograms", "dates", "seconds"}
 SETS = ", ".join(f"count(*) FILTER (split = '{split}')" for split in ("train", "validation", "test"))
 
 OFFICIAL = """
@@ -148,7 +148,7 @@ def test_examples_are_the_patches_in_the_store(page: Tag, small_run: Path) -> No
 
 @pytest.mark.slow
 def test_the_same_dataset_gives_the_same_bytes(small_run: Path, tmp_path: Path) -> None:
-    """Again, from a place where there is nothing but the table, the cubes and the record."""
+    """Again, from a place where there is nothing but the table, the cubes, the statistics and the record."""
     out = linked(small_run, tmp_path / "out")
     assert str(out / "report" / "index.html") in _report(out)
     for path in sorted((out / "report").rglob("*.*")):

@@ -31,7 +31,7 @@ def test_a_report_that_was_interrupted_is_made_by_the_same_command(
 
 def test_times_of_the_summary_and_of_the_report_agree(small_run: Path) -> None:
     seconds = RunRecord.read(small_run).seconds
-    assert list(seconds) == ["start", "landcover", "tiles", "overlaps", "metadata", "report"]
+    assert list(seconds) == ["start", "landcover", "tiles", "overlaps", "metadata", "statistics", "report"]
     assert f"\nDone in {sum(seconds.values()):,.0f} s. " in (small_run.parent / "said.txt").read_text()
     page = read_page(small_run / "report" / "index.html")
     *rows, (total, value) = table(page, "Wall time of each stage of the job")[1:]

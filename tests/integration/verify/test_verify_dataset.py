@@ -25,7 +25,7 @@ from verifying import TREES, Findings, Rows, assert_found, change_rows, listing,
 from reben_dask.cli.verify import verify as command
 from reben_dask.formats.dataset import FLAGGED_METADATA_FILE as FLAGGED
 from reben_dask.formats.dataset import METADATA_FILE as METADATA
-from reben_dask.formats.dataset import RECORD
+from reben_dask.formats.dataset import RECORD, STATISTICS
 
 EXPORTS = (*TREES, *(f"{tree}.tar.zst" for tree in TREES))
 
@@ -67,7 +67,7 @@ class Dataset:
 
 @pytest.fixture
 def dataset(tile_run: Path, tmp_path: Path) -> Dataset:
-    copied = ("cubes.zarr", "patches.parquet", METADATA, FLAGGED, "stac", "lmdb", "run")
+    copied = ("cubes.zarr", "patches.parquet", METADATA, FLAGGED, "stac", "lmdb", STATISTICS, "run")
     return Dataset(with_copies(tile_run, tmp_path / "out", copied, left_out=EXPORTS))
 
 
@@ -202,6 +202,15 @@ def _flip(path: str, image: int, position: int | None, bits: int) -> Damage:
     return damage
 
 
+def _statistics(change: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(data: Dataset) -> None:
+        content = json.loads((data.root / STATISTICS).read_text())
+        change(content)
+        (data.root / STATISTICS).write_text(json.dumps(content))
+
+    return damage
+
+
 def _edit_document(data: Dataset) -> None:
     path = data.cube / "r20m" / "dn" / "zarr.json"
     path.write_text(path.read_text().replace("digital number", "radiance"))
@@ -243,6 +252,28 @@ DAMAGES = [
     _case("no flagged metadata", _remove(FLAGGED), {"Artefacts": f"{FLAGGED} is missing"}),
     _case("no lmdb", _remove("lmdb"), {"Artefacts": "lmdb is missing"}),
     _case("no record", _remove(RECORD), {"Artefacts": f"{RECORD} is missing"}),
+    _case("no statistics", _remove(STATISTICS), {"Artefacts": f"{STATISTICS} is missing"}),
+    _case("statistics of another kind", _replace(STATISTICS), {"Statistics": "are damaged (content: Invalid JSON"}),
+    _case(
+        "band of the statistics",
+        _statistics(lambda content: content["bands"].pop("B11")),
+        {"Statistics": f"{STATISTICS} has no B11 train"},
+    ),
+    _case(
+        "count of the statistics",
+        _statistics(lambda content: content["bands"]["B8A"]["all"].update(count=1)),
+        {"Statistics": f"{STATISTICS} has the B8A all count 1, not "},
+    ),
+    _case(
+        "median of the statistics",
+        _statistics(lambda content: content["bands"]["VV"]["all"].update(p50=99.0)),
+        {"Statistics": f"{STATISTICS} has the VV all p50 99.0, not -"},
+    ),
+    _case(
+        "class of the statistics",
+        _statistics(lambda content: content["classes"]["Pastures"].update(patches=0)),
+        {"Statistics": f"{STATISTICS} has the Pastures patches 0, not "},
+    ),
     _case("metadata of another kind", _replace(METADATA), {FILES: f"{METADATA}: "}),
     _case("table of another kind", _replace("patches.parquet"), {TABLE: "there are no parts", CUBES: STRAY}),
     _case("cubes of another kind", _replace("cubes.zarr"), {CUBES: "{data.tile} is missing"}),

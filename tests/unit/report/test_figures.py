@@ -20,6 +20,7 @@ from reben_dask.report.figures import (
     draw_classes,
     draw_examples,
     draw_funnel,
+    draw_histograms,
     draw_label_numbers,
     draw_seconds,
 )
@@ -63,6 +64,13 @@ def _examples() -> list[Example]:
 
 
 DRAWN = {
+    "histograms": lambda width: draw_histograms(
+        pd.DataFrame(
+            [(band, split, value, 9) for band in ("B04", "VH") for split in ("train", None) for value in (1, 9_000)],
+            columns=["band", "split", "value", "pixels"],
+        ),
+        width=width,
+    ),
     "funnel": lambda width: draw_funnel(STEPS, 311, width=width),
     "classes": lambda width: draw_classes(
         pd.DataFrame(dict.fromkeys(["train", "validation", "test", "all"], 4), CLASSES),

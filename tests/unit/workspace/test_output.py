@@ -16,7 +16,7 @@ from reben_dask.workspace import Origin, Output
 
 FOLDERS = {"cubes.zarr", "patches.parquet", "lmdb", "stac", "run"}
 FILES = {"metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"}
-FILES |= {"README.md", "croissant.json"}
+FILES |= {"README.md", "croissant.json", "statistics.json"}
 FRONT_MATTER = "---\npretty_name: mine\nreben_dask:\n  recipe: reben\n---\n"
 ORIGIN: Origin = {"recipe": "reben", "tiles": {"A": "1", "B": "2"}}
 PATHS = {"A": "/tiles/A.SAFE", "B": "/tiles/B.SAFE"}
