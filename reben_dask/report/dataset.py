@@ -45,6 +45,7 @@ _STAGES = {
     "metadata": "metadata files",
     "lmdb": "LMDB",
     "geotiff": "GeoTIFF",
+    "samples": "shards of samples",
     "report": "Dask's performance report",
 }
 _MOST_TILES = 200
