@@ -12,7 +12,9 @@ READERS := .venv-readers
 BIN := $(VENV)/bin
 WITH := $(VENV)/.with
 DEV := $(WITH)-dev
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than processors, as some tests wait for others.
+PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))')
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,7 +30,7 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg --countries $(DATA)/countries.gpkg \
 		--s1 $(DATA)/sentinel1 --s1-pairs $(DATA)/s1_pairs.csv --out $(OUT) --overwrite
 
-test: $(DEV) ## Run unit and integration tests (7 min on 2 cores)
+test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
 test-train: $(DEV) $(WITH)-train ## Test the training of networks; installs PyTorch (6 min on 2 cores)

@@ -24,7 +24,7 @@ _FINE = by_resolution(name for name, band in PUBLISHED_BANDS.items() if band.res
 _S2 = tuple(name for names in _FINE.values() for name in names)
 
 MODALITIES = {"S1": POLARISATIONS, "S2": _S2, "S1+S2": (*_S2, *POLARISATIONS)}
-"""Bands of each modality, in the order of the channels: Sentinel-2 of 10 m, of 20 m, then VH and VV."""
+"""Bands of each modality, in the order of the channels: Sentinel-2 of 10 m, of 20 m, then VV and VH."""
 
 
 @dataclass(frozen=True)

@@ -317,6 +317,8 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
     same.not_checked = None if rows.is_complete else "the metadata cannot be read"
     yield same
     yield _compare_counts(counts, record, is_whole=not unread)
+    if record is not None and record.warnings:
+        yield _recall_warnings(record)
 
 
 def _offset_notes(tiles: Mapping[int | None, int]) -> Iterator[str]:
@@ -377,6 +379,16 @@ def _compare_counts(counts: Counter[tuple[str, str]], record: RunRecord | None, 
         if found != noted:
             check.problem(f"{measure} {key}: {noted:,} in the record, {found:,} in the patch table")
     return check
+
+
+def _recall_warnings(record: RunRecord) -> Check:
+    """Repeat the warnings of the job, as those about its inputs cannot be found in the dataset."""
+    texts = (" ".join(warning.split()).removesuffix(".") for warning in record.public_warnings)
+    return Check(
+        "Warnings of the job",
+        summary=f"{len(record.warnings):,} in the run record",
+        notes=[text if text.isprintable() else ascii(text)[1:-1] for text in texts],
+    )
 
 
 def verify_tree_tables(out: Path, layout: TreeLayout, paths: Sequence[Path]) -> Iterator[Check]:

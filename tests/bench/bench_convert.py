@@ -1,6 +1,6 @@
-"""Converting published trees to an LMDB: `reben convert` beside the loop that a user would write.
+"""Converting published trees to an LMDB: `reben convert`, from folders and `.tar` archives, beside a user's loop.
 
-Both read the same invented patches (12 bands of Sentinel-2, two of Sentinel-1, a reference map: 15 files each, laid out
+All read the same invented patches (12 bands of Sentinel-2, two of Sentinel-1, a reference map: 15 files each, laid out
 as the published ones), with the same number of processes. With fewer than 20,000 patches, the start of the cluster
 shows in the figures.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,12 +54,12 @@ def main() -> None:
         folder = Path(scratch)
         make_trees(folder / "trees", options.patches)
         runs = _rounds(folder, options.processes)
-        same = _content(folder / "naive") == _content(folder / "ours")
+        same = _content(folder / "naive") == _content(folder / "ours") == _content(folder / "archives")
     best = {way: min(found, key=lambda measured: measured.cpu_s) for way, found in runs.items()}
     rates = {way: options.patches / measured.cpu_s for way, measured in best.items()}
-    print(f"{'':>7}{'CPU s':>8}{'wall s':>8}{'patches/CPU s':>15}{'peak MiB':>10}")
+    print(f"{'':>9}{'CPU s':>8}{'wall s':>8}{'patches/CPU s':>15}{'peak MiB':>10}")
     for way, measured in best.items():
-        print(f"{way:>7}{measured.cpu_s:>8.2f}{measured.wall_s:>8.2f}{rates[way]:>15,.0f}", end="")
+        print(f"{way:>9}{measured.cpu_s:>8.2f}{measured.wall_s:>8.2f}{rates[way]:>15,.0f}", end="")
         print(f"{measured.peak_bytes / 2**20:>10,.0f}")
     print(f"\nratio {rates['ours'] / rates['naive']:.1f}, LMDBs are {'the same' if same else 'NOT the same'}")
     _save(
@@ -88,6 +89,15 @@ def make_trees(root: Path, patches: int) -> None:
                 (folder / f"{name}_{band}.tif").write_bytes(content)
 
 
+def _pack(tree: Path) -> Path:
+    """Make a ``.tar`` archive of a tree, in the order of its names, as the published ones are."""
+    path = tree.with_name(f"{tree.name}.tar")
+    with tarfile.open(path, "w") as archive:
+        for file in sorted(tree.rglob("*.tif")):
+            archive.add(file, file.relative_to(tree.parent))
+    return path
+
+
 def convert_naively(trees: Path, destination: Path, processes: int) -> None:
     """Open and read every file with rasterio, in some processes; write what they encode."""
     folders = [folder for tree in TREES for folder in sorted((trees / tree).glob("*/*"))]
@@ -110,12 +120,14 @@ def _encode_naively(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _rounds(folder: Path, processes: int) -> dict[str, list[Measured]]:
-    trees, naive, ours = (folder / name for name in ("trees", "naive", "ours"))
+    trees, naive, ours, archives = (folder / name for name in ("trees", "naive", "ours", "archives"))
     roots = {"--s2": "BigEarthNet-S2", "--s1": "BigEarthNet-S1", "--maps": "Reference_Maps"}
     inputs = [word for option, tree in roots.items() for word in (option, trees / tree)]
+    packed = [word for option, tree in roots.items() for word in (option, _pack(trees / tree))]
     commands: dict[str, list[Any]] = {
         "naive": [sys.executable, __file__, "--processes", processes, "--naive", trees, naive],
         "ours": [*OURS, *inputs, "--workers", processes, ours],
+        "archives": [*OURS, *packed, "--workers", processes, archives],
     }
     runs: dict[str, list[Measured]] = {way: [] for way in commands}
     for _ in range(ROUNDS):

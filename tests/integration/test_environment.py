@@ -186,5 +186,5 @@ def test_a_worker_without_the_driver(tmp_path: Path) -> None:
 def test_images_in_geotiff_need_no_driver(small_folders: list[Path]) -> None:
     tile = read_tile(small_folders[0])
     assert needs_jpeg2000([tile])
-    images = {image: path.replace(".jp2", ".tif") for image, path in tile.images.items()}
+    images = {name: replace(image, source=image.source.replace(".jp2", ".tif")) for name, image in tile.images.items()}
     assert not needs_jpeg2000([replace(tile, images=images)])

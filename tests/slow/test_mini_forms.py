@@ -107,4 +107,4 @@ def test_a_dataset_of_level_1c(forms: Path, job: Job, mini_run: Path) -> None:
     cubes = {name: digest for name, digest in digest_of(out).items() if name.endswith(("r10m/dn", "r20m/dn"))}
     before = {name: digest for name, digest in digest_of(mini_run).items() if name.endswith(("r10m/dn", "r20m/dn"))}
     assert {name.replace("L1C", "L2A"): digest for name, digest in cubes.items()} == before
-    assert "from 1 Sentinel-2 L1C tile (2018)" in (out / "dataset_card.md").read_text()
+    assert "from 1 Sentinel-2 L1C tile (2018)" in (out / "README.md").read_text()

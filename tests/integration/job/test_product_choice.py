@@ -171,6 +171,7 @@ def test_a_patch_of_two_strips_is_kept_once(strips: tuple[Path, Path], landcover
     assert decided["reason"].fillna("").tolist() == reasons.tolist()
 
 
+@pytest.mark.slow
 def test_a_job_of_two_strips_and_a_damaged_product(strips: tuple[Path, Path], landcover: str, tmp_path: Path) -> None:
     folder, out = strips[0].parent, tmp_path / "out"
     (folder / f"{NAME.replace('T33UXU', 'T33UXV')}.zip").write_bytes(b"PK\x03\x04 cut short")

@@ -22,7 +22,7 @@ from stac_api import item_of, serve_stac
 
 from reben_dask.cli import main
 from reben_dask.sources.sentinel1_names import find_images
-from reben_dask.sources.sentinel2 import read_tile, search_products
+from reben_dask.sources.sentinel2 import search_products
 
 NEW = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP_20230718T052230"
 OLD = "S2A_MSIL2A_20180725T100031_N0208_R122_T33UVP_20180725T120000"
@@ -64,10 +64,10 @@ def test_products_that_a_job_reads(small_folders: list[Path], tmp_path: Path) ->
         again = _from(cdse, tmp_path, "--bbox", "16.5,52.2,17.3,52.6", "--dates", "2018/2019", "--baseline", "all")
     out = tmp_path / "out"
     found = search_products([out])
-    assert [path.name for path in found.products] == sorted(folder.name for folder in small_folders)
+    assert [product.location.name for product in found.products] == sorted(folder.name for folder in small_folders)
     assert found.note is None
-    for path in found.products:
-        tile = read_tile(path)
+    for product in found.products:
+        tile = product.read_tile()
         for image in tile.images:
             tile.require_intact(image)
     assert not [path for path in asked if path.endswith(")/$value") and "Nodes" not in path]
@@ -184,7 +184,7 @@ def test_a_file_that_is_damaged_at_the_provider(tmp_path: Path) -> None:
     assert record["products"].keys() == {f"{NEXT}.SAFE"}
     # Without its metadata, no reader takes it for a product.
     found = search_products([tmp_path / "out"])
-    assert [path.name for path in found.products] == [f"{NEXT}.SAFE"]
+    assert [product.location.name for product in found.products] == [f"{NEXT}.SAFE"]
     assert found.note
     assert "unfinished downloads" in found.note
     with serve_cdse([damaged, good]) as cdse:

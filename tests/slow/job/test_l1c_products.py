@@ -63,7 +63,7 @@ def test_each_product_is_corrected_or_set_aside(client: Client, stand_in: StandI
     result = _correct(tmp_path, stand_in, client)
     good = [name for name in NAMES if name not in SET_ASIDE]
     assert [read_tile(path).name for path in result.products] == list(map(tile_of, good))
-    assert [(failure.name, failure.path.stem) for failure in result.failures] == [(tile_of(n), n) for n in SET_ASIDE]
+    assert [(failure.name, Path(failure.location).stem) for failure in result.failures] == [(tile_of(n), n) for n in SET_ASIDE]
     assert [str(failure.error).partition(" on ")[0] for failure in result.failures] == [
         f"sen2cor ended with status {status}" for status in (1, 0, 0)
     ]

@@ -1,4 +1,4 @@
-"""Notes of `reben verify` about products: offsets that differ, and an acquisition in two processings."""
+"""Notes of `reben verify` about inputs: offsets, an acquisition in two processings, warnings of the job."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def test_one_acquisition_in_two_processings_is_named(small_run: Path, tmp_path: 
     path.write_text(json.dumps(record), encoding="utf-8")
     note = f"{TILE}, {TILE.replace('N0500', 'N0510')} are one acquisition, whose patches may be in different splits"
     assert note in _notes(out)
+
+
+def test_warnings_about_inputs_are_repeated_without_folders(small_run: Path, tmp_path: Path) -> None:
+    out = with_copies(small_run, tmp_path / "out", ["run"])
+    path = out / "run" / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    layer = "Layer 'U2006_CLC2000' of /home/me/maps/clc.gpkg is read; it also has 'U2018_CLC2018'."
+    path.write_text(json.dumps({**record, "warnings": [layer, "No country file is given."]}), encoding="utf-8")
+    (check,) = [check for check in verified(out).checks if check.title == "Warnings of the job"]
+    assert check.line() == (
+        "ok            Warnings of the job: 2 in the run record; Layer 'U2006_CLC2000' of clc.gpkg is read; it also has"
+        " 'U2018_CLC2018'; No country file is given"
+    )
