@@ -19,6 +19,7 @@ from reben_dask.formats.training_run import TrainingRecord, metrics_file
 from reben_dask.options import Options
 from reben_dask.training.model_card import SHOWN
 from reben_dask.training.protocol import ARCHITECTURES, Protocol
+from reben_dask.wording import counted
 
 _WHOLE = (None, "hard")
 """Regions of the papers' figures that are shown beside those of all regions."""
@@ -150,7 +151,7 @@ def _name(run: _Run) -> tuple[str, str]:
 
 
 def _modality(protocol: Protocol) -> str:
-    return protocol.modality if protocol.bands is None else f"{len(protocol.bands)} bands"
+    return protocol.modality if protocol.bands is None else counted(len(protocol.bands), "band")
 
 
 def _paper_rows(wanted: set[tuple[str, str]], regions: set[str | None]) -> list[dict[str, Any]]:

@@ -62,13 +62,14 @@ SAVE_IMAGES = f"""
 import numpy as np
 assert set(images) == {{"train", "validation", "test", "flagged"}}
 for row in train:
-    np.savez(row["patch_id"], **{{name: row[name] for name in {(*BANDS, "reference_map")}}}, labels=[str(label) for label in row["labels"]])
+    found = {{name: row[name] for name in {(*BANDS, "reference_map")}}}
+    np.savez(row["patch_id"], **found, labels=[str(label) for label in row["labels"]])
 """
 SAVE_SAMPLES = f"""
 import numpy as np
 for sample in train:
-    images = {{name: sample[name.lower() + ".npy"] for name in {(*BANDS, "reference_map")}}}
-    np.savez(sample["__key__"], **images, labels=sample["json"]["labels"])
+    found = {{name: sample[name.lower() + ".npy"] for name in {(*BANDS, "reference_map")}}}
+    np.savez(sample["__key__"], **found, labels=sample["json"]["labels"])
 """
 
 

@@ -157,4 +157,5 @@ def test_the_printed_tables(tmp_path: Path) -> None:
     assert "| reBEN paper | ResNet-50 | S1+S2 |  | 71.36 | 86.32 |" in text["markdown"]
     assert text["csv"].splitlines()[0].startswith("source,model,modality,settings,regions,runs,ap_macro,ap_macro_std,")
     assert text["latex"].startswith("\\begin{tabular}")
+    assert "  Source & Model & Modality & Runs & AP macro & AP micro & F1 macro & " in text["latex"]
     assert "55.00 ± 7.07" in text["latex"]
