@@ -59,7 +59,7 @@ def _measure(product: Path, region: Path, folder: Path) -> dict[str, Any]:
     ratios = {form: measured.cpu_s / decoding for form, measured in jobs.items()}
     print()
     for form, ratio in ratios.items():
-        limit = f", at most {LIMITS[form]}" * (form in LIMITS)
+        limit = f", at most {LIMITS[form]}" if form in LIMITS else ""
         print(f"CPU of the job from {form} / CPU of decoding JPEG 2000: {ratio:.2f}{limit}")
     same = {form: _content(folder / form) == _content(folder / "JPEG 2000") for form in FORMS}
     print(f"all jobs write the same metadata and LMDB: {'yes' if all(same.values()) else 'NO'}")
