@@ -104,7 +104,8 @@ def verify_sample_shards(
     if form == WEBDATASET:
         classes = None if has_sentinel1 is None else list(context.expected.nomenclature.classes)
         counts = {path.name: walk.counts.get(path) for path in files.values()}
-        check.add(_index_faults(folder / INDEX_FILE, classes, counts))
+        with collect(check, INDEX_FILE):
+            check.add(_index_faults(folder / INDEX_FILE, classes, counts))
     if walk.is_whole:
         check.add(f"{name} is missing" for name in engine.names[ImageKind.S2].missing())
     check.count = engine.found[ImageKind.S2]
@@ -158,13 +159,13 @@ class _Walk:
     def __post_init__(self) -> None:
         self.counts: dict[Path, int] = {}
         """Patches of each file that was read to its end."""
-        self.is_whole, self.has_images_of_s1 = True, False
+        self.is_whole, self.has_images_of_s1 = False, False
 
     def entries(self, files: Mapping[ShardFile, Path]) -> Iterator[Entry]:
         """Entries in the order of the files."""
         seen = set[str]()
         for file, path in files.items():
-            is_read, count = False, 0
+            count = 0
             with collect(self.check, path.name):
                 contents = self._contents(path)
                 if self.form == PARQUET and self.has_sentinel1 is not None:
@@ -178,10 +179,8 @@ class _Walk:
                     seen.add(sample.name)
                     read = partial(self._read, file, sample, contents)
                     yield Entry(ImageKind.S2, sample.name, key, read, self.check)
-                is_read = True
-            if is_read:
                 self.counts[path] = count
-            self.is_whole = self.is_whole and is_read
+        self.is_whole = len(self.counts) == len(files)
 
     def _contents(self, path: Path) -> SampleContents:
         """Columns and images of a file; optional images only if a Parquet file has them."""
@@ -252,9 +251,12 @@ def _sound_columns(row: Row, contents: SampleContents) -> tuple[Row, list[str]]:
 
 
 def _is_of(value: Any, column: Column) -> bool:
-    with suppress(pa.ArrowException, TypeError, OverflowError):
-        is_null = value is None and column not in (PATCH_ID, LABELS, *FLAGS)
-        return is_null or pa.array([value], column.type).to_pylist() == [value] != [None]
+    if value is None:
+        return column not in (PATCH_ID, LABELS, *FLAGS)
+    if isinstance(value, list) and None in value:
+        return False
+    with suppress(pa.ArrowException, TypeError, OverflowError, ValueError):
+        return bool(pa.array([value], column.type).to_pylist() == [value])
     return False
 
 

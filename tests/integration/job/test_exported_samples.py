@@ -371,6 +371,8 @@ IN_TAR: dict[str, tuple[str, Callable[[bytes], bytes | None], str, str]] = {
     "no object": ("json", lambda _: b"[]", "", ".json is not a JSON object"),
     "label": ("json", _document(labels=["Bog"]), "", "has the unknown label 'Bog'"),
     "labels": ("json", _document(labels="Pastures"), "", "has the labels 'Pastures'"),
+    "label null": ("json", _document(labels=[None]), "", "has the labels [None]"),
+    "no text": ("json", _document(country="\ud800"), "", "has the country '\\ud800'"),
     "name": ("json", _document(patch_id="S2"), "", "has the patch_id 'S2'"),
     "edge": ("json", _document(minx=5), "", "has the minx 5, not"),
     "column": ("json", _document(more=1), "", "also has the column more"),
