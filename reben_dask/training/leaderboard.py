@@ -105,9 +105,9 @@ def table_of(board: pd.DataFrame) -> pd.DataFrame:
     """Format a leaderboard for reading: titles, and percent as ``mean ± standard deviation``."""
     metrics = [name for name in SHOWN if name in board]
     table = board[["source", "model", "modality"]].copy()
-    for name in ("settings", "regions"):
+    for name, without in (("settings", ""), ("regions", "all")):
         if board[name].notna().any():
-            table[name] = board[name].fillna("")
+            table[name] = board[name].fillna(without)
     table["model"] = board["model"].map(lambda name: ARCHITECTURES[name].title)
     table["runs"] = board["runs"].map(lambda count: "" if pd.isna(count) else str(int(count)))
     for name in metrics:

@@ -134,7 +134,7 @@ def test_the_commands(small_run: Path, tmp_path: Path) -> None:
     assert keys | {"per_class"} <= metrics.keys()
     assert metrics["regions"]["medium"].keys() >= keys
     table = _reben("leaderboard", run)
-    assert f"| out | S-CNN | 1 band | 1 | {100 * metrics['ap_macro']:.2f} |" in table.output
+    assert f"| out | S-CNN | 1 band | all | 1 | {100 * metrics['ap_macro']:.2f} |" in table.output
     card = (run / "README.md").read_text()
     assert f"| {metrics['ap_macro']:.4f} |" in card
     assert "{" not in card.replace(" {medium: 100}", "").replace("region_thresholds_px:", "")
@@ -171,7 +171,7 @@ def test_other_patches_cannot_resume(undisturbed: Path, data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [
-        ({"modality": "S1", "bands": None}, InputError, r"has no band VH; choose another modality, or bands\.$"),
+        ({"modality": "S1", "bands": None}, InputError, r"has no band VV; choose another modality, or bands\.$"),
         ({"optimizer": {"learning_rate": 1e30}}, InputError, r"^The loss is (nan|inf) in epoch 1; train again with a "),
     ],
 )
