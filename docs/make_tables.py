@@ -16,6 +16,7 @@ from reben_dask.formats.bands import BANDS, REFERENCE_MAP, S1_BANDS, ImageKind
 from reben_dask.formats.columns import PATCH_TABLE
 from reben_dask.formats.dataset import DESCRIPTIONS
 from reben_dask.formats.lmdb import keys_of, tensors_of
+from reben_dask.formats.sample_shards import SHARD_FORMS, ShardFile
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS
 from reben_dask.nomenclature import load_nomenclature
 from reben_dask.recipes import load_recipe, shipped_recipes
@@ -72,6 +73,12 @@ def tree_rows() -> Iterable[Sequence[str]]:
         yield f"`tree: {name}`{' (default)' if name == DEFAULT_LAYOUT else ''}", names, first_line.removesuffix(".")
 
 
+def shard_rows() -> Iterable[Sequence[str]]:
+    """Forms of samples in shards."""
+    for form in SHARD_FORMS.values():
+        yield f"`{form.name}`", f"`{form.name}/{ShardFile('train', 0, 12)}{form.suffix}`, …", form.description
+
+
 def network_rows() -> Iterable[Sequence[str]]:
     """Networks that can be trained."""
     for name, network in ARCHITECTURES.items():
@@ -102,7 +109,10 @@ PAGES: Mapping[Path, Mapping[str, str]] = {
     FOLDER / "training.md": {
         "networks": render(("`--model`", "network", "in timm", "predicts", "120 px enter as"), network_rows()),
     },
-    FOLDER / "guide.md": {"trees": render(("with the recipe's", "in `OUT`", "layout"), tree_rows())},
+    FOLDER / "guide.md": {
+        "trees": render(("with the recipe's", "in `OUT`", "layout"), tree_rows()),
+        "shards": render(("`--export`", "in `OUT`", "content"), shard_rows()),
+    },
     RECIPES: {"trees": tree_names()},
 }
 """Generated parts by page and mark."""

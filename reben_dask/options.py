@@ -141,9 +141,12 @@ class JobOptions(Options):
     lmdb_shards: Annotated[Count | None, Flag("N")] = Field(
         default=None, description="Write N LMDB environments in parallel, not one."
     )
-    exports: Annotated[tuple[Literal["geotiff", "geotiff-archives"], ...], Flag(name="export")] = Field(
+    exports: Annotated[
+        tuple[Literal["geotiff", "geotiff-archives", "webdataset", "parquet"], ...], Flag(name="export")
+    ] = Field(
         default=(),
-        description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst).",
+        description="Also write the published trees of GeoTIFFs, as loose files or straight into archives (.tar.zst), "
+        "or samples by split for WebDataset or Hugging Face.",
     )
 
 

@@ -109,7 +109,7 @@ class Table:
 
     def to_latex(self) -> str:
         """Format as a booktabs ``tabular`` with raw numbers."""
-        rows: list[list[Cell]] = [[name.capitalize() for name in self.columns], *self._full_rows()]
+        rows: list[list[Cell]] = [[name[:1].upper() + name[1:] for name in self.columns], *self._full_rows()]
         lines = [f"  {' & '.join(_latex(cell) for cell in row)} \\\\" for row in rows]
         head, body = lines[0], lines[1:]
         if self.has_total:

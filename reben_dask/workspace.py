@@ -311,7 +311,7 @@ class Output(Workspace):
 
     def with_exports(self, names: Sequence[str]) -> Self:
         """Return the same output with further artefacts, whose names must be free or of an earlier dataset."""
-        if clash := [name for name in names if name in (*ARTEFACTS, REPORT)]:
+        if clash := [name for name in names if name in (*ARTEFACTS, REPORT) or names.count(name) > 1]:
             raise RecipeError(
                 f"The recipe's tree has the folder {clash[0]!r}, which would replace a part of the dataset; choose "
                 "another tree, or rename in the recipe the keys that name its folders, such as seasons."

@@ -47,7 +47,7 @@ def verify(
     PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, a folder of such shards, or a folder that
     holds one beside its metadata, as for ConfigILM; a folder with GeoTIFF trees in the layout of a recipe or of a
     published dataset, or a single tree; the archives of these trees, as `reben run` writes them, or a single archive;
-    a Zarr store of `reben convert`.
+    a folder of samples in shards for WebDataset or Hugging Face; a Zarr store of `reben convert`.
 
     Checks names, order, splits, flags and labels of the metadata; that each patch has its bands, its Sentinel-1 partner
     and its reference map, with the right types and shapes; that nothing is left over; and that labels match the

@@ -33,7 +33,7 @@ class Inputs(TypedDict, total=False):
     cloud_list: AnyPath | None
     code_column: str | None
     lmdb_shards: int | None
-    exports: Sequence[Literal["geotiff", "geotiff-archives"]]
+    exports: Sequence[Literal["geotiff", "geotiff-archives", "webdataset", "parquet"]]
     keep_reprocessed: bool
 
 

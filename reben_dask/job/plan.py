@@ -21,6 +21,7 @@ from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, INTERMEDIATE,
 from reben_dask.formats.cube import CubeLayout, group_of
 from reben_dask.formats.lmdb import value_bytes
 from reben_dask.formats.names import V2, TileName, tile_names
+from reben_dask.formats.sample_shards import PARQUET, SHARD_FORMS, WEBDATASET, SampleContents, ShardForm
 from reben_dask.formats.trees import TreeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
 from reben_dask.job.published import Published, require_published
@@ -77,8 +78,17 @@ CUBE_RATIO = 0.67
 TIFF_BYTES_PER_PATCH = 20_000
 """Headers, map, documents and folders of a patch: measured 8,000 with a compressed map, 18,000 without."""
 
+TREE_SUFFIXES = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
+"""Ends of the names of trees, by export."""
+
 ARCHIVE_RATIO = 0.8
 """Size of the archives relative to loose files, measured."""
+
+SAMPLE_BYTES = 1_000
+"""Header and padding of an image in a shard of samples."""
+
+SAMPLE_TABLE_RATIO = 0.8
+"""Size of samples in Parquet relative to those in tar files, measured on published patches."""
 
 TABLE_BYTES_PER_PATCH = 250
 BASE_WORKER_BYTES = 450 * 2**20
@@ -176,11 +186,26 @@ class Plan:
         return self.recipe.tree_layout(self.nomenclature, has_sentinel1=self.partners is not None)
 
     @property
+    def tree_exports(self) -> tuple[str, ...]:
+        """Exports to trees of GeoTIFFs."""
+        return tuple(name for name in self.exports if name in TREE_SUFFIXES)
+
+    @property
+    def shard_forms(self) -> tuple[ShardForm, ...]:
+        """Exports to shards of samples."""
+        return tuple(SHARD_FORMS[name] for name in self.exports if name in SHARD_FORMS)
+
+    @cached_property
+    def sample_contents(self) -> SampleContents:
+        """Contents of exported samples; :class:`RecipeError` if columns of the recipe do not fit them."""
+        return self.recipe.sample_contents(self.nomenclature, has_sentinel1=self.partners is not None)
+
+    @property
     def export_names(self) -> tuple[str, ...]:
         """Names of the exported files and folders in the output folder."""
-        suffixes = {"geotiff": "", "geotiff-archives": ARCHIVE_SUFFIX}
-        trees = [f"{tree.name}{suffixes[form]}" for form in self.exports for tree in self.layout.trees]
-        return (*trees, *self.layout.tables) if self.exports else ()
+        trees = [f"{tree.name}{TREE_SUFFIXES[form]}" for form in self.tree_exports for tree in self.layout.trees]
+        tables = self.layout.tables if trees else ()
+        return (*trees, *tables, *(form.name for form in self.shard_forms))
 
     @cached_property
     def partners_near(self) -> dict[str, Partners]:
@@ -237,8 +262,14 @@ class Plan:
     def export_bytes(self) -> int:
         """Size of the export if every patch is kept; an archive is on disk twice while it is joined."""
         loose = self._band_bytes + TIFF_BYTES_PER_PATCH + self._radar_bytes
-        archived = int(2 * ARCHIVE_RATIO * loose)
-        sizes = {"geotiff": loose, "geotiff-archives": archived}
+        images = self.sample_contents.images.values() if self.shard_forms else ()
+        sample = sum(band.nbytes(self.recipe.patch_size_m) + SAMPLE_BYTES for band in images)
+        sizes = {
+            "geotiff": loose,
+            "geotiff-archives": int(2 * ARCHIVE_RATIO * loose),
+            WEBDATASET.name: sample,
+            PARQUET.name: int(SAMPLE_TABLE_RATIO * sample),
+        }
         return sum(self.size(tile) for tile in self.usable) * sum(sizes[name] for name in self.exports)
 
     @property
@@ -314,7 +345,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     countries, layers : str, mapping of str to str
         Polygon files of countries, and of the recipe's attributes.
     exports : sequence of str
-        Further formats: ``geotiff``, ``geotiff-archives``.
+        Further formats: ``geotiff``, ``geotiff-archives``, ``webdataset``, ``parquet``.
     keep_reprocessed : bool
         Keep all baselines of an acquisition.
     failed : sequence of DamagedProduct
@@ -354,7 +385,8 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
             if not grid.size:
                 shift = f", {grid.offset_m} m from its corner" * bool(grid.offset_m)
                 raise InputError(f"The tile {tile.name} is smaller than one patch of {recipe.patch_size_m} m{shift}.")
-    exported = _export_warnings(plan) if plan.exports else []
+    _require_sample_names(plan)
+    exported = _export_warnings(plan) if plan.tree_exports else []
     return replace(plan, warnings=(*notes, *products.notes, *_warnings(plan), *exported))
 
 
@@ -479,6 +511,14 @@ def _require_own_columns(recipe: Recipe) -> None:
                 f"The recipe {recipe.name} has an attribute {name!r}, which is a column of the patch table already; "
                 "choose another name."
             )
+
+
+def _require_sample_names(plan: Plan) -> None:
+    if WEBDATASET in plan.shard_forms and "." in plan.recipe.patch_name:
+        raise RecipeError(
+            f"The recipe {plan.recipe.name} names patches {plan.recipe.patch_name!r}, and the name of a sample of "
+            "WebDataset ends at its first dot; change patch_name, or export parquet."
+        )
 
 
 def _warnings(plan: Plan) -> list[str]:

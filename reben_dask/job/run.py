@@ -36,6 +36,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.formats.lmdb import Shard, ShardIndex, shard_name
+from reben_dask.formats.sample_shards import WEBDATASET
 from reben_dask.job.correct import NOTHING_CORRECTED, CorrectionResult, correct_products
 from reben_dask.job.global_steps import run_global_steps
 from reben_dask.job.graph import STAGES
@@ -57,6 +58,7 @@ from reben_dask.job.show import show_differences, show_failures, show_note, show
 from reben_dask.job.tasks import (
     compare_with_published,
     export_lmdb,
+    export_samples,
     export_tile_archive,
     export_tile_tree,
     join_archives,
@@ -75,6 +77,7 @@ from reben_dask.stores.cubes import consolidate_store
 from reben_dask.stores.lmdb import is_on_network_disk, plan_shards
 from reben_dask.stores.metadata import write_metadata
 from reben_dask.stores.patch_table import part_files
+from reben_dask.stores.sample_shards import plan_sample_shards, write_index
 from reben_dask.stores.stac import write_catalogue
 from reben_dask.stores.trees import write_tables
 from reben_dask.wording import counted
@@ -307,7 +310,8 @@ def stage_totals(plan: Plan) -> dict[str, int]:
         **({"choice": len(plan.tiles)} if plan.needs_global_steps else {}),
         "metadata": 1,
         "lmdb": plan.candidates,
-        **({"geotiff": plan.candidates} if plan.exports else {}),
+        **({"geotiff": plan.candidates} if plan.tree_exports else {}),
+        **({"samples": plan.candidates} if plan.shard_forms else {}),
     }
 
 
@@ -359,9 +363,12 @@ class _Builder:
             sums = [self.output.building / sums_file(name) for name in pieces]
             files = (self.output.building / STATISTICS, self.output.run / HISTOGRAMS_FILE)
             self.tasks.run("statistics", write_statistics, sums, self.plan.nomenclature, *files)
-        if self.plan.exports:
+        if self.plan.tree_exports:
             with self._clock("geotiff"):
                 self._export_geotiff(counts)
+        if self.plan.shard_forms:
+            with self._clock("samples"):
+                self._export_samples(counts)
         return Built(counts, self.seconds, differences)
 
     @property
@@ -463,13 +470,13 @@ class _Builder:
         plan, output, layout = self.plan, self.output, self.plan.layout
         parts, joined = part_files(output.patches), output.building / "parts"
         folders = sum_counts(counts, "status").get(KEPT, 0) * layout.folders_per_patch
-        self.progress.start("geotiff", folders * len(plan.exports))
+        self.progress.start("geotiff", folders * len(plan.tree_exports))
         exports = {
             "geotiff": (export_tile_tree, output.building, output.work / "trees"),
             "geotiff-archives": (export_tile_archive, joined),
         }
         with self.tasks.progress_topic("geotiff", self.progress) as topic:
-            for name in plan.exports:
+            for name in plan.tree_exports:
                 done = output.state.done(name)
                 waiting = {f"{name}-{part.stem}": part for part in parts if part.stem not in done}
                 futures = [
@@ -478,8 +485,29 @@ class _Builder:
                 ]
                 for key, _ in self.tasks.results(futures):
                     output.state.mark_done(name, waiting[key].stem)
-        if "geotiff-archives" in plan.exports:
+        if "geotiff-archives" in plan.tree_exports:
             self.tasks.run("join-archives", join_archives, output.building, layout.trees, joined)
         if layout.tables:
             self.tasks.run("tree-tables", write_tables, layout, parts, output.building)
         self.progress.finish("geotiff")
+
+    def _export_samples(self, counts: pd.DataFrame) -> None:
+        plan, output = self.plan, self.output
+        kept = sum_counts(counts, "status").get(KEPT, 0)
+        self.progress.start("samples", kept * len(plan.shard_forms))
+        shards = self.tasks.run("plan-samples", plan_sample_shards, part_files(output.patches))
+        with self.tasks.progress_topic("samples", self.progress) as topic:
+            for form in plan.shard_forms:
+                (output.building / form.name).mkdir(exist_ok=True)
+                done = output.state.done(form.name)
+                waiting = {f"{form.name}-{shard.file}": shard for shard in shards if str(shard.file) not in done}
+                self.progress.advance("samples", sum(shard.patches for shard in shards if str(shard.file) in done))
+                task = (export_samples, output.work / form.name, form, plan.sample_contents, output.cubes, topic)
+                futures = [self.tasks.submit(key, *task, shard) for key, shard in waiting.items()]
+                for key, _ in self.tasks.results(futures):
+                    file = waiting[key].file
+                    output.accept(Path(form.name, f"{file}{form.suffix}"))
+                    output.state.mark_done(form.name, str(file))
+                if form == WEBDATASET:
+                    write_index(output.building / form.name, shards, plan.nomenclature.classes)
+        self.progress.finish("samples")

@@ -140,8 +140,9 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
         show_note(console, f"{CARD} is not of this program and stays as it is; the card is {CARD_BESIDE}.")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
-    tables = dict.fromkeys(plan.layout.tables if exports else (), f"table of the tree {plan.recipe.tree}")
-    for made, what in {**_MADE, **exports, **tables}.items():
+    exports |= dict.fromkeys(plan.layout.tables if plan.tree_exports else (), f"table of the tree {plan.recipe.tree}")
+    exports |= {form.name: form.description for form in plan.shard_forms}
+    for made, what in {**_MADE, **exports}.items():
         name = output.card if made == CARD else made
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 

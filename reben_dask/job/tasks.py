@@ -38,6 +38,7 @@ from reben_dask.formats.columns import (
 )
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.formats.lmdb import Shard
+from reben_dask.formats.sample_shards import SampleContents, ShardForm
 from reben_dask.formats.trees import Tree
 from reben_dask.grid import PatchGrid, extent_px_yx
 from reben_dask.job.published import Published, published_columns
@@ -60,6 +61,7 @@ from reben_dask.sources.sentinel2 import Tile, harmonize, read_band, read_scene_
 from reben_dask.stores.cubes import create_cube, write_band, write_reference_map
 from reben_dask.stores.lmdb import TileRange, append_tile, is_on_network_disk, write_environment
 from reben_dask.stores.patch_table import write_part
+from reben_dask.stores.sample_shards import SampleShard, write_sample_shard
 from reben_dask.stores.statistics import merge_sums, write_histograms, write_sums
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tree
 
@@ -291,3 +293,10 @@ def join_archives(root: Path, trees: Sequence[Tree], parts: Path) -> list[Path]:
             join_parts(parts, tree.name, archives[-1])
         shutil.rmtree(parts / tree.name, ignore_errors=True)
     return archives
+
+
+def export_samples(
+    folder: Path, form: ShardForm, contents: SampleContents, store: Path, topic: str, shard: SampleShard
+) -> None:
+    """Write one file of samples to ``folder``."""
+    write_sample_shard(folder, form, contents, store, shard, _advance(topic))

@@ -15,8 +15,9 @@ from reben_dask.errors import ClusterError, InputError
 from reben_dask.formats.columns import KEPT
 from reben_dask.formats.dataset import CUBES, LMDB, TABLE
 from reben_dask.formats.lmdb import DATA_FILE
+from reben_dask.formats.sample_shards import SHARD_FORMS
 from reben_dask.job.graph import TileGraph, stage_of
-from reben_dask.job.plan import Plan
+from reben_dask.job.plan import TREE_SUFFIXES, Plan
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, sum_counts
 from reben_dask.job.scheduling import Attempt, Tasks, Window, batch_size, explain
 from reben_dask.job.tasks import append_to_lmdb
@@ -209,7 +210,7 @@ class TileBuilder:
 
     def _reset_later_stages(self) -> None:
         """Discard results of fewer tiles before the first new tile is recorded."""
-        self._output.state.reset_stages("choice", "lmdb", "geotiff", "geotiff-archives")
+        self._output.state.reset_stages("choice", "lmdb", *TREE_SUFFIXES, *SHARD_FORMS)
         for name in ("parts", *self._output.exports, *([] if self._appends_to_lmdb else [LMDB])):
             remove(self._output.building / name)
 

@@ -22,6 +22,7 @@ from reben_dask.formats.bands import (
 )
 from reben_dask.formats.columns import EXTRA_LABELS, EXTRA_SPLITS, LABELS
 from reben_dask.formats.names import V2, NameTemplate
+from reben_dask.formats.sample_shards import SampleContents
 from reben_dask.formats.stac import CatalogueContents
 from reben_dask.formats.trees import DEFAULT_LAYOUT, LAYOUTS, Contents, TreeLayout, make_layout
 from reben_dask.nomenclature import Nomenclature
@@ -350,6 +351,10 @@ class Recipe(Part):
             has_sentinel1=has_sentinel1,
         )
         return make_layout(self.tree, contents)
+
+    def sample_contents(self, nomenclature: Nomenclature, *, has_sentinel1: bool) -> SampleContents:
+        """Return columns and images of exported samples; :class:`RecipeError` if a column has the name of an image."""
+        return SampleContents(self.bands, nomenclature.classes, self.extra_columns, has_sentinel1)
 
     def catalogue(self, nomenclature: Nomenclature, *, has_sentinel1: bool) -> CatalogueContents:
         """Return the facts that the catalogue of a dataset depends on."""

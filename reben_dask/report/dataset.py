@@ -51,6 +51,7 @@ _STAGES = {
     "lmdb": "LMDB",
     "statistics": "statistics",
     "geotiff": "GeoTIFF",
+    "samples": "shards of samples",
     "report": "Dask's performance report",
 }
 _MOST_TILES = 200

@@ -30,6 +30,7 @@ from reben_dask.formats.dataset import (
     TABLE,
     RunRecord,
 )
+from reben_dask.formats.sample_shards import GROUPS, PARQUET, SHARD_FORMS
 from reben_dask.formats.statistics import ALL, Statistics
 from reben_dask.patches.decision import REASONS
 from reben_dask.patches.overlaps import conflict_note
@@ -79,7 +80,7 @@ def write_card(folder: Path, record: RunRecord) -> Path:
     known = {REASONS[reason]: rejected[reason] for reason in REASONS if rejected.get(reason)}
     statistics = Statistics.read(folder) if (folder / STATISTICS).is_file() else None
     content = {
-        "front_matter": _front_matter(record, counts),
+        "front_matter": _front_matter(folder, record, counts),
         "bands": statistics and band_table(statistics, [ALL]),
         "classes": statistics and class_table(statistics),
         "kept": _total(counts),
@@ -145,12 +146,24 @@ def _split_table(counts: dict[str, Counter[str | None]]) -> Table:
 
 def _exported(folder: Path, record: RunRecord) -> dict[str, tuple[str, str]]:
     """Describe each exported file or folder, with its format."""
-    tables = {name: any((folder / name).glob("*.csv")) for name in record.exports}
+    shards = {name: SHARD_FORMS[name] for name in record.exports if name in SHARD_FORMS}
+    tables = {name: any((folder / name).glob("*.csv")) for name in record.exports if name not in shards}
     found = {name: _EXPORTED.get(Path(name).suffix, _FOLDERS[has_tables]) for name, has_tables in tables.items()}
-    return {name: (f"{what} {record.recipe.get('tree', '')}", kind) for name, (what, kind) in found.items()}
+    trees = {name: (f"{what} {record.recipe.get('tree', '')}", kind) for name, (what, kind) in found.items()}
+    return trees | {name: (form.description, form.media_type) for name, form in shards.items()}
 
 
-def _front_matter(record: RunRecord, counts: dict[str, Counter[str | None]]) -> str:
+def _sample_files(folder: Path) -> list[dict[str, str]]:
+    """Return splits of the exported rows with images, and patterns of their files."""
+    name, suffix = PARQUET.name, PARQUET.suffix
+    return [
+        {"split": group, "path": f"{name}/{group}-*{suffix}"}
+        for group in GROUPS
+        if any((folder / name).glob(f"{group}-*{suffix}"))
+    ]
+
+
+def _front_matter(folder: Path, record: RunRecord, counts: dict[str, Counter[str | None]]) -> str:
     """YAML of a dataset card; ``configs`` tell ``load_dataset`` which files are tables of what."""
     licence = {"license": "other", "license_name": "copernicus-sentinel-data", "license_link": COPERNICUS_TERMS}
     size = next((name for limit, name in _SIZES if _total(counts) < limit), _LARGEST_SIZE)
@@ -158,6 +171,7 @@ def _front_matter(record: RunRecord, counts: dict[str, Counter[str | None]]) -> 
     # load_dataset fails for a split without rows.
     splits = [{"split": name, "path": path} for name, path in files if counts[name]]
     tables = {"patches": splits, "candidates": [{"split": "candidates", "path": f"{TABLE}/*.parquet"}]}
+    tables |= {"images": _sample_files(folder)} if PARQUET.name in record.exports else {}
     configs: list[dict[str, Any]] = [
         {"config_name": name, "data_files": paths} for name, paths in tables.items() if paths
     ]

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import pyarrow.compute as pc
@@ -42,9 +42,10 @@ FRAME_BYTES = 4 * 2**20
 """Approximate size of a compressed frame; bounds the memory, and lets readers decompress in parallel."""
 
 _COPY_BYTES = 16 * 2**20
-_END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
+END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 
 Advance = Callable[[int], None]
+T = TypeVar("T")
 _COLUMNS = (TILE, GRID, X, Y, EPSG, MINX, MAXX, MAXY)
 
 
@@ -133,7 +134,7 @@ def join_parts(root: Path, tree: str, archive: Path) -> int:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, joined, _COPY_BYTES)
-        joined.write(_compress(_END_OF_ARCHIVE if parts else _folder(tree) + _END_OF_ARCHIVE))
+        joined.write(_compress(END_OF_ARCHIVE if parts else _folder(tree) + END_OF_ARCHIVE))
     return len(parts)
 
 
@@ -142,6 +143,13 @@ def member_info(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = size, 0o644, MEMBER_TIME
     return info
+
+
+def encode_member(name: str, content: bytes) -> bytes:
+    """Encode a file of an archive: its header, and its content to the end of a block."""
+    # USTAR splits a long name into two fields; other formats need two more blocks per file.
+    header = member_info(name, len(content)).tobuf(tarfile.USTAR_FORMAT)
+    return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def write_tables(layout: TreeLayout, parts: Sequence[Path], root: Path) -> None:
@@ -174,7 +182,7 @@ def _appear(draft: Path, folder: Path) -> None:
         shutil.rmtree(draft)
 
 
-def reported(patches: Iterable[PatchFolder], advance: Advance) -> Iterator[PatchFolder]:
+def reported(patches: Iterable[T], advance: Advance) -> Iterator[T]:
     """Yield patches, and report the previous ones when the next is requested."""
     count = 0
     for count, patch in enumerate(patches, start=1):
@@ -213,18 +221,12 @@ def _frames(patches: Iterable[PatchFolder]) -> Iterator[bytes]:
     waiting = bytearray()
     for patch in patches:
         for name, content in patch.files:
-            waiting += _member(f"{patch.path}/{name}", content)
+            waiting += encode_member(f"{patch.path}/{name}", content)
         if len(waiting) >= FRAME_BYTES:
             yield _compress(waiting)
             waiting = bytearray()
     if waiting:
         yield _compress(waiting)
-
-
-def _member(name: str, content: bytes) -> bytes:
-    # USTAR splits a long name into two fields; other formats need two more blocks per file.
-    header = member_info(name, len(content)).tobuf(tarfile.USTAR_FORMAT)
-    return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def _folder(name: str) -> bytes:

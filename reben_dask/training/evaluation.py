@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from reben_dask.atomic import write_json
-from reben_dask.errors import InputError
+from reben_dask.errors import InputError, missing
 from reben_dask.formats.training_run import WEIGHTS, TrainedOn, TrainingRecord, metrics_file
 from reben_dask.training.inputs import Advance, open_split
 from reben_dask.training.loaders import Batch, Batches, load_batches
@@ -198,6 +198,13 @@ class TrainedModel:
         return samples, np.concatenate(found)
 
 
+def require_dataset(out: str | PathLike[str]) -> Path:
+    """Return the path of a dataset; :class:`InputError` if there is nothing."""
+    if not Path(out).exists():
+        raise InputError(missing("The dataset", out))
+    return Path(out)
+
+
 def choose_device(name: str | None) -> torch.device:
     """Return a device by name, or a GPU if there is one; :class:`InputError` if PyTorch cannot use it."""
     if name == "cuda" and not torch.cuda.is_available():
@@ -271,7 +278,7 @@ def evaluate(
     InputError
         If the dataset has other classes, lacks a band or the split, or has no reference maps where they are needed.
     """
-    folder, data = Path(run), Path(out)
+    folder, data = Path(run), require_dataset(out)
     model = load_run(folder, device)
     if workers is not None:
         trainee = replace(model.trainee, protocol=model.trainee.protocol.model_copy(update={"workers": workers}))

@@ -21,7 +21,7 @@ from reben_dask.atomic import remove, write_text
 from reben_dask.errors import InputError, OutputError
 from reben_dask.formats.training_run import CHECKPOINT, HISTORY, RUN_RECORD, WEIGHTS, TrainedOn, TrainingRecord
 from reben_dask.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from reben_dask.training.evaluation import Begin, Trainee, choose_device, silent
+from reben_dask.training.evaluation import Begin, Trainee, choose_device, require_dataset, silent
 from reben_dask.training.inputs import band_scales, open_split
 from reben_dask.training.loaders import Batch, Batches, load_batches
 from reben_dask.training.model_card import write_model_card
@@ -75,7 +75,7 @@ def train(
     OutputError
         If the folder holds something, and ``resume`` is False.
     """
-    data, folder = Path(out), Path(run)
+    data, folder = require_dataset(out), Path(run)
     protocol = load_protocol(config, **keys)
     started = _started(folder, resume=resume)
     device = choose_device(protocol.device)

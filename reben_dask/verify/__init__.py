@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from reben_dask.errors import InputError, missing
 from reben_dask.formats.bands import ImageKind
@@ -22,6 +23,7 @@ from reben_dask.formats.dataset import (
     RunRecord,
 )
 from reben_dask.formats.lmdb import DATA_FILE, INDEX_FILE, find_lmdb, is_lmdb
+from reben_dask.formats.sample_shards import SHARD_FORMS, ShardForm
 from reben_dask.stores.patch_table import part_files
 from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.catalogue import verify_catalogue
@@ -42,6 +44,7 @@ from reben_dask.verify.findings import NOTHING_THERE, Check, Report, Settings, s
 from reben_dask.verify.lmdb import names_in_lmdb, verify_lmdb
 from reben_dask.verify.metadata import Rows, find_metadata, read_tree_tables, verify_metadata
 from reben_dask.verify.overlaps import verify_overlaps
+from reben_dask.verify.sample_shards import find_sample_shards, names_in_sample_shards, verify_sample_shards
 from reben_dask.verify.statistics import verify_statistics
 from reben_dask.verify.trees import Form, forms_of, verify_trees
 
@@ -51,7 +54,7 @@ _ARTEFACTS = (CUBES, TABLE, METADATA_FILE, FLAGGED_METADATA_FILE, CATALOGUE, LMD
 
 
 def verify(path: Path, metadata: Sequence[Path], settings: Settings, report: Report) -> Iterator[Check]:
-    """Verify a dataset, an LMDB, a Zarr store, or GeoTIFF trees, loose or as archives.
+    """Verify a dataset, an LMDB, a Zarr store, GeoTIFF trees, loose or as archives, or shards of samples.
 
     Parameters
     ----------
@@ -136,10 +139,15 @@ def _dataset(out: Path, settings: Settings, report: Report) -> Iterator[Check]:
         yield from verify_trees(form, out, replace(context, report=Report()))
     if forms or any((out / name).exists() for name in layout.tables):
         yield from verify_tree_tables(out, layout, parts)
+    shards = find_sample_shards(out)
+    for folder, shard_form in shards.items():
+        of_shards = replace(context, report=Report())
+        yield from verify_sample_shards(folder, shard_form, of_shards, has_sentinel1=ImageKind.S1 in required)
     jobs: dict[Path, Digest] = {out / name: file_digest for name in (METADATA_FILE, FLAGGED_METADATA_FILE)}
     tables = (out / TABLE, out / CATALOGUE)
     jobs |= {**dict.fromkeys(tables, partial(folder_digest, suffix=".parquet")), out / CUBES: cubes_digest}
     jobs |= {root: form.digest for form in forms for root in form.roots(out, layout).values()}
+    jobs |= _shard_digests(shards)
     yield from compute_digests(jobs, settings, report)
 
 
@@ -172,17 +180,20 @@ def _published(path: Path, metadata: Sequence[Path], settings: Settings, report:
     forms = forms_of(path, of_trees.tree_layout) if of_trees else []
     # A tree may have half a million folders, and is no folder of an LMDB.
     is_tree = any(path in form.roots(path, of_trees.tree_layout).values() for form in forms) if of_trees else False
-    lmdb = None if is_tree else find_lmdb(path)
+    shards = {} if is_tree or is_lmdb(path) else find_sample_shards(path)
+    lmdb = None if is_tree or path in shards else find_lmdb(path)
     if of_trees:
         expected = of_trees
-    elif lmdb is None:
+    elif lmdb is None and not shards:
         raise _nothing_to_verify(path, candidates)
     elif not record and not around.problems:
-        expected = _of_lmdb(lmdb, files, expected)
+        names = names_in_lmdb(lmdb) if lmdb else names_in_sample_shards(*next(iter(shards.items())))
+        expected = _of_names(lmdb or path, names, files, expected)
     if not record:
         expected = with_classes(expected, files)
     context = Context(settings, report, expected, as_published=is_reproduction(record))
-    return _checks(path, files, around, context, forms, lmdb)
+    has_sentinel1 = None if record is None else record.inputs.sentinel1 is not None
+    return _checks(path, files, around, context, _Containers(forms, lmdb, shards, has_sentinel1))
 
 
 def _nothing_to_verify(path: Path, candidates: Sequence[Expected]) -> InputError:
@@ -190,13 +201,12 @@ def _nothing_to_verify(path: Path, candidates: Sequence[Expected]) -> InputError
     return InputError(
         f"{path} is neither a dataset of this program ({CUBES}, {TABLE}), nor an LMDB ({DATA_FILE}, {INDEX_FILE}), "
         f"nor a Zarr store ({DOCUMENT}), nor GeoTIFF trees ({', '.join(trees)}) or archives of them "
-        f"({ARCHIVE_SUFFIX})."
+        f"({ARCHIVE_SUFFIX}), nor samples in shards ({', '.join(SHARD_FORMS)})."
     )
 
 
-def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
-    """Find the published dataset with names as in an LMDB, or in its metadata."""
-    names = names_in_lmdb(path)
+def _of_names(path: Path, names: Sequence[str], files: Sequence[Path], default: Expected) -> Expected:
+    """Find the published dataset with names as in a container, or in its metadata."""
     expected = recognise(names or names_in_metadata(files), default)
     if expected is None and not files:
         raise InputError(
@@ -207,10 +217,17 @@ def _of_lmdb(path: Path, files: Sequence[Path], default: Expected) -> Expected:
     return expected or replace(default, names=None)
 
 
-def _checks(
-    path: Path, files: Sequence[Path], around: Check, context: Context, forms: Sequence[Form], lmdb: Path | None
-) -> Iterator[Check]:
-    report, expected = context.report, context.expected
+class _Containers(NamedTuple):
+    """Data found at a path without a dataset; ``has_sentinel1`` is that of their run record, if there is one."""
+
+    forms: Sequence[Form]
+    lmdb: Path | None
+    shards: Mapping[Path, ShardForm]
+    has_sentinel1: bool | None
+
+
+def _checks(path: Path, files: Sequence[Path], around: Check, context: Context, found: _Containers) -> Iterator[Check]:
+    report, expected, forms = context.report, context.expected, found.forms
     yield from [around] if around.problems else []
     rows, checks = verify_metadata(files, expected, own=False) if files else (Rows(), [])
     listed, of_tables = read_tree_tables(path, expected, rows) if forms else (Rows(), [])
@@ -222,12 +239,19 @@ def _checks(
     context = replace(context, rows=rows)
     for form in forms:
         yield from verify_trees(form, path, context)
-    if lmdb:
-        yield from verify_lmdb(lmdb, context)
+    if found.lmdb:
+        yield from verify_lmdb(found.lmdb, context)
+    for folder, shard_form in found.shards.items():
+        yield from verify_sample_shards(folder, shard_form, context, has_sentinel1=found.has_sentinel1)
     # Contents that are missing in one form may be there in the other.
-    containers = len(forms) + bool(lmdb)
+    containers = len(forms) + bool(found.lmdb) + len(found.shards)
     absent = [name for name in dict.fromkeys(report.without) if report.without.count(name) == containers]
     report.without = [*([] if files or rows.is_complete else ["metadata"]), *absent]
     jobs: dict[Path, Digest] = {file: file_digest for file in files if file.is_file()}
     jobs |= {root: form.digest for form in forms for root in form.roots(path, expected.tree_layout).values()}
+    jobs |= _shard_digests(found.shards)
     yield from compute_digests(jobs, context.settings, report)
+
+
+def _shard_digests(shards: Mapping[Path, ShardForm]) -> dict[Path, Digest]:
+    return {folder: partial(folder_digest, suffix=form.suffix) for folder, form in shards.items()}

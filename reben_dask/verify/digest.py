@@ -4,9 +4,10 @@ All are SHA-256, in hexadecimal, and defined so that other programs can compute 
 
 metadata files and archives
     of the bytes of the file (``sha256sum metadata.parquet``).
-``patches.parquet``, ``stac`` and each GeoTIFF tree
+``patches.parquet``, ``stac``, ``parquet``, ``webdataset`` and each GeoTIFF tree
     of the list that ``sha256sum`` prints for their files in the order of their paths, below the folder itself:
-    ``find * -name '*.tif' | LC_ALL=C sort | xargs sha256sum | sha256sum``, with ``*.parquet`` for the first two.
+    ``find * -name '*.tif' | LC_ALL=C sort | xargs sha256sum | sha256sum``, with ``*.parquet`` for the first three, and
+    ``*.tar`` for ``webdataset``.
 LMDB
     of all entries in the order of their keys as bytes, whatever environments they are in: for each, the lengths of key
     and value in decimal, each followed by a space, then the key, then the value.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from reben_dask.errors import InputError
 from reben_dask.formats.bands import MAP_RESOLUTION_M, REFERENCE_MAP, Band, ImageKind, lacks_backscatter
-from reben_dask.formats.columns import BOUNDS, EPSG, LABELS, PATCH_ID, TILE
+from reben_dask.formats.columns import BOUNDS, EPSG, FLAGS, LABELS, PATCH_ID, TILE
 from reben_dask.formats.names import parse_patch_name
 from reben_dask.formats.trees import Tree
 from reben_dask.formats.trees.layout import CLASS_NUMBERS, code_of_number
@@ -74,6 +74,8 @@ class Content:
     layers: dict[Band, npt.NDArray[Any]] = field(default_factory=dict)
     square: Square | None = None
     documents: dict[str, bytes] = field(default_factory=dict)
+    stated: Row = field(default_factory=dict)
+    """Columns of the patch table that the entry states."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Engine:
                 content = entry.read(pixels=self._needs_pixels(patch))
                 faults = [*content.faults, *self._place_faults(patch, content)]
                 faults += self._document_faults(entry.tree, patch, content) if entry.tree else ()
+                faults += self._stated_faults(content.stated, patch, content.square)
                 entry.check.add(faults, entry.name if entry.tree else entry.key)
                 self._check_pixels(patch, content.layers, entry.tree)
             if number % _STEP == 0:
@@ -238,21 +241,21 @@ class Engine:
                 made = tree.documents(row, dataset.attributes(row[TILE]))[name]
                 faults = _differing_documents(found, made)
             else:
-                faults = self._stated_faults(tree.read_document, found, patch, content.square)
+                try:
+                    stated = tree.read_document(found) if tree.read_document else {}
+                except InputError as error:
+                    faults = iter([str(error)])
+                else:
+                    faults = self._stated_faults(stated, patch, content.square)
             yield from (f"{patch.name}_{name} {fault}" for fault in faults)
 
-    def _stated_faults(
-        self, read: Callable[[bytes], Row] | None, document: bytes, patch: Patch, square: Square | None
-    ) -> Iterator[str]:
-        """Compare the columns that a document states with columns known without a patch table."""
-        try:
-            stated = dict(read(document)) if read else {}
-        except InputError as error:
-            yield str(error)
-            return
-        known: dict[str, Any] = {} if patch.number is None else {PATCH_ID: patch.patch_id}
+    def _stated_faults(self, columns: Row, patch: Patch, square: Square | None) -> Iterator[str]:
+        """Compare the columns that an entry states with those of its row and its place."""
+        stated, known = dict(columns), {**self.row(patch)}
+        known |= {flag: known[flag] is True for flag in FLAGS if flag in known}
+        known.pop(LABELS, None)
         if square:
-            known |= {EPSG: square[0], **dict(zip(BOUNDS, square[1], strict=True))}
+            known = {EPSG: square[0], **dict(zip(BOUNDS, square[1], strict=True))} | known
         asked = self._row_labels(patch)
         if LABELS in stated:
             labels = stated[LABELS] = sorted(stated[LABELS])

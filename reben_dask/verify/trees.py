@@ -1,13 +1,11 @@
 """GeoTIFF trees of a layout, loose or as archives: each patch in its folder, and its files.
 
-Foreign data are not trusted, and nothing is unpacked. Archives are streams of ``ustar`` members with whole paths, as
-this program writes; other headers announce names and maps of any length, which readers load into memory, and
-:mod:`tarfile` ends without an error at a damaged header. Files larger than an image of a patch are not read.
+Foreign data are not trusted, and nothing is unpacked. Archives are streams of members with whole paths
+(:mod:`~reben_dask.verify.tars`). Files larger than an image of a patch are not read.
 """
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,39 +18,29 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from reben_dask.errors import InputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.columns import IN_GRID, PATCH_ID, TILE
 from reben_dask.formats.trees import FileSpec, Tree, TreeLayout
 from reben_dask.formats.trees.layout import Group
-from reben_dask.sources.published.archives import BLOCK, parse_header, read_content, too_large
+from reben_dask.sources.published.archives import too_large
 from reben_dask.sources.published.tiff import PLAIN_FILE_BYTES, Image, decode_image
 from reben_dask.sources.published.trees import Folder, walk_patch_folders
-from reben_dask.stores.trees import ARCHIVE_SUFFIX, member_info
+from reben_dask.stores.trees import ARCHIVE_SUFFIX
 from reben_dask.verify.digest import Digest, file_digest, folder_digest
 from reben_dask.verify.engine import Content, Context, Engine, Entry
 from reben_dask.verify.findings import Check, collect, differences, one_sentence
 from reben_dask.verify.metadata import Row
+from reben_dask.verify.tars import read_members
 
 THREADS = 4
 """Reads from network disks and uncached disks mostly wait."""
 
-_AT_ONCE, _SKIPPED_BYTES = 64, 2**20
+_AT_ONCE = 64
 _BYTES_PER_PIXEL = 16
 """Upper limit of an image, however it is stored."""
 
 _MOST_FILES = 64
 """Files of an archived folder kept in memory."""
-
-_NO_FILES = {
-    tarfile.LNKTYPE: "link",
-    tarfile.SYMTYPE: "symbolic link",
-    tarfile.CHRTYPE: "device",
-    tarfile.BLKTYPE: "device",
-    tarfile.FIFOTYPE: "pipe",
-    tarfile.DIRTYPE: "folder",
-}
-"""Archive members without content."""
 
 Files = Mapping[str, bytes | str]
 """Contents of files by name; a phrase replaces unread content."""
@@ -150,24 +138,25 @@ class Walk:
                 except Exception as error:  # noqa: BLE001 - damaged files make GDAL's layers raise anything
                     content.faults.append(f"{file} {one_sentence(error)}")
                 else:
-                    faults = self._compare(image, self.tree.specs[name], content)
+                    faults = add_image(content, image, self.tree.specs[name], self.engine.expected.recipe.patch_size_m)
                     content.faults += (f"{file} {fault}" for fault in faults)
         return content
 
-    def _compare(self, image: Image, spec: FileSpec, content: Content) -> Iterator[str]:
-        """Compare an image; add its bands to the content if they are complete and of the right type."""
-        side, pixel = spec.bands[0].side_px(self.engine.expected.recipe.patch_size_m), spec.resolution_m
-        axes, shape = (*image.transform[:2], *image.transform[3:5]), (len(spec.bands), side, side)
-        found = {"type": image.bands.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
-        wanted = {"type": np.dtype(spec.dtype), "shape": shape, "nodata tag": spec.nodata}
-        yield from differences({**found, "pixel axes": axes}, {**wanted, "pixel axes": (pixel, 0, 0, -pixel)})
-        if image.epsg is None:
-            yield "has no coordinate reference system"
-        content.square = content.square or (image.epsg, image.bounds)
-        if content.square != (image.epsg, image.bounds):
-            yield "does not cover the square of the others"
-        if image.count == len(spec.bands) and image.bands.dtype == spec.dtype:
-            content.layers |= zip(spec.bands, image.bands, strict=True)
+
+def add_image(content: Content, image: Image, spec: FileSpec, patch_m: int) -> Iterator[str]:
+    """Compare an image; add its bands to the content if they are complete and of the right type."""
+    side, pixel = spec.bands[0].side_px(patch_m), spec.resolution_m
+    axes, shape = (*image.transform[:2], *image.transform[3:5]), (len(spec.bands), side, side)
+    found = {"type": image.bands.dtype, "shape": image.bands.shape, "nodata tag": image.nodata}
+    wanted = {"type": np.dtype(spec.dtype), "shape": shape, "nodata tag": spec.nodata}
+    yield from differences({**found, "pixel axes": axes}, {**wanted, "pixel axes": (pixel, 0, 0, -pixel)})
+    if image.epsg is None:
+        yield "has no coordinate reference system"
+    content.square = content.square or (image.epsg, image.bounds)
+    if content.square != (image.epsg, image.bounds):
+        yield "does not cover the square of the others"
+    if image.count == len(spec.bands) and image.bands.dtype == spec.dtype:
+        content.layers |= zip(spec.bands, image.bands, strict=True)
 
 
 @dataclass(frozen=True)
@@ -306,44 +295,15 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
 
 
 def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
-    others: list[str] = []
-    is_empty, depth = True, len(walk.tree.levels) + 2
-    while any(block := stream.read(BLOCK)):
-        info = _parse_header(block)
-        if info.isreg():
-            usual = _header_fields(member_info(info.name, info.size))
-            walk.check.add(differences(_header_fields(info), usual), info.name)
-            content = read_content(stream, info, walk.most_bytes)
-            tree, *below = info.name.split("/")
-            if tree == walk.tree.name and len(below) == depth and not {"", ".", ".."} & set(below):
-                *above, folder, file = below
-                yield ("/".join(above), folder), file, content
-            else:
-                walk.engine.left_over.problem(f"{info.name!r} in the archive of {walk.tree.name}")
-        else:
-            others.append(f"{info.name!r} is a {_NO_FILES[info.type]}")
-        is_empty = is_empty and info.isdir() and info.name == walk.tree.name
+    depth = len(walk.tree.levels) + 2
     # An archive of nothing holds the folder of the tree, for which readers look.
-    walk.check.add(others[1:] if is_empty else others)
-    if len(block) < BLOCK:
-        raise InputError("ends without the mark of its end")
-    while rest := stream.read(_SKIPPED_BYTES):
-        if any(rest):
-            raise InputError("continues after the mark of its end")
-
-
-def _header_fields(info: tarfile.TarInfo) -> dict[str, object]:
-    return {name: getattr(info, name) for name in ("mode", "uid", "gid", "uname", "gname", "mtime")}
-
-
-def _parse_header(block: bytes) -> tarfile.TarInfo:
-    info = parse_header(block)
-    if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, *_NO_FILES}:
-        raise InputError(
-            f"is of another format than ustar (a member of the type {info.type.decode(errors='replace')!r}); unpack it "
-            "and verify the tree"
-        )
-    return info
+    for path, content in read_members(stream, walk.check, walk.most_bytes, empty_folder=walk.tree.name):
+        tree, *below = path.split("/")
+        if tree == walk.tree.name and len(below) == depth and not {"", ".", ".."} & set(below):
+            *above, folder, file = below
+            yield ("/".join(above), folder), file, content
+        else:
+            walk.engine.left_over.problem(f"{path!r} in the archive of {walk.tree.name}")
 
 
 def _distinct(files: Iterable[_File], check: Check) -> Files:

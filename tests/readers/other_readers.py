@@ -25,12 +25,13 @@ Samples = dict[str, np.ndarray]
 
 
 def make_dataset(region: DemoRegion, made_once: MadeOnce) -> Path:
-    """Output of a finished job on a winter tile: Sentinel-1, flagged patches, one LMDB and loose trees."""
+    """Output of a finished job on a winter tile: Sentinel-1, flagged patches, one LMDB, loose trees and samples."""
 
     def make(folder: Path) -> None:
         (product,) = region.s2.glob("*20190116*UVP*")
         inputs = ("--s2", product, "--landcover", region.landcover, "--s1", region.s1, "--s1-pairs", region.s1_pairs)
-        done = run_job(*inputs, "--export", "geotiff", "--out", folder / "out", "--dashboard-address", ":0")
+        formats = [word for name in ("geotiff", "webdataset", "parquet") for word in ("--export", name)]
+        done = run_job(*inputs, *formats, "--out", folder / "out", "--dashboard-address", ":0")
         assert done.returncode == 0, done.stderr
 
     return made_once("reader-run", make) / "out"

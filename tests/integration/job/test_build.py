@@ -107,7 +107,7 @@ def test_settings_are_fields_with_the_same_defaults() -> None:
     [
         ({"lmdb_shard": 1}, "lmdb_shard is 1, which cannot be used"),
         ({"lmdb_shards": 0}, "lmdb_shards is 0, which cannot be used: Input should be greater than or equal to 1"),
-        ({"exports": ["tiff"]}, "exports.0 is 'tiff', which cannot be used: Input should be 'geotiff' or 'geo"),
+        ({"exports": ["tiff"]}, "exports.0 is 'tiff', which cannot be used: Input should be 'geotiff', 'geo"),
         ({"layers": {"urbanisation": 3}}, "layers.urbanisation is 3, which cannot be used"),
     ],
 )

@@ -134,7 +134,7 @@ def test_the_commands(small_run: Path, tmp_path: Path) -> None:
     assert keys | {"per_class"} <= metrics.keys()
     assert metrics["regions"]["medium"].keys() >= keys
     table = _reben("leaderboard", run)
-    assert f"| out | S-CNN | 1 bands | 1 | {100 * metrics['ap_macro']:.2f} |" in table.output
+    assert f"| out | S-CNN | 1 band | all | 1 | {100 * metrics['ap_macro']:.2f} |" in table.output
     card = (run / "README.md").read_text()
     assert f"| {metrics['ap_macro']:.4f} |" in card
     assert "{" not in card.replace(" {medium: 100}", "").replace("region_thresholds_px:", "")
@@ -180,6 +180,12 @@ def test_what_cannot_be_trained(
 ) -> None:
     with pytest.raises(error, match=message):
         _train(small_run, tmp_path / "run", **keys)
+
+
+def test_a_dataset_that_is_not_there(undisturbed: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    for words in (("train", none, "--out", tmp_path / "run"), ("evaluate", undisturbed, none)):
+        assert _reben(*words).stderr == f"Error: The dataset {none} does not exist.\n"
 
 
 def test_a_folder_with_something_else(small_run: Path, tmp_path: Path) -> None:

@@ -108,12 +108,42 @@ def test_the_figures_of_the_papers_are_the_printed_ones(data_dir: Path, tmp_path
             board = leaderboard(run)
             assert board["source"].tolist() == ["dataset", "reBEN paper"]
             assert board.loc[1, list(METRICS)].tolist() == pytest.approx([row[name] / 100 for name in METRICS])
-    seasonet = pd.read_csv(data_dir / "papers" / "seasonet_table5_results_percent.csv").iloc[0]
-    labels = leaderboard(_run(tmp_path / "labels", 0.5, config="seasonet")).iloc[1]
-    maps = leaderboard(_run(tmp_path / "maps", 0.5, config="seasonet-maps")).iloc[1]
-    assert 100 * labels["f1_micro"] == pytest.approx(seasonet["densenet121_f1_micro"])
-    assert 100 * labels["f1_macro"] == pytest.approx(seasonet["densenet121_f1_macro"])
-    assert 100 * maps["miou"] == pytest.approx(seasonet["deeplabv3_miou"])
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "metrics"),
+    [("seasonet", "densenet121", ("f1_macro", "f1_micro")), ("seasonet-maps", "deeplabv3", ("miou",))],
+)
+def test_regions_have_rows_beside_the_printed_ones(
+    data_dir: Path, tmp_path: Path, config: str, model: str, metrics: tuple[str, ...]
+) -> None:
+    printed = pd.read_csv(data_dir / "papers" / "seasonet_table5_results_percent.csv", index_col="evaluation")
+    printed.index = [name.replace(" ", "_") for name in printed.index]
+    printed = printed.dropna(subset=[f"{model}_{name}" for name in metrics])
+    runs = []
+    for seed, value in enumerate((0.2, 0.4)):
+        runs.append(_run(tmp_path / str(seed), None, seed=seed, config=config))
+        measured = {name: dict.fromkeys(metrics, value) for name in printed.index}
+        write_json(runs[-1] / "metrics-test.json", {**dict.fromkeys(metrics, 0.9), "regions": measured})
+    board = leaderboard(*runs)
+    own = board[board["source"] == "dataset"]
+    assert own["regions"].fillna("all").tolist() == ["all", *printed.index]
+    for name in metrics:
+        assert own[name].tolist() == pytest.approx([0.9, *[0.3] * len(printed)])
+        for settings, suffix in (("pretrained=False", ""), ("pretrained=True", "_pretrained")):
+            theirs = board[(board["source"] == "SeasoNet paper") & (board["settings"] == settings)].set_index("regions")
+            assert list(theirs.index) == list(printed.index)
+            assert (100 * theirs[name]).tolist() == pytest.approx(printed[f"{model}{suffix}_{name}"].tolist())
+    text = CliRunner().invoke(main, ["leaderboard", *map(str, runs)]).stdout
+    assert "| source | model | modality | settings | regions | runs |" in text
+    assert "| SeasoNet paper |" in text
+    assert "nan" not in text.lower()
+    assert leaderboard(*runs, with_papers=False)["source"].eq("dataset").all()
+
+
+def test_figures_of_all_regions_stand_beside_runs_without_thresholds(tmp_path: Path) -> None:
+    board = leaderboard(_run(tmp_path / "labels", 0.5, config="seasonet"))
+    assert board["regions"].fillna("all").tolist() == ["all", "hard", "hard"]
 
 
 def test_the_printed_tables(tmp_path: Path) -> None:
@@ -125,6 +155,7 @@ def test_the_printed_tables(tmp_path: Path) -> None:
     assert text["markdown"].splitlines()[0].startswith("| source | model | modality | runs | AP macro | AP micro |")
     assert "| dataset | ResNet-50 | S1+S2 | 2 | 55.00 ± 7.07 | 50.00 ± 0.00 |" in text["markdown"]
     assert "| reBEN paper | ResNet-50 | S1+S2 |  | 71.36 | 86.32 |" in text["markdown"]
-    assert text["csv"].splitlines()[0].startswith("source,model,modality,settings,runs,ap_macro,ap_macro_std,")
+    assert text["csv"].splitlines()[0].startswith("source,model,modality,settings,regions,runs,ap_macro,ap_macro_std,")
     assert text["latex"].startswith("\\begin{tabular}")
+    assert "  Source & Model & Modality & Runs & AP macro & AP micro & F1 macro & " in text["latex"]
     assert "55.00 ± 7.07" in text["latex"]
