@@ -36,15 +36,15 @@ def _is_there(name: str) -> bool:
         parts.pop(0)
     else:
         file = module / "__init__.py"
-    return set(parts) <= _names_in(file)
+    defined, imported = _names_in(file)
+    return set(parts) <= defined or parts[0] in imported
 
 
 @cache
-def _names_in(file: Path) -> set[str]:
+def _names_in(file: Path) -> tuple[set[str], set[str]]:
+    """Names that a module defines, and those that it imports, whose attributes are elsewhere."""
     nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    imported = {
-        alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    return defined | assigned | imported
+    aliases = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return defined | assigned, {alias.asname or alias.name for alias in aliases}
