@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import geopandas
@@ -107,7 +109,10 @@ def _item(content: bytes, folder: Path) -> object:
 
 
 def _store(content: bytes, folder: Path) -> object:
-    """Consolidated metadata of an EOPF Zarr store whose chunks are not there."""
+    """Consolidated metadata of an EOPF Zarr store whose chunks are not there; zarr reads those of its root beside it."""
+    (folder / "a.zarr").mkdir()
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
+        (folder / "a.zarr" / ".zattrs").write_text(json.dumps(json.loads(content)["metadata"][".zattrs"]))
     _written(b'{"zarr_format": 2}', folder / "a.zarr" / ".zgroup")
     return read_tile(_written(content, folder / "a.zarr" / ".zmetadata").parent)
 

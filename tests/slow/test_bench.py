@@ -35,9 +35,9 @@ def tile(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_each_stage_is_measured(tile: dict[str, Any]) -> None:
-    assert len(tile["stages"]) == 12
+    assert len(tile["stages"]) == 14
     assert all(stage["wall_s"] > 0 and stage["peak_bytes"] > 2**20 for stage in tile["stages"].values())
-    assert len(tile["ratios"]) == 5
+    assert len(tile["ratios"]) == 6
     assert all(map(isfinite, tile["ratios"].values()))
     assert tile["machine"]["cores"] > 0
 

@@ -27,7 +27,7 @@ from reben_dask.nomenclature import load_nomenclature
 from reben_dask.recipes import Recipe
 from reben_dask.stores.trees import ARCHIVE_SUFFIX, join_parts, patch_folders, write_parts, write_tables, write_tree
 
-KEPT = ("cubes.zarr", "lmdb", "patches.parquet", "stac")
+KEPT = ("cubes.zarr", "lmdb", "patches.parquet", "stac", "statistics.json")
 EVERY = 7
 """One patch of so many is compared pixel by pixel."""
 
