@@ -109,7 +109,7 @@ def _item(content: bytes, folder: Path) -> object:
 
 
 def _store(content: bytes, folder: Path) -> object:
-    """Consolidated metadata of an EOPF Zarr store whose chunks are not there; zarr reads those of its root beside it."""
+    """Consolidated metadata of an EOPF Zarr store whose chunks are not there; zarr reads the root beside it."""
     (folder / "a.zarr").mkdir()
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         (folder / "a.zarr" / ".zattrs").write_text(json.dumps(json.loads(content)["metadata"][".zattrs"]))
