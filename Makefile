@@ -36,7 +36,7 @@ test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
 test-train: $(DEV) $(WITH)-train ## Test the training of networks; installs PyTorch (6 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
-test-all: test-train ## Run all tests (30 min on 2 cores)
+test-all: test-train ## Run all tests (35 min on 2 cores)
 	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported
