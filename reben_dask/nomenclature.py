@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -125,6 +125,13 @@ def load_nomenclature(name: str) -> Nomenclature:
 def nomenclature_path(name: str) -> Path:
     """Path of the file of a nomenclature, which need not exist."""
     return Path(name) if name.endswith(".csv") else Path(__file__).parent / "nomenclatures" / f"{name}.csv"
+
+
+def shipped_with_classes(classes: Collection[str]) -> Nomenclature | None:
+    """Return the shipped nomenclature that alone has exactly these classes, if there is one."""
+    shipped = [load_nomenclature(name) for name in shipped_nomenclatures()]
+    same = [nomenclature for nomenclature in shipped if set(nomenclature.classes) == set(classes)]
+    return same[0] if len(same) == 1 else None
 
 
 def shipped_nomenclatures() -> list[str]:

@@ -15,7 +15,7 @@ from reben_dask.formats.cube import DOCUMENT
 from reben_dask.formats.dataset import CUBES, METADATA_FILE, RECORD, STATISTICS, TABLE, RunRecord
 from reben_dask.formats.lmdb import find_lmdb
 from reben_dask.formats.statistics import Statistics
-from reben_dask.nomenclature import Nomenclature, load_nomenclature, shipped_nomenclatures
+from reben_dask.nomenclature import Nomenclature, shipped_with_classes
 from reben_dask.patches.statistics import Sums, describe_sums
 from reben_dask.sources.published.metadata import read_metadata
 from reben_dask.stores.patch_table import part_files, read_rows
@@ -87,6 +87,4 @@ def _described(sums: Sums, folders: Sequence[Path]) -> Statistics:
         return describe_sums(sums, record.classes, Nomenclature("", record.class_of_code, record.value_of_code))
     file = next(folder / METADATA_FILE for folder in folders if (folder / METADATA_FILE).is_file())
     classes = find_classes(file, list(sums.patches), read_metadata([file], [PATCH_ID])[PATCH_ID])
-    shipped = [load_nomenclature(name) for name in shipped_nomenclatures()]
-    same = [nomenclature for nomenclature in shipped if set(nomenclature.classes) == set(classes)]
-    return describe_sums(sums, classes, same[0] if len(same) == 1 else None)
+    return describe_sums(sums, classes, shipped_with_classes(classes))

@@ -16,7 +16,7 @@ from reben_dask.errors import InputError
 from reben_dask.formats.columns import LABELS, PATCH_ID, S1_NAME, SPLIT, decode_classes
 from reben_dask.formats.dataset import RECORD, RunRecord
 from reben_dask.formats.names import NameTemplate
-from reben_dask.nomenclature import load_nomenclature, order_by_code, shipped_nomenclatures
+from reben_dask.nomenclature import load_nomenclature, order_by_code, shipped_nomenclatures, shipped_with_classes
 from reben_dask.sources.published.metadata import metadata_files, read_metadata
 
 ClassOrder = Literal["alphabetical", "paper"]
@@ -83,11 +83,10 @@ def class_lookup(folder: Path, classes: Sequence[str], ignored: int = IGNORED) -
 def _class_of_code(folder: Path, classes: Collection[str]) -> Mapping[int, str | None]:
     if (folder / RECORD).is_file():
         return RunRecord.read(folder).class_of_code
-    shipped = [load_nomenclature(name) for name in shipped_nomenclatures()]
-    held = [nomenclature.class_of for nomenclature in shipped if set(nomenclature.classes) == set(classes)]
-    if len(held) != 1:
+    nomenclature = shipped_with_classes(classes)
+    if nomenclature is None:
         raise InputError(f"{folder} has no run record, so the codes of its classes are not known; give classes=.")
-    return held[0]
+    return nomenclature.class_of
 
 
 def _in_order(folder: Path, classes: Sequence[str], order: str) -> tuple[str, ...]:
