@@ -191,8 +191,8 @@ def second_look(small_region: DemoRegion, small_folders: list[Path], made_once: 
 WAYS: Mapping[str, tuple[object, ...]] = {
     "four threads, another order and a sorted map": (*ANY_PORT, "--workers", 1, "--threads", 4),
     "three processes and two environments, killed once": (
-        *(*ANY_PORT, "--workers", 3, "--threads", 1),
-        *("--lmdb-shards", 2),
+        *ANY_PORT,
+        *("--workers", 3, "--threads", 1, "--lmdb-shards", 2),
     ),
     "a cluster from the shell and three environments": ("--lmdb-shards", 3),
 }
