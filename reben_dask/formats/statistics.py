@@ -31,7 +31,7 @@ SPLIT_KEYS = (*SPLITS, ALL)
 """Keys of the statistics of a band, in order."""
 
 PERCENTILES = {"p01": 1, "p50": 50, "p99": 99}
-"""Percentiles by key: the smallest value that at least so many percent of the pixels do not exceed."""
+"""Percentiles by key: the smallest value with at least that percentage of the pixels at or below it."""
 
 BINS = 65_536
 BIN_WIDTH = 0.01

@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 """Parameters of the epoch that was best on the validation split."""
 
 CHECKPOINT = "checkpoint.safetensors"
-"""State after the last finished epoch, from which ``--resume`` goes on; its JSON is in the header of the file."""
+"""State after the last finished epoch, from which ``--resume`` continues; its JSON is in the header of the file."""
 
 HISTORY = "history.csv"
 """Losses and metrics of each epoch."""

@@ -58,7 +58,7 @@ class PatchDataModule(LightningDataModule):  # type: ignore[misc]  # untyped bas
         self._seed, self._pin = seed, pin
 
     def train_dataloader(self) -> Any:
-        """Load the training split, shuffled anew in each epoch."""
+        """Load the training split, in a new random order in each epoch."""
         return self._load("train", self._seed)
 
     def val_dataloader(self) -> Any:

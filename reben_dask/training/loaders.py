@@ -87,7 +87,7 @@ class PatchStream(IterableDataset):  # type: ignore[misc]  # untyped base
 
 
 class Batches:
-    """Numbers of patches in batches: in order, or shuffled anew in each epoch.
+    """Numbers of patches in batches: in order, or in a new random order in each epoch.
 
     Parameters
     ----------

@@ -245,7 +245,7 @@ class S3Access:
         return signed, {}
 
     def renew(self, url: str, headers: Mapping[str, str]) -> bool:  # noqa: ARG002 - of Access
-        """Return ``True``: each request is signed anew."""
+        """Return ``True``: each request gets a new signature."""
         return True
 
     def list_below(self, address: str) -> list[tuple[str, int]]:

@@ -210,7 +210,7 @@ class HttpClient:
             yield piece
 
     def retry(self, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Call a function until it succeeds; attempts count anew when ``progress`` has grown.
+        """Call a function until it succeeds; attempts are counted from 0 when ``progress`` has grown.
 
         Raises
         ------

@@ -167,7 +167,7 @@ class Transfer:
         """Fetch a file, unless it is there already; return its record, ``None`` for an optional file that is missing.
 
         The file appears under its name once its checksum is right. A part of it stays as a hidden ``.part`` file, from
-        which the next call goes on.
+        which the next call continues.
 
         Raises
         ------
