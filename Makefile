@@ -33,7 +33,7 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 test: $(DEV) ## Run unit and integration tests (5 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
-test-train: $(DEV) $(WITH)-train ## Test the training of networks; installs PyTorch (6 min on 2 cores)
+test-train: $(DEV) $(WITH)-lightning ## Test the training of networks; installs PyTorch (6 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
 test-all: test-train ## Run all tests (35 min on 2 cores)

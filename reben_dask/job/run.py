@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -62,6 +62,7 @@ from reben_dask.job.tasks import (
     export_tile_archive,
     export_tile_tree,
     join_archives,
+    join_sums,
     sort_for_job,
     write_statistics,
 )
@@ -82,6 +83,9 @@ from reben_dask.stores.stac import write_catalogue
 from reben_dask.stores.trees import write_tables
 from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Output, explaining_full_disk, free_bytes
+
+SUMS_PER_TASK = 64
+"""Files of sums that a task adds up: each has some 0.6 MB."""
 
 # The job
 
@@ -360,9 +364,7 @@ class _Builder:
             with self._clock("lmdb"):
                 pieces = self._export_lmdb(counts)
         with self._clock("statistics"):
-            sums = [self.output.building / sums_file(name) for name in pieces]
-            files = (self.output.building / STATISTICS, self.output.run / HISTOGRAMS_FILE)
-            self.tasks.run("statistics", write_statistics, sums, self.plan.nomenclature, *files)
+            self._write_statistics(pieces)
         if self.plan.tree_exports:
             with self._clock("geotiff"):
                 self._export_geotiff(counts)
@@ -465,6 +467,19 @@ class _Builder:
         if not single:
             ShardIndex(plan.nomenclature.classes, tuple(done[name] for name in names)).write(output.building / LMDB)
         return names
+
+    def _write_statistics(self, pieces: Sequence[str]) -> None:
+        """Add up the sums of the pieces of the LMDB; many are first joined in groups, on all workers."""
+        output = self.output
+        sums = [output.building / sums_file(name) for name in pieces]
+        while len(sums) > SUMS_PER_TASK:
+            groups = [sums[start : start + SUMS_PER_TASK] for start in range(0, len(sums), SUMS_PER_TASK)]
+            joined = [output.work / sums_file(f"{len(groups)}-{number}") for number in range(len(groups))]
+            pairs = zip(groups, joined, strict=True)
+            self.tasks.wait([self.tasks.submit(f"sums-{file.stem}", join_sums, group, file) for group, file in pairs])
+            sums = joined
+        files = (output.building / STATISTICS, output.run / HISTOGRAMS_FILE)
+        self.tasks.run("statistics", write_statistics, sums, self.plan.nomenclature, *files)
 
     def _export_geotiff(self, counts: pd.DataFrame) -> None:
         plan, output, layout = self.plan, self.output, self.plan.layout

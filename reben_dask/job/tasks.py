@@ -234,6 +234,11 @@ def append_to_lmdb(environment: Path, kept: TileRange, store: Path, sums_file: P
     write_sums(sums_file, sums)
 
 
+def join_sums(parts: Sequence[Path], joined: Path) -> None:
+    """Add up the sums of several files in one."""
+    write_sums(joined, merge_sums(parts))
+
+
 def write_statistics(parts: Sequence[Path], nomenclature: Nomenclature, statistics: Path, histograms: Path) -> None:
     """Write statistics and histograms of all patches, from sums of parts of them."""
     sums = merge_sums(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def write_sums(path: Path, sums: Sums) -> None:
         pixels, key = of.pixels(), f"{name}/{split}"
         bins = np.flatnonzero(pixels).astype(np.uint16)
         arrays |= {f"{key}/bins": bins, f"{key}/pixels": pixels[bins]}
-        arrays |= {f"{key}/sums": np.array(of.sums, float).reshape(-1, 2), f"{key}/ends": np.array([of.low, of.high])}
+        arrays |= {f"{key}/sums": np.array([str(of.total), str(of.squares)]), f"{key}/ends": np.array([of.low, of.high])}
     with atomic_path(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -165,7 +166,7 @@ def read_sums(path: Path) -> Sums:
         for key in (name.removesuffix("/bins") for name in arrays.files if name.endswith("/bins")):
             of = sums.of(*key.split("/"))
             of.add_pixels(arrays[f"{key}/bins"], arrays[f"{key}/pixels"])
-            of.sums = list(map(tuple, arrays[f"{key}/sums"].tolist()))
+            of.total, of.squares = map(Fraction, arrays[f"{key}/sums"].tolist())
             of.low, of.high = arrays[f"{key}/ends"].tolist()
     return sums
 

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -57,6 +58,8 @@ REFLECTANCE = "measurements/reflectance"
 RESOLUTIONS = (10, 20, 60)
 MAX_CHUNKS = 100_000
 
+_ALL = (slice(None), slice(None))
+
 # zarr raises what its stores and codecs raise.
 _ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, zipfile.BadZipFile)
 
@@ -87,8 +90,14 @@ class ZarrRaster:
         return Header(str(self.array.dtype), epsg, *corner, resolution, (rows, columns), self.array.chunks[0])
 
     def read(self, window: Window | None) -> npt.NDArray[Any]:
-        """Decode a window."""
-        return np.asarray(self.array[window or ...])
+        """Decode a window, one row of chunks at a time, as zarr holds decoded chunks beside its result."""
+        rows, columns = (piece.indices(side)[:2] for piece, side in zip(window or _ALL, self.array.shape, strict=True))
+        pixels = np.empty((rows[1] - rows[0], columns[1] - columns[0]), self.array.dtype)
+        height = self.array.chunks[0]
+        edges = [rows[0], *range((rows[0] // height + 1) * height, rows[1], height), rows[1]]
+        for top, bottom in pairwise(edges):
+            pixels[top - rows[0] : bottom - rows[0]] = self.array[top:bottom, slice(*columns)]
+        return pixels
 
 
 @dataclass(frozen=True)

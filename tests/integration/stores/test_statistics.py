@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from click.testing import CliRunner
+from distributed import Client
 from verifying import SAMPLE, assert_found, with_copies
 
 import reben_dask as rb
 from reben_dask.analysis.statistics import find_statistics
 from reben_dask.cli import main
+from reben_dask.demo import DemoRegion
 
 RUNS = ("small_run", "tile_run", "grids_run")
 """Runs with an LMDB filled tile by tile, with Sentinel-1 and shards, and with two grids and splits over all tiles."""
@@ -144,3 +146,22 @@ def test_full_verification_compares_with_all_pixels(tile_run: Path, tmp_path: Pa
     content["bands"]["VV"]["all"] |= {"std": 0.0, "p50": 99.0}
     (out / "statistics.json").write_text(json.dumps(content))
     assert_found(out, {"Statistics": "VV all has a minimum, mean, percentiles and maximum that are not in order ("})
+
+
+def test_many_sums_are_joined_in_groups(
+    small_region: DemoRegion, tile_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reben_dask.job.run.SUMS_PER_TASK", 2)
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        out = rb.build(
+            tmp_path / "out",
+            s2=[*small_region.s2.glob("*20180725*UVP*")],
+            landcover=small_region.landcover,
+            countries=small_region.countries,
+            s1=small_region.s1,
+            s1_pairs=small_region.s1_pairs,
+            lmdb_shards=5,
+            client=client,
+        )
+    assert len([*(out / "lmdb").glob("*/data.mdb")]) == 5
+    assert (out / "statistics.json").read_bytes() == (tile_run / "statistics.json").read_bytes()
