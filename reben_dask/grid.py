@@ -71,6 +71,10 @@ class PatchGrid:
         """Side of a patch in pixels of ``resolution`` metres; ``ValueError`` if it is not a whole number."""
         return _whole_pixels(self.patch_m, resolution)
 
+    def offset_px(self, resolution: int) -> int:
+        """Shift of the first patch in pixels of ``resolution`` metres; ``ValueError`` if it is not a whole number."""
+        return _whole_pixels(self.offset_m, resolution)
+
     def shape_px_yx(self, resolution: int) -> ShapeYX:
         """Height and width in pixels of the area that complete patches cover."""
         side = self.patch_px(resolution)
@@ -108,7 +112,7 @@ class PatchGrid:
 
     def cut(self, pixels: npt.NDArray[T], resolution: int) -> npt.NDArray[T]:
         """Area that complete patches cover, as a view of an image from the tile's upper-left corner."""
-        start = _whole_pixels(self.offset_m, resolution)
+        start = self.offset_px(resolution)
         height, width = self.shape_px_yx(resolution)
         return pixels[start : start + height, start : start + width]
 
@@ -128,10 +132,7 @@ class PatchGrid:
 
 def extent_px_yx(grids: Sequence[PatchGrid], resolution: int) -> ShapeYX:
     """Height and width in pixels, from the tile's upper-left corner, that all grids of a tile cover together."""
-    reaches = [
-        [_whole_pixels(grid.offset_m, resolution) + covered for covered in grid.shape_px_yx(resolution)]
-        for grid in grids
-    ]
+    reaches = [[grid.offset_px(resolution) + covered for covered in grid.shape_px_yx(resolution)] for grid in grids]
     return ShapeYX(*map(max, zip(*reaches, strict=True)))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import dask
+import pyarrow as pa
 from dask.delayed import Delayed
 from distributed import Client, Future, get_worker
 from distributed.scheduler import KilledWorker
@@ -36,6 +39,9 @@ _LOOK_S = 5.0
 
 _NOTE_LINES = 40
 
+_MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+"""Of glibc."""
+
 
 # Errors
 
@@ -49,8 +55,17 @@ def run_task(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - it is raised again
         plain = plain_error(error)
+    finally:
+        _release_memory()
     # Outside the handler, or the error would become the context of the plain one.
     raise plain
+
+
+def _release_memory() -> None:
+    """Return freed memory to the system, which Arrow and glibc would keep: 300 MB after the sorting of a map."""
+    pa.default_memory_pool().release_unused()
+    if _MALLOC_TRIM is not None:
+        _MALLOC_TRIM(0)
 
 
 def plain_error(error: Exception) -> Exception:

@@ -260,8 +260,8 @@ def compare_with_published(
 def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[Path], crs: str) -> pd.DataFrame:
     """Burn a tile's polygons from ``parts`` of the sorted map into its reference map; return its labels."""
     grids = [layout.grid for layout in layouts]
-    polygons = read_polygons(parts, *search_boxes(grids[0], crs)) if parts else None
-    rasterized = rasterize_codes(polygons, rule.nomenclature, *grids)
+    boxes = search_boxes(grids[0], crs)
+    rasterized = rasterize_codes(read_polygons(parts, *boxes) if parts else None, rule.nomenclature, *grids)
     create_cube(store, *layouts)
     for layout in layouts:
         write_reference_map(store, layout, rasterized.codes)
@@ -270,7 +270,8 @@ def label_tile(store: Path, layouts: Layouts, rule: LabelRule, parts: Sequence[P
 
 def map_columns(rasterized: RasterizedMap, grid: PatchGrid, rule: LabelRule) -> pd.DataFrame:
     """Return labels of a grid's patches, and counts of pixels that several polygons cover."""
-    return label_columns(rasterized.codes, grid, *rule).assign(**{OVERLAP_PX: overlap_column(rasterized.overlap, grid)})
+    overlap = overlap_column(rasterized.overlap_bits, grid)
+    return label_columns(rasterized.codes, grid, *rule).assign(**{OVERLAP_PX: overlap})
 
 
 def export_tile_tree(root: Path, drafts: Path, trees: Sequence[Tree], part: Path, store: Path, topic: str) -> None:

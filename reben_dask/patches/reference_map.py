@@ -33,18 +33,21 @@ _NEAR_PX = 1e-6
 
 
 class RasterizedMap(NamedTuple):
-    """Reference map of a tile, and the pixels that several polygons cover; both of shape ``(y, x)``."""
+    """Reference map of a tile, and the pixels that several polygons cover."""
 
     codes: npt.NDArray[np.uint16]
-    """Codes from the tile's upper-left corner to the end of the last complete patch; 999 where no polygon covers."""
+    """Codes from the tile's upper-left corner to the end of the last complete patch, shape ``(y, x)``; 999 where no
+    polygon covers.
+    """
 
-    overlap: npt.NDArray[np.bool_]
+    overlap_bits: npt.NDArray[np.uint8]
+    """One bit for each of these pixels, shape ``(y, ceil(x / 8))``, as :func:`numpy.packbits` packs rows."""
 
 
 def unlabeled_map(*grids: PatchGrid) -> RasterizedMap:
     """Map of a tile that no polygon is near; see :func:`rasterize_map`."""
     shape = extent_px_yx(grids, MAP_RESOLUTION_M)
-    return RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), np.zeros(shape, bool))
+    return RasterizedMap(np.full(shape, UNLABELED_CODE, np.uint16), _no_bits(shape))
 
 
 def rasterize_codes(
@@ -73,7 +76,7 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
     Returns
     -------
     RasterizedMap
-        Codes (uint16) and overlaps (bool), shape ``(y, x)``, of all that the grids cover together.
+        Codes (uint16) and bits of overlaps (uint8) of all that the grids cover together.
 
     Notes
     -----
@@ -93,7 +96,7 @@ def rasterize_map(polygons: geopandas.GeoDataFrame, *grids: PatchGrid) -> Raster
         windows.append(_windows(portion.geometry, transform, shape))
         on_centres.append(_has_edges_on_pixel_centres(portion.geometry, transform))
     rasterized = _decode(sums, classes)
-    near = _candidates(rasterized.overlap, np.concatenate(windows), np.concatenate(on_centres))
+    near = _candidates(rasterized.overlap_bits, np.concatenate(windows), np.concatenate(on_centres))
     for portion in _portions(in_order[near], grid.epsg):
         _burn(portion.geometry, portion["code"], rasterized.codes, transform, MergeAlg.replace)
     return rasterized
@@ -118,13 +121,17 @@ def _decode(sums: npt.NDArray[Any], classes: npt.NDArray[Any]) -> RasterizedMap:
     count = max(1, len(classes))
     code_of = np.full(2 * count + 1, UNLABELED_CODE, np.uint16)
     code_of[count : count + len(classes)] = classes
-    overlap = np.empty(sums.shape, bool)
+    overlap_bits = _no_bits(sums.shape)
     codes = sums if sums.dtype == np.uint16 else np.empty(sums.shape, np.uint16)
     for start in range(0, len(sums), _STRIP_ROWS):
         strip = slice(start, start + _STRIP_ROWS)
-        np.greater_equal(sums[strip], 2 * count, out=overlap[strip])
+        overlap_bits[strip] = np.packbits(sums[strip] >= 2 * count, axis=1)
         codes[strip] = np.take(code_of, sums[strip], mode="clip")
-    return RasterizedMap(codes, overlap)
+    return RasterizedMap(codes, overlap_bits)
+
+
+def _no_bits(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return np.zeros((shape[0], -(-shape[1] // 8)), np.uint8)
 
 
 def _windows(shapes: geopandas.GeoSeries, transform: Affine, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -149,23 +156,30 @@ def _has_edges_on_pixel_centres(shapes: geopandas.GeoSeries, transform: Affine) 
 
 
 def _candidates(
-    overlap: npt.NDArray[np.bool_], windows: npt.NDArray[np.int64], on_centres: npt.NDArray[np.bool_]
+    overlap_bits: npt.NDArray[np.uint8], windows: npt.NDArray[np.int64], on_centres: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Mask of polygons that may cover an overlap, or a pixel near a polygon with edges on pixel centres."""
-    undecided = overlap.copy() if on_centres.any() else overlap
-    for top, bottom, left, right in windows[on_centres]:
-        undecided[top:bottom, left:right] = True
+    """Mask of polygons that may cover an overlap, or a pixel near a polygon with edges on pixel centres.
+
+    Further polygons do no harm, so whole bytes are compared.
+    """
+    undecided = overlap_bits.copy() if on_centres.any() else overlap_bits
+    in_bytes = windows // (1, 1, 8, 8) + (0, 0, 0, 1)
+    for top, bottom, left, right in in_bytes[on_centres]:
+        undecided[top:bottom, left:right] = 255
     if not undecided.any():
         return np.zeros(len(windows), bool)
-    return np.array([undecided[top:bottom, left:right].any() for top, bottom, left, right in windows])
+    return np.array([undecided[top:bottom, left:right].any() for top, bottom, left, right in in_bytes])
 
 
-def overlap_column(overlap: npt.NDArray[np.bool_], grid: PatchGrid) -> pd.Series[int]:
+def overlap_column(overlap_bits: npt.NDArray[np.uint8], grid: PatchGrid) -> pd.Series[int]:
     """Count the pixels of each patch that several polygons cover; int32, in name order.
 
-    ``overlap`` is that of :class:`RasterizedMap`.
+    ``overlap_bits`` are those of :class:`RasterizedMap`.
     """
-    counts = np.zeros(grid.shape_yx, np.int32)
-    for row, blocks in enumerate(grid.blocks(overlap, MAP_RESOLUTION_M)):
-        counts[row] = np.count_nonzero(blocks, axis=(1, 2))
+    start, side, (rows, columns) = grid.offset_px(MAP_RESOLUTION_M), grid.patch_px(MAP_RESOLUTION_M), grid.shape_yx
+    counts = np.zeros((rows, columns), np.int32)
+    for row in range(rows):
+        top = start + row * side
+        pixels = np.unpackbits(overlap_bits[top : top + side], axis=1)[:, start : start + columns * side]
+        counts[row] = np.count_nonzero(pixels.reshape(side, columns, side), axis=(0, 2))
     return pd.Series(grid.in_name_order(counts), dtype=np.int32, name=OVERLAP_PX)

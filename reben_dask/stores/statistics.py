@@ -153,7 +153,10 @@ def write_sums(path: Path, sums: Sums) -> None:
         pixels, key = of.pixels(), f"{name}/{split}"
         bins = np.flatnonzero(pixels).astype(np.uint16)
         arrays |= {f"{key}/bins": bins, f"{key}/pixels": pixels[bins]}
-        arrays |= {f"{key}/sums": np.array([str(of.total), str(of.squares)]), f"{key}/ends": np.array([of.low, of.high])}
+        arrays |= {
+            f"{key}/sums": np.array([str(of.total), str(of.squares)]),
+            f"{key}/ends": np.array([of.low, of.high]),
+        }
     with atomic_path(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -29,8 +29,9 @@ def classify_scene(_tile: Any, grids: Any, rule: Any) -> pd.DataFrame:
 def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
     grid = layouts[0].grid
-    shape = grid.shape_px_yx(10)
-    return map_columns(RasterizedMap(np.full(shape, 211, np.uint16), np.zeros(shape, bool)), grid, rule)
+    rows, columns = grid.shape_px_yx(10)
+    bits = np.zeros((rows, -(-columns // 8)), np.uint8)
+    return map_columns(RasterizedMap(np.full((rows, columns), 211, np.uint16), bits), grid, rule)
 
 
 def write_patches(*arguments: Any) -> pd.DataFrame:

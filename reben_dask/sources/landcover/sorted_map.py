@@ -12,6 +12,7 @@ from typing import Any
 import dask_geopandas
 import geopandas as gpd
 import pandas as pd
+import pyarrow as pa
 import shapely
 
 from reben_dask.errors import InputError
@@ -119,7 +120,9 @@ def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, floa
     groups are not decoded.
     """
     near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=box) for part in parts for box in boxes]
-    return pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
+    found = pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
+    pa.default_memory_pool().release_unused()  # 50 MB for a full tile
+    return found
 
 
 def is_sorted_landcover(path: str | Path) -> bool:

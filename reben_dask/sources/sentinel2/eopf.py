@@ -79,6 +79,7 @@ class ZarrRaster:
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
     """Centres of pixels in metres."""
+    is_remote: bool
 
     @property
     def header(self) -> Header:
@@ -90,13 +91,15 @@ class ZarrRaster:
         return Header(str(self.array.dtype), epsg, *corner, resolution, (rows, columns), self.array.chunks[0])
 
     def read(self, window: Window | None) -> npt.NDArray[Any]:
-        """Decode a window, one row of chunks at a time, as zarr holds decoded chunks beside its result."""
-        rows, columns = (piece.indices(side)[:2] for piece, side in zip(window or _ALL, self.array.shape, strict=True))
-        pixels = np.empty((rows[1] - rows[0], columns[1] - columns[0]), self.array.dtype)
-        height = self.array.chunks[0]
-        edges = [rows[0], *range((rows[0] // height + 1) * height, rows[1], height), rows[1]]
-        for top, bottom in pairwise(edges):
-            pixels[top - rows[0] : bottom - rows[0]] = self.array[top:bottom, slice(*columns)]
+        """Decode a window in pieces, as zarr holds up to ten decoded chunks, in several threads, beside its result."""
+        rows, columns = (range(side)[part] for part, side in zip(window or _ALL, self.array.shape, strict=True))
+        pixels = np.empty((len(rows), len(columns)), self.array.dtype)
+        height, width = self.array.chunks
+        # At an address, the chunks of a row are requested together.
+        for top, bottom in _spans(rows, height):
+            for left, right in _spans(columns, len(columns) if self.is_remote else width):
+                piece = self.array[top:bottom, left:right]
+                pixels[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = piece
         return pixels
 
 
@@ -125,7 +128,8 @@ class ZarrImage:
         def opened(store: Store) -> T:
             path = PurePosixPath(self.root, self.node)
             x, y = (np.asarray(zarr.open_array(store, path=str(path.with_name(axis)), mode="r")[...]) for axis in "xy")
-            return use(ZarrRaster(zarr.open_array(store, path=str(path), mode="r"), x, y))
+            array = zarr.open_array(store, path=str(path), mode="r")
+            return use(ZarrRaster(array, x, y, is_address(self.store)))
 
         return _use_store(self.store, opened, explain, error)
 
@@ -208,6 +212,11 @@ class EopfProduct:
             notes=_absent_chunks(self.location, root, arrays, name["tile"]),
             paths=() if is_address(self.location) else (Path(self.location),),
         )
+
+
+def _spans(pixels: range, side: int) -> Iterator[tuple[int, int]]:
+    """Divide pixels at the borders of chunks."""
+    return pairwise([pixels.start, *range((pixels.start // side + 1) * side, pixels.stop, side), pixels.stop])
 
 
 def is_eopf(folder: Path) -> bool:
