@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import geopandas
     from affine import Affine
 
-POLYGONS_AT_ONCE = 4_000
+POLYGONS_AT_ONCE = 1_500
 """Rasterio takes vertices as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
 _GDAL_CACHE_BYTES = 64 * 2**20
