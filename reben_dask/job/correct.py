@@ -255,7 +255,7 @@ def _correct(  # noqa: PLR0913, PLR0917 - the parts of a command
     settings.gipp.write_bytes(gipp)
     scratch.mkdir(parents=True)
 
-    def build(product: Level1C, attempt: Attempt) -> Mapping[str, Delayed]:
+    def make_tasks(product: Level1C, attempt: Attempt) -> Mapping[str, Delayed]:
         key = task_key(f"{RESOURCE}-{product.name}", workspace.job, attempt.number)
         return {_STAGE: delayed(run_task, pure=True)(correct, product, settings, dask_key_name=key)}
 
@@ -264,7 +264,9 @@ def _correct(  # noqa: PLR0913, PLR0917 - the parts of a command
         def retry(product: Level1C, error: BaseException) -> None:
             progress.tile(product.name, "again", first_line(explain(error)))
 
-        window = Window(client, build, len(capable_workers(client, RESOURCES)), on_retry=retry, resources=RESOURCES)
+        window = Window(
+            client, make_tasks, len(capable_workers(client, RESOURCES)), on_retry=retry, resources=RESOURCES
+        )
         with closing(window.run(products)) as outcomes:
             for outcome in outcomes:
                 error = outcome.error

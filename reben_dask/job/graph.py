@@ -62,11 +62,11 @@ class TileGraph:
         shared = (self._countries, layers, self.table)
         partitions = self._partitions.get(tile.name, [])
         with dask.annotate(priority=self._priorities[tile.name]):
-            observed = self._read(tile, attempt, partitions) if plan.is_usable(tile) else {}
+            observed = self._pixel_tasks(tile, attempt, partitions) if plan.is_usable(tile) else {}
             arguments = (plan.scene(tile), self._rules, observed or None, *shared)
             return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
 
-    def _read(self, tile: Tile, attempt: Attempt, partitions: Sequence[int]) -> dict[str, Delayed | Future]:
+    def _pixel_tasks(self, tile: Tile, attempt: Attempt, partitions: Sequence[int]) -> dict[str, Delayed | Future]:
         plan, layouts = self.plan, self.plan.layouts(tile)
 
         def task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:

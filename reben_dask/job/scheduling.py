@@ -142,7 +142,7 @@ class Attempt(NamedTuple):
     finished: Mapping[str, Future] = MappingProxyType({})
 
 
-Build = Callable[[Any, Attempt], Mapping[str, Delayed | Future]]
+MakeTasks = Callable[[Any, Attempt], Mapping[str, Delayed | Future]]
 """Returns the tasks of an item by name: independent ones, and last the one that needs them and returns the result.
 
 Tasks in ``finished`` are returned as they are; others have the number of the attempt in their keys.
@@ -180,7 +180,7 @@ class Window:
     """
 
     client: Client
-    build: Build
+    make_tasks: MakeTasks
     size: int
     on_task: Callable[[str], None] = lambda _: None
     on_retry: Callable[[Any, BaseException], None] = lambda _item, _error: None
@@ -226,7 +226,7 @@ class Window:
             self._submit({number: (item, Attempt()) for number, item in batch})
 
     def _submit(self, items: Mapping[int, tuple[Any, Attempt]]) -> None:
-        built = {number: self.build(item, attempt) for number, (item, attempt) in items.items()}
+        built = {number: self.make_tasks(item, attempt) for number, (item, attempt) in items.items()}
         places = [
             (number, name, task)
             for number, tasks in built.items()

@@ -132,7 +132,7 @@ class TileBuilder:
 
     def _run(self, topic: str) -> None:
         size = batch_size(thread_count(self._tasks.client))
-        window = Window(self._tasks.client, self._build, size, self._advance, self._show_retry)
+        window = Window(self._tasks.client, self._make_tasks, size, self._advance, self._show_retry)
         appends = None
         if self._appends_to_lmdb:
             appends = LmdbAppends(self._tasks, window, self._output, self._progress, topic)
@@ -173,7 +173,7 @@ class TileBuilder:
         self._failed.append((tile, reason, attempts))
         self._progress.tile(tile.name, "failed", first_line(reason))
 
-    def _build(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
+    def _make_tasks(self, tile: Tile, attempt: Attempt) -> dict[str, Delayed | Future]:
         self._progress.tile(tile.name, "working")
         return self._graph.tasks(tile, attempt)
 

@@ -23,14 +23,14 @@ rasterio sets the cache in bytes, for all threads of the process: too small a ca
 
 def use_image(
     source: str | os.PathLike[str] | bytes,
-    use: Callable[[Any], T],
+    read: Callable[[Any], T],
     explain: Callable[[str], str],
     *,
     error: type[InputError] = InputError,
     driver: str | None = None,
     options: Mapping[str, Any] = GDAL_OPTIONS,
 ) -> T:
-    """Open an image, pass its dataset to ``use``, and close it.
+    """Open an image, pass its dataset to ``read``, and close it.
 
     ``source`` is a GDAL path or the bytes of a file. Each call opens it again, as GDAL's datasets must not be shared
     between threads. ``explain`` turns GDAL's reason into the message of an ``error``. ``driver`` excludes all
@@ -45,8 +45,8 @@ def use_image(
         with rasterio.Env(**options), ExitStack() as stack:
             if isinstance(source, bytes):
                 memory = stack.enter_context(rasterio.MemoryFile(source))
-                return use(stack.enter_context(memory.open(driver=driver)))
-            return use(stack.enter_context(rasterio.open(source, driver=driver)))
+                return read(stack.enter_context(memory.open(driver=driver)))
+            return read(stack.enter_context(rasterio.open(source, driver=driver)))
     except (RasterioError, OSError, ValueError, LookupError) as raised:
         cause = _cause(raised)
     # Raised outside the handler: GDAL's exceptions, even as a context, cannot be sent from a worker to the client.

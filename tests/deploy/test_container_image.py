@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import urllib.request
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from importlib.metadata import distribution, requires
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -20,9 +22,12 @@ from compose import compose
 from conftest import ROOT
 from deployed import Cluster, cluster, on_loopback, run, running, wait_until
 from dockerfile import environment, ignore_patterns, is_sent, stages
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from processes import status_of
 
 _, BUILD, FINAL = stages()
+EXTRAS = "notebooks"
 PROVIDED = {"libexpat1": "libexpat.so.1"}
 """Libraries of the packages that the image installs."""
 
@@ -41,7 +46,10 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Result of the stages of the Dockerfile, with the extra of the notebooks."""
+    """Result of the stages of the Dockerfile, with the extra of the notebooks.
+
+    The environment finds the libraries of the tests' own, so that pip checks all requirements and installs the package.
+    """
     root = tmp_path_factory.mktemp("image")
     source, target = root / "src", root / "opt" / "reben"
     source.mkdir()
@@ -51,9 +59,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
             _copy(names, source)
         if instruction.keyword == "RUN":
             command = instruction.value.replace("/opt/reben", str(target)).replace("python -m venv", _own_venv())
-            # What a person's pip has in its cache need not be fetched again; modules are compiled when imported.
-            variables = os.environ | {"EXTRAS": "notebooks", "PIP_NO_COMPILE": "1", "PYTHONPATH": ""}
+            variables = os.environ | {"EXTRAS": EXTRAS, "PYTHONPATH": ""}
             subprocess.run(["/bin/sh", "-ec", command], check=True, cwd=source, env=variables, timeout=500)
+            _lend_libraries(target)
     shutil.rmtree(source)
     home, data = root / "home", root / "data"
     home.mkdir()
@@ -61,6 +69,43 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     said = {name: value.replace("/opt/reben", str(target)) for name, value in environment(FINAL).items()}
     said["PATH"] = said["PATH"].replace("${PATH}", os.environ["PATH"])
     return Image(target, data, said | {"HOME": str(home), "COLUMNS": "120"})
+
+
+SCRIPT = """#!{python}
+import sys
+from importlib.metadata import distribution
+if __name__ == "__main__":
+    (entry,) = distribution("{distribution}").entry_points.select(group="console_scripts", name="{name}")
+    sys.exit(entry.load()())
+"""
+
+
+def _lend_libraries(environment: Path) -> None:
+    """Give an environment the libraries of this one that the image has, and their commands."""
+    for folder in environment.glob("lib/python*/site-packages"):
+        (folder / "lent.pth").write_text(f"{sysconfig.get_path('platlib')}\n", encoding="utf-8")
+    for library in _required("reben-dask", EXTRAS) - {"reben-dask"}:
+        for entry in distribution(library).entry_points.select(group="console_scripts"):
+            script = environment / "bin" / entry.name
+            script.write_text(
+                SCRIPT.format(python=environment / "bin" / "python", distribution=library, name=entry.name)
+            )
+            script.chmod(0o755)
+
+
+def _required(name: str, extra: str = "") -> set[str]:
+    """Names of a distribution and of all that it requires."""
+    found, waiting = set(), [(name, extra)]
+    while waiting:
+        distribution, extra = waiting.pop()
+        if (distribution, extra) in found:
+            continue
+        found.add((distribution, extra))
+        for line in requires(distribution) or ():
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(needed.name), each) for each in ("", *needed.extras)]
+    return {distribution for distribution, _ in found}
 
 
 def _own_venv() -> str:
@@ -114,12 +159,13 @@ def test_it_prints_help(image: Image) -> None:
     assert "Start with `reben demo`" in run([*entry, *arguments], image.data, image.variables)
 
 
-def test_the_system_has_all_libraries_that_the_wheels_need(image: Image) -> None:
-    libraries = [path for path in image.environment.rglob("*.so*") if path.is_file() and not path.is_symlink()]
+def test_the_system_has_all_libraries_that_the_wheels_need() -> None:
+    files = [file for name in _required("reben-dask", EXTRAS) for file in distribution(name).files or ()]
+    libraries = [Path(str(file.locate())) for file in files if ".so" in file.suffixes]
     done = subprocess.run(["ldd", *map(str, libraries)], capture_output=True, text=True, check=False)  # noqa: S607
     lines = [line.split() for line in done.stdout.splitlines() if "=>" in line]
     bundled = {path.name for path in libraries}
-    needed = {Path(words[0]).name for words in lines if str(image.environment) not in words[2]} - bundled
+    needed = {Path(words[0]).name for words in lines if sysconfig.get_path("platlib") not in words[2]} - bundled
     (install,) = (line.value for line in FINAL if line.keyword == "RUN" and "apt-get" in line.value)
     packages = install.partition("--no-install-recommends")[2].partition("&&")[0].split()
     assert needed - SLIM == {PROVIDED[package] for package in packages}

@@ -122,14 +122,14 @@ class ZarrImage:
         """False, as chunks have none."""
         return False
 
-    def use(self, use: Callable[[ZarrRaster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
-        """Open the array and its coordinates, pass them to ``use``, and close the store."""
+    def use(self, read: Callable[[ZarrRaster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
+        """Open the array and its coordinates, pass them to ``read``, and close the store."""
 
         def opened(store: Store) -> T:
             path = PurePosixPath(self.root, self.node)
             x, y = (np.asarray(zarr.open_array(store, path=str(path.with_name(axis)), mode="r")[...]) for axis in "xy")
             array = zarr.open_array(store, path=str(path), mode="r")
-            return use(ZarrRaster(array, x, y, is_address(self.store)))
+            return read(ZarrRaster(array, x, y, is_address(self.store)))
 
         return _use_store(self.store, opened, explain, error)
 

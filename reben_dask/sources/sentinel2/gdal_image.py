@@ -75,12 +75,12 @@ class GdalImage:
         """False, as neither format has one that GDAL compares."""
         return False
 
-    def use(self, use: Callable[[GdalRaster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
-        """Open the image, pass it to ``use``, and close it."""
+    def use(self, read: Callable[[GdalRaster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
+        """Open the image, pass it to ``read``, and close it."""
         is_remote = is_address(self.source)
         return use_image(
             gdal_path(self.source) if is_remote else self.source,
-            lambda dataset: use(GdalRaster(dataset)),
+            lambda dataset: read(GdalRaster(dataset)),
             lambda cause: explain(without_credentials(cause)),
             error=error,
             # Other drivers, such as VRT, open further files that an image of a stranger names.

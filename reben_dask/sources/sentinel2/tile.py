@@ -76,7 +76,10 @@ class Raster(Protocol):
 
 
 class Image(Protocol):
-    """Image of a product. It is sent to workers, and each use opens it again: handles must not be shared."""
+    """Image of a product: a ``SafeImage``, another ``GdalImage`` or a ``ZarrImage``.
+
+    It is sent to workers, and each use opens it again: handles must not be shared.
+    """
 
     @property
     def location(self) -> str:
@@ -86,8 +89,8 @@ class Image(Protocol):
     def has_checksum(self) -> bool:
         """True if :meth:`require_intact` finds damage."""
 
-    def use(self, use: Callable[[Raster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
-        """Open the image, pass it to ``use``, and close it; ``explain`` makes a cause the message of an ``error``."""
+    def use(self, read: Callable[[Raster], T], explain: Callable[[str], str], error: type[InputError]) -> T:
+        """Open the image, pass it to ``read``, and close it; ``explain`` makes a cause the message of an ``error``."""
 
     def require_intact(self) -> None:
         """Raise :class:`InputError` if the image differs from its checksum, if there is one."""
