@@ -62,7 +62,9 @@ def _of_cubes(store: Path, begin: Begin) -> Statistics:
     out = store.absolute().parent
     parts = part_files(out / TABLE)
     if not parts:
-        raise InputError(f"{store} has no {TABLE} beside it, which tells its patches and splits.")
+        raise InputError(
+            f"{store} has no {TABLE} beside it, which lists its patches and splits; give the dataset folder instead."
+        )
     kept = sum(read_rows(part, [PATCH_ID], status=KEPT).num_rows for part in parts)
     return _described(sum_cubes(store, parts, begin(kept)), [out])
 

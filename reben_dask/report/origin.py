@@ -47,7 +47,7 @@ def recipe_text(record: RunRecord) -> str:
 
 
 def file_name(path: str | None) -> str:
-    """Name a file without its folders; an address stays whole, without credentials."""
+    """Name a file without its folders; a URL stays whole, without credentials."""
     path = path or ""
     return without_credentials(path) if _ADDRESS.search(path) else PurePath(path).name
 
