@@ -49,8 +49,8 @@ def compare(
 
     OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes, or metadata of
     reBEN as published (a file, or the folder of both). Patches are matched by location, side and sensing time (to the
-    second), not by name; published metadata have these in their names. Prints the candidates and kept patches common to both,
-    and for patches kept in both the labels lost and gained, by class, and the splits.
+    second), not by name; published metadata have these in their names. Prints the candidates and kept patches common to
+    both, and for patches kept in both the labels lost and gained, by class, and the splits.
 
     For the split of each dataset, and any further column `split_<strategy>`, prints the distance from test patches to
     the nearest training patch, the share that touches one, and the similarity of their labels compared with random

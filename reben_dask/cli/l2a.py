@@ -46,8 +46,8 @@ def l2a(ctx: click.Context, /, **options: Any) -> None:
     sen2cor runs with a clean environment, in a folder of its own, with one L2A_GIPP.xml for all products, which is kept
     in DIR. A run succeeds only if it writes one complete product. A failed run is retried once after its output is
     deleted. A product that fails again, or exceeds the time limit, is reported, with its log in DIR/logs. The next run
-    of the same command retries it, and skips finished products. DIR/l2a-record.json has the version of sen2cor, the SHA-256 of
-    the configuration, and each product.
+    of the same command retries it, and skips finished products. DIR/l2a-record.json has the version of sen2cor, the
+    SHA-256 of the configuration, and each product.
 
     The exit status is 0 if all products are corrected, 3 if some are not, 1 after an error, and 2 for wrong options.
     """

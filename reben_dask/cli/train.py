@@ -69,5 +69,5 @@ def train(out: Path, *, run: Path, config: str | None, resume: bool, debug: bool
             )
     except KeyboardInterrupt:
         ignore_sigint()
-        raise Failure("Interrupted. Finished epochs are kept; run the same command with --resume to continue.") from None
+        raise Failure("Interrupted. Finished epochs are kept; run the same command with --resume.") from None
     output.print(f"{run}: the network of epoch {record.best_epoch}", highlight=False)

@@ -69,7 +69,7 @@ class ShardForm(NamedTuple):
 
 WEBDATASET = ShardForm("webdataset", ".tar", "Samples by split for WebDataset, as .npy and JSON", "application/x-tar")
 PARQUET = ShardForm(
-    "parquet", ".parquet", "Samples by split for Hugging Face, one row per patch with its images", "application/x-parquet"
+    "parquet", ".parquet", "Samples by split for Hugging Face, a row with images per patch", "application/x-parquet"
 )
 SHARD_FORMS = {form.name: form for form in (WEBDATASET, PARQUET)}
 """Forms by the name of their export, which is that of their folder."""

@@ -480,8 +480,8 @@ def _require_distinct_names(plan: Plan) -> None:
         other = tiles.setdefault(tuple(getattr(name, field) for field in fields), tile)
         if other != tile:
             raise InputError(
-                f"The tiles {other} and {tile} have the same location and time, so patch names would not be unique; leave "
-                f"one of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
+                f"The tiles {other} and {tile} have the same location and time, so patch names would not be unique; "
+                f"leave one of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
             )
 
 

@@ -61,7 +61,8 @@ def read_bytes(address: str) -> bytes:
     """
     content = _read_s3(address) if urlsplit(address).scheme.lower() == "s3" else _read_http(address)
     if len(content) > MAX_BYTES:
-        raise ReadError(f"{without_credentials(address)} is larger than the limit of {MAX_BYTES // 2**20} MiB for a document; check the URL."
+        limit = f"the limit of {MAX_BYTES // 2**20} MiB for a document"
+        raise ReadError(f"{without_credentials(address)} is larger than {limit}; check the URL.")
     return content
 
 

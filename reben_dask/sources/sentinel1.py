@@ -60,8 +60,8 @@ class PatchTree:
         Returns
         -------
         masked array of float32, shape (polarisation, y, x), or None
-            dB, ``VV`` then ``VH``; masked where it is not valid backscatter: not finite, the file's NODATA, or exactly 0 in
-            both polarisations where a file has no NODATA tag. ``None`` if the patch does not exist.
+            dB, ``VV`` then ``VH``; masked where it is not valid backscatter: not finite, the file's NODATA, or exactly
+            0 in both polarisations where a file has no NODATA tag. ``None`` if the patch does not exist.
 
         Raises
         ------

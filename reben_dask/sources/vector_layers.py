@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OTHER_GEOMETRY = ("Point", "LineString")
 _COUNTRIES = "The countries file"
 _NAME_COLUMNS = ("name", "name_engl", "country", "shapename", "name_0", "admin", "cntr_name", "name_en", "name_long")
-"""Lower-case names of columns with English country names (Natural Earth, GISCO, GADM, geoBoundaries), preferred first."""
+"""Lower-case names of columns with English country names (Natural Earth, GISCO, GADM, …), in order of preference."""
 
 
 @dataclass(frozen=True)

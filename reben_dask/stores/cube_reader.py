@@ -125,8 +125,8 @@ class TileReader:
 def open_cubes(store: str | PathLike[str], tile: str | None = None) -> xr.DataTree:
     """Open a Zarr store lazily, with one Dask chunk for each shard of a band.
 
-    ``xr.open_zarr(…, chunks={})`` creates one Dask chunk per patch: 33,124 for the 10 m bands of a full tile; the mean of
-    a band then takes 30 times as long.
+    ``xr.open_zarr(…, chunks={})`` creates one Dask chunk per patch: 33,124 for the 10 m bands of a full tile; the mean
+    of a band then takes 30 times as long.
 
     Parameters
     ----------

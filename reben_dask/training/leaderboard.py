@@ -62,7 +62,7 @@ def leaderboard(
     split : str
         Split of the metrics.
     dataset : str, optional
-        Folder name of another dataset than that of the training, whose metrics count.
+        Folder name of another dataset than that of the training, whose metrics are used.
     with_papers : bool
         True to add the rows of the papers for the networks and modalities of these runs.
 
@@ -78,7 +78,7 @@ def leaderboard(
     Raises
     ------
     InputError
-        If a folder is no run, lacks the metrics, or two runs have the same settings and seed.
+        If a folder is not a run, lacks the metrics, or two runs have the same settings and seed.
     """
     file = metrics_file(split, dataset)
     groups: dict[str, list[_Run]] = {}

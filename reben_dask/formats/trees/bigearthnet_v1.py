@@ -131,7 +131,7 @@ def _read_lists(folder: Path) -> Iterator[TableRow]:
 
 
 def _document_of_sentinel2(numbers: Mapping[str, int], row: Row, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    # Version 1 names the L1C product that its authors made the L2A product from; here it is the product the pixels come from.
+    # Version 1 names the L1C product of which its authors made the L2A product; here it is the source of the pixels.
     product = attributes.get("product", row[TILE])
     return _document(
         numbers,

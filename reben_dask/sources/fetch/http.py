@@ -146,7 +146,8 @@ class HttpClient:
                 for chunk in self.chunks(response):
                     body += chunk
                     if len(body) > MAX_TEXT_BYTES:
-                        raise FetchError(f"{_shown(address)} is larger than the limit of {MAX_TEXT_BYTES // 2**20} MiB.")
+                        limit = f"the limit of {MAX_TEXT_BYTES // 2**20} MiB"
+                        raise FetchError(f"{_shown(address)} is larger than {limit}.")
                 return bytes(body)
 
         return self.retry(read)

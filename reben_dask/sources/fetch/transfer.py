@@ -1,4 +1,4 @@
-"""Transfers of products: in parallel, resumed by ranges, each file checked, with a record of the source of each file."""
+"""Transfers of products: in parallel, resumed by ranges, each file checked, with a record of each file's source."""
 
 from __future__ import annotations
 

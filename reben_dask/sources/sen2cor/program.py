@@ -1,6 +1,7 @@
 """Program ``L2A_Process`` of sen2cor: its installation, and one run over one product.
 
-Its exit statuses are undocumented, so success is judged by its output. It fails if its output exists, so each run gets new folders.
+Its exit statuses are undocumented, so success is judged by its output. It fails if its output exists, so each run gets
+new folders.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _without_copies(tiles: Iterable[Tile]) -> tuple[list[Tile], list[str]]:
             copied.append(f"{product} ({_place(best)})")
     if not copied:
         return chosen, []
-    return chosen, [f"Products that are given more than once are used once, from the path named here: {_listed(copied)}."]
+    return chosen, [f"Products given more than once are used once, from the path named here: {_listed(copied)}."]
 
 
 def _has_other_metadata(tile: Tile, best: Tile) -> bool:

@@ -100,7 +100,8 @@ class ProductFiles:
         is_folder = self._members is None
         size = (self._path / name).stat().st_size if is_folder else self._member(name).file_size
         if size > MAX_XML_BYTES:
-            raise InputError(f"{self._label(name)} is larger than the limit of {MAX_XML_BYTES // 2**20} MiB for metadata; download it again."
+            limit = f"the limit of {MAX_XML_BYTES // 2**20} MiB for a metadata file"
+            raise InputError(f"{self._label(name)} is larger than {limit}; download it again.")
         with self._open(name) as stream:
             return stream.read()
 

@@ -287,7 +287,8 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
     if len(content) > MAX_BYTES:
-        raise InputError(f"{path} is larger than the limit of {MAX_BYTES // 2**20} MiB for STAC items; check the path."
+        limit = f"the limit of {MAX_BYTES // 2**20} MiB for STAC items"
+        raise InputError(f"{path} is larger than {limit}; check the path.")
     return content
 
 
@@ -371,8 +372,9 @@ def _with_offsets(
     darkest = _darkest_dn(tile.name, images)
     is_applied = darkest < DARK_SHARE * abs(delivered)
     note = (
-        f"{tile.name} does not state its offset reliably, so it is estimated from the pixels: the darkest percentile of the DN is "
-        f"{darkest:,.0f}, and the offset of {delivered} DN {'has been applied' if is_applied else 'is still in them'}."
+        f"{tile.name} does not state its offset reliably, so it is estimated from the pixels: the darkest percentile of "
+        f"the DN is {darkest:,.0f}, and the offset of {delivered} DN "
+        f"{'has been applied' if is_applied else 'is still in them'}."
     )
     offsets = dict.fromkeys(bands, 0 if is_applied else delivered)
     return replace(tile, offsets=offsets, offset_source="pixels", notes=(*tile.notes, note))
