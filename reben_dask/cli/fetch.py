@@ -120,7 +120,7 @@ def fetch(ctx: click.Context, /, **options: Any) -> None:
         )
     _show_result(output, record, wanted.out, len(selection.products))
     if not record.products:
-        raise InputError(f"No product is in {wanted.out}.")
+        raise InputError(f"No product could be fetched to {wanted.out}; see the reasons above.")
     if record.failed or record.offline or record.missing:
         ctx.exit(EXIT_PARTIAL)
 
@@ -152,7 +152,7 @@ def _all(selection: Selection) -> list[Any]:
 
 
 def _select(wanted: FetchOptions, provider: Provider) -> Selection:
-    """Search, and choose among what is found; :class:`InputError` if that is nothing."""
+    """Search for products, and choose among them; :class:`InputError` if none is found."""
     from dataclasses import replace  # noqa: PLC0415
 
     from reben_dask.recipes import load_recipe  # noqa: PLC0415

@@ -37,7 +37,7 @@ def l2a(ctx: click.Context, /, **options: Any) -> None:
     """Correct L1C products with sen2cor.
 
     L1C are Sentinel-2 L1C products (.SAFE folders), or folders of them. ESA's sen2cor makes the L2A products that
-    `reben run` reads; it is an external program for Linux (https://step.esa.int); reBEN was made with version 02.11.00.
+    `reben run` reads. It is an external program for Linux (https://step.esa.int); reBEN was made with version 02.11.00.
 
     Each product is a Dask task that takes the resource sen2cor from its worker, so that a worker never runs two at
     once. On a running cluster, start the workers with --resources "sen2cor=1", on machines with at least 16 GB of

@@ -42,7 +42,7 @@ def verify(
     digest: bool,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Check that a dataset is complete and consistent.
+    """Check that a dataset is complete and valid.
 
     PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, a folder of such shards, or a folder that
     holds one beside its metadata, as for ConfigILM; a folder with GeoTIFF trees in the layout of a recipe or of a

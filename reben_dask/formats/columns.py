@@ -130,7 +130,7 @@ IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the publis
 IS_DUPLICATE = Column("is_duplicate", _BOOL, "True if an earlier data strip of the acquisition has all its pixels")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
-S1_GAPS = Column("s1_gaps", _BOOL, "True if the Sentinel-1 partner is kept with pixels without valid backscatter")
+S1_GAPS = Column("s1_gaps", _BOOL, "True if the Sentinel-1 partner is kept despite pixels without valid backscatter")
 INTERMEDIATE = (IS_PUBLISHED, IS_DUPLICATE, WITHIN_LIMITS, OVERLAP_PX, S1_GAPS)
 """Columns of the patch frame that the patch table does not keep."""
 

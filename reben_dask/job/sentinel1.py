@@ -36,7 +36,7 @@ class Strip(NamedTuple):
     names: Names
     """Partners, shape ``(patch_y, patch_x)``; ``None`` without one."""
     gaps: npt.NDArray[np.bool_]
-    """Partners that are kept with pixels without valid backscatter, shape ``(patch_y, patch_x)``."""
+    """Partners that are kept despite pixels without valid backscatter, shape ``(patch_y, patch_x)``."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PublishedPartners:
     tree: PatchTree
     published: Published
     keep_gaps: bool = False
-    """Keep partners with pixels without valid backscatter, as a reproduction does."""
+    """Keep partners despite pixels without valid backscatter, as a reproduction does."""
 
     def describe(self) -> str:
         """Describe the source in a phrase."""

@@ -216,7 +216,7 @@ class _Fit:
         return total / patches, rate
 
     def _publish(self) -> None:
-        """Write what is known after an epoch."""
+        """Write the results of an epoch."""
         state = self.state
         progress = {"epochs": state.epochs, "best_epoch": state.best_epoch, "best_score": state.best_score}
         self.record = self.record.model_copy(update=progress)

@@ -70,10 +70,10 @@ def leaderboard(
     -------
     DataFrame
         ``source`` (dataset of the training, or paper), ``model``, ``modality``, ``settings`` (those by which rows of
-        one model and modality differ), ``regions`` (those that count: ``hard``, ``below_100_px``, …; missing for all),
-        ``runs``, and for each metric its mean and, as ``<metric>_std``, its standard deviation over the runs (ddof 1;
-        missing for one run). Values from 0 to 1. Sorted by modality and regions, then by the first metric, best first,
-        papers after runs.
+        one model and modality differ), ``regions`` (those of the metrics: ``hard``, ``below_100_px``, …; missing for
+        all), ``runs``, and for each metric its mean and, as ``<metric>_std``, its standard deviation over the runs
+        (ddof 1; missing for one run). Values from 0 to 1. Sorted by modality and regions, then by the first metric,
+        best first, papers after runs.
 
     Raises
     ------

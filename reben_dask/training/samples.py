@@ -264,8 +264,8 @@ def lmdb_samples(
         Bands instead of those of the modality, in this order.
     classes : {"alphabetical", "paper"} or sequence of str
         Order of ``label``: by name, as in ConfigILM; by code, as in the papers and in TorchGeo; or the class names
-        themselves. The names are those in the metadata; if it has none, those of the only shipped nomenclature
-        that holds all labels, or of the recipe that the patch names match.
+        themselves. The names are those in the metadata; if it has none, those of the shipped nomenclature that
+        holds all labels; if several do, that of the recipe that the patch names match.
 
     Raises
     ------

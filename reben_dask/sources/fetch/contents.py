@@ -59,7 +59,7 @@ class RemoteFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """What is fetched of a product."""
+    """Files to fetch of a product."""
 
     folder: str
     """Name of its folder."""
@@ -151,7 +151,7 @@ def list_contents(
     *,
     whole: bool,
 ) -> Contents:
-    """List what is fetched of a product.
+    """List the files to fetch of a product.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def list_contents(
     source : Source or None
         Source of the files of a ``.SAFE``.
     out : Path
-        Folder of all products; a manifest that is there already is not read again.
+        Folder of all products; an existing manifest is not read again.
     whole : bool
         List all files, not only those that a job reads.
 

@@ -269,7 +269,7 @@ class _Open:
 
 
 class ProductQueue:
-    """Transfer of products, a few at a time; the record has what was finished, and what failed with its reason.
+    """Transfer of products, a few at a time; the record lists finished products, and failed ones with the reason.
 
     A product that fails does not keep others from being fetched.
 
@@ -384,7 +384,7 @@ class ProductQueue:
             opened.records += [found] if found else []
 
     def _finish(self, opened: _Open) -> None:
-        """Fetch the key file of a product once all others are there, and complete the product after that."""
+        """Fetch the key file of a product once all others are complete, and complete the product after that."""
         contents, folder = opened.contents, self._out / opened.contents.folder
         if not opened.is_failed and (last := opened.key_file):
             opened.waiting.append(last)
@@ -454,7 +454,7 @@ def _checked(file: RemoteFile, path: Path) -> FileRecord | str:
 
 
 def _part_name(target: Path, file: RemoteFile, headers: Mapping[str, str]) -> Path:
-    """Name of the part of a file; without a checksum it tells versions of the file apart."""
+    """Name of the part of a file; without a checksum it distinguishes versions of the file."""
     version = "" if file.checksum else headers.get("ETag") or headers.get("Last-Modified") or ""
     tag = f".{hashlib.sha256(version.encode()).hexdigest()[:8]}" if version else ""
     return target.with_name(f".{target.name}{tag}.part")

@@ -372,8 +372,8 @@ def _with_offsets(
     darkest = _darkest_dn(tile.name, images)
     is_applied = darkest < DARK_SHARE * abs(delivered)
     note = (
-        f"{tile.name} does not state its offset reliably, so it is estimated from the pixels: the darkest percentile of "
-        f"the DN is {darkest:,.0f}, and the offset of {delivered} DN "
+        f"{tile.name} does not state its offset reliably, so it is estimated from the pixels: the darkest percentile "
+        f"of the DN is {darkest:,.0f}, and the offset of {delivered} DN "
         f"{'has been applied' if is_applied else 'is still in them'}."
     )
     offsets = dict.fromkeys(bands, 0 if is_applied else delivered)
