@@ -33,8 +33,8 @@ def find_statistics(path: str | PathLike[str], begin: Begin = lambda _: lambda _
     Parameters
     ----------
     path : path
-        Dataset of a job, whose ``statistics.json`` is read. Of an LMDB in rico-hdl's layout, a folder of shards, or a
-        folder that holds one of them, with ``metadata.parquet`` in its folder or the one above, and of ``cubes.zarr``
+        Dataset of a job, whose ``statistics.json`` is read. For an LMDB in rico-hdl's layout, a folder of shards, or a
+        folder that holds one of them, with ``metadata.parquet`` in its folder or the one above, and for ``cubes.zarr``
         with ``patches.parquet`` beside it, all pixels are read.
     begin : callable, optional
         Progress.

@@ -69,7 +69,7 @@ ORIGIN, FAILURES = "origin", "failures"
 """Keys of the run record that a later job reads."""
 
 BUILDING, LOCK, STATE = ".building", ".lock", "state"
-"""Hidden folder of an unfinished job, the lock, and the folder of markers in the former."""
+"""Hidden folder of an unfinished job, its lock, and the folder of markers in the hidden folder."""
 
 FORMAT = 3
 """Version of all files in the folder of a dataset."""

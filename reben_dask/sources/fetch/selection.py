@@ -54,7 +54,7 @@ class Selection:
     offline: tuple[RemoteProduct, ...] = ()
     """Products that must be ordered from the provider."""
     missing: tuple[str, ...] = ()
-    """Published tiles of which the provider has no product."""
+    """Published tiles without a product at the provider."""
     notes: tuple[str, ...] = ()
     partner_of: Mapping[str, tuple[str, ...]] | None = None
     """Sentinel-2 products by the name of the Sentinel-1 product that is their partner."""

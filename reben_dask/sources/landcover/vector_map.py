@@ -127,7 +127,7 @@ class PolygonBatch(NamedTuple):
 def open_landcover(path: str, *, layer: str | None = None, code_column: str | None = None) -> LandcoverMap:
     """Find the layer, code column, coordinate reference system and size of a land-cover map.
 
-    Of several layers with class codes, the one named as the file is taken, else the one of the newest reference year.
+    If several layers have class codes, the one named as the file is used, else the one with the newest reference year.
     Layers of changes, which have the codes of two years, are not maps.
 
     Parameters

@@ -79,7 +79,7 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
         images=tuple(dict.fromkeys((image.text or "").strip() for image in images)),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
-        # Of several outcomes of one indicator, one that is not PASSED comes later here, and is used.
+        # If one indicator has several outcomes, one that is not PASSED comes last here, and is used.
         quality=dict(sorted(_quality(root), key=lambda check: check[1] != PASSED)),
     )
 
