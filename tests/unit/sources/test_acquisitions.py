@@ -126,7 +126,8 @@ def test_a_strip_that_was_generated_twice_counts_once() -> None:
     older, newer = tile(made="20230626T022157"), tile(made="20230626T022158")
     choice = choose_products([newer, older])
     assert [each.product for each in choice.tiles] == [newer.product]
-    assert choice.notes == (f"Data strips that were generated twice are used once; left out as older: {older.product}.",)
+    note = f"Data strips that were generated twice are used once; left out as older: {older.product}."
+    assert choice.notes == (note,)
 
 
 def test_names_of_patches_of_strips_are_unique() -> None:

@@ -397,7 +397,7 @@ def test_a_collection_of_items(folder: Path, tmp_path: Path, safe: Path) -> None
     ("content", "said"),
     [
         (b"", "is not a JSON document"),
-        (b'{"type": "Catalog", "links": []}', "is neither a STAC item nor a collection of items; its type is 'Catalog'."),
+        (b'{"type": "Catalog", "links": []}', "neither a STAC item nor a collection of items; its type is 'Catalog'."),
         (b"[]", "its type is None"),
         (b'{"type": "FeatureCollection", "features": []}', "No STAC item found in"),
     ],
