@@ -69,7 +69,7 @@ def test_products_are_not_mixed(client: Client, template: Path, tmp_path: Path) 
     with pytest.raises(OutputError, match=r"were corrected with another SHA-256 of the GIPP \("):
         _correct(tmp_path, stand_in, client, gipp=other)
     newer = install(tmp_path / "newer", template, "02.12.04")
-    with pytest.raises(OutputError, match=r"version of sen2cor: 02\.12\.04, before 02\.11\.00"):
+    with pytest.raises(OutputError, match=r"version of sen2cor \(02\.11\.00, now 02\.12\.04\)"):
         _correct(tmp_path, newer, client)
     assert len(stand_in.noted() + newer.noted()) == 1
 

@@ -238,7 +238,7 @@ def test_a_raster_is_named_as_one(tmp_path: Path, form: str) -> None:
 def test_parquet_without_geometry_is_named(tmp_path: Path) -> None:
     path = tmp_path / "map.parquet"
     _map().drop(columns="geometry").to_parquet(path)
-    assert "no GeoParquet" in _refused(lambda: open_landcover(str(path)))
+    assert "not GeoParquet" in _refused(lambda: open_landcover(str(path)))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>404</html>"])

@@ -301,7 +301,7 @@ def test_pixels_decide_where_items_are_unreliable(
     assert tile.offset_source == "pixels"
     (note,) = tile.notes
     assert f"the offset of -1000 DN {'is still in them' if offset else 'has been applied'}." in note
-    darkest = float(re.search(r"percentile of their DN is ([\d,]+)", note)[1].replace(",", ""))
+    darkest = float(re.search(r"percentile of the DN is ([\d,]+)", note)[1].replace(",", ""))
     dark = [read_band(tile, band) for band in ("B01", "B04", "B12")]
     assert darkest == pytest.approx(min(np.percentile(dn[dn > 0], 1) for dn in dark), abs=1)
 
