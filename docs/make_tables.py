@@ -83,7 +83,7 @@ def network_rows() -> Iterable[Sequence[str]]:
     """Networks that can be trained."""
     for name, network in ARCHITECTURES.items():
         made = {"labels": "labels of a patch", "map": "class of each pixel"}[network.task]
-        timm_name = f"`{network.timm_name}`" if network.timm_name else "own"
+        timm_name = f"`{network.timm_name}`" if network.timm_name else "not in timm"
         yield f"`{name}`", network.title, timm_name, made, network.entry
 
 
@@ -107,7 +107,7 @@ PAGES: Mapping[Path, Mapping[str, str]] = {
         "keys": render(("key", "of", "tensors"), key_rows()),
     },
     FOLDER / "training.md": {
-        "networks": render(("`--model`", "network", "in timm", "predicts", "120 px enter as"), network_rows()),
+        "networks": render(("`--model`", "network", "in timm", "predicts", "adaptation of 120 px"), network_rows()),
     },
     FOLDER / "guide.md": {
         "trees": render(("with the recipe's", "in `OUT`", "layout"), tree_rows()),
@@ -119,7 +119,7 @@ PAGES: Mapping[Path, Mapping[str, str]] = {
 
 
 def update(page: Path) -> str:
-    """Replace what stands between the marks of each generated part of a page."""
+    """Replace the text between the marks of each generated part of a page."""
     text = page.read_text(encoding="utf-8")
     for name, content in PAGES[page].items():
         before, mark, rest = text.partition(f"<!-- table: {name} -->\n")

@@ -42,7 +42,7 @@ class Dataset:
     path: Path
     """Its folder, or the folder with copies of its tables."""
     address: str | None = None
-    """Its address, if it is not in a folder; only tables and samples are read from there."""
+    """Its URL, if it is remote; only tables and samples are read from there."""
 
     @cached_property
     def record(self) -> RunRecord:
@@ -92,7 +92,7 @@ class Dataset:
             ``train``, ``validation`` or ``test``; by default all patches.
         modality : {"S2", "S1", "S1+S2"}
             Bands of the image: ``S2`` has B02, B03, B04, B08, B05, B06, B07, B8A, B11, B12; ``S1`` has VV, VH;
-            ``S1+S2`` has the former, then the latter.
+            ``S1+S2`` has the bands of ``S2``, then those of ``S1``.
         bands : sequence of str, optional
             Bands instead of those of the modality, in this order, such as ``("B04", "VV")``.
         store : {"lmdb", "cubes"}, optional
@@ -194,7 +194,7 @@ def open_dataset(out: str | PathLike[str]) -> Dataset:
     Parameters
     ----------
     out : path
-        Folder of a dataset; or its address (``http``, ``https``, ``s3``), from which the tables are copied; or an LMDB
+        Folder of a dataset; or its URL (``http``, ``https``, ``s3``), from which the tables are copied; or an LMDB
         in rico-hdl's layout with ``metadata.parquet`` in or beside it, or their folder, which has samples only.
 
     Raises

@@ -1,4 +1,4 @@
-"""Checks of a machine's software and settings: what a job would otherwise trip over much later."""
+"""Checks of a machine's software and settings before a job starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _QUERY_PLANNING = "dataframe.query-planning"
 
 
 def require_building() -> None:
-    """Raise :class:`SetupError` where datasets cannot be built or converted, but read, verified and used."""
+    """Raise :class:`SetupError` on systems where datasets can only be read, verified and used."""
     try:
         import fcntl  # noqa: F401, PLC0415
     except ImportError:
@@ -96,7 +96,7 @@ def jpeg2000_problem() -> str | None:
 
 
 def _is_switched_off(settings: object) -> bool:
-    """Check a file of Dask's settings, in which names may be nested or joined by a point."""
+    """Check a file of Dask's settings, in which names may be nested or joined by a dot."""
     from dask import config  # noqa: PLC0415
 
     return isinstance(settings, dict) and config.get(_QUERY_PLANNING, None, config=settings) is False

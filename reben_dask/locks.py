@@ -156,5 +156,5 @@ def supports_record_locks(path: Path) -> bool:
 
 
 def is_unsupported(error: Exception) -> bool:
-    """Test for an error of a C library that tells, in text, that a disk has no locks."""
+    """Test for an error of a C library that states only in text that a disk has no locks."""
     return any(os.strerror(number) in str(error) for number in UNSUPPORTED - {errno.EINVAL})

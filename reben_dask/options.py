@@ -84,7 +84,7 @@ class JobOptions(Options):
     s2: Annotated[Places, Flag("DIR_OR_PRODUCT …")] = Field(
         default=(),
         description="Sentinel-2 products (.SAFE, EOPF Zarr, zip files of either, STAC items), folders of products, or "
-        "addresses of EOPF Zarr stores.",
+        "URLs of EOPF Zarr stores.",
     )
     s2_stac: Annotated[Places, Flag("ITEMS.json|DIR|URL")] = Field(
         default=(), description="Sentinel-2 products as STAC items, collections of items, folders of them, or a search."
@@ -123,8 +123,8 @@ class JobOptions(Options):
     )
     published: Annotated[Paths, Flag("METADATA.parquet")] = Field(
         default=(),
-        description="Published metadata, files or their folder: keep exactly these patches, take over names and flags, "
-        "compare.",
+        description="Published metadata, files or their folder: keep exactly these patches, adopt names and flags, "
+        "and compare.",
     )
     snow_list: Annotated[Path | None, Flag("FILE")] = Field(
         default=None, description="Names (v1) of patches with seasonal snow."
@@ -133,7 +133,7 @@ class JobOptions(Options):
         default=None, description="Names (v1) of patches with cloud or cloud shadow."
     )
     keep_reprocessed: bool = Field(
-        default=False, description="Keep all processings of an acquisition, not only the newest baseline."
+        default=False, description="Keep all processing baselines of an acquisition, not only the newest."
     )
     code_column: Annotated[str | None, Flag("NAME")] = Field(
         default=None, description="Column of the class codes, if not detected."
@@ -157,7 +157,7 @@ class FetchOptions(Options):
     provider: Annotated[Place, Flag("NAME|FILE.yaml")] = Field(
         default="cdse",
         description="cdse (Copernicus Data Space), earth-search, planetary-computer, eopf, or a file with the "
-        "addresses of another one.",
+        "URLs of another provider.",
     )
     collection: Literal["l2a", "l1c", "s1"] | None = Field(
         default=None, description="Products to fetch.  [default: l2a; l1c with --published]"

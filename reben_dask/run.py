@@ -105,7 +105,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         raise click.UsageError("Give products with --s2, --s2-stac or --l1c.")
     job = JobOptions.of(**options)
     require_building()
-    # What the job needs takes seconds to import, and --help should not wait for it.
+    # These imports take seconds; --help should not wait for them.
     from reben_dask.job.run import run_job  # noqa: PLC0415
 
     result = run_job(job, cluster, correction, **how, quiet=not debug)

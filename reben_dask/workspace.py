@@ -143,7 +143,7 @@ class State:
         return dict((self._start() or {}).get("paths", {}))
 
     def clear(self) -> None:
-        """Delete everything, the origin first, as nothing counts without it."""
+        """Delete everything, the origin first, as without it the rest is ignored."""
         (self.folder / _ORIGIN_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -296,7 +296,7 @@ class Output(Workspace):
 
     @property
     def card(self) -> str:
-        """Name of the card: ``README.md``, or another one beside a ``README.md`` that is not of this program."""
+        """Name of the card: ``README.md``, or another one beside a ``README.md`` that this program did not write."""
         return CARD_BESIDE if _is_foreign_card(self.root / CARD) else CARD
 
     @property
@@ -368,7 +368,7 @@ class Output(Workspace):
             self._require_own(own[0])
         if self.card == CARD_BESIDE and _is_foreign_card(self.root / CARD_BESIDE):
             raise OutputError(
-                f"{self.root} has files named {CARD} and {CARD_BESIDE} that are not of this program, which would "
+                f"{self.root} has files named {CARD} and {CARD_BESIDE} that this program did not write, and would "
                 "replace one of them; move one."
             )
 

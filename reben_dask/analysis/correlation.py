@@ -92,10 +92,11 @@ class Nearest(NamedTuple):
 
 
 def nearest_training(test: pd.DataFrame, train: pd.DataFrame) -> Nearest:
-    """Find the nearest training patch of each test patch by place; both tables have at least one row.
+    """Find the nearest training patch of each test patch by location; both tables have at least one row.
 
     Milà et al. (2022, Methods in Ecology and Evolution 13, 1304-1316) and Meyer and Pebesma (2022, Nature
-    Communications 13, 2208) judge by the distribution of these distances how far a test represents unseen places.
+    Communications 13, 2208) use the distribution of these distances to judge how well a test represents unseen
+    locations.
     """
     distance, position = cKDTree(geocentric(train)).query(geocentric(test))
     return Nearest(position.astype(np.int64), distance, contact(test, train))
@@ -203,9 +204,9 @@ def correlogram(
     """Measure the similarity of labels by distance: mean Jaccard similarity and Moran's I of each distance class.
 
     About ``pairs`` pairs are drawn per class, each with the same chance; a class with few pairs is used whole. Pairs of
-    a patch with itself do not count, pairs of two images of one place do. Lower limits are inclusive. The same seed
-    draws the same pairs. Returns a row for each class that has pairs: ``from_m``, ``to_m``, ``pairs``, and their means
-    ``distance_m``, ``jaccard`` and ``moran_i`` (NaN if no label ever differs).
+    a patch with itself are excluded, pairs of two images of one location are not. Lower limits are inclusive. The same
+    seed draws the same pairs. Returns a row for each class that has pairs: ``from_m``, ``to_m``, ``pairs``, and their
+    means ``distance_m``, ``jaccard`` and ``moran_i`` (NaN if no label ever differs).
 
     Notes
     -----

@@ -50,7 +50,7 @@ class Differences(NamedTuple):
     reasons: pd.DataFrame
     """``kept in`` (A or B), ``reason`` why the other does not keep them, ``patches``."""
     other_time: Mapping[str, int]
-    """Number of candidates of only A or only B at places where the other has patches of another time."""
+    """Number of candidates only in A or only in B at locations that the other has at other times."""
     labels: LabelChanges
     splits: pd.DataFrame
     """See :func:`~reben_dask.analysis.matching.split_table`; of the patches kept in both."""
@@ -115,7 +115,7 @@ def _pairs(lost: _Bools, gained: _Bools, names: pd.Index[str]) -> pd.DataFrame:
 
 
 def _unmatched_at_places_of(other: PatchSet, one: PatchSet, matched: npt.NDArray[np.int64]) -> int:
-    """Count the unmatched candidates of one dataset at places of the other."""
+    """Count the unmatched candidates of one dataset at locations of the other."""
     at_places = at_places_of(one.patches, other.patches)
     return int(at_places.sum() - at_places[matched].sum())
 
@@ -129,7 +129,7 @@ def _reasons(name: str, one: PatchSet, other: PatchSet, matches: Matches) -> pd.
 
 
 def _nothing_in_common(a: PatchSet, b: PatchSet, other_time: int) -> str:
-    near = f", {other_time:,} of A at places of B, but of other times" if other_time else ""
+    near = f", {other_time:,} of A match a location of B, but not its sensing time" if other_time else ""
     return (
         f"The datasets have no patch in common: A ({a.path}) has {_coverage(a)}; "
         f"B ({b.path}) has {_coverage(b)}{near}. Give datasets that were made from the same products."

@@ -1,4 +1,4 @@
-"""Patches common to two datasets, matched by place and sensing time instead of name."""
+"""Patches common to two datasets, matched by location and sensing time instead of name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from reben_dask.formats.columns import EPSG, KEPT, MAXY, MINX, REASON, SENSING_TIME, SPLITS, STATUS
 
 PLACE = (EPSG, MINX, MAXY, "side")
-"""Columns that identify the ground of a patch."""
+"""Columns that identify the location of a patch."""
 
 KEY = (*PLACE, SENSING_TIME)
 """Identity of a patch: coordinate system and corner of its square, its side, and the second when sensing began."""
@@ -35,7 +35,7 @@ def match_patches(a: pd.DataFrame, b: pd.DataFrame) -> Matches:
     """Find the patches that two tables with columns :data:`KEY` have in common.
 
     Names are ignored: those of version 1 and 2 differ. Patches of shifted grids have other corners and match only each
-    other. Where a table repeats a place and time (overlapping tiles), rows match in their order, each at most once.
+    other. Where a table repeats a location and time (overlapping tiles), rows match in their order, each at most once.
     """
     left, right = (_numbered(table) for table in (a, b))
     both = left.merge(right, on=list(left.columns.drop("row")), suffixes=("_a", "_b"), validate="one_to_one")
@@ -44,7 +44,7 @@ def match_patches(a: pd.DataFrame, b: pd.DataFrame) -> Matches:
 
 
 def at_places_of(a: pd.DataFrame, b: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Mask of the patches of ``a`` at a place (:data:`PLACE`) where ``b`` has a patch of any time."""
+    """Mask of the patches of ``a`` at a location (:data:`PLACE`) where ``b`` has a patch of any time."""
     places = b[list(PLACE)].drop_duplicates()
     return a[list(PLACE)].merge(places, how="left", on=list(PLACE), indicator="found")["found"].eq("both").to_numpy()
 

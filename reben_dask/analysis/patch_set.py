@@ -93,8 +93,8 @@ def names_of(datasets: Mapping[str, PatchSet]) -> dict[str, str]:
 def read_patch_set(out: Path) -> PatchSet:
     """Read the patch table of a dataset, or published metadata: a file, or the folder of both.
 
-    Patches of metadata are kept, and their tiles, places and times are those in their names. Raises InputError if there
-    is neither, or one cannot be read.
+    Patches of metadata are kept, and their tiles, positions and times are those in their names. Raises InputError if
+    there is neither, or one cannot be read.
     """
     if not has_patch_table(out):
         return _read_metadata(out)

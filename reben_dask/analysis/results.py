@@ -50,21 +50,21 @@ def describe_datasets(datasets: Mapping[str, PatchSet]) -> Iterator[str]:
 
 def difference_tables(found: Differences) -> Iterator[Table | str]:
     """Yield tables and notes on patches, labels and splits of two datasets."""
-    yield Table.from_frame("Patches, matched by place and time", found.overlap, index="")
+    yield Table.from_frame("Patches, matched by location and time", found.overlap, index="")
     for name, other in (("A", "B"), ("B", "A")):
         if moved := found.other_time[name]:
-            yield f"{moved:,} of the candidates that only {name} has lie at places of {other}, at other times."
+            yield f"{moved:,} of the candidates only in {name} match a location of {other}, but not its sensing time."
     if len(found.reasons):
         pivot = found.reasons.pivot_table(index="reason", columns="kept in", values="patches", fill_value=0, sort=False)
         counts = pivot.reindex(columns=["A", "B"], fill_value=0).rename(index=_MEANINGS)
         counts.columns = ["kept in A only", "kept in B only"]
-        yield Table.from_frame("Kept in one only, and why not in the other", counts, index="")
+        yield Table.from_frame("Kept in one dataset only, by reason in the other", counts, index="")
     if not found.overlap.loc["kept", "both"]:
         yield "No patch is kept in both; there are no labels and splits to compare."
         return
     labels = Table.from_frame("Labels of the patches kept in both, from A to B", found.labels.patches, index="")
     yield labels.without_zero_rows()
-    title = "Patches with each class: only A has lost it in B, only B has gained it"
+    title = "Patches by class (only A: label lost in B; only B: label gained in B)"
     yield Table.from_frame(title, found.labels.classes, formats=(TEXT, TEXT, *[COUNT] * 5)).without_zero_rows()
     if len(found.labels.pairs):
         yield _pair_table(found.labels.pairs)
@@ -76,7 +76,7 @@ def correlation_tables(found: Mapping[str, SpatialCorrelation]) -> Iterator[Tabl
     """Yield tables and notes on distances to training patches and similarity by distance."""
     for name, correlation in found.items():
         for why in correlation.without.values():
-            yield f"{_prefix(found, name)}{why}; its distances are left out."
+            yield f"{_prefix(found, name)}{why}; no distances are computed."
         if correlation.splits:
             yield _split_table(_prefix(found, name), correlation)
     measured = {name: correlation for name, correlation in found.items() if len(correlation.correlogram)}
@@ -95,7 +95,7 @@ def show(console: Console, parts: Iterable[Table | str]) -> None:
 
 
 def _pair_table(pairs: pd.DataFrame) -> Table:
-    title = "Lost and gained in the same patch, most frequent; share of those that lose the one or gain the other"
+    title = "Most frequent label changes (lost, gained); share of the patches with either change"
     rows: list[list[Any]] = pairs.head(_PAIRS_SHOWN).astype(object).to_numpy().tolist()
     if (more := len(pairs) - _PAIRS_SHOWN) > 0:
         rows.append([f"and {more:,} more pairs of classes"])

@@ -33,8 +33,8 @@ def find_statistics(path: str | PathLike[str], begin: Begin = lambda _: lambda _
     Parameters
     ----------
     path : path
-        Dataset of a job, whose ``statistics.json`` is read. Of an LMDB in rico-hdl's layout, a folder of shards, or a
-        folder that holds one of them, with ``metadata.parquet`` in its folder or the one above, and of ``cubes.zarr``
+        Dataset of a job, whose ``statistics.json`` is read. For an LMDB in rico-hdl's layout, a folder of shards, or a
+        folder that holds one of them, with ``metadata.parquet`` in its folder or the one above, and for ``cubes.zarr``
         with ``patches.parquet`` beside it, all pixels are read.
     begin : callable, optional
         Progress.
@@ -62,7 +62,9 @@ def _of_cubes(store: Path, begin: Begin) -> Statistics:
     out = store.absolute().parent
     parts = part_files(out / TABLE)
     if not parts:
-        raise InputError(f"{store} has no {TABLE} beside it, which tells its patches and splits.")
+        raise InputError(
+            f"{store} has no {TABLE} beside it, which lists its patches and splits; give the dataset folder instead."
+        )
     kept = sum(read_rows(part, [PATCH_ID], status=KEPT).num_rows for part in parts)
     return _described(sum_cubes(store, parts, begin(kept)), [out])
 

@@ -31,7 +31,7 @@ _PATH = click.Path(path_type=Path)
     "page",
     metavar="FOLDER",
     type=_PATH,
-    help="Make a page of all tables and figures; missing splits are computed and measured too.",
+    help="Write a page with all tables and figures; missing splits are computed and measured too.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def compare(
@@ -48,9 +48,9 @@ def compare(
     The datasets are of one area; the spatial correlation between splits is measured.
 
     OUT_A and OUT_B are datasets of `reben run`, made from the same products with different recipes, or metadata of
-    reBEN as published (a file, or the folder of both). Patches are matched by place, side and the second of sensing,
-    not by name; published metadata have these in their names. Prints the candidates and kept patches common to both,
-    and for patches kept in both the labels lost and gained, by class, and the splits.
+    reBEN as published (a file, or the folder of both). Patches are matched by location, side and sensing time (to the
+    second), not by name; published metadata have these in their names. Prints the candidates and kept patches common to
+    both, and for patches kept in both the labels lost and gained, by class, and the splits.
 
     For the split of each dataset, and any further column `split_<strategy>`, prints the distance from test patches to
     the nearest training patch, the share that touches one, and the similarity of their labels compared with random

@@ -29,7 +29,7 @@ def config(*, debug: bool) -> None:  # noqa: ARG001 - for Command
     from reben_dask.progress import console  # noqa: PLC0415
 
     place = place_for_user()
-    table = Table("setting", "value", "comes from", box=None, pad_edge=False)
+    table = Table("setting", "value", "source", box=None, pad_edge=False)
     for setting in settings():
         table.add_row(setting.key, "" if setting.value is None else str(setting.value), setting.source)
     output = console()

@@ -247,5 +247,5 @@ def _require_trees(options: dict[str, Any]) -> None:
         )
     if options["pairs"] and not needs_pairs:
         raise click.UsageError(
-            "--pairs needs --zarr, --s1, and --s2 or --maps; elsewhere, Sentinel-1 patches go by their own names."
+            "--pairs needs --zarr, --s1, and --s2 or --maps; otherwise, Sentinel-1 patches keep their own names."
         )

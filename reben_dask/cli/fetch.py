@@ -39,7 +39,7 @@ or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, in the environment; or a machine i
 
 LANDCOVER_FILE = "U2018_CLC2018_V2020_20u1.gpkg"
 LANDCOVER_HELP = f"""\
-CORINE Land Cover 2018 is behind a login and a licence click, so that no script can fetch it:
+CORINE Land Cover 2018 requires a login and acceptance of the licence, so no script can download it:
 
   page      https://land.copernicus.eu/en/products/corine-land-cover/clc2018
   file      Vector, GeoPackage: {LANDCOVER_FILE}, or the zip archive that holds it (2 GB)
@@ -62,24 +62,24 @@ _SHOWN_ROWS = 40
     metavar="[FILE]",
     is_flag=False,
     flag_value="",
-    help="Say where the land-cover map is to be had; check FILE, if it is there already.",
+    help="Print the download page of the land-cover map; with FILE, check a downloaded copy.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def fetch(ctx: click.Context, /, **options: Any) -> None:
     """Find and fetch the products of a region.
 
-    A plan comes first: the products, their baselines and cloud, their bytes, and the time that they take. Of an
-    acquisition in several processing baselines, the newest is taken. `--dry-run` stops there.
+    First prints a plan: products, baselines, cloud cover, bytes and transfer time. If an acquisition has several
+    processing baselines, the newest is used. `--dry-run` stops there.
 
     Then the files that a job reads (metadata, and bands at native resolution) are fetched into DIR/NAME.SAFE, each
-    checked against the sums of the product. Run the same command again to resume: files that are there are kept, parts
-    of files are completed. DIR/selection.parquet has the selection, DIR/fetch-record.json what came from where.
+    checked against the product's checksums. Run the same command again to resume: existing files are kept, partial
+    files are completed. DIR/selection.parquet has the selection, DIR/fetch-record.json the source of each file.
 
     Products come as .SAFE folders from the Copernicus Data Space, as GeoTIFFs with their item from Earth Search and the
     Planetary Computer, and as Zarr from EOPF; `reben run --s2 DIR` reads all three (items as `--s2-stac DIR`).
 
-    The exit status is 0 if all products are there, 3 if some failed, are missing or not on line, 1 if there is none,
+    The exit status is 0 if all products are complete, 3 if some failed, are missing or offline, 1 if there is none,
     and 2 for wrong options.
     """
     landcover, plot, dry_run = options.pop("landcover"), options.pop("plot"), options.pop("dry_run")
@@ -91,7 +91,7 @@ def fetch(ctx: click.Context, /, **options: Any) -> None:
         if not is_search:
             return
     _require_complete(wanted)
-    # What the command needs takes seconds to import, and --help should not wait for it.
+    # These imports take seconds; --help should not wait for them.
     from reben_dask.progress import ByteProgress, console  # noqa: PLC0415
     from reben_dask.sources.fetch import fetch_selection, load_provider, selection_frame, write_selection  # noqa: PLC0415
 
@@ -120,13 +120,13 @@ def fetch(ctx: click.Context, /, **options: Any) -> None:
         )
     _show_result(output, record, wanted.out, len(selection.products))
     if not record.products:
-        raise InputError(f"No product is in {wanted.out}.")
+        raise InputError(f"No product could be fetched to {wanted.out}; see the reasons above.")
     if record.failed or record.offline or record.missing:
         ctx.exit(EXIT_PARTIAL)
 
 
 def _require_complete(wanted: FetchOptions) -> None:
-    """Raise an error of usage for options that do not belong together."""
+    """Raise a usage error for options that cannot be combined."""
     if wanted.published:
         for name in ("bbox", "area", "dates", "best"):
             if getattr(wanted, name):
@@ -152,7 +152,7 @@ def _all(selection: Selection) -> list[Any]:
 
 
 def _select(wanted: FetchOptions, provider: Provider) -> Selection:
-    """Search, and choose among what is found; :class:`InputError` if that is nothing."""
+    """Search for products, and choose among them; :class:`InputError` if none is found."""
     from dataclasses import replace  # noqa: PLC0415
 
     from reben_dask.recipes import load_recipe  # noqa: PLC0415
@@ -181,7 +181,7 @@ def _select(wanted: FetchOptions, provider: Provider) -> Selection:
     notes = list(selection.notes)
     if left_out:
         notes.append(
-            f"Of acquisitions in several processing baselines, {wanted.baseline} is taken; "
+            f"If an acquisition has several processing baselines, {wanted.baseline} is used; "
             f"{counted(len(left_out), 'product')} left out."
         )
     products = _clearest(wanted, products, recipe)
@@ -252,7 +252,7 @@ def _show_plan(output: Console, selection: Selection, frame: gpd.GeoDataFrame, p
     for note in selection.notes:
         output.print(f"Note: {note}", style="yellow", highlight=False)
     if selection.offline:
-        output.print(f"Not on line, and to be ordered from the provider: {_names(selection.offline)}.", style="yellow")
+        output.print(f"Offline; order them from the provider: {_names(selection.offline)}.", style="yellow")
     if selection.missing:
         output.print(
             f"Published tiles without a product at the provider: {', '.join(selection.missing)}.", style="yellow"
@@ -283,7 +283,7 @@ def _show_result(output: Console, record: FetchRecord, out: Path, asked: int) ->
     for name, reason in record.failed.items():
         output.print(f"  failed  {name}: {reason}", style="red", highlight=False)
     if record.failed:
-        output.print("Run the same command again to try these once more.")
+        output.print("Run the same command again to retry them.")
 
 
 def _draw(frame: gpd.GeoDataFrame, plot: Path) -> None:

@@ -37,17 +37,17 @@ def l2a(ctx: click.Context, /, **options: Any) -> None:
     """Correct L1C products with sen2cor.
 
     L1C are Sentinel-2 L1C products (.SAFE folders), or folders of them. ESA's sen2cor makes the L2A products that
-    `reben run` reads; it is an external program for Linux (https://step.esa.int), of which 02.11.00 made reBEN.
+    `reben run` reads. It is an external program for Linux (https://step.esa.int); reBEN was made with version 02.11.00.
 
     Each product is a Dask task that takes the resource sen2cor from its worker, so that a worker never runs two at
     once. On a running cluster, start the workers with --resources "sen2cor=1", on machines with at least 16 GB of
     memory and 8 threads for each. An embedded cluster gets as many workers as fit this machine.
 
     sen2cor runs with a clean environment, in a folder of its own, with one L2A_GIPP.xml for all products, which is kept
-    in DIR. A run counts only if it leaves one complete product. A failed run is repeated once; what it left is deleted.
-    A product that fails again, or exceeds the time limit, is set aside with its log in DIR/logs. The next run of the
-    same command retries it, and skips finished products. DIR/l2a-record.json has the version of sen2cor, the SHA-256 of
-    the configuration, and each product.
+    in DIR. A run succeeds only if it writes one complete product. A failed run is retried once after its output is
+    deleted. A product that fails again, or exceeds the time limit, is reported, with its log in DIR/logs. The next run
+    of the same command retries it, and skips finished products. DIR/l2a-record.json has the version of sen2cor, the
+    SHA-256 of the configuration, and each product.
 
     The exit status is 0 if all products are corrected, 3 if some are not, 1 after an error, and 2 for wrong options.
     """

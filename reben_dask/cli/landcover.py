@@ -52,4 +52,4 @@ def landcover(source: str, destination: Path, code_column: str | None) -> None:
     polygons, parts = counted(made.polygons, "polygon"), counted(len(made.parts), "part")
     output.print(f"{destination}: {polygons} in {parts}", highlight=False)
     if made.left_out:
-        output.print(f"Note: left out {counted(made.left_out, 'row')} without a polygon.", style="yellow")
+        output.print(f"Note: skipped {counted(made.left_out, 'row')} without a polygon.", style="yellow")

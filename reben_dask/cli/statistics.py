@@ -26,11 +26,11 @@ _PATH = click.Path(path_type=Path)
 def statistics(path: Path, *, file: Path | None, debug: bool) -> None:  # noqa: ARG001 - for Command
     """Print statistics of bands and classes.
 
-    PATH is a dataset of `reben run`, whose statistics.json is read. All pixels are read of an LMDB in rico-hdl's
-    layout, a folder of such shards, or a folder that holds one beside its metadata.parquet; and of a Zarr store with
-    patches.parquet beside it, such as dataset/cubes.zarr.
+    PATH is a dataset of `reben run`, whose statistics.json is read. All pixels are read for an LMDB in
+    rico-hdl's layout, a folder of such shards, or a folder that holds one beside its metadata.parquet, and for a Zarr
+    store with patches.parquet beside it, such as dataset/cubes.zarr.
 
-    Counts the pixels of clear patches by band and split; nodata does not count. Prints mean, standard deviation,
+    Counts the pixels of clear patches by band and split; nodata is excluded. Prints mean, standard deviation,
     minimum, maximum and percentiles, and the frequency of each class with its weight for a loss.
     """
     from reben_dask.analysis.statistics import find_statistics  # noqa: PLC0415 - takes long to import, for --help

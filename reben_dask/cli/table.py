@@ -59,7 +59,7 @@ _READERS: dict[str, Callable[[Sequence[Path], bool], pd.DataFrame]] = {
 @click.option(
     "--format", "style", type=click.Choice(["markdown", "csv", "latex"]), default="markdown", show_default=True
 )
-@click.option("--clear", is_flag=True, help="Of a dataset, count only patches without snow, cloud or shadow.")
+@click.option("--clear", is_flag=True, help="For a dataset, count only patches without snow, cloud or shadow.")
 def table(paths: Sequence[Path], by: str, style: str, *, clear: bool) -> None:
     """Print a table of patches by class and split.
 

@@ -27,13 +27,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--modality", type=click.Choice(["S1", "S2", "S1+S2"]), help="Bands.  [default: S1+S2]")
 @click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Passes over the data.  [default: 100]")
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=2), help="Patches a step.  [default: 512]")
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Seed of all random numbers.  [default: 0]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default a GPU, if there is one.")
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that read patches.  [default: 0]")
 @click.option(
     "--config", metavar="NAME|FILE.yaml", help="Protocol: a shipped one, or your own; options above take precedence."
 )
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch.")
+@click.option("--resume", is_flag=True, help="Resume after the last finished epoch.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def train(out: Path, *, run: Path, config: str | None, resume: bool, debug: bool, **keys: str | int | None) -> None:  # noqa: ARG001 - for Command
     """Train a network on a dataset.
@@ -69,5 +69,5 @@ def train(out: Path, *, run: Path, config: str | None, resume: bool, debug: bool
             )
     except KeyboardInterrupt:
         ignore_sigint()
-        raise Failure("Interrupted. Finished epochs are kept; run the same command with --resume to go on.") from None
+        raise Failure("Interrupted. Finished epochs are kept; run the same command with --resume.") from None
     output.print(f"{run}: the network of epoch {record.best_epoch}", highlight=False)

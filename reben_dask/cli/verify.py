@@ -42,7 +42,7 @@ def verify(
     digest: bool,
     debug: bool,  # noqa: ARG001 - for Command
 ) -> None:
-    """Check that a dataset is complete and sound.
+    """Check that a dataset is complete and valid.
 
     PATH is one of: a dataset of `reben run`; an LMDB in rico-hdl's layout, a folder of such shards, or a folder that
     holds one beside its metadata, as for ConfigILM; a folder with GeoTIFF trees in the layout of a recipe or of a
@@ -52,16 +52,16 @@ def verify(
     Checks names, order, splits, flags and labels of the metadata; that each patch has its bands, its Sentinel-1 partner
     and its reference map, with the right types and shapes; that nothing is left over; and that labels match the
     reference maps. For a dataset, also checks that pixels, patch table, counts, LMDB, trees, archives, and the tables
-    and label files of trees agree. Without a dataset, these tables and label files are checked by themselves. Of LMDBs
+    and label files of trees agree. Without a dataset, these tables and label files are checked by themselves. For LMDBs
     and Zarr stores, a sample of the pixels is read, unless --full is given; archives are not unpacked.
 
     Does not compare pixels with Sentinel products or maps with the land cover, and does not recompute splits,
     countries, seasons and shares of snow and cloud.
 
-    Data without a run record are taken for the published dataset with the same patch names. If they were made with
+    Data without a run record are treated as the published dataset with the same patch names. If they were made with
     another recipe, keep the folder run of their dataset beside them.
 
-    Prints one line for each check, and a verdict, which names anything not checked. The exit status is 0 if there are
+    Prints one line for each check, and a verdict, which lists anything not checked. The exit status is 0 if there are
     no problems, 1 if there are, and 2 if PATH cannot be verified.
     """
     from reben_dask.progress import StageProgress, console  # noqa: PLC0415 - takes long to import, for --help

@@ -105,7 +105,7 @@ BackscatterScale = Literal["db", "linear"]
 
 
 def lacks_backscatter(db: npt.NDArray[Any], axis: int = 0) -> npt.NDArray[np.bool_]:
-    """Mask of pixels that are no backscatter: not finite, or exactly 0 in all polarisations.
+    """Mask of pixels without valid backscatter: not finite, or exactly 0 in all polarisations.
 
     ``axis`` is that of the polarisations, which the mask does not have.
     """

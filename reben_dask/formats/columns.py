@@ -89,13 +89,13 @@ SENSING_TIME = _column("sensing_time", _TIME, "Sensing time of the product, UTC"
 BOA_ADD_OFFSET = _column(
     "boa_add_offset",
     _INDEX,
-    "Offset in DN that the stored numbers still carry; 0 where it has been applied, null where the source states none",
+    "Offset in DN that remains to be added to the stored DN; 0 if already applied, null if the source states none",
     optional=True,
 )
 BOA_OFFSET_SOURCE = _column(
     "boa_offset_source",
     _TEXT,
-    "Place in the source where offsets are stated: metadata, attributes, raster:bands or pixels",
+    "Source of the offset: metadata, attributes, raster:bands or pixels",
     optional=True,
 )
 SNOW_FRACTION = _column("snow_fraction", _FRACTION, "Share of 20 m pixels classified as snow")
@@ -130,7 +130,7 @@ IS_PUBLISHED = Column("is_published", _BOOL, "True if the patch is in the publis
 IS_DUPLICATE = Column("is_duplicate", _BOOL, "True if an earlier data strip of the acquisition has all its pixels")
 WITHIN_LIMITS = Column("within_limits", _BOOL, "True if snow and cloud are within the limits of the season")
 OVERLAP_PX = Column("contested_px", pa.int32(), "Pixels that several polygons of the map cover")
-S1_GAPS = Column("s1_gaps", _BOOL, "True if the Sentinel-1 partner is kept with pixels that are no backscatter")
+S1_GAPS = Column("s1_gaps", _BOOL, "True if the Sentinel-1 partner is kept despite pixels without valid backscatter")
 INTERMEDIATE = (IS_PUBLISHED, IS_DUPLICATE, WITHIN_LIMITS, OVERLAP_PX, S1_GAPS)
 """Columns of the patch frame that the patch table does not keep."""
 

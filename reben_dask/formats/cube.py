@@ -142,7 +142,7 @@ def geozarr_attributes(grid: PatchGrid, resolution: int) -> dict[str, Any]:
 
 
 def is_of_whole_array(attribute: str) -> bool:
-    """Test for a GeoZarr attribute, which is not true of a part of its array."""
+    """Test for a GeoZarr attribute, which does not hold for a subset of its array."""
     return attribute == "zarr_conventions" or attribute.startswith(("proj:", "spatial:"))
 
 

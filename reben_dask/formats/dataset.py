@@ -23,10 +23,10 @@ CATALOGUE = "stac"
 
 CARD = "README.md"
 CARD_BESIDE = "dataset_card.md"
-"""Name of the card beside a README.md that is not of this program."""
+"""Name of the card beside a README.md that this program did not write."""
 
 CARD_KEY = "reben_dask"
-"""Key of the front matter of a card, by which it is known."""
+"""Key in the front matter of a card that identifies it."""
 
 CROISSANT = "croissant.json"
 RUN = "run"
@@ -42,7 +42,7 @@ DESCRIPTIONS = {
     METADATA_FILE: "Clear patches",
     FLAGGED_METADATA_FILE: "Patches that are covered by snow, cloud or shadow",
     CATALOGUE: "Catalogue of the kept patches and the tiles, STAC-GeoParquet",
-    LMDB: "Bands, reference maps and partners as safetensors, by name",
+    LMDB: "Bands, reference maps and Sentinel-1 partners as safetensors, by name",
     STATISTICS: "Statistics of clear patches by band and split, and by class",
 }
 
@@ -69,7 +69,7 @@ ORIGIN, FAILURES = "origin", "failures"
 """Keys of the run record that a later job reads."""
 
 BUILDING, LOCK, STATE = ".building", ".lock", "state"
-"""Hidden folder of an unfinished job, the lock, and the folder of markers in the former."""
+"""Hidden folder of an unfinished job, its lock, and the folder of markers in the hidden folder."""
 
 FORMAT = 3
 """Version of all files in the folder of a dataset."""
@@ -82,7 +82,7 @@ _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/]+/)+")
 
 
 def without_credentials(text: str) -> str:
-    """Remove user, password and query from the addresses in a text; they may hold keys and signatures."""
+    """Remove user, password and query from the URLs in a text; they may hold keys and signatures."""
     return _QUERY.sub(r"\1", _LOGIN.sub("", text))
 
 
@@ -124,7 +124,7 @@ class RecordedInputs(_Part):
     landcover: RecordedMap
     countries: str | None = None
     country_list: tuple[str, ...] | None = None
-    """Countries that counted; ``None`` for all of the file."""
+    """Countries used; ``None`` for all in the file."""
 
     layers: dict[str, str] = Field(default={})
     sentinel1: str | None = None

@@ -161,7 +161,7 @@ class NameTemplate:
         if not self.template.startswith(_STARTS):
             raise ValueError(f"a name starts with its tile: {' or '.join(_STARTS)}")
         if not any(place <= self.fields for place in _PLACES):
-            raise ValueError("a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
+            raise ValueError("a name needs the position in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}")
         if run_together := _RUN_TOGETHER.search(self.template):
             raise ValueError(f"two patches may have one name, as {run_together[0]} has no end; add _ after it")
 

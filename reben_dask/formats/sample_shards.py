@@ -1,7 +1,7 @@
 """Samples in shards by split, for reading as a stream: tar files of WebDataset, or Parquet files of Hugging Face.
 
 ``webdataset/train-00000-of-00003.tar`` has a member ``<patch_id>.<image>.npy`` for each image of a patch, and
-``<patch_id>.json`` with its columns; names of images are in small letters, as WebDataset changes others.
+``<patch_id>.json`` with its columns; names of images are in lower case, because WebDataset lower-cases extensions.
 ``parquet/train-00000-of-00003.parquet`` has a row for each patch, with an uncompressed GeoTIFF in the column of each
 image, which Hugging Face opens as an image. Images are at native resolution. Each kept patch is in one group: its
 split, or :data:`NO_SPLIT`; flagged patches are in :data:`FLAGGED`, whatever their split.
@@ -69,7 +69,7 @@ class ShardForm(NamedTuple):
 
 WEBDATASET = ShardForm("webdataset", ".tar", "Samples by split for WebDataset, as .npy and JSON", "application/x-tar")
 PARQUET = ShardForm(
-    "parquet", ".parquet", "Samples by split for Hugging Face, a row with images for each", "application/x-parquet"
+    "parquet", ".parquet", "Samples by split for Hugging Face, a row with images per patch", "application/x-parquet"
 )
 SHARD_FORMS = {form.name: form for form in (WEBDATASET, PARQUET)}
 """Forms by the name of their export, which is that of their folder."""

@@ -170,7 +170,7 @@ class _Columns(dict[str, pa.Array]):
         self["mgrs:grid_square"] = self.constant(mgrs[3:], pa.string())
 
     def add_projection(self, epsg: pa.Array, bounds: npt.NDArray[np.float64], shape_yx: tuple[int, int]) -> None:
-        """Add the place in UTM, from bounds in metres, shape ``(item, 4)``, and the number of 10 m pixels."""
+        """Add the projection fields from UTM bounds in metres, shape ``(item, 4)``, and the number of 10 m pixels."""
         left, top, nothing = bounds[:, 0], bounds[:, 3], np.zeros(self.length)
         transform = np.column_stack([nothing + 10, nothing, left, nothing, nothing - 10, top])
         self["proj:code"] = pa.array([f"EPSG:{code}" for code in epsg.to_pylist()], pa.string())

@@ -1,7 +1,7 @@
 """Statistics of a dataset by band and split, and by class: the contents of ``statistics.json``.
 
 They are those of the kept patches without flags (snow, cloud, shadow); ``all`` includes patches in no split. Nodata
-does not count: 0 in Sentinel-2, pixels without backscatter in Sentinel-1.
+is excluded: 0 in Sentinel-2, pixels without backscatter in Sentinel-1.
 
 Pixels are counted in :data:`BINS` bins, from which percentiles are read. Bands of unsigned integers have a bin for each
 value, so that all of their statistics are exact. Others, such as backscatter in dB, have bins of :data:`BIN_WIDTH`
@@ -35,7 +35,7 @@ PERCENTILES = {"p01": 1, "p50": 50, "p99": 99}
 
 BINS = 65_536
 BIN_WIDTH = 0.01
-"""Width of the bins of values that are no unsigned integers of at most 16 bits."""
+"""Width of the bins of values other than unsigned integers of at most 16 bits."""
 
 _BINS_PER_UNIT = 100
 

@@ -1,4 +1,4 @@
-"""Folder of a training run: its files, and the record of what was trained on which data."""
+"""Folder of a training run: its files, and the record of protocol, data and result."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def convert_to_lmdb(
     Raises
     ------
     InputError
-        If files are damaged or not as those of their kind; all other entries are kept for the next attempt.
+        If files are damaged or do not match their kind; all other entries are kept for the next attempt.
     OutputError
         If there is something at ``destination``, if it lies on a network disk, or if an earlier attempt is damaged or
         was made from other inputs.

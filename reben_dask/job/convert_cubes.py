@@ -77,7 +77,7 @@ class CubePlan:
     inputs: Mapping[str, Any]
     """Inputs as JSON, by which an unfinished conversion is recognized."""
     left_out: LeftOut
-    """Patches without partners, where Sentinel-1 goes with others."""
+    """Patches without partners, if Sentinel-1 is written beside other kinds."""
 
     @property
     def patches(self) -> int:
@@ -213,7 +213,7 @@ def convert_to_cubes(
     Raises
     ------
     InputError
-        If files are damaged or not as those of their kind; all other blocks are kept for the next attempt.
+        If files are damaged or do not match their kind; all other blocks are kept for the next attempt.
     OutputError
         If there is something at ``destination``, or if an earlier attempt was made from other inputs.
     """
@@ -304,7 +304,7 @@ def _write_archived(
 
 
 class _Spool:
-    """Files of patches on disk, until all of their block have been read; the disk is free again without such blocks."""
+    """Files of patches on disk until their block is complete; the file is emptied when no block is waiting."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

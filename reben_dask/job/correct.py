@@ -84,7 +84,7 @@ class CorrectionRecord(BaseModel):
             return cls()
         except ValidationError as error:
             raise InputError(
-                f"{path} is damaged ({error.errors()[0]['msg']}); delete it to take the products beside it as they are."
+                f"{path} is damaged ({error.errors()[0]['msg']}); delete it to keep the products beside it as they are."
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -119,13 +119,13 @@ class _Folder:
         return done is not None and (self.root / done.l2a).is_dir()
 
     def adopt(self, products: Sequence[Level1C]) -> list[str]:
-        """Take over complete products of sen2cor that are there without a record; return notes."""
+        """Adopt complete products of sen2cor that have no record; return notes."""
         notes = []
         for product in products:
             tiles, _ = read_tiles(map(SafeProduct, sorted(self.root.glob(f"{product.tile}_*.SAFE"))))
             if not self.is_done(product) and tiles:
                 self.record.products[product.name] = CorrectedProduct(l2a=Path(tiles[-1].location).name)
-                notes.append(f"{tiles[-1].location} is kept as it is: it was there before, with an unknown GIPP.")
+                notes.append(f"{tiles[-1].location} is kept: it existed before, and its GIPP is unknown.")
         return notes
 
     def require_same(self, installation: Installation, gipp: bytes) -> None:
@@ -136,8 +136,8 @@ class _Folder:
             if earlier not in (None, value) and any(done.finished for done in self.record.products.values()):
                 what = {"sen2cor": "version of sen2cor", "gipp_sha256": "SHA-256 of the GIPP"}[name]
                 raise OutputError(
-                    f"{self.root} holds products that were corrected otherwise ({what}: {value[:12]}, before "
-                    f"{earlier[:12]}); give the same again, or another folder."
+                    f"{self.root} holds products that were corrected with another {what} ({earlier[:12]}, now "
+                    f"{value[:12]}); give the same one, or another folder."
                 )
             setattr(self.record, name, value)
 
@@ -151,7 +151,7 @@ class _Folder:
         made.rename(self.root / made.name)
 
     def result(self, products: Sequence[Level1C]) -> CorrectionResult:
-        """Collect what there is of the products."""
+        """Collect the finished and failed products."""
         record = self.record
         errors = {product: record.failures.get(product.name) for product in products if not self.is_done(product)}
         note = None
@@ -194,7 +194,7 @@ def correct_products(
     Raises
     ------
     RebenError
-        If the user has to fix something. Products that sen2cor fails on are set aside.
+        If the user has to fix something. Products on which sen2cor fails are printed instead.
     """
     out, timeout_s = out.absolute(), _seconds(options.timeout)
     terminal = console()
@@ -349,5 +349,5 @@ def _seconds(timeout: str) -> float:
     except (ValueError, KeyError, TypeError):
         seconds = 0
     if seconds <= 0:
-        raise InputError(f"The time limit {timeout!r} is no time; write it as 4h, or 90min.")
+        raise InputError(f"The time limit {timeout!r} is not a duration; write it as 4h, or 90min.")
     return seconds

@@ -52,7 +52,7 @@ def open_landcover(
     """Open a land-cover map as a lazy, spatially partitioned frame.
 
     A map that ``reben landcover`` has sorted is opened as it is. Any other is sorted first, which takes minutes for the
-    map of Europe; the sorted copy stays for the next time.
+    map of Europe; the sorted copy is kept for later calls.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def choose_among(parts: Sequence[Path], rule: Images) -> None:
 
 
 class BlockCounts(NamedTuple):
-    """Counts of patches by block of ground."""
+    """Counts of patches by spatial block."""
 
     patches: pd.DataFrame
     """Columns ``block``, ``labels`` (a class; empty for all) and ``patches`` that lie in this block alone."""

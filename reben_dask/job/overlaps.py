@@ -1,4 +1,4 @@
-"""Ground that several products cover, as repeatable tasks on part files: counts of conflicts, and rejection."""
+"""Repeatable tasks on part files that count or reject patches in overlaps between products."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def count_conflicts(tasks: Tasks, plan: Plan, table: Path) -> pd.DataFrame:
 
 
 def drop_conflicts(tasks: Tasks, plan: Plan, table: Path) -> None:
-    """Reject validation and test patches that share ground with another split in another MGRS tile."""
+    """Reject validation and test patches that overlap another split in another MGRS tile."""
     futures = [
         tasks.submit(f"drop-{place.tiles[0]}", drop_at_place, table, place, near)
         for place, near in _places_in(plan, table)
@@ -54,7 +54,7 @@ def drop_conflicts(tasks: Tasks, plan: Plan, table: Path) -> None:
 
 
 def keep_first(tasks: Tasks, plan: Plan, table: Path) -> None:
-    """Reject patches whose ground an MGRS tile before theirs covers in the same season, or on the same date."""
+    """Reject patches that an earlier MGRS tile (in name order) covers in the same season, or on the same date."""
     all_periods = {tile.name: period_of(tile.sensing_time, plan.recipe.seasons) for tile in plan.usable}
     futures = []
     for place, near in _places_in(plan, table):
@@ -85,13 +85,13 @@ def count_at_place(table: Path, place: Place, near: Sequence[Place]) -> pd.DataF
 
 
 def drop_at_place(table: Path, place: Place, near: Sequence[Place]) -> None:
-    """Reject the patches of a place that give way to planned ones of other MGRS tiles."""
+    """Reject the patches of a place that overlap a candidate of another split in another MGRS tile."""
     for tile, is_dropped in find_dropped(place, near, partial(planned_splits, table)).items():
         _reject(_part(table, tile), is_dropped, SPLIT_CONFLICT)
 
 
 def keep_first_at_place(table: Path, place: Place, near: Sequence[Place], periods: Mapping[str, str]) -> None:
-    """Reject the patches of a place whose ground a place of an earlier MGRS tile covers in the same period."""
+    """Reject the patches of a place that an earlier MGRS tile covers in the same period."""
     for tile, is_covered in find_duplicates(place, near, periods).items():
         _reject(_part(table, tile), is_covered, DUPLICATE_GROUND)
 

@@ -230,7 +230,7 @@ class Plan:
 
     @cached_property
     def country_polygons(self) -> gpd.GeoDataFrame:
-        """Polygons of the countries that count; empty without a file."""
+        """Polygons of the countries used; empty without a file."""
         return read_countries(self.countries) if self.countries else gpd.GeoDataFrame({"country": [], "geometry": []})
 
     @cached_property
@@ -338,7 +338,7 @@ def make_plan(  # noqa: PLR0913 - these are the inputs of a job
     Parameters
     ----------
     s2, s2_stac : sequence of str
-        Products, or folders of products; and STAC items, collections or folders of them, or addresses.
+        Products, or folders of products; and STAC items, collections or folders of them, or URLs.
     landcover : str
         Vector map with class codes in ``code_column`` (detected if ``None``), or a sorted copy of it;
         ``FILE:LAYER`` names a layer.
@@ -409,7 +409,7 @@ def _read_products(
     *,
     keep_reprocessed: bool,
 ) -> _Products:
-    """Read and choose the products; set those aside that are damaged."""
+    """Read and choose the products; damaged ones become failed tiles."""
 
     def is_published(tile: str) -> bool:
         return bool(published.metadata) and not read_metadata(published.metadata, [PATCH_ID], tile).empty
@@ -429,9 +429,9 @@ def _read_products(
     read, names, failed = {tile.product for tile in tiles}, {tile.name for tile in choice.tiles}, []
     for product in damaged:
         if stem_of(product.location) in read:
-            notes.append(f"A damaged copy of a product is left out: {product.error}")
+            notes.append(f"A damaged copy of a product is ignored: {product.error}")
             continue
-        notes.append(f"{product.name} is set aside: {product.error}")
+        notes.append(f"{product.name} cannot be built: {product.error}")
         failed.append(product._replace(name=without_secrets(product.location)) if product.name in names else product)
         names.add(failed[-1].name)
     return _Products(choice.tiles, tuple(failed), tuple(notes))
@@ -480,8 +480,8 @@ def _require_distinct_names(plan: Plan) -> None:
         other = tiles.setdefault(tuple(getattr(name, field) for field in fields), tile)
         if other != tile:
             raise InputError(
-                f"The tiles {other} and {tile} have the same place and time, so patch names would not be unique; leave "
-                f"one of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
+                f"The tiles {other} and {tile} have the same location and time, so patch names would not be unique; "
+                f"leave one of them out, or start the recipe's patch_name ({template!r}) with {{tile}}."
             )
 
 
@@ -523,7 +523,7 @@ def _require_sample_names(plan: Plan) -> None:
 
 def _warnings(plan: Plan) -> list[str]:
     found = [
-        f"{tile.name} is left out: {', '.join(failed)} quality did not pass."
+        f"{tile.name} is rejected: {', '.join(failed)} quality did not pass."
         for tile in plan.tiles
         if (failed := tile.failed_quality(plan.recipe.quality_indicators))
     ]
@@ -562,7 +562,7 @@ def _vector_paths(plan: Plan) -> list[str]:
 
 
 def _quality_notes(plan: Plan) -> list[str]:
-    """Tell that indicators of the recipe are unknown, as most forms of products do not have them."""
+    """Note the indicators of the recipe that are unknown, as most forms of products lack them."""
     indicators = plan.recipe.quality_indicators
     unknown = [tile for tile in plan.usable if tile.form > Form.ZIP and tile.quality.keys().isdisjoint(indicators)]
     if not unknown or not indicators:
@@ -582,7 +582,7 @@ def _sky_notes(plan: Plan) -> list[str]:
 
 
 def _offset_warnings(plan: Plan) -> list[str]:
-    """Tell that digital numbers of tiles are not on one scale."""
+    """Note that digital numbers of tiles are on different scales."""
     offsets = [(tile.boa_offset(plan.recipe.bands) or 0, tile.baseline) for tile in plan.usable]
     counts = Counter(offset for offset, _ in offsets)
     if plan.recipe.harmonize or len(counts) < 2:

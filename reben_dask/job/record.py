@@ -50,7 +50,7 @@ def count_patches(patches: pd.DataFrame) -> pd.DataFrame:
         Columns ``tile``, ``measure``, ``key``, ``split`` (may be empty), ``patches``. Measures: ``status``; ``reason``
         (of rejection); of kept patches ``split``, ``class`` and ``apart`` (flagged ``snow`` or ``cloud_or_shadow``);
         ``contested_px``, pixels that several polygons of the map cover; and ``s1_gaps``, kept patches whose Sentinel-1
-        partner has pixels that are no backscatter.
+        partner has pixels without valid backscatter.
     """
     kept = patches[patches[STATUS] == KEPT]
     snow, cloud = (kept[flag].eq(True) for flag in (SNOW, CLOUD))
@@ -87,12 +87,12 @@ def sum_counts(counts: pd.DataFrame, measure: str) -> dict[str, int]:
 
 
 def gap_notes(counts: pd.DataFrame) -> list[str]:
-    """Note about kept patches whose Sentinel-1 partner has pixels that are no backscatter, if there are any."""
+    """Note about kept patches whose Sentinel-1 partner has pixels without valid backscatter, if there are any."""
     patches = sum(sum_counts(counts, S1_GAPS).values())
     if not patches:
         return []
     have = "has" if patches == 1 else "have"
-    what = "Sentinel-1 pixels that are no backscatter (NaN, infinite, NODATA or 0), kept as published"
+    what = "Sentinel-1 pixels without valid backscatter (NaN, infinite, NODATA or 0), kept as published"
     return [f"{counted(patches, 'kept patch')} {have} {what}."]
 
 

@@ -36,7 +36,7 @@ class Strip(NamedTuple):
     names: Names
     """Partners, shape ``(patch_y, patch_x)``; ``None`` without one."""
     gaps: npt.NDArray[np.bool_]
-    """Partners that are kept with pixels that are no backscatter, shape ``(patch_y, patch_x)``."""
+    """Partners that are kept despite pixels without valid backscatter, shape ``(patch_y, patch_x)``."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PublishedPartners:
     tree: PatchTree
     published: Published
     keep_gaps: bool = False
-    """Keep partners with pixels that are no backscatter, as a reproduction does."""
+    """Keep partners despite pixels without valid backscatter, as a reproduction does."""
 
     def describe(self) -> str:
         """Describe the source in a phrase."""
@@ -67,7 +67,7 @@ class PublishedPartners:
 
     @property
     def scene_names(self) -> list[str]:
-        """No names, as those of patches hold only a part of their scene's."""
+        """No names: patch names contain only part of the scene name."""
         return []
 
     def near(self, tile: Tile, grid: PatchGrid) -> PublishedPartners:  # noqa: ARG002 - see ScenePartners

@@ -76,7 +76,7 @@ def show_note(console: Console, text: str) -> None:
 
 def _plan_lines(plan: Plan, output: Output, workers: str) -> Iterator[tuple[str, str]]:
     left_out = len(plan.tiles) - len(plan.usable)
-    yield "Tiles", f"{len(plan.tiles):,}" + f", {left_out} of them left out" * bool(left_out)
+    yield "Tiles", f"{len(plan.tiles):,}" + f", {left_out} of them rejected" * bool(left_out)
     for tile in plan.tiles[:_TILES_SHOWN]:
         grids = " + ".join(f"{grid.shape_yx.x} x {grid.shape_yx.y}" for grid in plan.grids(tile))
         yield "", f"{tile.name}  {grids} patches"
@@ -130,14 +130,14 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
         tiles = counts[counts["measure"] == OVERLAP_PX]["tile"].nunique()
         show_note(
             console,
-            f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; there, "
-            "the last of them in the map is used.",
+            f"Several polygons of the map cover {counted(overlap_px, 'pixel')} of {counted(tiles, 'tile')}; "
+            "the last polygon in the file is used.",
         )
     for note in (*gap_notes(counts), *split_notes(plan, counts)):
         show_note(console, note)
     _show_conflicts(console, plan, counts)
     if output.card == CARD_BESIDE:
-        show_note(console, f"{CARD} is not of this program and stays as it is; the card is {CARD_BESIDE}.")
+        show_note(console, f"{CARD} was not written by reben_dask and is unchanged; the card is {CARD_BESIDE}.")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
     exports |= dict.fromkeys(plan.layout.tables if plan.tree_exports else (), f"table of the tree {plan.recipe.tree}")

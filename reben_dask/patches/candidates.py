@@ -32,7 +32,7 @@ class Scene(NamedTuple):
     grids: tuple[PatchGrid, ...]
     failed_quality: str | None
     boa_add_offset: int | None = None
-    """Offset in DN that the stored numbers still carry; 0 if it has been applied, ``None`` if none is stated."""
+    """Offset in DN that remains to be added to the stored DN; 0 if already applied, ``None`` if none is stated."""
 
     boa_offset_source: str | None = None
 

@@ -34,7 +34,7 @@ def nearest_country(
     """
     ordered = countries.sort_values("country", ignore_index=True)
     placed = ordered.to_crs(epsg=grid.epsg)
-    # A country that reaches to the far side of the globe has no finite place in a UTM zone.
+    # A country that reaches to the far side of the globe has no finite coordinates in a UTM zone.
     far = ~np.isfinite(placed.geometry.bounds).all(axis=1).to_numpy()
     if far.any():
         placed.loc[far, "geometry"] = _part_near(grid, ordered.geometry[far])

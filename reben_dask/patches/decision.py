@@ -34,8 +34,8 @@ REASONS = {
     TOO_LITTLE_LABELED: "too few of its pixels carry a label",
     NO_SENTINEL1: "it has no Sentinel-1 partner",
     NOT_CHOSEN: "another image of that season is clearer",
-    DUPLICATE_GROUND: "an MGRS tile before it in name order covers its ground in the same season, or on the same date",
-    SPLIT_CONFLICT: "it shares ground with a patch of another split in another MGRS tile",
+    DUPLICATE_GROUND: "an earlier MGRS tile (in name order) covers it in the same season, or on the same date",
+    SPLIT_CONFLICT: "it overlaps a patch of another split in another MGRS tile",
 }
 """Reasons for rejection in the order of the rules, with their meanings."""
 

@@ -1,6 +1,6 @@
-"""Ground that patches of several products share: conflicts between splits, and duplicates between MGRS tiles.
+"""Overlaps between patches of several products: conflicts between splits, and duplicates between MGRS tiles.
 
-Two patches share ground if they have more than 1 % of a patch's area in common; they conflict if they are also of
+Two patches overlap if they have more than 1 % of a patch's area in common; they conflict if they are also of
 different products and in different splits. Products on the same grids form a place, which is compared with the places
 around it alone; geometry is computed once for a pair of places, however many products they have.
 """
@@ -32,7 +32,7 @@ HELD_OUT = SPLITS[1:]
 """Splits whose conflicts count: validation and test."""
 
 SHARED_PERCENT = 1
-"""Share of a patch's area up to which two patches are of different ground."""
+"""Share of a patch's area up to which common area does not count as an overlap."""
 
 Grids = tuple[PatchGrid, ...]
 Codes = npt.NDArray[np.int8]
@@ -67,7 +67,7 @@ def find_places(grids: Mapping[str, Grids]) -> list[Place]:
 
 
 def neighbours_of(places: Sequence[Place]) -> list[list[Place]]:
-    """Find the other places around each place; no others can share ground with it."""
+    """Find the other places around each place; no others can overlap it."""
     areas = search_areas([place.grids[0] for place in places], TABLE_CRS)
     found: list[list[Place]] = [[] for _ in places]
     for one, other in shapely.STRtree(areas).query(areas, predicate="intersects").T.tolist():
@@ -77,7 +77,7 @@ def neighbours_of(places: Sequence[Place]) -> list[list[Place]]:
 
 
 def shared_ground(one: Grids, other: Grids) -> npt.NDArray[np.intp]:
-    """Pairs of patches that share ground, by their numbers in two tiles.
+    """Pairs of patches that overlap, by their numbers in two tiles.
 
     The squares of two UTM zones are compared in the zone with the smaller EPSG code, so that the order of the tiles
     makes no difference.
@@ -126,7 +126,7 @@ def kept_codes(rows: pd.DataFrame) -> Codes:
 def find_conflicts(
     place: Place, others: Iterable[Place], codes_of: Callable[[str], Codes], against: Against
 ) -> dict[str, Codes]:
-    """Find the patches of a place that share ground with a patch of another product in a split that counts.
+    """Find the patches of a place that overlap a patch of another product in a conflicting split.
 
     Parameters
     ----------
@@ -173,12 +173,12 @@ def _by_split(codes: Codes) -> npt.NDArray[np.int32]:
 
 
 def period_of(sensing_time: datetime, seasons: Mapping[str, Sequence[int]]) -> str:
-    """Period in which ground is kept once: the season of a sensing time, or the date (UTC) if it is in none."""
+    """Period in which an area is kept once: the season of a sensing time, or the date (UTC) if it is in none."""
     return season_of(sensing_time, seasons) or sensing_time.astimezone(UTC).date().isoformat()
 
 
 def find_duplicates(place: Place, neighbours: Iterable[Place], periods: Mapping[str, str]) -> dict[str, Mask]:
-    """Find the patches of a place whose ground an MGRS tile before it in name order covers in the same period.
+    """Find the patches of a place that an earlier MGRS tile (in name order) covers in the same period.
 
     ``periods`` has the period of each tile by name. Returns an array of bool, shape ``(patch,)``, for each tile.
     """

@@ -1,4 +1,4 @@
-"""Selection of images: the clearest one of each place and season, within the limits of snow and cloud."""
+"""Selection of images: the clearest one of each location and season, within the limits of snow and cloud."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_season_limits(patches: pd.DataFrame, rule: Images) -> pd.DataFrame:
 
 
 def choose_images(patches: pd.DataFrame, rule: Images) -> pd.Series[bool]:
-    """Choose for each place and season the image with the least cloud, shadow and snow; of equals the earliest.
+    """Choose for each location and season the image with the least cloud, shadow and snow; of equals the earliest.
 
     Snow does not count against an image of the snowy season. Patches that an earlier call rejected as not chosen take
     part again, so that the selection may be repeated.

@@ -1,7 +1,7 @@
-"""Global grid of spatial blocks for leakage-free splits: blocks of ground, not patches, are split.
+"""Global grid of spatial blocks for leakage-free splits: blocks, not patches, are split.
 
-SeasoNet sees a place in several seasons, in two grids shifted by half a patch, and in overlapping tiles, even of
-different UTM zones; all of these share the place on the globe. The globe is divided into nearly square blocks: bands of
+SeasoNet has images of a location in several seasons, in two grids shifted by half a patch, and in overlapping tiles,
+even of different UTM zones; all of these must be in one split. The globe is divided into nearly square blocks: bands of
 equal height in latitude, each divided into equal columns in longitude from 180° W to 180° E. The date line is a border
 like any other; at a pole a band still has three blocks.
 """
@@ -106,7 +106,7 @@ def patch_blocks(footprints: Footprints, block_m: float) -> Integers:
 
     Notes
     -----
-    Two patches of different splits share no ground, because
+    Two patches of different splits do not overlap, because
 
     - a patch lies in its box. An edge of ``e`` metres bulges across the parallel through its ends by
       ``e² tan(latitude) / 8R`` (0.05 m of 1200 m at 60°), and bends far less otherwise; the box is widened by more than

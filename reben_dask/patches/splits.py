@@ -26,7 +26,8 @@ def geographic_split(grid: PatchGrid, *, validation: float, test: float) -> npt.
 
     Parameters
     ----------
-        Of a tile that is not square, the shorter side counts.
+    grid : PatchGrid
+        For a non-square tile, the shorter side is used.
     validation, test : float
         Shares of the tile's area; the rest is for training.
 

@@ -121,7 +121,7 @@ class Snowy(Part):
 
 
 class Images(Part):
-    """Selection of images: the clearest one of each place and season, within the limits."""
+    """Selection of images: the clearest one of each location and season, within the limits."""
 
     limits: dict[str, SeasonLimits]
     snowy: Snowy | None = None
@@ -185,7 +185,7 @@ class GridSplit(Part):
 
 
 class StratifiedSplit(_Shares):
-    """Spatial blocks of ``block_m`` metres, all images of a place in one split, with equal shares of each class.
+    """Spatial blocks of ``block_m`` metres, all images of a location in one split, with equal shares of each class.
 
     A patch that spans blocks of several splits is in no split.
     """

@@ -172,7 +172,7 @@ def _sections(found: Survey, *, has_statistics: bool, has_seconds: bool) -> Iter
 
 def _facts(found: Survey, record: RunRecord | None) -> Iterator[tuple[str, str]]:
     left_out = len(record.inputs.tiles) - len(record.usable_tiles) if record else 0
-    yield "Tiles", f"{len(found.tiles) - left_out:,}" + f", {left_out:,} left out" * bool(left_out)
+    yield "Tiles", f"{len(found.tiles) - left_out:,}" + f", {left_out:,} rejected" * bool(left_out)
     yield "Candidates", f"{found.candidates:,}"
     yield "Kept patches", f"{found.kept:,}"
     if found.kept:
@@ -227,7 +227,7 @@ def _tables(found: Survey, seconds: dict[str, float]) -> dict[str, Table]:
 
 
 def _places(tiles: pd.DataFrame) -> pd.DataFrame:
-    """Candidate and kept patches of all images of a place."""
+    """Candidate and kept patches of all images of a location."""
     groups = tiles.groupby(list(PLACE), sort=True)
     places = groups.agg(
         candidates=("candidates", "sum"), kept=("kept", "sum"), images=(TILE, "size"), name=(TILE, "first")

@@ -30,7 +30,7 @@ def read_record(out: Path) -> tuple[RunRecord | None, str]:
 
 def origin_tables(record: RunRecord) -> Iterator[Table]:
     """Yield tables of inputs, warnings, products and versions, without folders and credentials."""
-    yield _texts("Recipe and inputs of the job", ["what", "which"], _inputs(record))
+    yield _texts("Recipe and inputs of the job", ["input", "value"], _inputs(record))
     if record.warnings:
         rows = ((str(number), text) for number, text in enumerate(record.public_warnings, start=1))
         yield _texts("Warnings of the job", ["number", "warning"], rows)
@@ -47,7 +47,7 @@ def recipe_text(record: RunRecord) -> str:
 
 
 def file_name(path: str | None) -> str:
-    """Name a file without its folders; an address stays whole, without credentials."""
+    """Name a file without its folders; a URL stays whole, without credentials."""
     path = path or ""
     return without_credentials(path) if _ADDRESS.search(path) else PurePath(path).name
 

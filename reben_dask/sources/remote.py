@@ -1,4 +1,4 @@
-"""Files and stores at addresses: ``http``, ``https`` and ``s3``."""
+"""Remote files and stores: ``http``, ``https`` and ``s3`` URLs."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _TOKEN_MARGIN = timedelta(minutes=5)
 
 
 class _MissingError(ReadError):
-    """Nothing at the address."""
+    """Nothing at the URL."""
 
 
 def is_address(text: object) -> bool:
-    """Test if a text is an address, not a path."""
+    """Test if a text is a URL, not a path."""
     scheme, separator, _ = str(text).partition("://")
     return bool(separator) and scheme.lower() in SCHEMES
 
 
 def without_secrets(location: object) -> str:
-    """Path, or address without user, password and query; the item after ``#`` stays."""
+    """Path, or URL without user, password and query; the item after ``#`` stays."""
     base, mark, item = str(location).rpartition("#")
     return f"{without_credentials(base)}#{item}" if mark else without_credentials(item)
 
 
 def read_bytes(address: str) -> bytes:
-    """Read a document at an address.
+    """Read a document at a URL.
 
     Raises
     ------
@@ -61,7 +61,8 @@ def read_bytes(address: str) -> bytes:
     """
     content = _read_s3(address) if urlsplit(address).scheme.lower() == "s3" else _read_http(address)
     if len(content) > MAX_BYTES:
-        raise ReadError(f"{without_credentials(address)} is larger than {MAX_BYTES // 2**20} MiB; no document is.")
+        limit = f"the limit of {MAX_BYTES // 2**20} MiB for a document"
+        raise ReadError(f"{without_credentials(address)} is larger than {limit}; check the URL.")
     return content
 
 
@@ -102,18 +103,18 @@ def _read_s3(address: str) -> bytes:
 
 
 def zarr_store(address: str) -> Store:
-    """Open a Zarr store at an address, read-only."""
+    """Open a Zarr store at a URL, read-only."""
     from obstore.store import from_url  # noqa: PLC0415 - of the extra `remote`
     from zarr.storage import ObjectStore  # noqa: PLC0415 - as above
 
     if urlsplit(address).scheme.lower() == "s3":
         return ObjectStore(from_url(address), read_only=True)
-    # Plain http is used at home and in tests; the address says so.
+    # Plain http is used in local networks and in tests.
     return ObjectStore(from_url(address, client_options={"allow_http": True}), read_only=True)
 
 
 def gdal_path(address: str) -> str:
-    """Path under which GDAL opens a file at an address."""
+    """Path under which GDAL opens a file at a URL."""
     parts = urlsplit(address)
     return f"/vsis3/{parts.netloc}{parts.path}" if parts.scheme.lower() == "s3" else f"/vsicurl/{signed(address)}"
 
@@ -134,7 +135,7 @@ def gdal_s3_options() -> dict[str, str]:
 
 
 def signed(address: str) -> str:
-    """Add the Planetary Computer's token to the address of one of its files; others stay as they are."""
+    """Add the Planetary Computer's token to the URL of one of its files; others stay as they are."""
     parts = urlsplit(address)
     if not (parts.hostname or "").endswith(_BLOBS) or parts.query:
         return address

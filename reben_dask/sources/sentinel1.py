@@ -29,7 +29,7 @@ _MARGIN_PX = 8
 """Pixels that are read around the target: bilinear interpolation needs two, and GDAL places them to 1/8 pixel."""
 
 _LEAST_WEIGHT = 1e-6
-"""Weight from which a pixel contributes; smaller ones are rounding of places that coincide."""
+"""Weight from which a pixel contributes; smaller ones are rounding errors of coinciding positions."""
 
 _SAMPLES, _SAMPLE_PX = 16, 256
 """Windows of an image, and their largest side, from which its scale is recognised."""
@@ -60,8 +60,8 @@ class PatchTree:
         Returns
         -------
         masked array of float32, shape (polarisation, y, x), or None
-            dB, ``VV`` then ``VH``; masked where it is no backscatter: not finite, the file's NODATA, or exactly 0 in
-            both polarisations where a file has no NODATA tag. ``None`` if the patch does not exist.
+            dB, ``VV`` then ``VH``; masked where it is not valid backscatter: not finite, the file's NODATA, or exactly
+            0 in both polarisations where a file has no NODATA tag. ``None`` if the patch does not exist.
 
         Raises
         ------
@@ -130,7 +130,7 @@ def find_scenes(path: str, scale: BackscatterScale = "db") -> tuple[S1Scene, ...
         other = places.setdefault((scene.short_name, scene.bounds), scene)
         if other is not scene:
             raise InputError(
-                f"The Sentinel-1 scenes {other.name} and {scene.name} are of the same place and time; leave one out."
+                f"The Sentinel-1 scenes {other.name} and {scene.name} are of the same location and time; leave one out."
             )
     return scenes
 
@@ -152,7 +152,7 @@ def warp_scene(
     Returns
     -------
     ndarray of float32, shape (polarisation, y, x)
-        dB, ``VV`` then ``VH``; NaN beyond the scene, and where a pixel is made of one that is no backscatter: not
+        dB, ``VV`` then ``VH``; NaN beyond the scene, and where a pixel is made of one without valid backscatter: not
         finite, NODATA, exactly 0 in both polarisations of images without a NODATA tag, or no power at all.
 
     Raises
@@ -212,7 +212,7 @@ def _scene(found: SceneImages, scale: BackscatterScale) -> S1Scene:
     bounds = []
     for polarisation in POLARISATIONS:
         path = found.images[polarisation]
-        # Scenes may have their place or NODATA in side files, which GDAL_OPTIONS would leave out.
+        # Scenes may have their position or NODATA in side files, which GDAL_OPTIONS would ignore.
         place, sample = use_image(
             path, look, lambda cause: f"The Sentinel-1 scene {found.name} cannot be opened ({cause}).", options={}
         )
@@ -254,7 +254,7 @@ def _require_scale(path: str, sample: npt.NDArray[Any], scale: BackscatterScale)
 
 
 def _gaps(values: FloatArray, have_tags: list[bool], scale: BackscatterScale) -> npt.NDArray[np.bool_]:
-    """Mask of values that are no backscatter, whatever their NODATA tags say; both of shape (polarisation, y, x)."""
+    """Mask of values without valid backscatter, whatever their NODATA tags say; both of shape (polarisation, y, x)."""
     gaps: npt.NDArray[np.bool_] = ~np.isfinite(values)
     if scale == "linear":
         gaps |= values <= 0

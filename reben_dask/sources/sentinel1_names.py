@@ -80,7 +80,7 @@ def find_images(path: str) -> list[SceneImages]:
     if not scenes:
         raise InputError(
             f"No Sentinel-1 scene found in {path}; expected files such as S1A_IW_GRDH_1SDV_20170613T165043_…_VV.tif, "
-            f"or a CSV with the columns {', '.join(CSV_COLUMNS)} that says which file is what."
+            f"or a CSV with the columns {', '.join(CSV_COLUMNS)} that describes each file."
         )
     return [scenes[key] for key in sorted(scenes)]
 
@@ -143,6 +143,6 @@ def _read_table(path: Path) -> Iterator[tuple[tuple[str, ...], SceneImages, str,
             raise InputError(f"Line {line} of {path} has the satellite {satellite!r}; it must be S1A, S1B, S1C or S1D.")
         image = path.parent / name
         if not image.is_file():
-            raise InputError(f"Line {line} of {path} names {name!r}, which is not there.")
+            raise InputError(f"Line {line} of {path} names {name!r}, which does not exist.")
         scene = _short_name(satellite, time)
         yield (scene,), SceneImages(scene, scene, time), polarisation.upper(), image

@@ -199,7 +199,7 @@ def geo_metadata(opened: pq.ParquetFile) -> tuple[str, dict[str, Any]]:
     """Read the geometry column of a GeoParquet file and its metadata; ValueError if it has none."""
     stored = (opened.schema_arrow.metadata or {}).get(b"geo")
     if stored is None:
-        raise ValueError("it is no GeoParquet: its metadata have no key geo; write it with GeoPandas or GDAL")
+        raise ValueError("it is not GeoParquet: its metadata have no key geo; write it with GeoPandas or GDAL")
     geo = json.loads(stored)
     column = str(geo["primary_column"])
     return column, geo["columns"][column]

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _OTHER_GEOMETRY = ("Point", "LineString")
 _COUNTRIES = "The countries file"
 _NAME_COLUMNS = ("name", "name_engl", "country", "shapename", "name_0", "admin", "cntr_name", "name_en", "name_long")
-"""Names in lower case of the English name in Natural Earth, GISCO, GADM and geoBoundaries, the first one first."""
+"""Lower-case names of columns with English country names (Natural Earth, GISCO, GADM, …), in order of preference."""
 
 
 @dataclass(frozen=True)
 class CountryLayer:
-    """Layer and column of a file of country polygons, and the names that count."""
+    """Layer and column of a file of country polygons, and the names that are used."""
 
     path: str
     """As given."""
@@ -40,17 +40,17 @@ class CountryLayer:
     layer: str
     column: str
     names: tuple[str, ...] | None
-    """Countries that count; ``None`` for all of the layer."""
+    """Countries used; ``None`` for all of the layer."""
 
     found: tuple[str, ...]
     """Those of them that the layer has, in alphabetical order."""
 
 
 def open_countries(path: str, listed: tuple[str, ...] | None = None, *, only_listed: bool = False) -> CountryLayer:
-    """Find the layer of country polygons of a file, the column of their names, and the countries that count.
+    """Find the layer of country polygons of a file, the column of their names, and the countries to use.
 
     The layer in which most of the listed countries occur is taken; of several, the one named as its file. All of its
-    countries count, except with ``only_listed``.
+    countries are used, except with ``only_listed``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def open_countries(path: str, listed: tuple[str, ...] | None = None, *, only_lis
     """
     given, wanted = split_layer(path)
     layers = [layer for layer in find_layers(given, _COUNTRIES) if wanted in {None, layer.name}]
-    # The whole Natural Earth package has some hundred layers.
+    # The whole Natural Earth package has more than 100 layers.
     layers = [layer for layer in layers if "countries" in layer.name.lower()] or layers
     if not any(layer.crs for layer in layers):
         named = f" in the layer {wanted}" if wanted else ""
@@ -99,7 +99,7 @@ def open_countries(path: str, listed: tuple[str, ...] | None = None, *, only_lis
 
 
 def read_countries(layer: CountryLayer) -> geopandas.GeoDataFrame:
-    """Read the polygons of the countries that count: columns ``country`` and ``geometry``, one row per polygon."""
+    """Read the polygons of the countries used: columns ``country`` and ``geometry``, one row per polygon."""
     table = _with_geometry(_read(layer.file, layer.layer, [layer.column], _COUNTRIES)).dropna(subset=layer.column)
     chosen = table if layer.names is None else table[table[layer.column].isin(layer.names)]
     return chosen[[layer.column, "geometry"]].rename(columns={layer.column: "country"}).reset_index(drop=True)

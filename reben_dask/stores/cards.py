@@ -164,7 +164,7 @@ def _sample_files(folder: Path) -> list[dict[str, str]]:
 
 
 def _front_matter(folder: Path, record: RunRecord, counts: dict[str, Counter[str | None]]) -> str:
-    """YAML of a dataset card; ``configs`` tell ``load_dataset`` which files are tables of what."""
+    """YAML of a dataset card; ``configs`` list the tables for ``load_dataset``."""
     licence = {"license": "other", "license_name": "copernicus-sentinel-data", "license_link": COPERNICUS_TERMS}
     size = next((name for limit, name in _SIZES if _total(counts) < limit), _LARGEST_SIZE)
     files = zip((_CLEAR, _FLAGGED), _RECORD_SETS, strict=True)
@@ -206,7 +206,7 @@ def _write(path: Path, text: str) -> Path:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(  # noqa: S701 - Markdown and JSON are no HTML
+    environment = Environment(  # noqa: S701 - Markdown and JSON are not HTML
         loader=PackageLoader("reben_dask.stores", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,

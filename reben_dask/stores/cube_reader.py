@@ -125,8 +125,8 @@ class TileReader:
 def open_cubes(store: str | PathLike[str], tile: str | None = None) -> xr.DataTree:
     """Open a Zarr store lazily, with one Dask chunk for each shard of a band.
 
-    ``xr.open_zarr(…, chunks={})`` makes a chunk of each patch: 33,124 for the bands of 10 m of a full tile, whose mean
-    then takes 30 times as long.
+    ``xr.open_zarr(…, chunks={})`` creates one Dask chunk per patch: 33,124 for the 10 m bands of a full tile; the mean
+    of a band then takes 30 times as long.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def open_patch(out: Path, patch: Mapping[str, Any]) -> xr.DataTree:
     """
     group, x, y = group_of(str(patch[TILE]), int(patch[GRID])), int(patch[X]), int(patch[Y])
     if not (out / CUBES / group).is_dir():
-        raise InputError(f"{out / CUBES} has no group {group}; tiles that were left out have no pixels in it.")
+        raise InputError(f"{out / CUBES} has no group {group}; rejected tiles have no pixels in it.")
     tile = xr.open_datatree(out / CUBES, engine="zarr", group=group, chunks={})
     nodes = {name: _cut(node.to_dataset(), x, y) for name, node in tile.children.items() if "y" in node.dims}
     return xr.DataTree.from_dict({"/": tile.to_dataset(), **nodes}, name=str(patch.get(PATCH_ID, group)))

@@ -398,7 +398,7 @@ def merge_environments(
     for first, second in combinations(sources, 2):
         if first.resolve() == second.resolve():
             raise InputError(f"{second} and {first} are the same environment; give it once.")
-    # Of a fixed name: the remains of a merge that was killed, which may be large, are replaced by the next.
+    # A fixed name: the next merge replaces the remains of a killed one, which may be large.
     building = destination.with_name(f".{destination.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     entries = 0

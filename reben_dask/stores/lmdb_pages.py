@@ -1,9 +1,10 @@
 """The pages of an LMDB environment, checked before the library follows them.
 
 LMDB trusts its file: a flipped bit in the tree above the values may end the process (an assertion, or memory that is
-not mapped) instead of raising an error. The tree of 1.6 million values has some 40,000 pages, which takes a second. By
-hand, as a child process that walks with LMDB would read a page of each value, and overlook page numbers and flags that
-only a writer needs. Pages are laid out as in ``mdb.c`` of LMDB 0.9, on machines of 64 bits, little endian.
+not mapped) instead of raising an error. The tree of 1.6 million values has about 40,000 pages; checking them takes 1 s.
+They are parsed here because a child process that walks with LMDB would read a page of each value, and miss page numbers
+and flags that only a writer needs. Pages are laid out as in ``mdb.c`` of LMDB 0.9, on machines of 64 bits, little
+endian.
 """
 
 from __future__ import annotations

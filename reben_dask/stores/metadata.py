@@ -23,7 +23,7 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
     """Write the two metadata files from the kept patches of a patch table, tile by tile.
 
     Patch names start with a prefix unique to their tile, so tiles sorted by name give files sorted by ``patch_id``;
-    only names of data strips of one tile lie among each other.
+    only names of data strips of one tile are interleaved.
     Returns the numbers of rows of the main file and of the one for patches with snow, cloud or shadow.
     """
     groups = _groups(parts)
@@ -33,7 +33,7 @@ def write_metadata(parts: Sequence[Path], folder: Path, classes: Sequence[str]) 
 
 
 def _groups(parts: Sequence[Path]) -> list[list[Path]]:
-    """Parts in the order of their names, those together whose names lie among each other."""
+    """Parts in the order of their names, grouped where their patch names are interleaved."""
     groups: list[list[Path]] = []
     end = ""
     for first, last, part in sorted((*_first_and_last_name(part), part) for part in parts):

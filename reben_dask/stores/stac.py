@@ -91,7 +91,7 @@ class _Extent(NamedTuple):
 
 
 def _write(folder: Path, name: str, tables: Iterable[pa.Table], extent: _Extent, contents: CatalogueContents) -> None:
-    """Write items, a row group for each table, so that readers pass over tiles elsewhere."""
+    """Write items, a row group for each table, so that readers skip tiles elsewhere."""
     collection = describe_collection(name, contents, extent.bounds, extent.times)
     described = {"version": STAC_GEOPARQUET_VERSION, "collections": {collection["id"]: collection}}
     metadata = {b"geo": json.dumps(_geo_metadata(extent)), STAC_GEOPARQUET_KEY: json.dumps(described)}

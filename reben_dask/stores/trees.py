@@ -72,7 +72,7 @@ def patch_folders(store: Path, part: Path, tree: Tree) -> Iterator[PatchFolder]:
     """Encode the kept patches of one tile for one tree, flagged ones included, in the order of the tree.
 
     The Sentinel-1 tree has the patches with an ``s1_name``, if the cube has Sentinel-1 pixels. A partner of several
-    acquisitions of the same place is written with the first of them in name order.
+    acquisitions of the same location is written with the first of them in name order.
     """
     rows = _rows(part, tree)
     if not rows:
@@ -206,7 +206,7 @@ def _rows(part: Path, tree: Tree) -> list[dict[str, Any]]:
 
 
 def _earlier_parts(part: Path) -> list[Path]:
-    """Part files of tiles at the same place that come first in name order."""
+    """Part files of tiles at the same location that come first in name order."""
     place = part.stem.rpartition("_")[2]
     return [other for other in part_files(part.parent) if other < part and other.stem.endswith(f"_{place}")]
 

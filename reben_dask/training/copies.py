@@ -1,4 +1,4 @@
-"""Local copies of the tables of a dataset at an address; its cubes are read there."""
+"""Local copies of the tables of a remote dataset, whose cubes are read remotely."""
 
 from __future__ import annotations
 

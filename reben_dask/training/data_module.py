@@ -1,6 +1,6 @@
 """Data module of Lightning, with a ``DataLoader`` for each split.
 
-Apart from :mod:`reben_dask.training.loaders`, which workers import: Lightning takes seconds.
+Separate from :mod:`reben_dask.training.loaders`, which workers import, as importing Lightning takes seconds.
 """
 
 from __future__ import annotations

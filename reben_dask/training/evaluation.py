@@ -63,7 +63,7 @@ class Trainee:
             return self.network(batch["image"].to(self.device, non_blocking=True)).float()
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean cross-entropy: of each class (sigmoid), or of each pixel that counts (softmax)."""
+        """Mean cross-entropy: of each class (sigmoid), or of each labelled pixel (softmax)."""
         if not self.makes_maps:
             return functional.binary_cross_entropy_with_logits(logits, batch["label"].to(self.device))
         target = batch["mask"].to(self.device)

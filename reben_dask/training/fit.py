@@ -31,7 +31,7 @@ from reben_dask.training.samples import Samples
 
 TRAIN, VALIDATION = "train", "validation"
 SELECTED_BY = {"labels": "ap_macro", "map": "miou"}
-"""Validation metric that the best epoch has the highest value of, by task."""
+"""Validation metric by task; the best epoch has its highest value."""
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     config : str or path, optional
         Name of a shipped protocol, or a YAML file; by default that of the reBEN paper.
     resume : bool
-        True to go on after the last finished epoch, if there is one; settings must be the same.
+        True to resume after the last finished epoch, if there is one; settings must be the same.
     begin, report : callable
         Progress, and a line for each epoch.
     **keys
@@ -216,7 +216,7 @@ class _Fit:
         return total / patches, rate
 
     def _publish(self) -> None:
-        """Write what is known after an epoch."""
+        """Write the results of an epoch."""
         state = self.state
         progress = {"epochs": state.epochs, "best_epoch": state.best_epoch, "best_score": state.best_score}
         self.record = self.record.model_copy(update=progress)
@@ -237,7 +237,7 @@ def _started(folder: Path, *, resume: bool) -> TrainingRecord | None:
     if not (folder / RUN_RECORD).is_file():
         raise OutputError(f"{folder} exists, and holds no training run; give a new folder.")
     if not resume:
-        raise OutputError(f"{folder} holds a training run; add --resume to go on with it, or give a new folder.")
+        raise OutputError(f"{folder} holds a training run; add --resume to continue it, or give a new folder.")
     for remains in folder.glob(".*"):
         remove(remains)
     return TrainingRecord.read(folder)

@@ -1,4 +1,4 @@
-"""Patches of a split as a network takes them: normalised as in the training, with masks where they are needed."""
+"""Network inputs: normalised patches of a split, with masks if needed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def open_split(
 def band_scales(train: Samples, advance: Advance) -> dict[str, BandScale]:
     """Return the mean and standard deviation of each band over the training split.
 
-    They come from ``statistics.json`` of the dataset; without it, all pixels are read, nodata left out.
+    They come from ``statistics.json`` of the dataset; without it, all pixels except nodata are read.
 
     Parameters
     ----------
     train : Samples
-        Training split; its bands count.
+        Training split with the bands.
     advance : callable
         Called with the number of patches that were read.
     """

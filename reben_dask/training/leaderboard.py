@@ -62,7 +62,7 @@ def leaderboard(
     split : str
         Split of the metrics.
     dataset : str, optional
-        Folder name of another dataset than that of the training, whose metrics count.
+        Folder name of another dataset than that of the training, whose metrics are used.
     with_papers : bool
         True to add the rows of the papers for the networks and modalities of these runs.
 
@@ -70,15 +70,15 @@ def leaderboard(
     -------
     DataFrame
         ``source`` (dataset of the training, or paper), ``model``, ``modality``, ``settings`` (those by which rows of
-        one model and modality differ), ``regions`` (those that count: ``hard``, ``below_100_px``, …; missing for all),
-        ``runs``, and for each metric its mean and, as ``<metric>_std``, its standard deviation over the runs (ddof 1;
-        missing for one run). Values from 0 to 1. Sorted by modality and regions, then by the first metric, best first,
-        papers after runs.
+        one model and modality differ), ``regions`` (those of the metrics: ``hard``, ``below_100_px``, …; missing for
+        all), ``runs``, and for each metric its mean and, as ``<metric>_std``, its standard deviation over the runs
+        (ddof 1; missing for one run). Values from 0 to 1. Sorted by modality and regions, then by the first metric,
+        best first, papers after runs.
 
     Raises
     ------
     InputError
-        If a folder is no run, lacks the metrics, or two runs have the same settings and seed.
+        If a folder is not a run, lacks the metrics, or two runs have the same settings and seed.
     """
     file = metrics_file(split, dataset)
     groups: dict[str, list[_Run]] = {}

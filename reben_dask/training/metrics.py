@@ -30,7 +30,7 @@ def label_metrics(
     classes : sequence of str
         Class names.
     threshold : float
-        Probability from which a class counts as predicted.
+        Minimum probability of a predicted class.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def label_metrics(
         ``ap_macro``, ``ap_micro``; ``precision``, ``recall``, ``f1`` and ``f2``, each ``_macro``, ``_micro`` and
         ``_samples`` (mean over patches); ``classes_counted``; ``per_class``, with ``patches`` and the metrics of each
         class. AP, the area below the precision-recall curve as a step function, is None for a class without patches,
-        which ``ap_macro`` leaves out: it is the mean over ``classes_counted`` classes. Where a precision, recall or F
+        which ``ap_macro`` excludes: it is the mean over ``classes_counted`` classes. Where a precision, recall or F
         score is 0 / 0, it counts as 0.
     """
     predicted = probabilities >= threshold
@@ -73,7 +73,7 @@ def map_metrics(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> Met
     dict
         ``miou``, ``pixel_accuracy``, and ``precision``, ``recall``, ``f1`` and ``f2``, each ``_macro`` and ``_micro``;
         ``classes_counted``; ``per_class``, with ``pixels``, ``iou`` and the metrics of each class. A class without true
-        pixels has an ``iou`` of None and is left out of ``miou``.
+        pixels has an ``iou`` of None and is excluded from ``miou``.
     """
     right, true, predicted = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
     counts = {"right": right, "predicted": predicted, "true": true}
@@ -96,7 +96,7 @@ def map_metrics(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> Met
 def confusion_matrix(
     true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Count pixels by true and predicted class, shape ``(class, class)``; negative true classes do not count."""
+    """Count pixels by true and predicted class, shape ``(class, class)``; negative true classes are ignored."""
     counted = true >= 0
     pairs = true[counted] * classes + predicted[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -121,7 +121,7 @@ def region_sizes(maps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def present_classes(maps: Iterable[npt.NDArray[np.int64]], classes: int) -> npt.NDArray[np.bool_]:
-    """Return the classes in each map, shape ``(patch, class)``; negative classes do not count."""
+    """Return the classes in each map, shape ``(patch, class)``; negative classes are ignored."""
     found = [np.bincount(patch[patch >= 0], minlength=classes) > 0 for patch in maps]
     return np.array(found, bool).reshape(-1, classes)
 

@@ -21,7 +21,7 @@ def build_network(protocol: Protocol, classes: int) -> nn.Module:
     Parameters
     ----------
     protocol : Protocol
-        Its ``model``, ``channels``, ``dropout``, ``drop_path`` and ``pretrained`` count.
+        Its ``model``, ``channels``, ``dropout``, ``drop_path`` and ``pretrained`` are used.
     classes : int
         Number of outputs.
 

@@ -1,6 +1,6 @@
 """Protocol of a training run: every setting is a key of a YAML file.
 
-The defaults are those of the reBEN paper, also in ``protocols/reben.yaml``; a file may give some keys only.
+The defaults are those of the reBEN paper, also in ``protocols/reben.yaml``; a file may contain only some keys.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Architecture:
     timm_name: str | None
     """Name in timm; ``None`` for networks of this package."""
     entry: str
-    """Way of a patch of 120 px into the network."""
+    """Adaptation of a 120 px patch to the input size."""
     takes_size: bool = False
     """True if the network is built for one size of image."""
     pad_px: int = 0
@@ -129,7 +129,7 @@ class Protocol(Options):
     flips: bool = False
     """True to mirror training patches at random, in both directions."""
     threshold: Fraction = 0.5
-    """Probability from which a class counts as predicted."""
+    """Minimum probability of a predicted class."""
     min_region_px: Whole = 0
     """Pixels of the smallest connected region that counts in training; needs reference maps if above 1."""
     region_thresholds_px: dict[str, Whole] = Field(default={})

@@ -259,13 +259,13 @@ def lmdb_samples(
         ``train``, ``validation`` or ``test``; by default all patches.
     modality : {"S2", "S1", "S1+S2"}
         Bands in the order of :data:`~reben_dask.formats.bands.MODALITIES`: B02, B03, B04, B08, B05, B06, B07, B8A, B11,
-        B12 for ``S2``; VV, VH for ``S1``; for ``S1+S2`` the former, then the latter.
+        B12 for ``S2``; VV, VH for ``S1``; for ``S1+S2`` the ten of ``S2``, then VV and VH.
     bands : sequence of str, optional
         Bands instead of those of the modality, in this order.
     classes : {"alphabetical", "paper"} or sequence of str
         Order of ``label``: by name, as in ConfigILM; by code, as in the papers and in TorchGeo; or the class names
-        themselves. The names are those in the metadata; if it has none, those of the shipped nomenclature that alone
-        holds all labels, or by whose recipe the patches are named.
+        themselves. The names are those in the metadata; if it has none, those of the shipped nomenclature that
+        holds all labels; if several do, that of the recipe that the patch names match.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def cube_samples(
     Parameters
     ----------
     out : path
-        Folder with ``metadata.parquet``, ``patches.parquet`` and ``cubes.zarr``; or the address (``http``, ``https``,
+        Folder with ``metadata.parquet``, ``patches.parquet`` and ``cubes.zarr``; or the URL (``http``, ``https``,
         ``s3``) of a whole dataset, whose tables are then copied.
     split, modality, bands, classes
         As of :func:`lmdb_samples`.

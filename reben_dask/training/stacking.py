@@ -82,7 +82,7 @@ def _write(pixels: Pixels, image: Float) -> None:
     bands, height, width = pixels.shape
     factor, rest = divmod(PATCH_PX, width)
     if rest or height != width:
-        raise ValueError(f"a band has {height} x {width} px, of which {PATCH_PX} is no multiple")
+        raise ValueError(f"a band has {height} x {width} px, which do not divide {PATCH_PX}")
     if factor == 1:
         image[...] = pixels
     else:

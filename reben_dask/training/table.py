@@ -23,7 +23,7 @@ ClassOrder = Literal["alphabetical", "paper"]
 """Order of the classes in labels: that of ConfigILM and of our lists, or that of the papers and TorchGeo, by code."""
 
 IGNORED = -100
-"""Class index of pixels that do not count, as PyTorch's losses expect it."""
+"""Class index of ignored pixels, as PyTorch's losses expect it."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _in_order(folder: Path, classes: Sequence[str], order: str) -> tuple[str, ..
 def find_classes(
     file: Path, labels: Collection[str], patch_ids: pd.Series[Any], given: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """Find the class list of a metadata file, whatever part of it is used.
+    """Find the class list of a metadata file, independent of the part in use.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def find_classes(
     Returns
     -------
     tuple of str
-        The given list, else the one stored in the file, else the shipped nomenclature that alone holds all labels; of
-        several, that of the recipe by which the patches are named.
+        The given list, else the one stored in the file, else the shipped nomenclature that holds all labels; if several
+        do, that of the recipe that the patch names match.
 
     Raises
     ------

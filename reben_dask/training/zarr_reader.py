@@ -1,6 +1,6 @@
-"""Random access to pixels of patches in a Zarr store, in a folder or at an address.
+"""Random access to pixels of patches in a Zarr store, local or remote.
 
-Apart from :mod:`reben_dask.training.readers`, as its libraries take seconds to import in each worker.
+Separate from :mod:`reben_dask.training.readers`, as its libraries take seconds to import in each worker.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CubeReader:
     """
 
     store: Path | str
-    """Path or address."""
+    """Path or URL."""
     table: Path
     _groups: dict[tuple[int, str], CubeGroup] = field(default_factory=dict, compare=False, repr=False)
     _held: Mapping[_Shard, _Window] = field(default_factory=dict, compare=False, repr=False)

@@ -1,8 +1,9 @@
 """The Zarr store: sound arrays and documents, and patches and pixels as in the patch table, if there is one.
 
-A missing chunk reads as NODATA, or as a map without polygons, without an error. So each chunk must be there that has
-pixels by the patch table; without a table, a patch has all images of a kind or none. Of each shard, columns with a kept
-patch are read, or all. Readers may take an array's own document or its copy in a group above; both must be the same.
+A missing chunk reads as NODATA, or as a map without polygons, without an error. Therefore every chunk that has pixels
+by the patch table must exist; without a table, a patch has all images of a kind or none. In each shard, the columns
+with a kept patch are read, or all. Readers may take an array's own document or its copy in a group above; both must be
+the same.
 """
 
 from __future__ import annotations

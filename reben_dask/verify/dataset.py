@@ -322,7 +322,7 @@ def verify_table(dataset: Dataset, rows: Rows, settings: Settings) -> Iterator[C
 
 
 def _offset_notes(tiles: Mapping[int | None, int]) -> Iterator[str]:
-    """Tell that digital numbers of tiles are not on one scale; tiles are counted by the offset that these carry."""
+    """Note that digital numbers of tiles are on different scales; tiles are counted by their offset."""
     if len(tiles) > 1:
         kinds = [
             f"{counted(number, 'tile')} {'without one' if offset is None else f'with {offset} DN'}"
@@ -332,7 +332,7 @@ def _offset_notes(tiles: Mapping[int | None, int]) -> Iterator[str]:
 
 
 def _reprocessing_notes(tiles: Iterable[str]) -> Iterator[str]:
-    """Tell that an acquisition is in the dataset in several processing baselines."""
+    """Note the acquisitions that are in the dataset in several processing baselines."""
     acquisitions = defaultdict[str, list[str]](list)
     for tile in sorted(tiles):
         acquisitions[_BASELINE.sub("", tile)].append(tile)

@@ -280,7 +280,7 @@ def _differing_documents(found: bytes, made: bytes) -> Iterator[str]:
             for content in (found, made)
         )
     except (ValueError, AttributeError, RecursionError):
-        yield "is not that of the patch table, and no JSON object"
+        yield "is not that of the patch table, and not a JSON object"
         return
     yield from differences(there, wanted)
     yield from (f"also has the key {key}" for key in there if key not in wanted)

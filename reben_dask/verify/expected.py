@@ -111,7 +111,7 @@ def published(tree: str = DEFAULT_LAYOUT) -> Expected:
 
 
 def find_expected(folders: Iterable[Path], check: Check) -> tuple[RunRecord | None, Expected]:
-    """Read the first run record in the folders; without a sound one, expect the default dataset."""
+    """Read the first run record in the folders; without a readable run record, expect the default dataset."""
     folder = next((folder for folder in folders if (folder / RECORD).exists()), None)
     if folder is not None:
         with collect(check, RECORD):

@@ -152,7 +152,7 @@ def shown(value: Any) -> str:
 
 @lru_cache
 def parse_crs(text: str) -> CRS | str:
-    """CRS of a well-known text, which libraries word differently; the text itself if it is none."""
+    """CRS of a well-known text, which libraries word differently; the text itself if it is not valid."""
     try:
         return CRS.from_wkt(text)
     except CRSError:

@@ -44,7 +44,7 @@ _LENGTH_BYTES, _MOST_HEADERS = 8, 64
 
 
 def verify_lmdb(path: Path, context: Context) -> Iterator[Check]:
-    """Check an environment or a folder of shards in one pass: headers, pixels of maps, of others all or a sample."""
+    """Check an environment or a folder of shards in one pass: headers, all maps, and all or some other pixels."""
     engine, sound, is_whole = Engine("the LMDB", context), Check("LMDB"), False
     values = {kind: Check(f"Values of {kind.value}", "value") for kind in ImageKind}
     with collect(sound):

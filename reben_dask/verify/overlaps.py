@@ -1,4 +1,4 @@
-"""Ground that several tiles of a dataset cover: the recorded conflicts, and the recipe's rule about overlaps."""
+"""Overlaps between the tiles of a dataset: the recorded conflicts, and the recipe's rule."""
 
 from __future__ import annotations
 

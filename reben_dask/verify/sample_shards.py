@@ -134,7 +134,7 @@ def _lacking(files: Mapping[ShardFile, Path], form: ShardForm) -> Iterator[str]:
 def _index_faults(path: Path, classes: Sequence[str] | None, counts: Mapping[str, int | None]) -> Iterator[str]:
     index = read_json(path)
     if not isinstance(index, dict):
-        yield f"{INDEX_FILE} is missing, or no JSON object"
+        yield f"{INDEX_FILE} is missing, or not a JSON object"
         return
     if classes is not None and index.get("classes") != classes:
         yield f"{INDEX_FILE} has another class list than the run record"

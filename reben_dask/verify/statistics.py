@@ -1,4 +1,4 @@
-"""Statistics of a dataset: as in its pixels, or without reading these, possible ones of its patches."""
+"""Check of ``statistics.json`` against all pixels, or against the patch counts only."""
 
 from __future__ import annotations
 

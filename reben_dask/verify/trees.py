@@ -187,7 +187,7 @@ def verify_trees(form: Form, path: Path, context: Context) -> Iterator[Check]:
     """Check the trees of one form in a folder, or the one that it is, reading all files in full."""
     engine, layout = Engine(form.place, context), context.expected.tree_layout
     roots = form.roots(path, layout)
-    # Trees of the same kinds hold the same of different patches.
+    # Trees of the same kinds hold the same images for different patches.
     trees = sorted(layout.trees, key=lambda tree: [list(ImageKind).index(kind) for kind in tree.kinds])
     there = {tree.kinds[0] for tree in trees if tree.name in roots}
     advance = context.settings.begin(form.stage, sum(len(engine.names[kind]) for kind in there))
@@ -296,7 +296,7 @@ def _archived_folders(archive: Path, walk: Walk) -> Iterator[_Folder]:
 
 def _files(stream: BinaryIO, walk: Walk) -> Iterator[_File]:
     depth = len(walk.tree.levels) + 2
-    # An archive of nothing holds the folder of the tree, for which readers look.
+    # An empty archive contains the tree's folder, because readers look for it.
     for path, content in read_members(stream, walk.check, walk.most_bytes, empty_folder=walk.tree.name):
         tree, *below = path.split("/")
         if tree == walk.tree.name and len(below) == depth and not {"", ".", ".."} & set(below):

@@ -131,7 +131,7 @@ def _read_lists(folder: Path) -> Iterator[TableRow]:
 
 
 def _document_of_sentinel2(numbers: Mapping[str, int], row: Row, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    # Version 1 names the L1C product that its authors made the L2A product from; here it is that of the pixels.
+    # Version 1 names the L1C product of which its authors made the L2A product; here it is the source of the pixels.
     product = attributes.get("product", row[TILE])
     return _document(
         numbers,
@@ -143,7 +143,7 @@ def _document_of_sentinel2(numbers: Mapping[str, int], row: Row, attributes: Map
 
 
 def _document_of_sentinel1(numbers: Mapping[str, int], row: Row, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    # "lly" for the lower edge is a slip of the published files, and what their readers look for.
+    # The published files use "lly" for the lower edge by mistake; readers expect it.
     return _document(
         numbers,
         row,

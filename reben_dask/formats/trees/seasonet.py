@@ -2,7 +2,7 @@
 
 ``spring/grid1/<patch>/<patch>_10m_RGB.tif`` with ``10m_IR``, ``20m``, ``60m`` and ``labels``, ``meta.csv``, and
 ``splits/{train,val,test}.csv`` of row numbers; no Sentinel-1. ``meta.csv`` has the columns of the published file in
-their order, as far as the dataset has them, then the classes of further region thresholds. A split without patches has
+their order, if the dataset has them, then the classes of further region thresholds. A split without patches has
 the line ``Index`` alone, as pandas refuses an empty file:
 
 =====================================  ===============================================================================

@@ -1,4 +1,4 @@
-"""Search for Sentinel products at a provider, and their transfer: what comes before a job."""
+"""Search for Sentinel products at a provider, and their transfer."""
 
 from reben_dask.sources.fetch.catalogue import Query, RemoteProduct, parse_area
 from reben_dask.sources.fetch.provider import PROVIDERS, Provider, load_provider

@@ -134,7 +134,7 @@ class TokenAccess:
         self._refusal: LoginError | None = None
 
     def sign(self, address: str) -> tuple[str, dict[str, str]]:
-        """Return the address, and a header with a valid token."""
+        """Return the URL, and a header with a valid token."""
         with self._lock:
             if time.monotonic() >= self._ends:
                 self._grant()
@@ -195,7 +195,7 @@ class SignatureAccess:
         self._query, self._ends = "", datetime.now(UTC)
 
     def sign(self, address: str) -> tuple[str, dict[str, str]]:
-        """Return the address with a valid signature."""
+        """Return the URL with a valid signature."""
         with self._lock:
             if not self._query or datetime.now(UTC) >= self._ends - timedelta(seconds=_MARGIN_S):
                 self._request()
@@ -217,7 +217,7 @@ class SignatureAccess:
 
 
 class S3Access:
-    """Signed addresses of an S3 service, valid for an hour."""
+    """Signed URLs of an S3 service, valid for an hour."""
 
     def __init__(self, endpoint: str, keys: S3Keys) -> None:
         from obstore.store import S3Store  # noqa: PLC0415 - in the extra `fetch`
@@ -235,7 +235,7 @@ class S3Access:
         self._lock = Lock()
 
     def sign(self, address: str) -> tuple[str, dict[str, str]]:
-        """Return the signed address of ``s3://bucket/key``; other addresses are returned as they are."""
+        """Return the signed URL of ``s3://bucket/key``; other URLs are returned as they are."""
         import obstore  # noqa: PLC0415 - as above
 
         if not address.startswith("s3://"):

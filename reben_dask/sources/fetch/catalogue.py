@@ -27,7 +27,7 @@ S2_NAME = re.compile(
 S1_NAME = re.compile(r"S1[A-D]_(?:IW|EW|S[1-6]|SM)_GRD[HMF]_1S[DS][VH]_(?P<start>\d{8}T\d{6})_\d{8}T\d{6}_\w+")
 
 MAX_SKIP = 10_000
-"""Rows after which the catalogue refuses to go on; the search is then split by dates."""
+"""Maximum number of rows that the catalogue returns; the search is then split by dates."""
 
 _PAGE_ROWS, _BEYOND_LIMIT = 1000, 422
 _INSTANT = timedelta(milliseconds=1)
@@ -43,9 +43,9 @@ class Query:
 
     collection: str
     start: datetime
-    """First time of sensing, UTC."""
+    """Start of the period of sensing, UTC (inclusive)."""
     end: datetime
-    """First time that is too late, UTC."""
+    """End of the period of sensing, UTC (exclusive)."""
     area: shapely.Geometry | None = None
     """Area in EPSG:4326 that footprints intersect."""
     tiles: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class RemoteProduct:
     id: str = ""
     """Identifier in the OData catalogue."""
     s3: str = ""
-    """``s3://`` address of the folder."""
+    """``s3://`` URL of the folder."""
     item: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """STAC item."""
 
@@ -146,7 +146,7 @@ def checked_product_name(name: str) -> str:
     """Return the name of a product without ``.SAFE``; :class:`FetchError` if it may not name a folder."""
     plain = name.removesuffix(".SAFE")
     if not _SAFE_NAME.fullmatch(plain):
-        raise FetchError(f"The catalogue has a product of the name {name!r}, which is no name of a product.")
+        raise FetchError(f"The catalogue has a product {name!r}, which is not a product name.")
     return plain
 
 
@@ -179,7 +179,7 @@ def _single_filters(query: Query) -> Iterator[Query]:
 
 
 def area_parts(area: shapely.Geometry | None) -> list[shapely.Geometry | None]:
-    """Convex polygons that cover an area, few and simple enough for the address of a request."""
+    """Convex polygons that cover an area, few and simple enough for the URL of a request."""
     if area is None:
         return [None]
     parts = [part for part in shapely.get_parts(area) if not part.is_empty]
@@ -225,7 +225,7 @@ def _product(row: Any, collection: str) -> RemoteProduct:
             "The catalogue has a product without Name, Id or ContentDate; is it an OData catalogue?"
         ) from None
     if not _ID.fullmatch(key):
-        raise FetchError(f"The catalogue has a product of the identifier {key!r}, which is none.")
+        raise FetchError(f"The catalogue has a product with the invalid identifier {key!r}.")
     attributes = {str(entry.get("Name")): entry.get("Value") for entry in row.get("Attributes") or []}
     parts = parse_name(name)
     path = str(row.get("S3Path") or "").strip("/")
@@ -253,7 +253,7 @@ def baseline_of(parts: dict[str, str]) -> str | None:
 
 
 def read_footprint(geometry: Any) -> shapely.Geometry | None:
-    """Footprint of a GeoJSON geometry; ``None`` if it is none."""
+    """Footprint of a GeoJSON geometry; ``None`` if it is not valid."""
     if not isinstance(geometry, dict):
         return None
     try:
@@ -269,7 +269,7 @@ def parse_area(bbox: str) -> shapely.Geometry:
     Raises
     ------
     InputError
-        If it is none.
+        If it is not valid.
     """
     try:
         west, south, east, north = (float(part) for part in bbox.replace(" ", ",").split(",") if part)
@@ -278,7 +278,7 @@ def parse_area(bbox: str) -> shapely.Geometry:
             f"--bbox {bbox!r} is not west,south,east,north in degrees, such as 16.5,52.2,17.3,52.6."
         ) from None
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90) or west == east:
-        raise InputError(f"--bbox {bbox!r} is no area: the order is west,south,east,north, in degrees.")
+        raise InputError(f"--bbox {bbox!r} is not an area: the order is west,south,east,north, in degrees.")
     if west < east:
         return shapely.box(west, south, east, north)
     return shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])

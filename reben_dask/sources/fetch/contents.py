@@ -28,7 +28,7 @@ from reben_dask.sources.sentinel2.archive import ALGORITHMS, MANIFEST_FILE, Chec
 METADATA_FILES = {"l2a": "MTD_MSIL2A.xml", "l1c": "MTD_MSIL1C.xml"}
 
 EMPTY_FOLDERS = ("AUX_DATA", "HTML", "rep_info", "GRANULE/*/AUX_DATA", "GRANULE/*/QI_DATA", "DATASTRIP/*/QI_DATA")
-"""Folders of a Sentinel-2 product that services leave out where they are empty, and that sen2cor needs."""
+"""Folders of a Sentinel-2 product that services omit if they are empty, and that sen2cor needs."""
 
 _GRANULE_FILE = re.compile(r"GRANULE/[^/]+/MTD_TL\.xml")
 _IMAGE_L2A = re.compile(r"GRANULE/[^/]+/IMG_DATA/(?:R\d\dm/)?[^/]+_(?P<band>[A-Z0-9]{3})_(?P<resolution>\d\d)m\.\w+")
@@ -59,7 +59,7 @@ class RemoteFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """What is fetched of a product."""
+    """Files to fetch of a product."""
 
     folder: str
     """Name of its folder."""
@@ -73,10 +73,10 @@ class Contents:
 
 
 class Source(Protocol):
-    """Place of the files of one ``.SAFE`` folder."""
+    """Source of the files of one ``.SAFE`` folder."""
 
     def address(self, path: str) -> str:
-        """Return the address of a file."""
+        """Return the URL of a file."""
 
     def list_files(self) -> list[tuple[str, int]]:
         """List all files: path and size in bytes."""
@@ -90,7 +90,7 @@ class S3Folder:
     access: S3Access
 
     def address(self, path: str) -> str:
-        """Return the ``s3://`` address of a file."""
+        """Return the ``s3://`` URL of a file."""
         return f"{self.root}/{path}"
 
     def list_files(self) -> list[tuple[str, int]]:
@@ -103,11 +103,11 @@ class Nodes:
     """Nodes of a product in an OData service; the generated zip file is not used, as it has neither ranges nor sums."""
 
     root: str
-    """Address of the node of the folder."""
+    """URL of the node of the folder."""
     client: HttpClient
 
     def address(self, path: str) -> str:
-        """Return the address of the content of a file."""
+        """Return the URL of the content of a file."""
         return f"{self._node(path)}/$value"
 
     def list_files(self) -> list[tuple[str, int]]:
@@ -132,10 +132,10 @@ class Nodes:
 
 
 def open_source(product: RemoteProduct, provider: Provider, client: HttpClient, access: Access) -> Source:
-    """Open the place of a product's files: the S3 service if the access is one, else the nodes of OData."""
+    """Open the source of a product's files: the S3 service if the access is one, else the nodes of OData."""
     if isinstance(access, S3Access):
         if not product.s3:
-            raise FetchError(f"The catalogue has no S3 path of {product.name}; unset the S3 keys to use another way.")
+            raise FetchError(f"The catalogue has no S3 path of {product.name}; unset the S3 keys to use OData instead.")
         return S3Folder(product.s3, access)
     if not provider.nodes or not product.id:
         raise FetchError(f"The catalogue has no identifier of {product.name}; set the S3 keys to fetch it.")
@@ -151,16 +151,16 @@ def list_contents(
     *,
     whole: bool,
 ) -> Contents:
-    """List what is fetched of a product.
+    """List the files to fetch of a product.
 
     Parameters
     ----------
     read : callable
-        Reads a small file at an address.
+        Reads a small file from a URL.
     source : Source or None
-        Place of the files of a ``.SAFE``.
+        Source of the files of a ``.SAFE``.
     out : Path
-        Folder of all products; a manifest that is there already is not read again.
+        Folder of all products; an existing manifest is not read again.
     whole : bool
         List all files, not only those that a job reads.
 
@@ -175,7 +175,7 @@ def list_contents(
         if spec.form == "zarr":
             return zarr_contents(product, spec, read, whole=whole)
         if source is None:
-            raise FetchError(f"{product.name} has no place of its files.")
+            raise FetchError(f"The catalogue gives no location for the files of {product.name}.")
         return _safe_contents(product, read, source, out, whole=whole)
     except InputError as error:
         raise FetchError(str(error)) from None
@@ -348,7 +348,7 @@ def _is_data(asset: Mapping[str, Any]) -> bool:
 
 def _web_address(asset: Mapping[str, Any], item: str) -> str:
     if not _is_data(asset):
-        raise FetchError(f"The item {item} has an asset at {asset.get('href')!r}, which is no web address.")
+        raise FetchError(f"The item {item} has an asset at {asset.get('href')!r}, which is not an http or https URL.")
     return str(asset["href"])
 
 

@@ -33,7 +33,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 """Limit for catalogue pages, manifests and metadata."""
 
 CHUNK_BYTES = 2**16
-"""Bytes that are lost of a body that is cut short, at most."""
+"""Maximum number of bytes lost of a truncated body."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.1, 60.0, 600.0
 _CONNECT_S, _READ_S = 30, 60
@@ -65,7 +65,7 @@ class Access(Protocol):
     """Credentials of requests."""
 
     def sign(self, address: str) -> tuple[str, dict[str, str]]:
-        """Return the address to request, and headers; both may hold credentials."""
+        """Return the URL to request, and headers; both may hold credentials."""
 
     def renew(self, url: str, headers: Mapping[str, str]) -> bool:
         """Replace credentials that were denied; ``False`` if there are no others."""
@@ -75,7 +75,7 @@ class OpenAccess:
     """Access without credentials."""
 
     def sign(self, address: str) -> tuple[str, dict[str, str]]:
-        """Return the address itself."""
+        """Return the URL unchanged."""
         return address, {}
 
     def renew(self, url: str, headers: Mapping[str, str]) -> bool:  # noqa: ARG002 - of Access
@@ -138,7 +138,7 @@ class HttpClient:
         self._local = local()
 
     def get(self, address: str, access: Access | None = None) -> bytes:
-        """Read a small resource; :class:`FetchError` if it cannot be had, or is larger than 64 MiB."""
+        """Read a small resource; :class:`FetchError` if it cannot be read, or is larger than 64 MiB."""
 
         def read() -> bytes:
             with self.stream(address, access) as response:
@@ -146,7 +146,8 @@ class HttpClient:
                 for chunk in self.chunks(response):
                     body += chunk
                     if len(body) > MAX_TEXT_BYTES:
-                        raise FetchError(f"{_shown(address)} is larger than {MAX_TEXT_BYTES // 2**20} MiB.")
+                        limit = f"the limit of {MAX_TEXT_BYTES // 2**20} MiB"
+                        raise FetchError(f"{_shown(address)} is larger than {limit}.")
                 return bytes(body)
 
         return self.retry(read)
@@ -159,12 +160,12 @@ class HttpClient:
             try:
                 return json.loads(body)
             except ValueError:
-                raise TransientError(f"{_shown(address)} answered with something that is no JSON") from None
+                raise TransientError(f"{_shown(address)} answered with something that is not JSON") from None
 
         return self.retry(read)
 
     def post_form(self, address: str, form: Mapping[str, str]) -> tuple[int, Any]:
-        """Post a form; return status and JSON answer, ``None`` if it is none. Redirects are not followed."""
+        """Post a form; return status and JSON answer, ``None`` if it is not JSON. Redirects are not followed."""
 
         def post() -> tuple[int, Any]:
             try:
@@ -266,7 +267,7 @@ class HttpClient:
             target = urljoin(url, response.headers.get("Location", ""))
             response.close()
             if urlsplit(target).scheme not in {"http", "https"}:
-                raise FetchError(f"{_shown(address)} redirects to {_shown(target)}, which is no web address.")
+                raise FetchError(f"{_shown(address)} redirects to {_shown(target)}, which is not an http or https URL.")
             # Catalogues redirect to hosts that need the token; it must reach no host of others.
             if not is_same_site(url, target):
                 own = {}
@@ -291,7 +292,7 @@ class HttpClient:
 
 
 def is_same_site(one: str, other: str) -> bool:
-    """Test if credentials for one address may be sent to another.
+    """Test if credentials for one URL may be sent to another.
 
     Both have the same host, the same domain above it, or are on this machine; and no encryption is lost.
     """
@@ -352,7 +353,7 @@ def _is_address(host: str) -> bool:
 
 
 def _shown(address: str) -> str:
-    """Address without keys and signatures."""
+    """URL without keys and signatures."""
     return without_credentials(address)
 
 

@@ -1,4 +1,4 @@
-"""Providers of Sentinel products: addresses, collections and limits; a file in YAML describes another one."""
+"""Providers of Sentinel products: URLs, collections and limits; a YAML file describes another one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Provider(BaseModel):
-    """Addresses of a provider."""
+    """URLs of a provider."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -135,9 +135,9 @@ class Provider(BaseModel):
             return None
         parts = urlsplit(address)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("an address starts with https:// or http://")
+            raise ValueError("a URL starts with https:// or http://")
         if parts.username or parts.password or parts.query:
-            raise ValueError("an address holds no user, password or key; give these in the environment or in netrc")
+            raise ValueError("a URL holds no user, password or key; give these in the environment or in netrc")
         return address.rstrip("/")
 
     @property
@@ -191,7 +191,7 @@ PROVIDERS: Mapping[str, Provider] = {
 
 
 def load_provider(name: str) -> Provider:
-    """Load a known provider, or a YAML file with ``kind`` and addresses.
+    """Load a known provider, or a YAML file with ``kind`` and URLs.
 
     Raises
     ------

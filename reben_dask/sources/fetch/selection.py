@@ -50,11 +50,11 @@ class Selection:
     """Products to fetch, and what cannot be fetched."""
 
     products: tuple[RemoteProduct, ...]
-    """Products on line, sorted by time and name."""
+    """Products that can be fetched, sorted by time and name."""
     offline: tuple[RemoteProduct, ...] = ()
     """Products that must be ordered from the provider."""
     missing: tuple[str, ...] = ()
-    """Published tiles of which the provider has no product."""
+    """Published tiles without a product at the provider."""
     notes: tuple[str, ...] = ()
     partner_of: Mapping[str, tuple[str, ...]] | None = None
     """Sentinel-2 products by the name of the Sentinel-1 product that is their partner."""
@@ -121,8 +121,8 @@ def choose_baseline(products: Iterable[RemoteProduct], baseline: str = NEWEST) -
     products : iterable of RemoteProduct
         Products of one level; those whose names state no acquisition are kept.
     baseline : str
-        ``newest``, ``oldest``, ``all``, or a baseline such as ``05.00``; 99.99, of an own sen2cor, is only taken if it
-        is asked for, or alone.
+        ``newest``, ``oldest``, ``all``, or a baseline such as ``05.00``; 99.99 (local sen2cor) is used only if
+        requested, or if it is the only one.
     """
     groups: dict[object, list[RemoteProduct]] = defaultdict(list)
     for product in products:
@@ -195,7 +195,7 @@ def find_partners(products: Sequence[RemoteProduct], max_days: float, search: Se
 
 
 def arranged(selection: Selection) -> Selection:
-    """Sort the products of a selection by time, and set those aside that are not on line."""
+    """Sort the products of a selection by time, and separate those that are offline."""
     by_time = sorted(selection.products, key=lambda product: (product.time, product.name))
     return replace(
         selection,
@@ -291,19 +291,19 @@ def parse_dates(dates: str) -> tuple[datetime, datetime]:
     Returns
     -------
     tuple of datetime
-        First instant, and the first one that is too late; UTC.
+        Start (inclusive) and end (exclusive), UTC.
 
     Raises
     ------
     InputError
-        If they are no dates, or in the wrong order.
+        If the text is not a date or period, or the dates are in the wrong order.
     """
     first, _, last = dates.replace("..", "/").partition("/")
     try:
         start, end = _period(first)[0], _period(last or first)[1]
     except ValueError:
         raise InputError(
-            f"--dates {dates!r} is no period; give it as 2018-04-01/2018-09-30, 2018-07 or 2018."
+            f"--dates {dates!r} is not a period; give it as 2018-04-01/2018-09-30, 2018-07 or 2018."
         ) from None
     if start >= end:
         raise InputError(f"--dates {dates!r} ends before it starts.")

@@ -24,8 +24,8 @@ LOCK_FILE = ".fetch.lock"
 def open_search(provider: Provider) -> Search:
     """Return the search of a provider, without a login.
 
-    The OData catalogue is taken where there is one: unlike the STAC API of the same products, it tells which are on
-    line, finds products by tile, and has the identifiers by which single files are fetched.
+    The OData catalogue is used if there is one: unlike the STAC API of the same products, it states which are online,
+    finds products by tile, and has the identifiers by which single files are fetched.
     """
     client = HttpClient()
 
@@ -51,7 +51,7 @@ def fetch_selection(  # noqa: PLR0913
 ) -> FetchRecord:
     """Fetch the products of a selection into ``OUT/<NAME>.SAFE`` (or the folder of an item, or ``<NAME>.zarr``).
 
-    Files that are there already are kept, and parts of files are completed.
+    Existing files are kept, and partial files are completed.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def search_stac(address: str, spec: CollectionSpec, query: Query) -> Iterator[Re
 
 
 def read_item(item: dict[str, Any], collection: str) -> RemoteProduct:
-    """Describe an item as a product, named after its ``s2:product_uri`` or id; ``KeyError`` if it is no item."""
+    """Describe an item as a product, named after its ``s2:product_uri`` or id; ``KeyError`` if it is not an item."""
     properties = item["properties"]
     name = str(properties.get("s2:product_uri") or item["id"]).removesuffix(".SAFE")
     parts = parse_name(name)
@@ -122,7 +122,7 @@ def _mgrs(properties: dict[str, Any]) -> str | None:
 
 
 def _safe_folder(item: dict[str, Any]) -> str:
-    """``s3://`` address of the ``.SAFE`` folder that holds the assets; empty if they are elsewhere."""
+    """``s3://`` URL of the ``.SAFE`` folder that holds the assets; empty if they are elsewhere."""
     for asset in item.get("assets", {}).values():
         before, found, _ = str(asset.get("href", "")).partition(".SAFE/")
         if found and before.startswith("s3://"):

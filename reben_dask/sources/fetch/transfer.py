@@ -1,4 +1,4 @@
-"""Transfers of products: in parallel, resumed by ranges, each file checked, with a record of what came from where."""
+"""Transfers of products: in parallel, resumed by ranges, each file checked, with a record of each file's source."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Reporter(Protocol):
 
 @dataclass
 class SpeedMeter:
-    """Recognition of a provider that has slowed the user down."""
+    """Detector of a provider that has reduced the transfer rate."""
 
     limits: Limits
     window_s: float = 60.0
@@ -97,10 +97,10 @@ class SpeedMeter:
 
 @dataclass
 class FetchRecord:
-    """What came from where and when, ``OUT/fetch-record.json``."""
+    """Source and time of each fetched product, ``OUT/fetch-record.json``."""
 
     provider: Mapping[str, Any]
-    """Addresses of the provider."""
+    """URLs of the provider."""
     query: Mapping[str, Any]
     products: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By the name of the folder: ``id``, ``source``, ``finished``, ``files`` (path, bytes, sha256, checked)."""
@@ -164,7 +164,7 @@ class Transfer:
         return self._client.get(address, self._access)
 
     def fetch(self, file: RemoteFile, folder: Path, recorded: FileRecord | None = None) -> FileRecord | None:
-        """Fetch a file, unless it is there already; return its record, ``None`` for an optional file that is missing.
+        """Fetch a file, unless it exists; return its record, ``None`` for an optional file that is missing.
 
         The file appears under its name once its checksum is right. A part of it stays as a hidden ``.part`` file, from
         which the next call continues.
@@ -172,7 +172,7 @@ class Transfer:
         Raises
         ------
         FetchError
-            If it cannot be had, or its checksum was wrong three times.
+            If it cannot be fetched, or its checksum was wrong three times.
         OutputError
             If it cannot be written.
         """
@@ -201,7 +201,7 @@ class Transfer:
         raise FetchError(f"{file.path} is damaged at the provider: {found}, {MAX_WRONG_SUMS} times in a row.")
 
     def _append(self, file: RemoteFile, target: Path) -> Path:
-        """Request what is missing of a file, once; :class:`TransientError` if it is still not complete."""
+        """Request the missing part of a file, once; :class:`TransientError` if it is still not complete."""
         part = _find_part(target, file)
         start = _size(part)
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -269,7 +269,7 @@ class _Open:
 
 
 class ProductQueue:
-    """Transfer of products, a few at a time; the record has what was finished, and what failed with its reason.
+    """Transfer of products, a few at a time; the record lists finished products, and failed ones with the reason.
 
     A product that fails does not keep others from being fetched.
 
@@ -371,7 +371,7 @@ class ProductQueue:
         return opened
 
     def _take(self, opened: _Open, job: Future[FileRecord | None]) -> None:
-        """Take the result of a file; after a failure the other files of the product are left out."""
+        """Take the result of a file; after a failure the other files of the product are skipped."""
         opened.running -= 1
         try:
             found = job.result()
@@ -384,7 +384,7 @@ class ProductQueue:
             opened.records += [found] if found else []
 
     def _finish(self, opened: _Open) -> None:
-        """Fetch the key file of a product once all others are there, and complete the product after that."""
+        """Fetch the key file of a product once all others are complete, and complete the product after that."""
         contents, folder = opened.contents, self._out / opened.contents.folder
         if not opened.is_failed and (last := opened.key_file):
             opened.waiting.append(last)
@@ -423,7 +423,7 @@ def _write(folder: Path, name: str, content: bytes) -> FileRecord:
 
 
 def _present(file: RemoteFile, target: Path, recorded: FileRecord | None) -> FileRecord | None:
-    """Record of a file that is there and right: known from an earlier run, or by its checksum."""
+    """Record of an existing, valid file: known from an earlier run, or by its checksum."""
     if not target.is_file():
         return None
     size = target.stat().st_size
@@ -454,7 +454,7 @@ def _checked(file: RemoteFile, path: Path) -> FileRecord | str:
 
 
 def _part_name(target: Path, file: RemoteFile, headers: Mapping[str, str]) -> Path:
-    """Name of the part of a file; without a checksum it tells versions of the file apart."""
+    """Name of the part of a file; without a checksum it distinguishes versions of the file."""
     version = "" if file.checksum else headers.get("ETag") or headers.get("Last-Modified") or ""
     tag = f".{hashlib.sha256(version.encode()).hexdigest()[:8]}" if version else ""
     return target.with_name(f".{target.name}{tag}.part")

@@ -1,4 +1,4 @@
-"""Land cover: published vector maps, and spatially sorted copies of which a tile reads only its part."""
+"""Land cover: published vector maps, and spatially sorted copies, of which a tile reads only a part."""
 
 from reben_dask.sources.landcover.sorted_map import (
     SortedMap,

@@ -134,7 +134,7 @@ class _Codes:
             row = int(np.flatnonzero(is_missing)[0])
             raise InputError(
                 f"The land-cover map {self._source.path} has the code {found[row].as_py()!r} (column "
-                f"{self._source.code_column}, row {first_row + row}), which is no code; repair or remove such rows."
+                f"{self._source.code_column}, row {first_row + row}), which is not a code; repair or remove such rows."
             )
         numbers = np.array([self._number_of.setdefault(text, len(self._number_of)) for text in texts], int)
         if len(self._number_of) > _MOST_CODES:

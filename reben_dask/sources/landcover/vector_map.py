@@ -73,7 +73,7 @@ class LandcoverMap:
     """Further layers of class codes at the same path, which are not read."""
 
     known: dict[str, Any] | None = None
-    """Identity of an earlier version of the file with the same content, which takes the place of the own one."""
+    """Identity of an earlier version of the file with the same content, which replaces its own."""
 
     @property
     def year(self) -> int | None:
@@ -127,8 +127,8 @@ class PolygonBatch(NamedTuple):
 def open_landcover(path: str, *, layer: str | None = None, code_column: str | None = None) -> LandcoverMap:
     """Find the layer, code column, coordinate reference system and size of a land-cover map.
 
-    Of several layers with class codes, the one named as the file is taken, else the one of the newest reference year.
-    Layers of changes, which have the codes of two years, are no maps.
+    If several layers have class codes, the one named as the file is used, else the one with the newest reference year.
+    Layers of changes, which have the codes of two years, are not maps.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ def _explain_columns(path: str, layers: list[Layer], wanted: str | None) -> str:
         columns = ", ".join(_dated_columns(changes[0]))
         return (
             f"{_MAP} {path} holds changes, not a map: the layer {changes[0].name} has the codes of several years "
-            f"({columns}). Give the map of one year, or --code-column if the layer covers all of the ground."
+            f"({columns}). Give the map of one year, or --code-column if the layer covers the whole area."
         )
     near = difflib.get_close_matches(expected, fields, n=1)
     hint = f"did you mean {near[0]}?" if near else f"its columns are {', '.join(fields) or 'none'}."

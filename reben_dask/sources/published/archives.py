@@ -2,7 +2,7 @@
 
 Nothing is unpacked, and no name in an archive becomes a path: a patch is known by the last two parts of a member's
 name, which must be those of a patch and of one of its images. Foreign archives are not trusted: names and files of any
-announced length are read up to a limit, and a damaged header is an error, at which :mod:`tarfile` ends in silence.
+announced length are read up to a limit, and a damaged header is an error, at which :mod:`tarfile` stops silently.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ArchivedPatch(NamedTuple):
 
     @property
     def lacking(self) -> list[str]:
-        """Images that patches of this kind have, and this one has not."""
+        """Images that patches of this kind have, but this one lacks."""
         return sorted(IMAGES[self.patch.kind].keys() - self.files.keys())
 
 
@@ -106,7 +106,7 @@ def decode_patch(archived: ArchivedPatch) -> dict[str, npt.NDArray[Any]]:
     Raises
     ------
     InputError
-        If a file is missing, damaged or not as those of its kind; the message names the file and the archive.
+        If a file is missing, damaged or does not match its kind; the message names the file and the archive.
     """
     patch, images = archived.patch, {}
     if lacking := archived.lacking:
@@ -163,7 +163,7 @@ class SeenPatches:
         self._names: set[str] = set()
 
     def add(self, patch: PublishedPatch) -> None:
-        """Add a patch; :class:`InputError` if it comes for the second time."""
+        """Add a patch; :class:`InputError` if it occurs twice."""
         if patch.name in self._names:
             raise InputError(
                 f"The patch {patch.name} in {patch.above} comes for the second time, or its files do not follow each "
@@ -206,7 +206,7 @@ def too_large(size: int) -> str:
 def _open_stream(path: Path, advance: Advance) -> Iterator[BinaryIO]:
     """Open an archive as a stream of its members; errors in the block name it."""
     if not path.is_file():
-        raise InputError(f"The archive {path} is no file." if path.exists() else missing("The archive", path))
+        raise InputError(f"The archive {path} is not a file." if path.exists() else missing("The archive", path))
     compression = COMPRESSIONS[_suffix(path) or ".tar"]
     try:
         with ExitStack() as stack:

@@ -3,7 +3,7 @@
 A table may name Sentinel-2 patches by version 1 while the trees or tiles have version 2, or the other way round. Names
 of one version must be the same. Otherwise patches are matched by satellite, day, indices and MGRS tile, which together
 are unique among all 549,488 published pairs. Names of version 1 do not contain the tile; there, a partner is the patch
-at the same place. Times of day are never compared: they differ by seconds between the versions.
+at the same position. Times of day are never compared: they differ by seconds between the versions.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def match_names(names: Sequence[str], s1_names: Sequence[str], pairs: pd.DataFra
     -------
     DataFrame
         Candidates: positions ``patch`` in ``names`` and ``s1`` in ``s1_names``, and ``is_sure``; those that are not
-        are partners only if they lie at the same place.
+        are partners only if they lie at the same position.
     """
     positions = pd.Series(range(len(s1_names)), pd.Index(s1_names))
     named = pairs.assign(s1=pairs[S1_NAME].map(positions)).dropna(subset="s1").astype({"s1": "int64"})

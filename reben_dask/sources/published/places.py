@@ -1,4 +1,4 @@
-"""Tiles, places and times of published patches, from their names."""
+"""Tiles, positions and times of published patches, from their names."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sensing_days(names: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def named_patches(names: pd.Series[Any]) -> pd.DataFrame:
-    """Find tile, place and time of patches of 1200 m by their names.
+    """Find tile, position and time of patches of 1200 m by their names.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def named_patches(names: pd.Series[Any]) -> pd.DataFrame:
     x, y = (pd.to_numeric(parts[axis]) for axis in ("x", "y"))
     if (wrong := parts[TILE].isna() | (x >= side) | (y >= side)).any():
         raise InputError(
-            f"{names[wrong.to_numpy()].iloc[0]!r} is not the name of a patch with its tile, place and time, such as "
+            f"{names[wrong.to_numpy()].iloc[0]!r} is not the name of a patch with its tile, position and time, such as "
             "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57."
         )
     corners = pd.DataFrame({mgrs: tile_corner(mgrs) for mgrs in parts["mgrs"].unique()}, index=Place._fields).T

@@ -1,4 +1,4 @@
-"""Reader of the published GeoTIFF files (pixels, place, NODATA), mostly without GDAL.
+"""Reader of the published GeoTIFF files (pixels, position, NODATA), mostly without GDAL.
 
 A dataset has seven million of them, and GDAL needs 10 to 20 times the CPU seconds for one. Only files as published are
 decoded here: little-endian, one image in strips, uncompressed or (reference maps) deflated, in a UTM zone; GDAL reads
@@ -121,7 +121,7 @@ def read_tiff(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     Raises
     ------
     InputError
-        If the file is unreadable, damaged, too large, or no TIFF file.
+        If the file is unreadable, damaged, too large, or not a TIFF file.
     """
     return _read_small(path, _pixels_of, _first_band)
 

@@ -36,7 +36,7 @@ class Place(NamedTuple):
     uly: int
 
     def moved(self, columns: int, rows: int) -> Place:
-        """Place some patches to the east and to the south."""
+        """Move by a number of patches eastwards and southwards."""
         return Place(self.epsg, self.ulx + columns * PATCH_SIDE_M, self.uly - rows * PATCH_SIDE_M)
 
     def __str__(self) -> str:
@@ -183,7 +183,7 @@ def _parse(patch: PublishedPatch) -> PatchName:
 
 
 def _tile_name(scene: str, place: Place, tiles: Mapping[Place, Mapping[tuple[int, int], Images]]) -> str:
-    """Name of a tile: its scene, with its place where the scene does not contain the tile."""
+    """Name of a tile: its scene, with its position if the scene does not contain the tile."""
     if not _WITH_TILE.fullmatch(scene):
         return "_".join(map(str, (scene, *place)))
     if len(tiles) > 1:

@@ -220,7 +220,7 @@ def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
     Raises
     ------
     InputError
-        If a file is damaged, or if its image has not the size and type of its kind; the message names the file.
+        If a file is damaged, or if its image does not have the size and type of its kind; the message names the file.
     """
     images = {}
     further = FURTHER_BANDS.items() if patch.kind is ImageKind.S2 else ()
@@ -233,7 +233,7 @@ def read_patch(patch: PublishedPatch) -> dict[str, npt.NDArray[Any]]:
 
 
 def require_image(pixels: npt.NDArray[Any], band: Band, path: str) -> None:
-    """Raise :class:`InputError` if an image, of a file named ``path``, has not the size and type of its band."""
+    """Raise :class:`InputError` if an image, of a file named ``path``, does not have the size and type of its band."""
     side = band.side_px()
     if pixels.shape != (side, side) or pixels.dtype != band.dtype:
         height, width = pixels.shape

@@ -1,7 +1,7 @@
 """Guard of an external program: run as a script, it ends the program and its children when standard input closes.
 
-A worker may be killed at any moment; the system then closes the pipe that it holds, so no program runs on unwatched.
-The module needs the standard library only.
+A worker may be killed at any moment; the system then closes the pipe that it holds, so the program cannot outlive the
+worker. The module needs the standard library only.
 """
 
 from __future__ import annotations

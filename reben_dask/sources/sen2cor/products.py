@@ -68,7 +68,7 @@ def find_l1c(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Level1C], li
     products : list of Level1C
         With absolute paths, in the order of their names, each once.
     notes : list of str
-        What looks like an L1C product and cannot be corrected.
+        Sentences about L1C products that cannot be corrected.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def find_l1c(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Level1C], li
     notes = []
     if others:
         what = "zip files, and products in the naming before December 2016; unpack them, or download them again"
-        notes = [f"Passed over {counted(len(others), 'L1C product')} that sen2cor cannot read ({shown}): {what}."]
+        notes = [f"Skipped {counted(len(others), 'L1C product')} that sen2cor cannot read ({shown}): {what}."]
     if not found:
         raise InputError(
             f"No Sentinel-2 L1C product found in {', '.join(map(str, given))}; expected .SAFE folders with "

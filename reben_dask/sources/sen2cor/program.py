@@ -1,6 +1,7 @@
 """Program ``L2A_Process`` of sen2cor: its installation, and one run over one product.
 
-Its exit statuses are undocumented, so its output decides. It fails if its output exists, so each run gets new folders.
+Its exit statuses are undocumented, so success is judged by its output. It fails if its output exists, so each run gets
+new folders.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _result(product: Level1C, made: Path, log: Path, status: int | None, timeout
     """L2A product of a run; an error if it did not succeed."""
     if status is None:
         raise InputError(
-            f"sen2cor did not correct {product.name} within {timeout_s / 3600:,.4g} h and was ended; see {log}, and "
+            f"sen2cor did not correct {product.name} within {timeout_s / 3600:,.4g} h and was killed; see {log}, and "
             "give a longer --timeout, or run the same command again."
         )
     if status:

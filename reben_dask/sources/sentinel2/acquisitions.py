@@ -12,7 +12,7 @@ from reben_dask.sources.remote import without_secrets
 from reben_dask.sources.sentinel2.tile import PRODUCT, Form, Tile
 
 OWN_BASELINE = "99.99"
-"""Baseline of products of an own sen2cor, which is no newer than any other."""
+"""Baseline of products of a local sen2cor, which does not count as newer than any other."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -32,12 +32,12 @@ def choose_products(
     is_published: Callable[[str], bool] = lambda _: False,
     keep_reprocessed: bool = False,
 ) -> Choice:
-    """Take each acquisition once.
+    """Use each acquisition once.
 
-    An identical product that is given twice counts once. Of several baselines of an acquisition (satellite, sensing
-    start, relative orbit and MGRS tile), the published one is taken, else the newest; 99.99 only if it is alone. Of a
-    data strip that was generated twice, the newest generation is taken. Different data strips of one tile stay: the
-    earliest keeps the name of the tile, names of others end with the last timestamp of their product.
+    An identical product that is given twice is used once. If an acquisition (satellite, sensing start, relative orbit
+    and MGRS tile) has several baselines, the published one is used, else the newest; 99.99 only if it is the only one.
+    If a data strip was generated twice, the newest generation is used. Different data strips of one tile are all used:
+    the earliest keeps the name of the tile, names of others end with the last timestamp of their product.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _without_copies(tiles: Iterable[Tile]) -> tuple[list[Tile], list[str]]:
             copied.append(f"{product} ({_place(best)})")
     if not copied:
         return chosen, []
-    return chosen, [f"Products that are given more than once count once, from the place named here: {_listed(copied)}."]
+    return chosen, [f"Products given more than once are used once, from the path named here: {_listed(copied)}."]
 
 
 def _has_other_metadata(tile: Tile, best: Tile) -> bool:
@@ -113,7 +113,7 @@ def _one_baseline(tiles: Sequence[Tile], is_published: Callable[[str], bool]) ->
         left_out += [f"{tile.product} ({why}: {best})" for tile in group if tile.baseline != best]
     if not left_out:
         return chosen, []
-    taken = "Of acquisitions in several processings one baseline is taken"
+    taken = "If an acquisition has several processing baselines, one is used"
     return chosen, [f"{taken}; left out, unless --keep-reprocessed is given: {_listed(left_out)}."]
 
 
@@ -131,7 +131,7 @@ def _name_strips(tiles: Sequence[Tile]) -> tuple[list[Tile], list[str]]:
                 f"named after their whole product ({_listed([tile.product for tile in others])})."
             )
     if older:
-        notes.append(f"Data strips that were generated twice count once; left out as older: {_listed(older)}.")
+        notes.append(f"Data strips that were generated twice are used once; left out as older: {_listed(older)}.")
     return named, notes
 
 

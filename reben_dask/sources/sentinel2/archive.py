@@ -75,7 +75,7 @@ class ProductFiles:
             self._root = metadata[0].removesuffix(PurePosixPath(metadata[0]).name) if metadata else ""
         levels = [level for level, name in METADATA_FILES.items() if self.exists(name)]
         if not levels:
-            raise InputError(f"{path} holds no {' or '.join(METADATA_FILES.values())}; it is no Sentinel-2 product.")
+            raise InputError(f"{path} holds no {' or '.join(METADATA_FILES.values())}; it is not a Sentinel-2 product.")
         self.level = levels[0]
 
     def exists(self, name: str) -> bool:
@@ -100,7 +100,8 @@ class ProductFiles:
         is_folder = self._members is None
         size = (self._path / name).stat().st_size if is_folder else self._member(name).file_size
         if size > MAX_XML_BYTES:
-            raise InputError(f"{self._label(name)} is larger than {MAX_XML_BYTES // 2**20} MiB; no metadata file is.")
+            limit = f"the limit of {MAX_XML_BYTES // 2**20} MiB for a metadata file"
+            raise InputError(f"{self._label(name)} is larger than {limit}; download it again.")
         with self._open(name) as stream:
             return stream.read()
 
@@ -163,7 +164,7 @@ def checked_name(name: str, source: str) -> str:
 def read_members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """Members of a zip file by name with ``/``; some programs on Windows write backslashes, which GDAL takes alike.
 
-    :class:`InputError` if the file is no zip file, or a damaged one.
+    :class:`InputError` if the file is damaged, or not a zip file.
     """
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is neither a .SAFE folder nor a readable .zip file of one; is it fully downloaded?")

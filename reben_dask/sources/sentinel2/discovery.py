@@ -1,4 +1,4 @@
-"""Search for products in all forms, and what looks like a product but cannot be taken."""
+"""Search for products in all forms, and for files that look like products but cannot be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OLD_NAMES = "products in the naming before December 2016"
 OTHER_SAFE = ".SAFE folders of another kind"
 OTHER_ZIP = "zip files without a product"
 UNREADABLE_ZIP = "zip files that cannot be opened"
-OTHER_ARCHIVE = "archives that are no zip files"
+OTHER_ARCHIVE = "archives that are not zip files"
 ZARR = "Zarr stores without a product"
 LOOSE_BANDS = "folders of band images in another layout"
 
@@ -53,27 +53,27 @@ _SHOWN = 3
 _THREADS = 8
 
 Found = Product | str
-"""A product, or the kind of what looks like one and is none."""
+"""A product, or the kind of a file that only looks like one."""
 
 
 @dataclass
 class Search:
-    """Products below some paths, and what was passed over."""
+    """Products below some paths, and skipped files."""
 
     products: list[Product] = field(default_factory=list)
     passed_over: Mapping[str, list[Path]] = field(default_factory=dict)
-    """Paths that look like products and are none, by kind."""
+    """Paths that only look like products, by kind."""
 
     @property
     def note(self) -> str | None:
-        """One sentence about what was passed over."""
+        """One sentence about skipped files."""
         if not self.passed_over:
             return None
         kinds = "; ".join(
             f"{kind}: {len(paths):,} ({', '.join(path.name for path in paths[:_SHOWN])}{', …' * (len(paths) > _SHOWN)})"
             for kind, paths in self.passed_over.items()
         )
-        return f"Passed over in the Sentinel-2 folders, as no product that can be read: {kinds}."
+        return f"Skipped in the Sentinel-2 folders, as they cannot be read as products: {kinds}."
 
 
 class DamagedProduct(NamedTuple):
@@ -95,16 +95,16 @@ def find_products(
 def search_products(
     paths: Iterable[str | os.PathLike[str]], *, items: Iterable[str | os.PathLike[str]] = (), level: Level = "L2A"
 ) -> Search:
-    """Find Sentinel-2 products in any form, and what looks like one.
+    """Find Sentinel-2 products in any form, and files that look like one.
 
     Parameters
     ----------
-    paths : iterable of path or address
+    paths : iterable of path or URL
         Products (``.SAFE`` folders, EOPF Zarr stores, zip files of either, files of STAC items), folders that hold
-        products at any depth, or addresses of EOPF Zarr stores and of STAC items (``….json``). In folders, each
+        products at any depth, or URLs of EOPF Zarr stores and of STAC items (``….json``). In folders, each
         ``*.zip``, ``*.SAFE`` and ``*.json`` file is opened to look for a product.
-    items : iterable of path or address
-        STAC items, collections of items or folders of either; at addresses also searches.
+    items : iterable of path or URL
+        STAC items, collections of items or folders of either; URLs may also be searches.
     level : {"L2A", "L1C"}
         Level of the products; L1C products are ``.SAFE`` folders and zip files.
 
@@ -135,7 +135,7 @@ def search_products(
 
 
 def read_tile(location: str | os.PathLike[str]) -> Tile:
-    """Read the metadata of a product at a path or address, in any form.
+    """Read the metadata of a product at a path or URL, in any form.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_tile(location: str | os.PathLike[str]) -> Tile:
 def read_tiles(products: Iterable[Product]) -> tuple[list[Tile], list[DamagedProduct]]:
     """Read the metadata of products; those that cannot be read are returned with their errors."""
     given = list(products)
-    # Waiting for servers takes most of the time at addresses.
+    # For remote products, most of the time is spent waiting for servers.
     with ThreadPoolExecutor(_THREADS if any(is_address(product.location) for product in given) else 1) as pool:
         read = list(pool.map(_read, given))
     return [each for each in read if isinstance(each, Tile)], [each for each in read if not isinstance(each, Tile)]
@@ -183,7 +183,7 @@ def _read(product: Product) -> Tile | DamagedProduct:
 
 
 def _products_at(location: Location) -> list[Product]:
-    """Product at a path or address, or those that its STAC items describe."""
+    """Product at a path or URL, or those that its STAC items describe."""
     if is_address(location):
         return [EopfProduct(location)] if is_eopf_address(str(location)) else products_of(location)
     if _ITEMS.fullmatch(str(location)):
@@ -194,7 +194,7 @@ def _products_at(location: Location) -> list[Product]:
 
 
 def _look_at(given: str | os.PathLike[str], level: Level, *, items_only: bool) -> Iterator[tuple[Location, Found]]:
-    """Products at a path or address, and what looks like one, each with where it is."""
+    """Products at a path or URL, and files that look like one, each with its location."""
     if is_address(given):
         products = products_of(str(given)) if items_only else _products_at(str(given))
         yield from ((product.location, product) for product in products)
@@ -290,7 +290,7 @@ def _look_into_zip(path: Path, level: Level) -> Found:
         members = read_members(path)
     except (InputError, OSError):
         named = next((each for each, pattern in _NAMED.items() if pattern.match(path.name)), None)
-        # Set aside as a damaged product, rather than passed over.
+        # Reported as a damaged product, rather than skipped.
         return UNREADABLE_ZIP if named is None else SafeProduct(path) if named == level else OTHER_LEVEL[level]
     names = {PurePosixPath(name).name for name in members}
     found = next((each for each, name in METADATA_FILES.items() if name in names), None)
@@ -300,7 +300,7 @@ def _look_into_zip(path: Path, level: Level) -> Found:
 
 
 def _of_level(product: Product, level: Level) -> Found:
-    """Product of a form that is read at L2A alone, or the kind that is passed over."""
+    """Product of a form that is read at L2A alone, or the kind that is skipped."""
     return product if level == "L2A" else OTHER_LEVEL[level]
 
 

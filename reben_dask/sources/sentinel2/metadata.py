@@ -52,7 +52,7 @@ class ProductMetadata:
 
 @dataclass(frozen=True)
 class Geocoding:
-    """Place and size of a granule, from ``MTD_TL.xml``; upper-left corner in metres of a UTM zone."""
+    """Position and size of a granule, from ``MTD_TL.xml``; upper-left corner in metres of a UTM zone."""
 
     epsg: int
     ulx: int
@@ -79,13 +79,13 @@ def parse_product_metadata(xml: bytes, source: str) -> ProductMetadata:
         images=tuple(dict.fromkeys((image.text or "").strip() for image in images)),
         image_format=granules[0].get("imageFormat", "JPEG2000"),
         offsets=dict(_offsets(root, source)),
-        # Of several outcomes of one indicator, one that is not PASSED comes later here, and counts.
+        # If one indicator has several outcomes, one that is not PASSED comes last here, and is used.
         quality=dict(sorted(_quality(root), key=lambda check: check[1] != PASSED)),
     )
 
 
 def parse_geocoding(xml: bytes, source: str) -> Geocoding:
-    """Parse the place and size of a granule from ``MTD_TL.xml``."""
+    """Parse the position and size of a granule from ``MTD_TL.xml``."""
     root = _parse(xml, source, until="Tile_Geocoding")
     epsg = _text(root, "HORIZONTAL_CS_CODE", source).removeprefix("EPSG:")
     shapes = {

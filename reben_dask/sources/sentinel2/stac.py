@@ -4,7 +4,7 @@
 collection                     assets                                 offset
 =============================  =====================================  ======================================
 Earth Search, c1               ``blue``, ``green``, …, ``scl``        ``raster:bands``
-Earth Search, v1               the same                               decided by the pixels
+Earth Search, v1               the same                               from the pixels
 Planetary Computer             ``B02``, …, ``SCL``                    ``product-metadata``
 Copernicus Data Space          ``B02_10m``, …, ``SCL_20m``            ``raster:bands``, ``product_metadata``
 EOPF samples                   ``product``, a Zarr store              attributes of the store
@@ -83,7 +83,7 @@ DARK_BANDS = ("B01", "B04", "B12")
 
 SAMPLE_PX = 512
 DARK_SHARE = 0.9
-"""Of the offset. DN that carry it begin near its size; applied, the darkest percentile is below this share of it."""
+"""Share of the offset: if it has been applied, the darkest percentile of the DN is below this share of it."""
 
 VOLATILE = ("created", "updated", "published", "expires")
 """Properties that change while the product stays the same."""
@@ -94,17 +94,17 @@ class StacItem:
     """Item of a product with an image for each band."""
 
     location: Location
-    """File or address of the item; in a collection ``COLLECTION#ID``."""
+    """File or URL of the item; in a collection ``COLLECTION#ID``."""
     item: Any
     base: Location
-    """File or address that relative links of the item start from."""
+    """File or URL that relative links of the item start from."""
 
     def read_tile(self) -> Tile:
         """Read its metadata; see :class:`~reben_dask.sources.sentinel2.tile.Product`."""
         shown = without_secrets(self.location)
         properties, assets = mapping(self.item, "properties"), _assets_of(self.item)
         if not assets:
-            raise InputError(f"{shown} is no STAC item; it has no assets.")
+            raise InputError(f"{shown} is not a STAC item; it has no assets.")
         store = next((assets[key] for key in STORES if key in assets), None)
         if store and not any(map(assets.get, BAND_ASSETS)):
             source = resolve(store.get("href"), self.base, shown)
@@ -157,14 +157,14 @@ class StacItem:
 
 
 def products_of(location: Location) -> list[Product]:
-    """Read the products of an item, a collection of items, or the address of one; pages of a search are followed.
+    """Read the products of an item, a collection of items, or the URL of one; pages of a search are followed.
 
     ``COLLECTION#ID`` is one of the items of a collection.
 
     Raises
     ------
     InputError
-        If it cannot be read, or is no item and no collection of items.
+        If it cannot be read, or is neither an item nor a collection of items.
     """
     source, wanted = _split(location)
     pages = _pages(str(source)) if is_address(source) else [(_parse(_read_file(Path(source)), source), source)]
@@ -183,9 +183,9 @@ def is_stac(path: Path) -> bool:
 
 
 def resolve(href: object, base: Location, shown: str) -> str:
-    """Path or address of a file that an item at ``base`` names.
+    """Path or URL of a file that an item at ``base`` names.
 
-    An item at an address names files at addresses only; :class:`InputError` for other ones.
+    A remote item may refer to remote files only; :class:`InputError` for others.
     """
     text = str(href or "")
     if is_address(base):
@@ -194,8 +194,8 @@ def resolve(href: object, base: Location, shown: str) -> str:
         return os.path.abspath(Path(base).parent / text)  # noqa: PTH100 - links stay as they are
     if not is_address(text):
         raise InputError(
-            f"{shown} names the file {without_credentials(text)!r}, which cannot be read; files at http, https and s3 "
-            "addresses can, and those beside an item on disk."
+            f"{shown} names the file {without_credentials(text)!r}, which cannot be read; use http, https or s3 "
+            "URLs, or files beside a local item."
         )
     return text
 
@@ -213,7 +213,7 @@ def folders_of(product: Product) -> set[Path]:
 
 
 def _join(base: str, href: str) -> str:
-    """Join an address and a link; urljoin knows no relative links in buckets."""
+    """Join a URL and a link; urljoin knows no relative links in buckets."""
     scheme, mark, rest = base.partition("://")
     if scheme.lower() != "s3" or "://" in href:
         return urljoin(base, href)
@@ -229,7 +229,7 @@ def _split(location: Location) -> tuple[Location, str | None]:
 
 
 def _pages(address: str) -> Iterator[tuple[Any, str]]:
-    """Documents at an address, and at those of further pages."""
+    """Documents at a URL, and at those of further pages."""
     seen = set[str]()
     while address not in seen:
         seen.add(address)
@@ -251,13 +251,13 @@ def _products_in(document: Any, base: Location) -> Iterator[Product]:
     kind, shown = nested(document, "type"), without_secrets(base)
     features = document.get("features") if kind == "FeatureCollection" else [document]
     if kind not in ("Feature", "FeatureCollection") or not isinstance(features, list):
-        raise InputError(f"{shown} is no STAC item and no collection of items; its type is {kind!r}.")
+        raise InputError(f"{shown} is neither a STAC item nor a collection of items; its type is {kind!r}.")
     for number, item in enumerate(features):
         yield StacItem(base if kind == "Feature" else _location_in(item, base, number), item, base)
 
 
 def _location_in(item: Any, base: Location, number: int) -> str:
-    """Address of an item in a collection, as it states it, else its place in the collection."""
+    """URL of an item in a collection, as it states it, else its position in the collection."""
     links = nested(item, "links")
     own = [nested(link, "href") for link in (links if isinstance(links, list) else []) if nested(link, "rel") == "self"]
     if is_address(base) and own and is_address(own[0]):
@@ -277,7 +277,7 @@ def _parse(content: bytes, source: Location) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         cause = str(error) or type(error).__name__
-    raise InputError(f"{without_secrets(source)} is no JSON document ({cause}); STAC items are.")
+    raise InputError(f"{without_secrets(source)} is not a JSON document ({cause}), as STAC items are.")
 
 
 def _read_file(path: Path) -> bytes:
@@ -287,7 +287,8 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
     if len(content) > MAX_BYTES:
-        raise InputError(f"{path} is larger than {MAX_BYTES // 2**20} MiB; no document of items is.")
+        limit = f"the limit of {MAX_BYTES // 2**20} MiB for STAC items"
+        raise InputError(f"{path} is larger than {limit}; check the path.")
     return content
 
 
@@ -356,7 +357,7 @@ def _with_offsets(
     images: Mapping[str, GdalImage],
     metadata: ProductMetadata | None,
 ) -> Tile:
-    """Take the offsets that the item or the product's metadata state, or decide by the pixels."""
+    """Take the offsets that the item or the product's metadata state, or estimate them from the pixels."""
     bands = [image for image in tile.images if image in BANDS]
     stated = {band: offset for band in bands if (offset := _stated_offset(assets[band])) is not None}
     has_offset = FIRST_WITH_OFFSET <= tile.baseline < OWN_BASELINE
@@ -371,8 +372,9 @@ def _with_offsets(
     darkest = _darkest_dn(tile.name, images)
     is_applied = darkest < DARK_SHARE * abs(delivered)
     note = (
-        f"{tile.name} does not state its offset reliably, so its pixels decide: the darkest percentile of their DN is "
-        f"{darkest:,.0f}, and the offset of {delivered} DN {'has been applied' if is_applied else 'is still in them'}."
+        f"{tile.name} does not state its offset reliably, so it is estimated from the pixels: the darkest percentile "
+        f"of the DN is {darkest:,.0f}, and the offset of {delivered} DN "
+        f"{'has been applied' if is_applied else 'is still in them'}."
     )
     offsets = dict.fromkeys(bands, 0 if is_applied else delivered)
     return replace(tile, offsets=offsets, offset_source="pixels", notes=(*tile.notes, note))

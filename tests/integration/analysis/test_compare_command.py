@@ -127,7 +127,7 @@ def test_patches_in_both_and_in_one(compared: tuple[Path, str], small_run: Path,
             f"(epsg, minx, maxy, side) IN (SELECT (epsg, minx, maxy, side) FROM {_rows(another)})"
         )
         count = _asked(query)[0][0]
-        assert f"{count:,} of the candidates that only {name} has lie at places of" in printed
+        assert f"{count:,} of the candidates only in {name} match a location of" in printed
 
 
 def test_matched_patches_with_the_labels_of_both(compared: tuple[Path, str], small_run: Path, other: Path) -> None:
@@ -404,9 +404,9 @@ def test_datasets_of_different_places_say_what_they_cover(small_run: Path, tmp_p
     ):
         assert words in message
     assert "2018-04-16 to 2019-01-16" in message
-    assert "of other times" not in message
+    assert "not its sensing time" not in message
     later = _small(tmp_path / "later", sensing_time=pd.Timestamp("2020-01-01", tz="UTC"))
-    assert "2 of A at places of B, but of other times" in _refused(_small(tmp_path / "now"), later)
+    assert "2 of A match a location of B, but not its sensing time" in _refused(_small(tmp_path / "now"), later)
     assert "no patch in common" in _refused(tmp_path / "now", _small(tmp_path / "large", side=1260))
     assert "no patch in common" in _refused(tmp_path / "now", _small(tmp_path / "shifted", minx=[500_600, 501_800]))
 

@@ -110,7 +110,7 @@ def test_published_metadata_have_the_places_and_times_of_their_names(data_dir: P
 def test_names_without_tile_and_time_are_refused(tmp_path: Path, data_dir: Path) -> None:
     rows = pd.read_parquet(data_dir / PUBLISHED / FILES[0])
     rows.assign(patch_id=rows["s2v1_name"]).to_parquet(tmp_path / FILES[0])
-    with pytest.raises(InputError, match=r"is not the name of a patch with its tile, place and time, such as S2A_"):
+    with pytest.raises(InputError, match=r"is not the name of a patch with its tile, position and time, such as S2A_"):
         read_patch_set(tmp_path)
 
 

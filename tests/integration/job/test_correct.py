@@ -66,10 +66,10 @@ def test_products_are_not_mixed(client: Client, template: Path, tmp_path: Path) 
     write_l1c(tmp_path / "l1c", NAMES[1])
     other = tmp_path / "other.xml"
     other.write_text("<Other/>")
-    with pytest.raises(OutputError, match=r"were corrected otherwise \(SHA-256 of the GIPP: "):
+    with pytest.raises(OutputError, match=r"were corrected with another SHA-256 of the GIPP \("):
         _correct(tmp_path, stand_in, client, gipp=other)
     newer = install(tmp_path / "newer", template, "02.12.04")
-    with pytest.raises(OutputError, match=r"version of sen2cor: 02\.12\.04, before 02\.11\.00"):
+    with pytest.raises(OutputError, match=r"version of sen2cor \(02\.11\.00, now 02\.12\.04\)"):
         _correct(tmp_path, newer, client)
     assert len(stand_in.noted() + newer.noted()) == 1
 
@@ -77,7 +77,7 @@ def test_products_are_not_mixed(client: Client, template: Path, tmp_path: Path) 
 def test_what_is_checked_before_the_first_run(client: Client, template: Path, tmp_path: Path) -> None:
     stand_in = install(tmp_path / "sen2cor", template)
     write_l1c(tmp_path / "l1c", NAMES[0])
-    with pytest.raises(InputError, match="The time limit 'soon' is no time"):
+    with pytest.raises(InputError, match="The time limit 'soon' is not a duration"):
         _correct(tmp_path, stand_in, client, timeout="soon")
     with pytest.raises(InputError, match=r"The GIPP .* cannot be read"):
         _correct(tmp_path, stand_in, client, gipp=tmp_path / "nowhere.xml")

@@ -142,8 +142,8 @@ def test_tasks_may_be_repeated(small_run: Path, tmp_path: Path) -> None:
 def test_a_rule_that_is_not_kept_is_a_fault(built: dict[str, Path], rule: str, tmp_path: Path) -> None:
     reason = {"drop": "split_conflict", "first": "duplicate_ground"}[rule]
     meaning = {
-        "drop": "it shares ground with a patch of another split in another MGRS tile",
-        "first": "an MGRS tile before it in name order covers its ground in the same season, or on the same date",
+        "drop": "it overlaps a patch of another split in another MGRS tile",
+        "first": "an earlier MGRS tile (in name order) covers it in the same season, or on the same date",
     }[rule]
     out = with_copies(built[rule], tmp_path / "out", ["patches.parquet"])
     rows = _rows(out)

@@ -113,7 +113,7 @@ def test_damaged_products_are_all_named_and_set_aside(copies, landcover: str) ->
     names = {tile[:-5] + mgrs for mgrs in ("33UXT", "33UXV", "33UYU", "33UYV")}
     assert {product.name for product in plan.damaged} == names
     for product in plan.damaged:
-        assert f"{product.name} is set aside: {product.error}" in plan.warnings
+        assert f"{product.name} cannot be built: {product.error}" in plan.warnings
     for path in (good, lacking):
         (path / METADATA).unlink()
     (good.parent / "x.zip").write_bytes(b"")
@@ -127,7 +127,7 @@ def test_a_damaged_copy_of_a_good_product_is_only_noted(copies, landcover: str) 
     (good.parent / f"{NAME}.zip").write_bytes(b"PK\x03\x04 cut short")
     plan = _plan(landcover, good.parent)
     assert plan.damaged == ()
-    assert any("A damaged copy of a product is left out" in note for note in plan.warnings)
+    assert any("A damaged copy of a product is ignored" in note for note in plan.warnings)
 
 
 def _blank(product: Path, rows: slice) -> None:

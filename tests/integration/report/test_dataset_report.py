@@ -99,7 +99,7 @@ def test_funnel_and_tiles(page: Tag, small_run: Path) -> None:
     assert found == {tile: (candidates, kept) for tile, candidates, kept in tiles}
     facts = dict(zip((term.text for term in page.all("dt")), (value.text for value in page.all("dd")), strict=True))
     assert (facts["Candidates"], facts["Kept patches"]) == tuple(map(str, numbers))
-    assert facts["Tiles"] == "4, 1 left out"
+    assert facts["Tiles"] == "4, 1 rejected"
 
 
 def test_the_map_has_the_countries_of_the_job(page: Tag) -> None:

@@ -50,7 +50,7 @@ def test_the_card_has_the_counts_of_the_metadata(small_run: Path) -> None:
         assert f"| {split} | {clear:,} | {flagged:,} | {clear + flagged:,} |" in card
     ((kept,),) = duckdb.sql(f"SELECT count(*) FROM read_parquet([{', '.join(files)}])").fetchall()  # noqa: S608
     assert f" {kept:,} patches of 1,200 m from 4 Sentinel-2 L2A tiles (2018 to 2019)" in card
-    assert "_T33UVP is left out: GEOMETRIC quality did not pass." in card
+    assert "_T33UVP is rejected: GEOMETRIC quality did not pass." in card
     assert "\n# out\n\n**Synthetic data, " in card
     assert "Built with the recipe reBEN (refined BigEarthNet) (`reben`) by reben_dask" in card
 

@@ -123,7 +123,7 @@ def test_the_commands(small_run: Path, tmp_path: Path) -> None:
     assert done.output.splitlines()[-1] == f"{run}: the network of epoch 1"
     again = _reben("train", small_run, "--out", run, *options)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr == f"Error: {run} holds a training run; add --resume to go on with it, or give a new folder.\n"
+    assert again.stderr == f"Error: {run} holds a training run; add --resume to continue it, or give a new folder.\n"
     assert _reben("train", small_run, "--out", run, *options, "--resume").exit_code == 0
     unmeasured = _reben("leaderboard", run)
     assert f"run `reben evaluate {run} OUT` first." in unmeasured.stderr

@@ -1,4 +1,4 @@
-"""A tile that cannot be built is set aside, and added when it has been mended."""
+"""A tile that cannot be built is skipped, and added when it has been fixed."""
 
 from __future__ import annotations
 

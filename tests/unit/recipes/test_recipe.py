@@ -213,9 +213,9 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, change: Change, word
         (_set("patch_name", "{mgrs}_{lat}_{lon}"), "a name starts with its tile: "),
         (
             _set("patch_name", "{tile}"),
-            "a name needs the place in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
+            "a name needs the position in its tile: {x} and {y}, {xx} and {yy}, or {lat} and {lon}",
         ),
-        (_set("patch_name", "{tile}_{grid}_{x}_{yy}"), "a name needs the place in its tile: "),
+        (_set("patch_name", "{tile}_{grid}_{x}_{yy}"), "a name needs the position in its tile: "),
         (
             _set("patch_name", "{tile}_{grid}_{x}{y}"),
             "two patches may have one name, as {x} has no end; add",

@@ -101,7 +101,7 @@ def test_a_copy_counts_once() -> None:
     for order in permutations([packed, tile(path="/data/x.SAFE"), *others]):
         choice = choose_products(order)
         assert [each.location for each in choice.tiles] == [Path("/data/x.SAFE")]
-        note = "Products that are given more than once count once, from the place named here"
+        note = "Products given more than once are used once, from the path named here"
         assert choice.notes == (f"{note}: {tile().product} (/data/x.SAFE).",)
     complete = choose_products([tile(path="/data/x.SAFE", images=12), packed]).tiles
     assert [each.location for each in complete] == [Path("/data/x.zip")]
@@ -126,7 +126,8 @@ def test_a_strip_that_was_generated_twice_counts_once() -> None:
     older, newer = tile(made="20230626T022157"), tile(made="20230626T022158")
     choice = choose_products([newer, older])
     assert [each.product for each in choice.tiles] == [newer.product]
-    assert choice.notes == (f"Data strips that were generated twice count once; left out as older: {older.product}.",)
+    note = f"Data strips that were generated twice are used once; left out as older: {older.product}."
+    assert choice.notes == (note,)
 
 
 def test_names_of_patches_of_strips_are_unique() -> None:

@@ -209,7 +209,7 @@ def test_a_layer_of_changes_is_no_map(tmp_path: Path) -> None:
     path = _write(tmp_path / f"{name}.gpkg", changes, name)
     assert _refused(lambda: open_landcover(str(path))) == (
         f"The land-cover map {path} holds changes, not a map: the layer {name} has the codes of several years "
-        "(Code_18, Code_12). Give the map of one year, or --code-column if the layer covers all of the ground."
+        "(Code_18, Code_12). Give the map of one year, or --code-column if the layer covers the whole area."
     )
     _write(path, _map("Code_12"), "CLC2012")
     assert open_landcover(str(path)).layer == "CLC2012"
@@ -238,7 +238,7 @@ def test_a_raster_is_named_as_one(tmp_path: Path, form: str) -> None:
 def test_parquet_without_geometry_is_named(tmp_path: Path) -> None:
     path = tmp_path / "map.parquet"
     _map().drop(columns="geometry").to_parquet(path)
-    assert "no GeoParquet" in _refused(lambda: open_landcover(str(path)))
+    assert "not GeoParquet" in _refused(lambda: open_landcover(str(path)))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>404</html>"])

@@ -301,7 +301,7 @@ def test_pixels_decide_where_items_are_unreliable(
     assert tile.offset_source == "pixels"
     (note,) = tile.notes
     assert f"the offset of -1000 DN {'is still in them' if offset else 'has been applied'}." in note
-    darkest = float(re.search(r"percentile of their DN is ([\d,]+)", note)[1].replace(",", ""))
+    darkest = float(re.search(r"percentile of the DN is ([\d,]+)", note)[1].replace(",", ""))
     dark = [read_band(tile, band) for band in ("B01", "B04", "B12")]
     assert darkest == pytest.approx(min(np.percentile(dn[dn > 0], 1) for dn in dark), abs=1)
 
@@ -396,8 +396,8 @@ def test_a_collection_of_items(folder: Path, tmp_path: Path, safe: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no JSON document"),
-        (b'{"type": "Catalog", "links": []}', "is no STAC item and no collection of items; its type is 'Catalog'."),
+        (b"", "is not a JSON document"),
+        (b'{"type": "Catalog", "links": []}', "neither a STAC item nor a collection of items; its type is 'Catalog'."),
         (b"[]", "its type is None"),
         (b'{"type": "FeatureCollection", "features": []}', "No STAC item found in"),
     ],
@@ -478,7 +478,7 @@ def test_items_without_a_position_are_placed_by_their_images(item: Callable[...,
 @pytest.mark.parametrize("href", ["", None, "/vsicurl/http://127.0.0.1/x.tif", "ftp://host/x.tif", "file:///x.tif"])
 def test_names_of_files_that_are_not_read(item: Callable[..., Path], href: object) -> None:
     path = item(lambda content: content["assets"]["red"].update(href=href))
-    assert "which cannot be read; files at http, https and s3 addresses can" in error_of(lambda: read_tile(path))
+    assert "which cannot be read; use http, https or s3 URLs" in error_of(lambda: read_tile(path))
 
 
 @pytest.mark.parametrize("href", ["/etc/hostname", "../../../etc/hostname", "file:///etc/hostname"])

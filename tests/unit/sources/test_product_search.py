@@ -96,7 +96,7 @@ def test_nothing_else_is_passed_over_in_silence(folder: Path) -> None:
 def test_the_note_counts_each_kind(folder: Path) -> None:
     note = search_products([folder]).note
     assert note is not None
-    assert note.startswith("Passed over in the Sentinel-2 folders, as no product that can be read: ")
+    assert note.startswith("Skipped in the Sentinel-2 folders, as they cannot be read as products: ")
     assert f"L1C products: 2 ({LEVEL_1}.SAFE, level1.zip)" in note
     assert "zip files that cannot be opened: 1 (notes.zip)" in note
     assert search_products([folder / f"{NAME}.SAFE"]).note is None

@@ -335,7 +335,7 @@ def test_a_metadata_file_of_gigabytes_is_not_read(shell: Path, tmp_path: Path) -
     for path in (shell, _zip(shell, tmp_path / "x.zip", "")):
         message = error_of(lambda path=path: read_tile(path))
         assert str(path) in message
-        assert "is larger than 64 MiB" in message
+        assert "is larger than the limit of 64 MiB" in message
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

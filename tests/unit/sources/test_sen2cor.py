@@ -45,7 +45,7 @@ def test_products_are_found_at_any_depth_and_once(tmp_path: Path) -> None:
     assert products == [Level1C(first), Level1C(second)]
     assert [product.tile for product in products] == [TILE, TILE.replace("20180725T", "20180730T")]
     (note,) = notes
-    assert note.startswith(f"Passed over 2 L1C products that sen2cor cannot read ({NAME}.zip, {old.name}): zip files,")
+    assert note.startswith(f"Skipped 2 L1C products that sen2cor cannot read ({NAME}.zip, {old.name}): zip files,")
 
 
 def test_folders_without_products_are_named(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_two_runs_do_not_meet(stand_in: StandIn, tmp_path: Path) -> None:
 def test_a_run_that_hangs_is_ended_with_its_children(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.tell({NAME: ["hangs"]})
     product = Level1C(write_l1c(tmp_path / "l1c", NAME))
-    with pytest.raises(InputError, match=r"did not correct .* within 0\.0002778 h and was ended; see "):
+    with pytest.raises(InputError, match=r"did not correct .* within 0\.0002778 h and was killed; see "):
         correct(product, _settings(stand_in, tmp_path, timeout_s=1))
     assert list((tmp_path / "scratch").iterdir()) == []
     assert not any(_is_running(pid) for pids in stand_in.noted("hanging") for pid in pids)

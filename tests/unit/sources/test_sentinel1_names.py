@@ -91,7 +91,7 @@ def test_one_scene_in_two_processings(tmp_path: Path) -> None:
     for step in ("Sigma0", "Gamma0"):
         for name in ("VV", "VH"):
             _image(tmp_path / f"{SNAP}_{step}_{name}.tif")
-    _refused(tmp_path, "Gamma0", "Sigma0", "same place and time", "leave one out")
+    _refused(tmp_path, "Gamma0", "Sigma0", "same location and time", "leave one out")
 
 
 def test_bursts_of_one_second_at_different_places_are_different_scenes(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_table_says_which_file_is_what(tmp_path: Path) -> None:
         ("images/a.tif,HH,S1B,2018-07-24T16:51:31,", ("Line 2", "'HH'", "VV or VH")),
         ("images/a.tif,VV,S2B,2018-07-24T16:51:31,", ("Line 2", "'S2B'")),
         ("images/a.tif,VV,S1B,yesterday,", ("Line 2", "'yesterday'")),
-        ("images/c.tif,VV,S1B,2018-07-24T16:51:31,", ("Line 2", "'images/c.tif'", "not there")),
+        ("images/c.tif,VV,S1B,2018-07-24T16:51:31,", ("Line 2", "'images/c.tif'", "does not exist")),
         ("images/a.tif,VV,S1B,2018-07-24T16:51:31,", ("no image of VH",)),
         ("images/a.tif,VV", ("Line 2", "''")),
     ],

@@ -1,4 +1,4 @@
-"""Sentinel-1 values that are no backscatter, and images in power: values worked out by hand."""
+"""Sentinel-1 values without valid backscatter, and images in power: values worked out by hand."""
 
 from __future__ import annotations
 

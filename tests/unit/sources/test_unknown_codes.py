@@ -65,7 +65,7 @@ def test_all_unknown_codes_are_named_with_the_lines_to_add(tmp_path: Path) -> No
 
 def test_a_missing_code_is_named_with_its_row(tmp_path: Path) -> None:
     source = open_landcover(_map(tmp_path / "map.gpkg", ["111", " "]))
-    with pytest.raises(InputError, match=r"has the code ' ' \(column Code_18, row 1\), which is no code"):
+    with pytest.raises(InputError, match=r"has the code ' ' \(column Code_18, row 1\), which is not a code"):
         count_codes(source)
 
 

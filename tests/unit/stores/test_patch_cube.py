@@ -84,7 +84,7 @@ def test_bands_of_two_resolutions_have_no_common_pixels(tiny: Path) -> None:
 
 
 def test_a_tile_that_is_not_in_the_store(tiny: Path) -> None:
-    with pytest.raises(InputError, match=r"has no group X; tiles that were left out have no pixels"):
+    with pytest.raises(InputError, match=r"has no group X; rejected tiles have no pixels"):
         open_patch(tiny, {**_row(0), "tile": "X"})
 
 

@@ -236,7 +236,7 @@ def test_two_files_of_the_user_are_in_the_way_of_the_card(output: Output) -> Non
     output.root.mkdir()
     for name in ("README.md", "dataset_card.md"):
         (output.root / name).write_text("mine")
-    with pytest.raises(OutputError, match=r"README.md and dataset_card.md that are not of this program"):
+    with pytest.raises(OutputError, match=r"README.md and dataset_card.md that this program did not write"):
         output.check(ORIGIN, overwrite=True)
 
 
