@@ -34,7 +34,7 @@ from reben_dask.sources.vector_layers import read_attribute, read_countries
 STAGES = ("bands", "labels", "patches")
 
 PRIORITY_OF_RESOLUTION = {10: 0.5, 20: 0.25, 60: 0}
-"""Within a tile, the longest tasks start first, so that the last one does not end with one worker at a band of 10 m.
+"""Within a tile, the longest tasks start first, so that a tile does not end with a single worker on a 10 m band.
 
 Less than the difference between tiles: a tile is finished, and on its way to the LMDB, while the next one is read.
 """
@@ -55,7 +55,7 @@ class TileGraph:
     def tasks(self, tile: Tile, attempt: Attempt = FIRST) -> dict[str, Delayed | Future]:
         """Return the tasks of a tile by name; the last one, ``patches``, writes its part of the table.
 
-        A tile that failed its quality is not read.
+        A tile that failed its quality check is not read.
         """
         plan = self.plan
         layers = {name: self._layers.get(name) for name in plan.recipe.attributes}

@@ -136,7 +136,7 @@ def run_job(  # noqa: PLR0913 - the options of a command
     output.require_folder()
     corrected = _correct(options, cluster, correction or Sen2CorOptions(), dry_run=dry_run, quiet=quiet)
     if corrected.waiting:
-        terminal.print("The plan of the dataset follows when the L2A products are made.")
+        terminal.print("The plan of the dataset follows once the L2A products are complete.")
         return JobResult(needs_report=False, is_complete=True)
     plan = plan_of(options, corrected)
     output = output.with_exports(plan.export_names)
@@ -243,7 +243,7 @@ def disk_shortage(plan: Plan, output: Output) -> str | None:
 
 @contextmanager
 def _naming_sorted_map(copy: SortedMap | None) -> Iterator[None]:
-    """Add to the refusal of other inputs where the map of the earlier job is."""
+    """Add the path of the earlier job's map to the error about other inputs."""
     try:
         yield
     except OutputError as error:
@@ -406,7 +406,7 @@ class _Builder:
             return counts_from_json(done["all"])
         remove(output.patches)
         shutil.copytree(output.building / table_folder(self.plan), output.patches)
-        # The part files do not keep what this was counted from.
+        # The part files lack the columns that this was counted from.
         observed = counts[counts["measure"].isin([OVERLAP_PX, S1_GAPS])]
         counts = concat_counts([run_global_steps(self.tasks, self.plan, output.patches, self.progress), observed])
         output.state.mark_done("choice", "all", counts_to_json(counts))

@@ -128,7 +128,7 @@ def _away_from(client: Client, errors: Iterable[BaseException | None]) -> Any:
 
 
 def task_key(name: str, job: str, attempt: int = 1) -> str:
-    """Key of a task; a scheduler takes tasks of one key for one task, so it ends with the job and a later attempt."""
+    """Key of a task; a scheduler treats tasks with the same key as one, so it ends with the job and a later attempt."""
     return f"{name}-{job}" + f"-{attempt}" * (attempt > 1)
 
 

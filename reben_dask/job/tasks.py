@@ -167,7 +167,7 @@ def write_patches(
 ) -> pd.DataFrame:
     """Write the rows of a tile to the patch table; count them.
 
-    ``read`` has the results of the tasks that read pixels, by name; ``None`` for a tile that failed its quality.
+    ``read`` has the results of the tasks that read pixels, by name; ``None`` for a tile that failed its quality check.
     """
     observed = _observed(scene, rules, read, countries, layers)
     patches = assemble_patches(scene, rules.recipe, observed, pairs_only=rules.pairs_only)

@@ -1,6 +1,6 @@
 """Mergeable sums of the pixels of patches, and the statistics that follow from them.
 
-Sums of the same patches are equal bit for bit in any order and division: histograms are integers, and float64 sums of
+Sums of the same patches are bit-identical for any order and division: histograms are integers, and float64 sums of
 single patches are added as fractions, without rounding.
 
 A full tile of twelve bands has 6e8 pixels. Counting them costs 2.8 ns each in blocks of :data:`BLOCK_PX`, 4 ns patch by
@@ -46,7 +46,7 @@ Images = Mapping[str, npt.NDArray[Any]]
 
 
 class BandSums:
-    """Sums of the values of one image, nodata left out; ``scratch``, int64, may be shared with others."""
+    """Sums of the values of one image, without nodata; ``scratch``, int64, may be shared with others."""
 
     def __init__(self, band: Band, scratch: npt.NDArray[np.int64] | None = None) -> None:
         self.band, self.is_exact = band, has_exact_bins(band)

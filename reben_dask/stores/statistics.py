@@ -75,7 +75,7 @@ def sum_lmdb(folder: Path, rows: Iterable[Row], advance: Count) -> Sums:
     folder : Path
         Environment, or folder of the shards.
     rows : iterable of mapping
-        Kept patches, best in the order of names.
+        Kept patches, preferably in name order.
     advance : callable
         Called with numbers of rows.
 

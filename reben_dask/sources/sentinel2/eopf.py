@@ -1,4 +1,4 @@
-"""Products in ESA's EOPF Zarr: a folder, a zip file of one, or a store at an address.
+"""Products in ESA's EOPF Zarr: a folder, a zip file of one, or a remote store.
 
 Bands are arrays ``/measurements/reflectance/r10m/b02`` of DN, with ``scale_factor`` and ``add_offset`` in their
 attributes; coarser copies beside them are not read. The attributes of the root describe the product in
@@ -95,7 +95,7 @@ class ZarrRaster:
         rows, columns = (range(side)[part] for part, side in zip(window or _ALL, self.array.shape, strict=True))
         pixels = np.empty((len(rows), len(columns)), self.array.dtype)
         height, width = self.array.chunks
-        # At an address, the chunks of a row are requested together.
+        # Of a remote store, the chunks of a row are requested together.
         for top, bottom in _spans(rows, height):
             for left, right in _spans(columns, len(columns) if self.is_remote else width):
                 piece = self.array[top:bottom, left:right]
@@ -114,7 +114,7 @@ class ZarrImage:
 
     @property
     def location(self) -> str:
-        """Path or address without credentials."""
+        """Path or URL without credentials."""
         return f"{without_secrets(self.store)}/{self.node}"
 
     @property
@@ -137,7 +137,7 @@ class ZarrImage:
         """Accept the array, which has no checksum."""
 
     def stored_bytes(self) -> tuple[str, int] | None:
-        """Name and size of the array, or of its zip file; ``None`` at an address."""
+        """Name and size of the array, or of its zip file; ``None`` if remote."""
         if is_address(self.store):
             return None
         path = Path(self.store)
@@ -225,7 +225,7 @@ def is_eopf(folder: Path) -> bool:
 
 
 def is_eopf_address(address: str) -> bool:
-    """Test if an address is that of a product in EOPF Zarr: by its name, else by its files."""
+    """Test if a URL is that of a product in EOPF Zarr: by its name, else by its files."""
     path = urlsplit(address).path.rstrip("/").lower()
     if path.endswith((".zarr", ".json", ".geojson")) or urlsplit(address).query:
         return path.endswith(".zarr")
@@ -302,7 +302,7 @@ def _errors_of(location: Location) -> tuple[type[Exception], ...]:
 
 
 def _absent_chunks(location: Location, root: str, arrays: Mapping[str, zarr.Array[Any]], tile: str) -> tuple[str, ...]:
-    """Note about chunks without a file, which read as NODATA; at an address they are not looked for."""
+    """Note about chunks without a file, which are read as NODATA; remote stores are not checked."""
     if is_address(location):
         return ()
     path, total, absent = Path(location), 0, 0
@@ -311,9 +311,7 @@ def _absent_chunks(location: Location, root: str, arrays: Mapping[str, zarr.Arra
         sides = array.shards or array.chunks
         counts = [-(-px // side) for px, side in zip(array.shape, sides, strict=True)]
         if prod(counts) > MAX_CHUNKS:
-            raise InputError(
-                f"{image} of {tile} has {prod(counts):,} chunks, more than {MAX_CHUNKS:,}; no product has."
-            )
+            raise InputError(f"{image} of {tile} has {prod(counts):,} chunks, more than the limit of {MAX_CHUNKS:,}.")
         for place in np.ndindex(*counts):
             name = f"{node_of(image)}/{array.metadata.encode_chunk_key(place)}"
             total += 1
@@ -321,7 +319,7 @@ def _absent_chunks(location: Location, root: str, arrays: Mapping[str, zarr.Arra
     if not absent:
         return ()
     advice = "complete the download if it was interrupted"
-    return (f"{tile} has no file for {absent:,} of {total:,} chunks, whose pixels count as NODATA; {advice}.",)
+    return (f"{tile} has no file for {absent:,} of {total:,} chunks, whose pixels are read as NODATA; {advice}.",)
 
 
 def _array(group: zarr.Group, node: str) -> zarr.Array[Any] | None:

@@ -1,4 +1,4 @@
-"""Images that GDAL reads: JPEG 2000 and GeoTIFF, in files, zip files and at addresses."""
+"""Images that GDAL reads: JPEG 2000 and GeoTIFF, local, in zip files, or remote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REMOTE_OPTIONS = {
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "CPL_VSIL_CURL_CHUNK_SIZE": str(2**20),
 }
-"""A transfer below 1,000 bytes a second for a minute is tried again, as are 429 and 5xx; requests are of 1 MiB."""
+"""A transfer below 1,000 bytes a second for a minute is retried, as are 429 and 5xx; requests are of 1 MiB."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class GdalRaster:
 
 @dataclass(frozen=True)
 class GdalImage:
-    """Image at a path of GDAL or an address; see :class:`~reben_dask.sources.sentinel2.tile.Image`."""
+    """Image at a GDAL path or URL; see :class:`~reben_dask.sources.sentinel2.tile.Image`."""
 
     source: str
 
     @property
     def location(self) -> str:
-        """Path or address without credentials."""
+        """Path or URL without credentials."""
         return without_credentials(self.source)
 
     @property
@@ -83,7 +83,7 @@ class GdalImage:
             lambda dataset: read(GdalRaster(dataset)),
             lambda cause: explain(without_credentials(cause)),
             error=error,
-            # Other drivers, such as VRT, open further files that an image of a stranger names.
+            # Other drivers, such as VRT, open other files that an untrusted image refers to.
             driver="JP2OpenJPEG" if urlsplit(self.source).path.lower().endswith(".jp2") else "GTiff",
             options={**GDAL_OPTIONS, **REMOTE_OPTIONS, **gdal_s3_options()} if is_remote else GDAL_OPTIONS,
         )
@@ -92,7 +92,7 @@ class GdalImage:
         """Accept the image, which has no checksum."""
 
     def stored_bytes(self) -> tuple[str, int] | None:
-        """Name and size of the file; ``None`` at an address."""
+        """Name and size of the file; ``None`` if remote."""
         if is_address(self.source):
             return None
         path = Path(self.source)

@@ -87,7 +87,7 @@ def open_tile(
 
     Parameters
     ----------
-    product : path, address or Tile
+    product : path, URL or Tile
         ``….SAFE`` folder, EOPF Zarr store, zip file of either, or STAC item, or its metadata from :func:`read_tile`.
     bands : sequence of str, optional
         Bands to open; by default the twelve, and further ones that the product lists. :class:`InputError` if one is

@@ -77,7 +77,7 @@ class SafeProduct:
         name = PRODUCT.fullmatch(metadata.product)
         if name is None or name["level"] != files.level:
             raise InputError(
-                f"{path} calls itself {metadata.product!r}, which is not the name of an {files.level} product."
+                f"The metadata of {path} give the name {metadata.product!r}, which is not that of an {files.level} product."
             )
         if not metadata.images:
             raise InputError(f"{path}/{metadata_file} lists no images; download the product again.")
@@ -131,7 +131,7 @@ def _find_granule(files: ProductFiles, listed: str, path: Path) -> str:
 
 
 def _listed_images(metadata: ProductMetadata, level: Level, path: Path) -> dict[str, str]:
-    """Path of each image at its native resolution, without suffix, whether its file is there or not."""
+    """Path of each image at its native resolution, without suffix, whether its file exists or not."""
     of_level = {*LEVEL_BANDS[level], *([SCENE_CLASSIFICATION] if level == "L2A" else [])}
     images = {}
     for image in metadata.images:
@@ -146,7 +146,7 @@ def _listed_images(metadata: ProductMetadata, level: Level, path: Path) -> dict[
 def _find_images(
     files: ProductFiles, listed: Mapping[str, str], granule: str, suffixes: tuple[str, ...]
 ) -> dict[str, str]:
-    """Path of each image that is there: as listed, or by its name in the folder of the granule."""
+    """Path of each existing image: as listed, or by its name in the folder of the granule."""
     found = {
         image: f"{name}{suffix}"
         for image, name in listed.items()

@@ -35,7 +35,7 @@ PASSED, OVERALL = "PASSED", "OVERALL"
 """Outcome of a quality indicator, and the indicator of forms that state a single outcome."""
 
 Location = Path | str
-"""Path of a product, or its address; an item in a collection is ``COLLECTION#ID``."""
+"""Path or URL of a product; an item in a collection is ``COLLECTION#ID``."""
 
 Window = tuple[slice, slice]
 """Rows and columns of an image, as slices with both ends."""
@@ -83,7 +83,7 @@ class Image(Protocol):
 
     @property
     def location(self) -> str:
-        """Path or address, for messages."""
+        """Path or URL, for messages."""
 
     @property
     def has_checksum(self) -> bool:
@@ -96,7 +96,7 @@ class Image(Protocol):
         """Raise :class:`InputError` if the image differs from its checksum, if there is one."""
 
     def stored_bytes(self) -> tuple[str, int] | None:
-        """Name and size of what holds the image; ``None`` at an address."""
+        """Name and size of what holds the image; ``None`` if remote."""
 
 
 class Product(Protocol):
@@ -104,7 +104,7 @@ class Product(Protocol):
 
     @property
     def location(self) -> Location:
-        """Path or address."""
+        """Path or URL."""
 
     def read_tile(self) -> Tile:
         """Read its metadata; :class:`InputError` if it is not a complete product of one tile."""
@@ -162,13 +162,13 @@ class Tile:
     """Sensing start of the data strip, such as ``20180725T100509``; empty if the metadata do not state it."""
 
     offset_source: str | None = "metadata"
-    """Place where the offsets are stated: ``metadata``, ``attributes``, ``raster:bands`` or ``pixels``."""
+    """Source of the offsets: ``metadata``, ``attributes``, ``raster:bands`` or ``pixels``."""
 
     notes: tuple[str, ...] = ()
-    """Sentences for the plan about what was decided, or looks incomplete."""
+    """Notes for the plan on decisions and incomplete data."""
 
     paths: tuple[Path, ...] = ()
-    """Files and folders that workers must see; none for addresses."""
+    """Files and folders that workers must see; none for remote products."""
 
     def boa_offset(self, bands: Iterable[str]) -> int | None:
         """Offset of most of the given bands in DN; ``None`` if none is stated."""

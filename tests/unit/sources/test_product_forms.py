@@ -415,7 +415,7 @@ def test_a_store_whose_download_was_interrupted(store: Path) -> None:
     _find(store, "measurements/reflectance/r10m/b02/0/1").unlink()
     tile = read_tile(store)
     # 504, 252 and 84 pixels in chunks of 200, 100 and 50: 9, 9 and 4 chunks.
-    advice = "whose pixels count as NODATA; complete the download if it was interrupted."
+    advice = "whose pixels are read as NODATA; complete the download if it was interrupted."
     assert tile.notes == (f"{tile.name} has no file for 1 of {9 * 4 + 9 * 7 + 4 * 2} chunks, {advice}",)
     assert (read_band(tile, "B02")[:200, 200:400] == 0).all()
 
