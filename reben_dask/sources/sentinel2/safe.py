@@ -77,7 +77,7 @@ class SafeProduct:
         name = PRODUCT.fullmatch(metadata.product)
         if name is None or name["level"] != files.level:
             raise InputError(
-                f"The metadata of {path} give the name {metadata.product!r}, which is not that of an {files.level} product."
+                f"The metadata of {path} state {metadata.product!r}, which is not the name of an {files.level} product."
             )
         if not metadata.images:
             raise InputError(f"{path}/{metadata_file} lists no images; download the product again.")

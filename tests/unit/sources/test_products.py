@@ -303,7 +303,7 @@ def test_a_product_without_images(shell: Path) -> None:
 @pytest.mark.parametrize("name", ["S2A_MSIL1C_20180507T100029_N9999_R122_T33UXU_20240101T000000", "mine", "../x"])
 def test_a_product_of_another_name(shell: Path, name: str) -> None:
     _edit(shell, "S2B_MSIL2A_20180507T100029_N9999_R122_T33UXU_20240101T000000", name)
-    assert f"give the name {name!r}, which is not that of an L2A product." in error_of(lambda: read_tile(shell))
+    assert f"state {name!r}, which is not the name of an L2A product." in error_of(lambda: read_tile(shell))
 
 
 def test_an_image_format_of_another_kind(shell: Path) -> None:
