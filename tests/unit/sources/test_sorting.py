@@ -338,6 +338,7 @@ def _sort_when_both_are_ready(source: LandcoverMap, destination: Path, ready: Ba
     assert sort_landcover(source, destination) == SortedMap(destination)
 
 
+@pytest.mark.slow
 def test_two_processes_sort_the_same_map_at_once(folder: Path, tmp_path: Path) -> None:
     """Both have a complete copy when they come to put it in place."""
     context, path, destination = multiprocessing.get_context("spawn"), folder / POZNAN, tmp_path / "sorted"

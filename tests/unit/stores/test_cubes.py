@@ -191,6 +191,7 @@ def _create_until(step: int, store: Path, layout: CubeLayout) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_creation_that_was_interrupted_may_be_repeated(tmp_path: Path) -> None:
     """The task comes back on another worker, whatever the lost one had written."""
     for step in count():
@@ -259,6 +260,7 @@ def _write_in_turns(store: Path, layout: CubeLayout, band: str, barrier: Any, ro
         write_band(store, layout, band, dn)
 
 
+@pytest.mark.slow
 def test_processes_write_bands_of_one_array_at_the_same_time(store: Path) -> None:
     layout = _layout(14, 14)
     create_cube(store, layout)
