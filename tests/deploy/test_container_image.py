@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,8 @@ from urllib.error import HTTPError
 import pytest
 from compose import compose
 from conftest import ROOT
-from deployed import Cluster, cluster, on_loopback, run, running, wait_until
+from deployed import TIMEOUT_S, Cluster, cluster, on_loopback, run, running, wait_until
+from distributed.utils import json_load_robust
 from dockerfile import environment, ignore_patterns, is_sent, stages
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -206,7 +206,7 @@ def test_jupyter_draws_a_token_and_asks_for_it(image: Image) -> None:
     with running([*command, *as_root], folder, variables, signal.Signals[service["stop_signal"]]) as process:
         wait_until(lambda: process.poll() is not None or list(folder.rglob("jpserver-*.json")), "Jupyter started")
         (file,) = folder.rglob("jpserver-*.json")
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json_load_robust(file, timeout=TIMEOUT_S)
         wait_until(lambda: _status(f"{told['url']}api"), "Jupyter answers")
         assert len(told["token"]) > 16
         assert _status(f"{told['url']}api/contents") == HTTPStatus.FORBIDDEN
