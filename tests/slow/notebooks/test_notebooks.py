@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
+from reben_dask.demo import DemoRegion
 from reben_dask.errors import InputError
 from reben_dask.report.views import view_classes, view_patches
 
@@ -65,9 +67,10 @@ def _execute(name: str, folder: Path) -> nbformat.NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Executed:
-    """All notebooks in their order, in one folder, as a person goes through them."""
+def executed(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Executed:
+    """All notebooks in their order, in one folder, as a person goes through them who has made the region before."""
     folder = tmp_path_factory.mktemp("notebooks")
+    shutil.copytree(demo_region.s2.parent, folder / "work" / "region")
     return Executed(folder / "work", {name: _execute(name, folder) for name in NOTEBOOKS})
 
 
