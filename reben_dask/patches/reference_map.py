@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 POLYGONS_AT_ONCE = 1_500
 """Rasterio takes vertices as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
-_GDAL_CACHE_BYTES = 64 * 2**20
+_GDAL_CACHE_BYTES = 16 * 2**20
 _STRIP_ROWS = 64
 _NEAR_PX = 1e-6
 
