@@ -97,7 +97,7 @@ class ZarrRaster:
         height, width = self.array.chunks
         # Of a remote store, the chunks of a row are requested together.
         for top, bottom in _spans(rows, height):
-            for left, right in _spans(columns, len(columns) if self.is_remote else width):
+            for left, right in _spans(columns, self.array.shape[1] if self.is_remote else width):
                 piece = self.array[top:bottom, left:right]
                 pixels[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = piece
         return pixels
