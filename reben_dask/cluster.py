@@ -28,7 +28,7 @@ WORKERS_TIMEOUT_S = 60
 """Time that a job waits for workers, at its start and after it has lost the last one."""
 
 COMFORTABLE_WORKER_BYTES = 3 * 2**30
-"""A full tile's largest task needs about 1 GiB; with less than this, an embedded cluster has fewer workers."""
+"""A worker of one thread needs 1.7 GiB for a full tile; with less than this, an embedded cluster has fewer workers."""
 
 CONNECTED = "running"
 """Status of a client that has a scheduler."""

@@ -252,7 +252,7 @@ def _show_plan(output: Console, selection: Selection, frame: gpd.GeoDataFrame, p
     for note in selection.notes:
         output.print(f"Note: {note}", style="yellow", highlight=False)
     if selection.offline:
-        output.print(f"Offline; order them from the provider: {_names(selection.offline)}.", style="yellow")
+        output.print(f"Offline; order from the provider: {_names(selection.offline)}.", style="yellow")
     if selection.missing:
         output.print(
             f"Published tiles without a product at the provider: {', '.join(selection.missing)}.", style="yellow"
@@ -283,7 +283,7 @@ def _show_result(output: Console, record: FetchRecord, out: Path, asked: int) ->
     for name, reason in record.failed.items():
         output.print(f"  failed  {name}: {reason}", style="red", highlight=False)
     if record.failed:
-        output.print("Run the same command again to retry them.")
+        output.print("Run the same command again to retry.")
 
 
 def _draw(frame: gpd.GeoDataFrame, plot: Path) -> None:

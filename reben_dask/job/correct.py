@@ -194,7 +194,7 @@ def correct_products(
     Raises
     ------
     RebenError
-        If the user has to fix something. Products on which sen2cor fails are printed instead.
+        If the user has to fix something. Products on which sen2cor fails are returned as failures.
     """
     out, timeout_s = out.absolute(), _seconds(options.timeout)
     terminal = console()

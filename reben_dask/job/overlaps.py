@@ -45,7 +45,7 @@ def count_conflicts(tasks: Tasks, plan: Plan, table: Path) -> pd.DataFrame:
 
 
 def drop_conflicts(tasks: Tasks, plan: Plan, table: Path) -> None:
-    """Reject validation and test patches that overlap another split in another MGRS tile."""
+    """Reject validation and test patches that conflict with patches of another MGRS tile."""
     futures = [
         tasks.submit(f"drop-{place.tiles[0]}", drop_at_place, table, place, near)
         for place, near in _places_in(plan, table)
@@ -85,7 +85,7 @@ def count_at_place(table: Path, place: Place, near: Sequence[Place]) -> pd.DataF
 
 
 def drop_at_place(table: Path, place: Place, near: Sequence[Place]) -> None:
-    """Reject the patches of a place that overlap a candidate of another split in another MGRS tile."""
+    """Reject the validation and test patches of a place that conflict with another MGRS tile."""
     for tile, is_dropped in find_dropped(place, near, partial(planned_splits, table)).items():
         _reject(_part(table, tile), is_dropped, SPLIT_CONFLICT)
 

@@ -85,7 +85,7 @@ from reben_dask.wording import counted
 from reben_dask.workspace import TILES, Output, explaining_full_disk, free_bytes
 
 SUMS_PER_TASK = 64
-"""Files of sums that a task adds up: each has some 0.6 MB."""
+"""Files of sums that a task adds up: about 0.6 MB each."""
 
 # The job
 

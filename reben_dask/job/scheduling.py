@@ -40,7 +40,7 @@ _LOOK_S = 5.0
 _NOTE_LINES = 40
 
 _MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-"""Of glibc."""
+"""Function of glibc; ``None`` elsewhere."""
 
 
 # Errors

@@ -28,6 +28,8 @@ POLYGONS_AT_ONCE = 1_500
 """Rasterio takes vertices as Python objects: 22,000 polygons at once need 700 MB beside the map itself."""
 
 _GDAL_CACHE_BYTES = 16 * 2**20
+"""GDAL copies the image up to this size; no slower than 64 MiB for a full tile."""
+
 _STRIP_ROWS = 64
 _NEAR_PX = 1e-6
 
@@ -111,7 +113,6 @@ def _burn(
     shapes: geopandas.GeoSeries, values: pd.Series[int], out: npt.NDArray[Any], transform: Affine, rule: MergeAlg
 ) -> None:
     pairs = zip(shapes, values.astype(int), strict=True)
-    # GDAL copies the image up to the size of its cache, by default a share of the machine's memory.
     with Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
         rasterize(pairs, out=out, transform=transform, all_touched=False, merge_alg=rule)
 

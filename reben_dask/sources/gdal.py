@@ -17,7 +17,7 @@ GDAL_OPTIONS: Mapping[str, Any] = MappingProxyType(
 )
 """By default GDAL caches 5 % of the machine's memory in every process, and lists each folder for side files.
 
-rasterio sets the cache in bytes, for all threads of the process: too small a cache slows down rasterization in others.
+rasterio sets the cache in bytes, for all threads of the process.
 """
 
 

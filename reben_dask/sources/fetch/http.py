@@ -2,7 +2,7 @@
 
 Built on requests, which comes with pystac-client. HTTP stores of obstore take fixed headers, so that a token of ten
 minutes cannot be renewed, drop credentials at a redirect to another host, and hide ``Retry-After``. obstore signs
-addresses of S3 instead, so that one client resumes and retries everything.
+URLs of S3 instead, so that one client resumes and retries everything.
 """
 
 from __future__ import annotations
@@ -358,5 +358,5 @@ def _shown(address: str) -> str:
 
 
 def _cause(error: requests.RequestException) -> str:
-    """Short name of an error; its text may repeat an address with a signature."""
+    """Short name of an error; its text may repeat a signed URL."""
     return type(error).__name__

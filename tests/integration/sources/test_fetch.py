@@ -197,7 +197,7 @@ def test_products_that_are_not_on_line_are_listed(tmp_path: Path) -> None:
     with serve_cdse([make_product(NEW), make_product(NEXT, is_online=False)]) as cdse:
         done = _from(cdse, tmp_path, *BOX)
     assert done.returncode == 3
-    assert f"Offline; order them from the provider: {NEXT}" in done.stdout
+    assert f"Offline; order from the provider: {NEXT}" in done.stdout
     assert _record(tmp_path / "out")["offline"] == [NEXT]
     assert gpd.read_parquet(tmp_path / "out" / "selection.parquet")["online"].tolist() == [True, False]
 

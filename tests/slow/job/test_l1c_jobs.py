@@ -132,7 +132,7 @@ def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, tm
 
     planned = run_here(*command, "--dry-run")
     assert (planned.returncode, stand_in.noted()) == (0, [])
-    assert "The plan of the dataset follows when the L2A products are made." in planned.stdout
+    assert "The plan of the dataset follows once the L2A products are complete." in planned.stdout
 
     done = run_here(*command)
     assert done.returncode == 3, done.stderr

@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_tables_as_files(page: Tag, compared_runs: tupl
     assert counts(table(page, "Patches, matched")) == {
         name: list(numbers) for name, *numbers in files["patches"].itertuples(index=False)
     }
-    classes = {row[0]: row[1:] for row in table(page, "Patches with each class")[1:]}
+    classes = {row[0]: row[1:] for row in table(page, "Patches by class")[1:]}
     rows = {str(name): list(map(str, row)) for name, *row in files["classes"].itertuples(index=False)}
     assert classes == {name: row for name, row in rows.items() if any(count != "0" for count in row[1:])}
     assert any(int(row[-2]) > 0 for row in classes.values())
