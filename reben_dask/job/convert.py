@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from pickle import dumps, loads
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import dask
@@ -28,7 +28,7 @@ from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
-from reben_dask.job.scheduling import Attempt, Window, run_task
+from reben_dask.job.scheduling import Attempt, Window, batches, run_task
 from reben_dask.options import ClusterOptions
 from reben_dask.sources.published.archives import SeenPatches, decode_patch, read_archive
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
@@ -41,8 +41,6 @@ from reben_dask.stores.lmdb import (
 )
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import Workspace
-
-T = TypeVar("T")
 
 SMALL = 4_096
 """Maximum number of patches for which a cluster does not repay its start."""
@@ -99,13 +97,13 @@ def _run_here(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[
 def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     name = getattr(function, "func", function).__name__.strip("_")
 
-    def build(task: Any, attempt: Attempt) -> dict[str, Any]:
+    def make_tasks(task: Any, attempt: Attempt) -> dict[str, Any]:
         # As bytes: Dask pickles each argument twice, and sends each item of a list in a frame of its own.
         call = delayed(partial(run_task, _call, dumps(partial(function, task))), pure=False)
         return {name: call(dask_key_name=f"{name}-{uuid4().hex}-{attempt.number}")}
 
     try:
-        for outcome in Window(client, build, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
+        for outcome in Window(client, make_tasks, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
             if outcome.error is not None:
                 raise outcome.error
             yield outcome.item, loads(outcome.result)  # noqa: S301 - bytes of a worker
@@ -119,11 +117,6 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
 
 def _call(function: bytes) -> bytes:
     return dumps(loads(function)())  # noqa: S301 - bytes of the client
-
-
-def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Divide a sequence into batches, the last one with the remainder."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def inputs_of(trees: Sequence[PublishedTree], made: str, archives: Sequence[PublishedArchive] = ()) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from reben_dask.formats.bands import POLARISATIONS, ImageKind, by_resolution
 from reben_dask.formats.cube import CubeLayout, shard_patches
 from reben_dask.formats.dataset import CUBES
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.job.convert import FAILURES, Count, PublishedArchive, Run, batches, incomplete, inputs_of
+from reben_dask.job.convert import FAILURES, Count, PublishedArchive, Run, incomplete, inputs_of
+from reben_dask.job.scheduling import batches
 from reben_dask.sources.published.archives import ArchivedPatch, decode_patch, read_archive
 from reben_dask.sources.published.pairs import Pairs
 from reben_dask.sources.published.tiles import (

@@ -33,7 +33,7 @@ from reben_dask.formats.names import mgrs_of
 from reben_dask.job.overlaps import drop_conflicts, keep_first
 from reben_dask.job.plan import Plan
 from reben_dask.job.record import concat_counts, count_patches
-from reben_dask.job.scheduling import Tasks
+from reben_dask.job.scheduling import Tasks, batches
 from reben_dask.patches.selection import with_choice
 from reben_dask.patches.spatial_blocks import (
     adjusted_split_fractions,
@@ -79,8 +79,8 @@ def run_global_steps(tasks: Tasks, plan: Plan, table: Path, progress: StageProgr
 def _sum_in_tree(tasks: Tasks, counts: list[Future]) -> Future:
     level = 0
     while len(counts) > 1:
-        groups = [counts[start : start + SUMS_AT_ONCE] for start in range(0, len(counts), SUMS_AT_ONCE)]
-        counts = [tasks.submit(f"sum-{level}-{number}", add_blocks, group) for number, group in enumerate(groups)]
+        groups = enumerate(batches(counts, SUMS_AT_ONCE))
+        counts = [tasks.submit(f"sum-{level}-{number}", add_blocks, group) for number, group in groups]
         level += 1
     return counts[0]
 

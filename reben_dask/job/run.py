@@ -52,7 +52,7 @@ from reben_dask.job.plan import (
 from reben_dask.job.preflight import require_memory, require_workers
 from reben_dask.job.published import Published
 from reben_dask.job.record import concat_counts, counts_from_json, counts_to_json, describe_dataset, sum_counts
-from reben_dask.job.scheduling import Tasks
+from reben_dask.job.scheduling import Tasks, batches
 from reben_dask.job.sentinel1 import Sentinel1Inputs
 from reben_dask.job.show import show_differences, show_failures, show_note, show_plan, show_result
 from reben_dask.job.tasks import (
@@ -473,7 +473,7 @@ class _Builder:
         output = self.output
         sums = [output.building / sums_file(name) for name in pieces]
         while len(sums) > SUMS_PER_TASK:
-            groups = [sums[start : start + SUMS_PER_TASK] for start in range(0, len(sums), SUMS_PER_TASK)]
+            groups = batches(sums, SUMS_PER_TASK)
             joined = [output.work / sums_file(f"{len(groups)}-{number}") for number in range(len(groups))]
             pairs = zip(groups, joined, strict=True)
             self.tasks.wait([self.tasks.submit(f"sums-{file.stem}", join_sums, group, file) for group, file in pairs])

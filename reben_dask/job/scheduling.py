@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import dask
 import pyarrow as pa
@@ -25,6 +25,8 @@ from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
 from reben_dask.errors import ClusterError, ProgramError, ReadError, RebenError
 from reben_dask.progress import StageProgress
 from reben_dask.workspace import is_full_disk
+
+T = TypeVar("T")
 
 ATTEMPTS = 2
 """Maximum runs of a task whose error may be due to its worker; the second is on another worker."""
@@ -164,6 +166,11 @@ class _Running:
     attempt: Attempt
     futures: dict[str, Future]
     open: int
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Divide a sequence into batches, the last one with the remainder."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def batch_size(threads: int) -> int:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reben_dask.job import graph, tasks
 from reben_dask.job.tasks import map_columns
-from reben_dask.patches.reference_map import RasterizedMap
+from reben_dask.patches.reference_map import unlabeled_map
 from reben_dask.patches.scl import scl_fractions
 
 
@@ -29,9 +29,9 @@ def classify_scene(_tile: Any, grids: Any, rule: Any) -> pd.DataFrame:
 def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     """Arable land everywhere."""
     grid = layouts[0].grid
-    rows, columns = grid.shape_px_yx(10)
-    bits = np.zeros((rows, -(-columns // 8)), np.uint8)
-    return map_columns(RasterizedMap(np.full((rows, columns), 211, np.uint16), bits), grid, rule)
+    rasterized = unlabeled_map(grid)
+    rasterized.codes[:] = 211
+    return map_columns(rasterized, grid, rule)
 
 
 def write_patches(*arguments: Any) -> pd.DataFrame:

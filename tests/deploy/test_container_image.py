@@ -61,7 +61,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
             command = instruction.value.replace("/opt/reben", str(target)).replace("python -m venv", _own_venv())
             variables = os.environ | {"EXTRAS": EXTRAS, "PYTHONPATH": ""}
             subprocess.run(["/bin/sh", "-ec", command], check=True, cwd=source, env=variables, timeout=500)
-            _lend_libraries(target)
+            if "-m venv" in instruction.value:
+                _lend_libraries(target)
     shutil.rmtree(source)
     home, data = root / "home", root / "data"
     home.mkdir()
@@ -97,15 +98,15 @@ def _required(name: str, extra: str = "") -> set[str]:
     """Names of a distribution and of all that it requires."""
     found, waiting = set(), [(name, extra)]
     while waiting:
-        distribution, extra = waiting.pop()
-        if (distribution, extra) in found:
+        if (pair := waiting.pop()) in found:
             continue
-        found.add((distribution, extra))
-        for line in requires(distribution) or ():
+        found.add(pair)
+        library, extra = pair
+        for line in requires(library) or ():
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 waiting += [(canonicalize_name(needed.name), each) for each in ("", *needed.extras)]
-    return {distribution for distribution, _ in found}
+    return {library for library, _ in found}
 
 
 def _own_venv() -> str:

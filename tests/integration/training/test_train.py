@@ -18,7 +18,7 @@ from reben_dask.cli import main
 from reben_dask.errors import InputError, OutputError
 from reben_dask.training import close_environments
 
-torch = pytest.importorskip("torch", reason="needs the extra train, which `make test-train` installs")
+torch = pytest.importorskip("torch", reason="needs the extra train, which `make test` installs")
 
 from reben_dask.training.evaluation import load_run  # noqa: E402 - needs PyTorch
 from reben_dask.training.fit import train  # noqa: E402
