@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from reben_dask.options import ClusterOptions as ClusterOptions
     from reben_dask.options import Sen2CorOptions as Sen2CorOptions
     from reben_dask.report.examples import natural_colour as natural_colour
-    from reben_dask.sources.sentinel2 import open_tile as open_tile
-    from reben_dask.stores.cube_reader import open_cubes as open_cubes
-    from reben_dask.stores.cube_reader import surface_reflectance as surface_reflectance
+    from reben_dask.sources.sentinel2.lazy_cube import open_tile as open_tile
+    from reben_dask.stores.lazy_cubes import open_cubes as open_cubes
+    from reben_dask.stores.lazy_cubes import surface_reflectance as surface_reflectance
     from reben_dask.training import BandScale as BandScale
     from reben_dask.training import batches as batches
     from reben_dask.training import stream as stream
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _MODULES = {
-    "open_tile": "sources.sentinel2",
+    "open_tile": "sources.sentinel2.lazy_cube",
     "open_landcover": "job.frame",
     "patches": "job.frame",
     "label": "job.frame",
@@ -81,7 +81,7 @@ _MODULES = {
     "ClusterOptions": "options",
     "Sen2CorOptions": "options",
     "open_demo_region": "demo",
-    "open_cubes": "stores.cube_reader",
+    "open_cubes": "stores.lazy_cubes",
     "batches": "training",
     "stream": "training",
     "BandScale": "training",
@@ -92,7 +92,7 @@ _MODULES = {
     "evaluate": "training.evaluation",
     "load_run": "training.evaluation",
     "leaderboard": "training.leaderboard",
-    "surface_reflectance": "stores.cube_reader",
+    "surface_reflectance": "stores.lazy_cubes",
     "natural_colour": "report.examples",
     "map_colours": "analysis.legend",
 }

@@ -25,7 +25,7 @@ from reben_dask.formats.dataset import CUBES, METADATA_FILE, RECORD, TABLE, RunR
 from reben_dask.formats.lmdb import is_lmdb
 from reben_dask.formats.statistics import Statistics
 from reben_dask.sources.remote import is_address
-from reben_dask.stores.cube_reader import open_cubes, open_patch
+from reben_dask.stores.lazy_cubes import open_cubes, open_patch
 from reben_dask.stores.patch_table import dataset_parts, read_rows
 from reben_dask.training.copies import copy_tables
 from reben_dask.training.samples import Samples, cube_samples, find_training_data, lmdb_samples
@@ -72,7 +72,7 @@ class Dataset:
 
     @cached_property
     def cubes(self) -> xr.DataTree:
-        """Cubes of all tiles, lazily: one node per tile; see :func:`~reben_dask.stores.cube_reader.open_cubes`."""
+        """Cubes of all tiles, lazily: one node per tile; see :func:`~reben_dask.stores.lazy_cubes.open_cubes`."""
         return open_cubes(self.path / CUBES)
 
     def samples(
@@ -119,7 +119,7 @@ class Dataset:
         return open_samples(place, split=split, modality=modality, bands=bands, classes=classes)
 
     def patch(self, patch_id: str) -> xr.DataTree:
-        """Open one patch lazily; see :func:`~reben_dask.stores.cube_reader.open_patch`.
+        """Open one patch lazily; see :func:`~reben_dask.stores.lazy_cubes.open_patch`.
 
         Raises
         ------

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rioxarray  # noqa: F401 - registers the .rio accessor
+import pyproj
 import xarray as xr
+from rasterio.crs import CRS
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M, shared_array
@@ -33,6 +33,9 @@ MAP_NODE = "reference_map"
 
 S1_NODE = "s1"
 S1_RESOLUTION_M = 10
+
+_NAN = "AAAAAAAA+H8="
+"""NaN as xarray writes it in the attributes of a Zarr array: 8 bytes, little-endian, in base64."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class CubeLayout:
 
 @dataclass(frozen=True)
 class Node:
-    """Array to be filled: lazy ``dataset`` of ``variable`` in the node ``name``, and its Zarr ``encoding``."""
+    """Array to be filled, as ``variable`` of a ``dataset`` that takes no memory, in the node ``name``."""
 
     name: str
     variable: str
@@ -158,6 +161,7 @@ def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
         yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB", "band_names": [*layout.polarisations]}
+        attributes["_FillValue"] = _NAN
         axis = {"polarisation": layout.polarisations}
         yield CubeArray(S1_NODE, "db", S1_RESOLUTION_M, np.nan, np.float32, attributes, axis)
 
@@ -181,7 +185,7 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
     lengths = [len(labels) for labels in array.axis.values()]
     patch, shard = grid.patch_px(array.resolution), shard_px(grid, array.resolution)
     shape, ones = (*lengths, *grid.shape_px_yx(array.resolution)), (1,) * len(lengths)
-    pixels = da.full(shape, array.fill, dtype=array.dtype, chunks=(*ones, shard, shard))
+    pixels = np.broadcast_to(np.array(array.fill, array.dtype), shape)
     dataset = xr.Dataset(
         {array.name: ((*array.axis, "y", "x"), pixels, dict(array.attributes))},
         coords={axis: np.array(labels, object) for axis, labels in array.axis.items()},
@@ -196,16 +200,38 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
 
 
 def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
+    """Add coordinates and georeference by the CF conventions, as ``rioxarray`` would, which takes long to import."""
     left, _, _, top = grid.covered_bounds()
+    x = left + resolution * (np.arange(dataset.sizes["x"]) + 0.5)
+    y = top - resolution * (np.arange(dataset.sizes["y"]) + 0.5)
     placed = dataset.assign_coords(
-        y=top - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
-        x=left + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
+        y=("y", y, _axis_attributes("y")),
+        x=("x", x, _axis_attributes("x")),
+        spatial_ref=((), 0, _georeference(grid.epsg, left, top, resolution)),
     )
-    located: xr.Dataset = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
-    for variable in located.data_vars.values():
+    for variable in placed.data_vars.values():
         # As an attribute, not an encoding: then xarray also lists spatial_ref among the variable's coordinates, and a
         # plain xr.open_zarr finds it there.
-        variable.encoding.pop("grid_mapping", None)
-        variable.attrs["grid_mapping"] = "spatial_ref"
-        variable.attrs |= geozarr_attributes(grid, resolution)
-    return located
+        variable.attrs |= {"grid_mapping": "spatial_ref", **geozarr_attributes(grid, resolution)}
+    return placed
+
+
+def _axis_attributes(name: str) -> dict[str, str]:
+    return {
+        "axis": name.upper(),
+        "long_name": f"{name} coordinate of projection",
+        "standard_name": f"projection_{name}_coordinate",
+        "units": "metre",
+    }
+
+
+def _georeference(epsg: int, left: float, top: float, resolution: int) -> dict[str, Any]:
+    """Attributes of a CF grid mapping; ``spatial_ref`` and ``GeoTransform`` are read by GDAL."""
+    wkt = CRS.from_epsg(epsg).to_wkt()
+    transform = (left, resolution, 0, top, 0, -resolution)
+    return {
+        **pyproj.CRS.from_wkt(wkt).to_cf(),
+        "crs_wkt": wkt,
+        "spatial_ref": wkt,
+        "GeoTransform": " ".join(str(float(value)) for value in transform),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -128,9 +129,10 @@ def patches(
     parts = []
     for tile, scene in zip(products, scenes, strict=True):
         tile.require(chosen.bands)
-        counts = [delayed(count_nodata)(tile, band, scene.grids) for band in chosen.bands]
-        scl = delayed(classify_scene)(tile, scene.grids, chosen.sky)
-        parts.append(delayed(_observed_patches)(scene, chosen, counts, scl))
+        # What holds no tasks is bound, or Dask would search every field of it for some.
+        counts = [delayed(partial(count_nodata, tile, band, scene.grids))() for band in chosen.bands]
+        scl = delayed(partial(classify_scene, tile, scene.grids, chosen.sky))()
+        parts.append(delayed(partial(_observed_patches, scene, chosen))(counts, scl))
     meta = join_columns(no_candidates(chosen), empty_frame([NODATA, *OBSERVED_IN_SCL]))
     globe = shapely.box(-180, -90, 180, 90)
     areas = shapely.intersection(search_areas([scene.grids[0] for scene in scenes], TABLE_CRS), globe)

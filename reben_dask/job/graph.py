@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +59,20 @@ class TileGraph:
         """
         plan = self.plan
         layers = {name: self._layers.get(name) for name in plan.recipe.attributes}
-        shared = (self._countries, layers, self.table)
         partitions = self._partitions.get(tile.name, [])
         with dask.annotate(priority=self._priorities[tile.name]):
             observed = self._pixel_tasks(tile, attempt, partitions) if plan.is_usable(tile) else {}
-            arguments = (plan.scene(tile), self._rules, observed or None, *shared)
-            return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write_patches, *arguments)}
+            write = partial(write_patches, plan.scene(tile), self._rules, table=self.table)
+            tasks = (observed or None, self._countries, layers)
+            return {**observed, "patches": self._task(f"patches-{tile.name}", attempt, write, *tasks)}
 
     def _pixel_tasks(self, tile: Tile, attempt: Attempt, partitions: Sequence[int]) -> dict[str, Delayed | Future]:
         plan, layouts = self.plan, self.plan.layouts(tile)
 
         def task(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed | Future:
             prefix = f"band-{name}" if name in plan.recipe.bands else name
-            return attempt.finished.get(name) or self._task(f"{prefix}-{tile.name}", attempt, function, *args, **kwargs)
+            call = partial(function, *args, **kwargs)
+            return attempt.finished.get(name) or self._task(f"{prefix}-{tile.name}", attempt, call)
 
         tasks = {}
         for band in plan.recipe.bands:
@@ -89,9 +90,10 @@ class TileGraph:
             tasks["sentinel1"] = task("sentinel1", pair_tile, tile, self.cubes, layouts, plan.partners_near[tile.name])
         return tasks
 
-    def _task(self, name: str, attempt: Attempt, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Delayed:
+    def _task(self, name: str, attempt: Attempt, function: Callable[..., Any], *tasks: Any) -> Delayed:
+        """Task that calls a function; what holds no tasks is bound to it, or Dask would search every field for some."""
         key = task_key(name, self.job, attempt.number)
-        return delayed(run_task, pure=True)(function, *args, **kwargs, dask_key_name=key)
+        return delayed(run_task, pure=True)(function, *tasks, dask_key_name=key)
 
     @cached_property
     def _priorities(self) -> dict[str, int]:
@@ -113,7 +115,7 @@ class TileGraph:
     def _partitions(self) -> dict[str, list[int]]:
         """Partitions of the map that each tile overlaps, by position."""
         usable = self.plan.usable
-        found = partitions_of_tiles(self.landcover.frame, [self.plan.grids(tile)[0] for tile in usable])
+        found = partitions_of_tiles(self.landcover.spatial_partitions, [self.plan.grids(tile)[0] for tile in usable])
         return {tile.name: partitions for tile, partitions in zip(usable, found, strict=True)}
 
     @cached_property
@@ -121,13 +123,13 @@ class TileGraph:
         plan = self.plan
         if not plan.countries:
             return None
-        return self._task("countries", FIRST, read_countries, plan.countries)
+        return self._task("countries", FIRST, partial(read_countries, plan.countries))
 
     @cached_property
     def _layers(self) -> dict[str, Delayed]:
         attributes = self.plan.recipe.attributes
         return {
-            name: self._task(f"layer-{name}", FIRST, read_attribute, path, attributes[name].column)
+            name: self._task(f"layer-{name}", FIRST, partial(read_attribute, path, attributes[name].column))
             for name, path in self.plan.layers.items()
         }
 

@@ -9,8 +9,8 @@ travels between workers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import dask_geopandas
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from reben_dask.formats.columns import TABLE_CRS
 from reben_dask.formats.footprints import split_at_180
 from reben_dask.grid import PatchGrid
 
+if TYPE_CHECKING:
+    import dask_geopandas
+
 MARGIN_M = 2_000
 """A straight edge of 100 km in the map's projection bends by about 100 m in the tile's."""
 
@@ -31,12 +34,8 @@ _NO_DEGREES = 1e-7  # 1 cm
 _HALF_CIRCLE = 180.0
 
 
-def partitions_of_tiles(landcover: dask_geopandas.GeoDataFrame, grids: Sequence[PatchGrid]) -> list[list[int]]:
-    """Find the partitions of the map that each tile overlaps, by position, ascending; nothing is computed.
-
-    Raises :class:`InputError` if the map has no spatial partitions: every tile would be joined with all of it.
-    """
-    partitions = _partitions_of(landcover, "land-cover")
+def partitions_of_tiles(partitions: gpd.GeoSeries, grids: Sequence[PatchGrid]) -> list[list[int]]:
+    """Find the spatial partitions of the map that each tile overlaps, by position, ascending."""
     return _overlaps(search_areas(grids, partitions.crs), partitions)
 
 

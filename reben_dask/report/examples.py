@@ -19,7 +19,7 @@ from reben_dask.formats.cube import MAP_NODE
 from reben_dask.formats.dataset import CUBES, TABLE
 from reben_dask.patches.splits import seeded_hashes
 from reben_dask.report.survey import FLAGS, FRACTIONS, Survey
-from reben_dask.stores.cube_reader import open_patch, surface_reflectance
+from reben_dask.stores.lazy_cubes import open_patch, surface_reflectance
 from reben_dask.stores.patch_table import part_files, read_rows
 
 WHITE = 0.26

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
 
 from reben_dask.errors import InputError

@@ -95,5 +95,5 @@ def kept_in(part: Path) -> int:
 
 def _parts(plan: Plan, landcover: Path) -> list[Path]:
     sorted_map = SortedMap(landcover)
-    (partitions,) = partitions_of_tiles(sorted_map.frame, [plan.grids(plan.usable[0])[0]])
+    (partitions,) = partitions_of_tiles(sorted_map.spatial_partitions, [plan.grids(plan.usable[0])[0]])
     return [sorted_map.parts[number] for number in partitions]

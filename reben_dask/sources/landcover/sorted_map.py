@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask_geopandas
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 
 from reben_dask.errors import InputError
@@ -20,6 +21,9 @@ from reben_dask.nomenclature import Nomenclature, code_order, nomenclature_path
 from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
 from reben_dask.sources.vector_files import split_layer
 from reben_dask.wording import counted
+
+if TYPE_CHECKING:
+    import dask_geopandas
 
 DESCRIPTION_FILE = "_landcover.json"
 """Starts with an underscore, so that readers of Parquet folders ignore it."""
@@ -95,22 +99,33 @@ class SortedMap:
         return sorted(self.folder.glob("part-*.parquet"))
 
     @cached_property
+    def spatial_partitions(self) -> gpd.GeoSeries:
+        """Bounds of each part as a polygon, in ``crs``, from its footer; empty for a part without polygons."""
+        return gpd.GeoSeries([_bounds_of(part) for part in self.parts], crs=self.crs)
+
+    @cached_property
     def frame(self) -> dask_geopandas.GeoDataFrame:
         """Map as a lazy frame with ``spatial_partitions``, one partition per part.
 
         Columns ``code`` (uint16, or text if one is not a whole number from 1 to 65535), ``order`` (int64, row in the
         source) and ``geometry``.
         """
+        import dask_geopandas  # noqa: PLC0415 - takes a second, which a job does not need to spend
+
         frame = dask_geopandas.read_parquet(list(map(str, self.parts)), columns=list(COLUMNS), split_row_groups=False)
-        if frame.spatial_partitions is None:
-            # A part without polygons has no bounds, and then none of the partitions are known.
-            frame.spatial_partitions = gpd.GeoSeries([shapely.Polygon()] * frame.npartitions, crs=frame.crs)
+        frame.spatial_partitions = self.spatial_partitions
         return frame
 
     @property
     def codes(self) -> dict[str, Mapping[str, int]]:
         """``rows`` and ``first_row`` of each code."""
         return dict(self.description["codes"])
+
+
+def _bounds_of(part: Path) -> shapely.Polygon:
+    geo = json.loads(pq.read_schema(part).metadata[b"geo"])
+    bounds = geo["columns"][geo["primary_column"]].get("bbox", [np.nan])
+    return shapely.Polygon() if np.isnan(bounds).any() else shapely.box(*bounds)
 
 
 def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, float]) -> gpd.GeoDataFrame:

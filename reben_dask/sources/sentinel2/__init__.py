@@ -10,7 +10,7 @@ from reben_dask.sources.sentinel2.discovery import (
     search_products,
     stem_of,
 )
-from reben_dask.sources.sentinel2.pixels import harmonize, open_tile, read_band, read_scene_classification
+from reben_dask.sources.sentinel2.pixels import harmonize, read_band, read_scene_classification
 from reben_dask.sources.sentinel2.tile import Form, Tile, tile_identity
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "choose_products",
     "find_products",
     "harmonize",
-    "open_tile",
     "read_band",
     "read_scene_classification",
     "read_tile",

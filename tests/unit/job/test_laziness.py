@@ -15,7 +15,8 @@ from reben_dask.job.graph import TileGraph
 from reben_dask.job.plan import Plan, make_plan
 from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import sort_landcover
-from reben_dask.sources.sentinel2 import find_products, open_tile, read_tile
+from reben_dask.sources.sentinel2 import find_products, read_tile
+from reben_dask.sources.sentinel2.lazy_cube import open_tile
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -52,7 +53,7 @@ def test_planning_opens_no_image(data_dir: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("nothing_computes")
 def test_a_cube_opens_without_pixels(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reben_dask.sources.sentinel2.pixels.read_window", _refuse)
+    monkeypatch.setattr("reben_dask.sources.sentinel2.lazy_cube.read_window", _refuse)
     cube = open_tile(read_tile(find_products([data_dir / "mini"])[0]))
     assert cube["r10m"].dn.shape == (4, 1068, 1068)
 

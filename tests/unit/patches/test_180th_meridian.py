@@ -122,7 +122,7 @@ def landcover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 
 def test_labels_on_both_sides(landcover: Path) -> None:
     found = SortedMap(landcover)
-    (numbers,) = partitions_of_tiles(found.frame, [GRID])
+    (numbers,) = partitions_of_tiles(found.spatial_partitions, [GRID])
     assert len(numbers) == 2
     polygons = read_polygons([found.parts[number] for number in numbers], *search_boxes(GRID, found.crs))
     assert sorted(polygons["code"]) == [231, 312]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reben_dask.errors import InputError
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.patches.join import MARGIN_M, partitions_of_tiles, search_area, search_areas
+from reben_dask.patches.join import MARGIN_M, join_partitions, partitions_of_tiles, search_area, search_areas
 from reben_dask.sources.landcover import SortedMap, open_landcover, read_polygons, sort_landcover, sorting
 
 POZNAN = "clc2018_poznan_3035.gpkg"
@@ -62,9 +62,15 @@ def _outline(grid: PatchGrid, crs: object) -> shapely.MultiPoint:
     return shapely.multipoints(np.column_stack(transformer.transform(shapely.get_x(points), shapely.get_y(points))))
 
 
+def _partitions(sorted_map: SortedMap, grid: PatchGrid) -> list[int]:
+    """Positions of the partitions that one tile overlaps."""
+    (numbers,) = partitions_of_tiles(sorted_map.spatial_partitions, [grid])
+    return numbers
+
+
 def _found(sorted_map: SortedMap, grid: PatchGrid) -> tuple[set[int], int]:
     """Positions of the polygons that are found for a tile, and how many partitions are opened for them."""
-    (numbers,) = partitions_of_tiles(sorted_map.frame, [grid])
+    numbers = _partitions(sorted_map, grid)
     if not numbers:
         return set(), 0
     near = read_polygons([sorted_map.parts[number] for number in numbers], search_area(grid, sorted_map.crs).bounds)
@@ -109,7 +115,7 @@ def test_one_tile_is_searched_as_many_are(crs: int) -> None:
 
 def test_no_tile_has_no_area(sorted_map: SortedMap) -> None:
     assert search_areas([], 3035).shape == (0,)
-    assert partitions_of_tiles(sorted_map.frame, []) == []
+    assert partitions_of_tiles(sorted_map.spatial_partitions, []) == []
 
 
 # Partitions
@@ -117,7 +123,7 @@ def test_no_tile_has_no_area(sorted_map: SortedMap) -> None:
 
 @pytest.mark.usefixtures("nothing_computes")
 def test_partitions_are_found_without_computing(sorted_map: SortedMap) -> None:
-    found = partitions_of_tiles(sorted_map.frame, [MINI, FULL])
+    found = partitions_of_tiles(sorted_map.spatial_partitions, [MINI, FULL])
     assert all(found)
     assert all(type(number) is int for numbers in found for number in numbers)
 
@@ -125,7 +131,7 @@ def test_partitions_are_found_without_computing(sorted_map: SortedMap) -> None:
 def test_partitions_are_those_that_meet_the_tile(sorted_map: SortedMap) -> None:
     """Asked of the bounds of what each part holds: none is missing, and none lies beyond the margin."""
     parts = shapely.box(*np.array([gpd.read_parquet(part).total_bounds for part in sorted_map.parts]).T)
-    for grid, numbers in zip(ALL, partitions_of_tiles(sorted_map.frame, ALL), strict=True):
+    for grid, numbers in zip(ALL, partitions_of_tiles(sorted_map.spatial_partitions, ALL), strict=True):
         tile = shapely.envelope(_outline(grid, 3035))
         assert numbers == sorted(set(numbers))
         assert set(numbers) >= set(np.flatnonzero(shapely.intersects(parts, tile)))
@@ -133,8 +139,10 @@ def test_partitions_are_those_that_meet_the_tile(sorted_map: SortedMap) -> None:
 
 
 def test_tiles_of_several_zones_together(sorted_map: SortedMap) -> None:
-    together = partitions_of_tiles(sorted_map.frame, ALL)
-    assert together == [numbers for grid in ALL for numbers in partitions_of_tiles(sorted_map.frame, [grid])]
+    together = partitions_of_tiles(sorted_map.spatial_partitions, ALL)
+    assert together == [
+        numbers for grid in ALL for numbers in partitions_of_tiles(sorted_map.spatial_partitions, [grid])
+    ]
     assert [bool(numbers) for numbers in together] == [False, True, True, True, True, False]
     assert together[1] == together[4]
     assert 3 * len(together[1]) < len(together[3])
@@ -144,7 +152,7 @@ def test_a_frame_without_spatial_partitions_is_refused(sorted_map: SortedMap) ->
     frame = SortedMap(sorted_map.folder).frame
     frame.spatial_partitions = None
     with pytest.raises(InputError) as caught:
-        partitions_of_tiles(frame, [MINI])
+        join_partitions(frame, frame)
     assert str(caught.value).startswith("The land-cover frame has no spatial_partitions, which Dask drops when")
 
 
@@ -152,8 +160,8 @@ def test_an_empty_map_meets_no_tile(tmp_path: Path) -> None:
     path = tmp_path / "map.gpkg"
     empty = gpd.GeoDataFrame({"Code_18": np.array([], object)}, geometry=[], crs=3035)
     pyogrio.write_dataframe(empty, path, geometry_type="MultiPolygon")
-    frame = sort_landcover(open_landcover(str(path)), tmp_path / "sorted").frame
-    assert partitions_of_tiles(frame, [MINI, FULL]) == [[], []]
+    found = sort_landcover(open_landcover(str(path)), tmp_path / "sorted")
+    assert partitions_of_tiles(found.spatial_partitions, [MINI, FULL]) == [[], []]
 
 
 def test_a_polygon_without_end_hides_no_other(poznan: gpd.GeoDataFrame, tmp_path: Path) -> None:
@@ -264,7 +272,7 @@ def test_row_groups_that_are_not_near_are_not_decoded(
     spoilt, groups = map(sum, zip(*counts, strict=True))
     assert groups == 153
     assert spoilt > groups / 2
-    numbers = partitions_of_tiles(sorted_map.frame, [MINI])[0]
+    numbers = _partitions(sorted_map, MINI)
     assert any(counts[number][0] for number in numbers)
     near = read_polygons([copies[number] for number in numbers], area.bounds)
     assert _content(near) == _content(poznan[poznan.geometry.envelope.intersects(area)])

@@ -15,8 +15,9 @@ from reben_dask.errors import InputError, RecipeError
 from reben_dask.job.plan import make_plan
 from reben_dask.job.published import Published
 from reben_dask.recipes import Recipe, load_recipe
-from reben_dask.sources.sentinel2 import find_products, open_tile, read_band, read_tile, search_products
+from reben_dask.sources.sentinel2 import find_products, read_band, read_tile, search_products
 from reben_dask.sources.sentinel2.discovery import OTHER_LEVEL
+from reben_dask.sources.sentinel2.lazy_cube import open_tile
 
 RECIPE = "bigearthnet-l1c"
 

@@ -14,7 +14,8 @@ import pytest
 import rasterio
 
 from reben_dask.errors import InputError
-from reben_dask.sources.sentinel2 import open_tile, read_band, read_tile
+from reben_dask.sources.sentinel2 import read_band, read_tile
+from reben_dask.sources.sentinel2.lazy_cube import open_tile
 
 METADATA = "MTD_MSIL2A.xml"
 IMAGES = {"B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B11", "B12", "B8A", "SCL"}

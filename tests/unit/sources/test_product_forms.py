@@ -33,7 +33,6 @@ from reben_dask.sources import remote
 from reben_dask.sources.sentinel2 import (
     Form,
     find_products,
-    open_tile,
     read_band,
     read_scene_classification,
     read_tile,
@@ -42,6 +41,7 @@ from reben_dask.sources.sentinel2 import (
     tile_identity,
 )
 from reben_dask.sources.sentinel2.discovery import ZARR
+from reben_dask.sources.sentinel2.lazy_cube import open_tile
 
 INDICATORS = ("GEOMETRIC", "GENERAL", "RADIOMETRIC", "SENSOR")
 SMALL_CHUNKS = {10: 200, 20: 100, 60: 50}

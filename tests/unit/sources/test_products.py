@@ -26,11 +26,11 @@ from reben_dask.sources.sentinel2 import (
     Tile,
     find_products,
     harmonize,
-    open_tile,
     read_band,
     read_scene_classification,
     read_tile,
 )
+from reben_dask.sources.sentinel2.lazy_cube import open_tile
 
 RESOLUTIONS = {
     "r10m": (10, ["B02", "B03", "B04", "B08"]),

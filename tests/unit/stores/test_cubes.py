@@ -20,7 +20,6 @@ from reben_dask.errors import InputError
 from reben_dask.formats.bands import POLARISATIONS, PUBLISHED_BANDS, by_resolution
 from reben_dask.formats.cube import CubeLayout
 from reben_dask.grid import PatchGrid, ShapeYX
-from reben_dask.stores.cube_reader import open_cubes
 from reben_dask.stores.cubes import (
     consolidate,
     consolidate_store,
@@ -29,6 +28,7 @@ from reben_dask.stores.cubes import (
     write_band,
     write_reference_map,
 )
+from reben_dask.stores.lazy_cubes import open_cubes
 
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B11"), 60: ("B01", "B09")}
 NODES = {10: "r10m", 20: "r20m", 60: "r60m"}

@@ -9,7 +9,7 @@ import pytest
 from tiny import BANDS, EPSG, OFFSETS, PATCHES, TILE, ULX, ULY, of_patch, write_tiny
 
 from reben_dask.errors import InputError
-from reben_dask.stores.cube_reader import open_patch, surface_reflectance
+from reben_dask.stores.lazy_cubes import open_patch, surface_reflectance
 
 RGB = ["B04", "B03", "B02"]
 
