@@ -20,7 +20,6 @@ import xarray as xr
 from pystac.extensions.eo import EOExtension
 from pystac.extensions.mgrs import MgrsExtension
 from pystac.extensions.projection import ProjectionExtension
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from stac_geoparquet.arrow import stac_table_to_items
 
 from reben_dask.formats.columns import KEPT
@@ -46,6 +45,9 @@ def items(small_run: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_items_and_collections_are_valid_stac(small_run: Path, items: dict[str, list[dict[str, Any]]]) -> None:
+    # Takes 4 s to import: jsonschema compiles the grammars of all formats that it may meet.
+    from pystac.validation.stac_validator import JsonSchemaSTACValidator  # noqa: PLC0415
+
     validator = JsonSchemaSTACValidator()
     for name in NAMES:
         for item in items[name]:

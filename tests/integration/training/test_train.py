@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,22 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
+import reben_dask as rb
 from reben_dask.cli import main
 from reben_dask.errors import InputError, OutputError
 from reben_dask.training import close_environments
 
-torch = pytest.importorskip("torch", reason="needs the extra train, which `make test` installs")
-
-from reben_dask.training.evaluation import load_run  # noqa: E402 - needs PyTorch
-from reben_dask.training.fit import train  # noqa: E402
-
 KEYS = {"model": "scnn", "modality": "S2", "bands": ["B04", "B11"], "batch_size": 8, "dropout": 0.3, "flips": True}
 
 
+@pytest.fixture(scope="module")
+def torch() -> ModuleType:
+    """PyTorch, which takes seconds to import: not in processes that only collect these tests."""
+    return pytest.importorskip("torch", reason="needs the extra train, which `make test` installs")
+
+
 @pytest.fixture(autouse=True)
-def _nothing_stays_open() -> Iterator[None]:
+def _nothing_stays_open(torch: ModuleType) -> Iterator[None]:  # noqa: ARG001
     yield
     close_environments()
 
@@ -37,7 +40,7 @@ def _reben(*arguments: object) -> Result:
 
 
 def _train(out: Path, run: Path, **keys: Any) -> None:
-    train(out, run, report=lambda _: None, device="cpu", **KEYS | {"epochs": 3} | keys)
+    rb.train(out, run, report=lambda _: None, device="cpu", **KEYS | {"epochs": 3} | keys)
 
 
 def _outcome(run: Path) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def _outcome(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(torch: ModuleType, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     _train(small_run, run)
     return run
@@ -76,7 +79,7 @@ def test_the_files_of_a_run(small_run: Path, undisturbed: Path) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_resumed_run_equals_the_undisturbed_one(
-    small_run: Path, undisturbed: Path, tmp_path: Path, epoch: int
+    torch: ModuleType, small_run: Path, undisturbed: Path, tmp_path: Path, epoch: int
 ) -> None:
     def stop(line: str) -> None:
         if line.startswith(f"Epoch {epoch} "):
@@ -84,7 +87,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(small_run, run, report=stop, epochs=3, device="cpu", **KEYS)
+        rb.train(small_run, run, report=stop, epochs=3, device="cpu", **KEYS)
     assert json.loads((run / "run.json").read_text())["epochs"] == epoch
     torch.manual_seed(99)
     _train(small_run, run, resume=True)
@@ -105,7 +108,7 @@ def test_predictions_are_those_of_the_evaluation(small_run: Path, undisturbed: P
     best = history.loc[history["validation_ap_macro"].idxmax()]
     assert metrics["ap_macro"] == pytest.approx(best["validation_ap_macro"])
     assert metrics["loss"] == pytest.approx(best["validation_loss"])
-    samples, probabilities = load_run(undisturbed, "cpu").predict(small_run, "validation")
+    samples, probabilities = rb.load_run(undisturbed, "cpu").predict(small_run, "validation")
     assert probabilities.shape == (metrics["patches"], len(metrics["per_class"])) == samples.table.labels.shape
     right = (probabilities >= 0.5) & samples.table.labels
     assert metrics["precision_micro"] == pytest.approx(right.sum() / max(1, (probabilities >= 0.5).sum()))
@@ -204,10 +207,10 @@ def test_a_damaged_checkpoint(small_run: Path, undisturbed: Path, tmp_path: Path
         _train(small_run, run, resume=True)
     (run / "checkpoint.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no finished epoch yet; run its `reben train` command again, with --re"):
-        load_run(run)
+        rb.load_run(run)
 
 
-def test_images_and_maps_are_flipped_together() -> None:
+def test_images_and_maps_are_flipped_together(torch: ModuleType) -> None:
     from reben_dask.training.fit import _flip  # noqa: PLC0415
 
     torch.manual_seed(0)
