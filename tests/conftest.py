@@ -84,10 +84,10 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the job in this process, which saves its start: for jobs that end early, or compute on a running cluster."""
     words = ["run", *map(str, arguments), "--no-report"]
-    done = CliRunner(env={"COLUMNS": "120"}).invoke(main, words, prog_name="reben")
+    done = CliRunner(env={"COLUMNS": "120", **environment}).invoke(main, words, prog_name="reben")
     assert done.exception is None or isinstance(done.exception, SystemExit) or "--debug" in words, done.exc_info
     errors = done.stderr if isinstance(done.exception, SystemExit | None) else "".join(format_exception(done.exception))
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, errors)

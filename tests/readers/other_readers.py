@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, MadeOnce, run_job
+from conftest import ONE_WORKER, ROOT, MadeOnce, run_job
 
 from reben_dask.demo import DemoRegion
 
@@ -31,7 +31,7 @@ def make_dataset(region: DemoRegion, made_once: MadeOnce) -> Path:
         (product,) = region.s2.glob("*20190116*UVP*")
         inputs = ("--s2", product, "--landcover", region.landcover, "--s1", region.s1, "--s1-pairs", region.s1_pairs)
         formats = [word for name in ("geotiff", "webdataset", "parquet") for word in ("--export", name)]
-        done = run_job(*inputs, *formats, "--out", folder / "out", "--dashboard-address", ":0")
+        done = run_job(*inputs, *formats, "--out", folder / "out", *ONE_WORKER)
         assert done.returncode == 0, done.stderr
 
     return made_once("reader-run", make) / "out"

@@ -32,9 +32,9 @@ def _upsample(band: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("flagged", [False, True])
 def test_the_lmdb_and_both_metadata_files(
-    demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path, *, flagged: bool
+    small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path, *, flagged: bool
 ) -> None:
-    root = make_dataset(demo_region, made_once)
+    root = make_dataset(small_region, made_once)
     lines = find_lines("configilm")
     if flagged:
         lines = lines.replace("120)", "120), include_snowy=True, include_cloudy=True", 1)

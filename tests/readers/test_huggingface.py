@@ -74,8 +74,8 @@ for sample in train:
 
 
 @pytest.mark.parametrize(("lines", "save"), [("huggingface-images", SAVE_IMAGES), ("webdataset", SAVE_SAMPLES)])
-def test_samples(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path, lines: str, save: str) -> None:
-    dataset = make_dataset(demo_region, made_once)
+def test_samples(small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path, lines: str, save: str) -> None:
+    dataset = make_dataset(small_region, made_once)
     run_lines("huggingface", ["-c", find_lines(lines) + save], dataset, tmp_path)
     rows = read_metadata(dataset / METADATA, "train").set_index("patch_id")
     found = {path.stem: np.load(path) for path in tmp_path.glob("S2*.npz")}

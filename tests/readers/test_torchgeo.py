@@ -51,8 +51,8 @@ def _expect_labels(found: np.ndarray, labels: Iterable[Iterable[str]]) -> None:
     np.testing.assert_array_equal(found, [[name in names for name in CLASSES] for names in labels])
 
 
-def test_trees_of_reben(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
-    root = make_dataset(demo_region, made_once)
+def test_trees_of_reben(small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
+    root = make_dataset(small_region, made_once)
     for split, samples in _open(root, "torchgeo", tmp_path, ["train", "val", "test"]).items():
         rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
         places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
@@ -65,8 +65,8 @@ def test_trees_of_reben(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: 
         np.testing.assert_array_equal(samples["mask"], NUMBERS[maps])
 
 
-def test_trees_of_reben_without_sentinel1(demo_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
-    root, alone = make_dataset(demo_region, made_once), tmp_path / "alone"
+def test_trees_of_reben_without_sentinel1(small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
+    root, alone = make_dataset(small_region, made_once), tmp_path / "alone"
     alone.mkdir()
     for name in ("BigEarthNet-S2", "Reference_Maps", METADATA):
         (alone / name).symlink_to(root / name)

@@ -18,7 +18,7 @@ import pytest
 import rasterio
 import xarray as xr
 import yaml
-from conftest import ROOT, MadeOnce
+from conftest import ROOT, SMALL, MadeOnce
 from rasterio.windows import Window
 from safetensors.numpy import load
 
@@ -43,6 +43,15 @@ SIDE_M = 1200
 TYPES = {"AOT": (20, np.uint16), "XYZ": (60, np.uint8)}
 
 
+SMALL_DEMO = f"""
+from pathlib import Path
+from reben_dask.demo import DemoRegion
+from reben_dask.demo.products import build_region
+from reben_dask.demo.terrain import Layout
+build_region(DemoRegion.inside(Path("demo")), layout={SMALL}, progress=lambda _: None)
+"""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A dataset of one product of the synthetic region, made by the changed package."""
@@ -55,8 +64,12 @@ class Trial:
 
     def reben(self, *arguments: object) -> str:
         """Run a command of the changed package."""
+        return self.python("-m", "reben_dask", *arguments)
+
+    def python(self, *arguments: object) -> str:
+        """Run Python with the changed package."""
         done = subprocess.run(
-            [sys.executable, "-m", "reben_dask", *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200"},
             capture_output=True,
@@ -91,7 +104,8 @@ def _make(folder: Path) -> None:
     recipe |= {"name": "mine", "bands": [*recipe["bands"], *TYPES]}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     trial = Trial(folder)
-    trial.reben("demo", "demo")
+    (folder / "demo").mkdir()
+    trial.python("-c", SMALL_DEMO)
     inputs = ("--s2", f"demo/sentinel2/{PRODUCT}.SAFE", "--landcover", "demo/landcover.gpkg", "--recipe", "mine.yaml")
     cluster = ("--workers", 1, "--dashboard-address", ":0")
     trial.reben("run", *inputs, "--out", "out", "--export", "geotiff", "--no-report", *cluster)

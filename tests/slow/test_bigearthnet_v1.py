@@ -11,7 +11,7 @@ import datasets
 import oracle
 import protocols
 import pytest
-from conftest import run_job
+from conftest import run_here
 from datasets import Dataset
 from processes import Cluster
 
@@ -22,7 +22,7 @@ FIFTH = Fraction(1, 5)
 
 
 def _build(inputs: list[object], out: Path) -> str:
-    done = run_job(*inputs, "--recipe", "bigearthnet-v1", "--out", out)
+    done = run_here(*inputs, "--recipe", "bigearthnet-v1", "--out", out)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

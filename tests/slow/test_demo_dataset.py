@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import xarray as xr
 import yaml
-from conftest import ROOT, run_job
+from conftest import ROOT, run_here
 from processes import Cluster
 from safetensors.numpy import load
 
@@ -129,7 +129,7 @@ def test_a_recipe_of_ones_own(
     (tmp_path / "water.csv").write_text("\n".join(["code,class", *rows]))
 
     out = tmp_path / "out"
-    done = run_job(*demo_inputs, "--out", out, "--recipe", tmp_path / "mine.yaml", *cluster.options)
+    done = run_here(*demo_inputs, "--out", out, "--recipe", tmp_path / "mine.yaml", *cluster.options)
     assert done.returncode == 0, done.stderr
     table = gpd.read_parquet(out / "patches.parquet")
     kept = table[table["status"] == "kept"]

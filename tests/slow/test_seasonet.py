@@ -36,7 +36,7 @@ import shapely.affinity
 import yaml
 from acquisitions import acquire_again, sky
 from click.testing import CliRunner
-from conftest import run_job
+from conftest import run_here
 from datasets import Dataset
 from oracle import Patch, Product, Protocol
 from processes import Cluster
@@ -60,7 +60,7 @@ WOODS = (311, 312, 313)
 
 
 def _run(*arguments: object, out: Path) -> str:
-    done = run_job(*arguments, "--out", out, COLUMNS="160")
+    done = run_here(*arguments, "--out", out, COLUMNS="160")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pandas as pd
 import pytest
-from conftest import run_job
+from conftest import run_here
 from processes import Cluster
 
 from reben_dask.demo import DemoRegion
@@ -32,7 +32,7 @@ def two_runs(
 
 def _run(small_region: DemoRegion, landcover: Path, out: Path, cluster: Cluster) -> CompletedProcess[str]:
     (product,) = small_region.s2.glob("*20180725*UVP*")
-    return run_job("--s2", product, "--landcover", landcover, "--out", out, *cluster.options)
+    return run_here("--s2", product, "--landcover", landcover, "--out", out, *cluster.options)
 
 
 def test_the_copy_is_beside_the_output(two_runs: tuple[Path, list[dict[str, int]]]) -> None:

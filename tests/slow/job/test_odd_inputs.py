@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pytest
 import rasterio
-from conftest import JOB_TIMEOUT_S, run_job
+from conftest import JOB_TIMEOUT_S, ONE_WORKER, run_here
 from digest import digest_of
 from processes import Cluster
 
@@ -43,7 +43,7 @@ def test_odd_names_and_relative_paths_make_no_difference(
         path.chmod(0o555 if path.is_dir() else 0o444)
     out = f"out {ODD}"
     done = subprocess.run(
-        [sys.executable, "-m", "reben_dask.run", *inputs, "--out", out, "--dashboard-address", ":0", "--no-report"],
+        [sys.executable, "-m", "reben_dask.run", *inputs, "--out", out, *map(str, ONE_WORKER), "--no-report"],
         capture_output=True,
         text=True,
         timeout=JOB_TIMEOUT_S,
@@ -73,7 +73,7 @@ def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
     empty_product: Path, small_inputs: list[object], cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run_job("--s2", empty_product, *small_inputs[2:], "--out", out, *cluster.options)
+    done = run_here("--s2", empty_product, *small_inputs[2:], "--out", out, *cluster.options)
     assert done.returncode == 3, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608

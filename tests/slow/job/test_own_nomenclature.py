@@ -13,8 +13,9 @@ import pytest
 import yaml
 import zarr
 from click.testing import CliRunner
-from conftest import ONE_WORKER, ROOT, run_job
+from conftest import ROOT, run_here
 from pages import read_page
+from processes import Cluster
 
 import reben_dask as rb
 from reben_dask.cli import main
@@ -36,7 +37,7 @@ def _own_value(code: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def own_run(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_run(small_region: DemoRegion, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     given = gpd.read_file(small_region.landcover)
     codes = [CODES[_own_value(int(code))] for code in given["Code_18"]]
@@ -47,7 +48,7 @@ def own_run(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "own.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     inputs = ["--s2", next(small_region.s2.glob(f"*{TILE}*")), "--landcover", folder / "national.gpkg"]
     choices = ["--code-column", "kind", "--recipe", folder / "own.yaml", "--out", folder / "out"]
-    done = run_job(*inputs, *choices, *ONE_WORKER)
+    done = run_here(*inputs, *choices, *cluster.options)
     assert done.returncode == 0, done.stderr
     return folder / "out"
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT, run_job
+from conftest import ROOT, run_here
 from processes import Cluster
 
 from reben_dask.demo import DemoRegion
@@ -66,7 +66,7 @@ def inputs(demo_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest
 
 
 def _run(out: Path, *arguments: object) -> Run:
-    done = run_job(*arguments, "--out", out, COLUMNS="200")
+    done = run_here(*arguments, "--out", out, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     return Run(out, done.stdout)
 
@@ -272,7 +272,7 @@ def test_published_metadata_that_are_none_are_refused(inputs: list[object], data
         (tmp_path, "is not a metadata file"),
         (data_dir / "bigearthnet" / "tile_origins.csv", "cannot be read"),
     ):
-        done = run_job(*inputs, "--published", path, "--out", tmp_path / "out", "--dry-run")
+        done = run_here(*inputs, "--published", path, "--out", tmp_path / "out", "--dry-run")
         assert done.returncode == 1
         message = done.stderr.strip()
         assert message.startswith("Error: ")

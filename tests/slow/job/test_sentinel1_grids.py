@@ -18,7 +18,7 @@ import yaml
 import zarr
 from building import build
 from click.testing import CliRunner
-from conftest import ROOT, run_job
+from conftest import ROOT, run_here
 from distributed import Client
 from processes import Cluster
 from rasterio.transform import from_origin
@@ -130,7 +130,7 @@ def dataset(demo_region: DemoRegion, cluster: Cluster, tmp_path_factory: pytest.
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     inputs = ("--s2", *products, "--landcover", demo_region.landcover, "--s1-scenes", folder / "s1")
     options = ("--recipe", folder / "mine.yaml", "--export", "geotiff", "--out", folder / "out")
-    done = run_job(*inputs, *options, *cluster.options)
+    done = run_here(*inputs, *options, *cluster.options)
     assert done.returncode == 0, done.stderr
     return Dataset(folder / "out", scenes)
 

@@ -16,7 +16,7 @@ import rasterio
 import xarray as xr
 import yaml
 import zarr
-from conftest import ROOT, run_job
+from conftest import ROOT, run_here
 from numpy.typing import NDArray
 from processes import Cluster
 from rasterio.transform import from_origin
@@ -55,7 +55,7 @@ class Dataset:
 
 
 def _make(out: Path, *arguments: object) -> Dataset:
-    done = run_job(*arguments, "--out", out)
+    done = run_here(*arguments, "--out", out)
     assert done.returncode == 0, done.stderr
     return Dataset(out)
 
@@ -196,10 +196,10 @@ def test_the_plan_says_what_becomes_of_patches_without_a_partner(
     demo_inputs: list[object], demo_region: DemoRegion, tmp_path: Path
 ) -> None:
     given = ["--s1", demo_region.s1, "--dry-run", "--out", tmp_path / "out"]
-    done = run_job(*demo_inputs, *given, "--s1-pairs", demo_region.s1_pairs)
+    done = run_here(*demo_inputs, *given, "--s1-pairs", demo_region.s1_pairs)
     assert done.returncode == 0, done.stderr
     assert f"published patches in {demo_region.s1}; patches without a partner are rejected" in done.stdout
-    alone = run_job(*demo_inputs, *given)
+    alone = run_here(*demo_inputs, *given)
     assert alone.returncode == 1
     assert alone.stderr.startswith("Error: The Sentinel-1 patches of")
     assert alone.stderr.count("\n") == 1
