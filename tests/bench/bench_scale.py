@@ -36,6 +36,8 @@ from reben_dask.recipes import load_recipe
 from reben_dask.sources.landcover import SortedMap, open_landcover, sort_landcover
 
 POLYGONS = 200_000
+"""CORINE Land Cover 2018 has 2.4 million."""
+
 BATCH = 64
 """Tiles of a batch on any cluster of 576 threads or more."""
 
@@ -48,18 +50,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tiles", type=int, nargs="*", default=[125, 1_000, 10_000])
     parser.add_argument("--batch", type=int, default=BATCH, help="tiles of a batch")
+    parser.add_argument("--polygons", type=int, default=POLYGONS, help="polygons of the map")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for the figures")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
-        print(json.dumps(_measure(options.tiles[0], options.batch)))
+        print(json.dumps(_measure(options.tiles[0], options.batch, options.polygons)))
         return
     results = []
+    settings = ["--batch", str(options.batch), "--polygons", str(options.polygons)]
     print(f"{'tiles':>7}{'plan s':>9}{'graph ms/tile':>15}{'tasks':>10}{'at once':>9}{'scheduler ms/task':>19}", end="")
     print(f"{'scheduler MiB':>15}{'client MiB':>12}{'wall s':>8}")
     for tiles in options.tiles:
         done = subprocess.run(
-            [sys.executable, __file__, str(tiles), "--batch", str(options.batch), "--alone"],
+            [sys.executable, __file__, str(tiles), *settings, "--alone"],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -77,11 +81,11 @@ def main() -> None:
     print(f"\nSaved as {file}")
 
 
-def _measure(tiles: int, batch: int) -> dict[str, Any]:
+def _measure(tiles: int, batch: int, polygons: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         products = make_archive(folder / "archive", tiles)
-        landcover = make_landcover(folder / "map.gpkg", POLYGONS)
+        landcover = make_landcover(folder / "map.gpkg", polygons)
         sorted_map = sort_landcover(open_landcover(str(landcover)), folder / "map.parquet")
         start = time.perf_counter()
         plan = make_plan(s2=[str(products)], landcover=str(sorted_map.folder), recipe=load_recipe("reben"))

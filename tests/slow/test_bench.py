@@ -61,7 +61,7 @@ def test_forms_make_the_same_dataset(small_region: DemoRegion, tmp_path: Path) -
 
 def test_a_job_larger_than_the_window(tmp_path: Path) -> None:
     tiles = BATCH * BATCHES_IN_FLIGHT + 6
-    _run("bench_scale.py", tiles, "--batch", BATCH, "--out", tmp_path)
+    _run("bench_scale.py", tiles, "--batch", BATCH, "--polygons", 1_000, "--out", tmp_path)
     (found,) = json.loads((tmp_path / "scale.json").read_text())["tiles"]
     assert found["tiles"] == tiles
     assert found["tasks"] == 15 * tiles

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "reben_dask"
@@ -103,7 +104,15 @@ def test_modules_are_documented() -> None:
     assert not [path for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
 
 
-def test_the_entry_point_of_dask_is_light() -> None:
-    code = "import sys, reben_dask.cli; print(sorted({'dask', 'numpy', 'pandas', 'rich'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("reben_dask.cli", {"dask", "numpy", "pandas", "rich"}),  # the entry point of `dask`
+        ("reben_dask.job.tasks", {"dask.array", "dask.dataframe", "matplotlib", "rioxarray", "scipy"}),  # every worker
+        ("reben_dask.job.run", {"dask.array", "dask.dataframe", "matplotlib", "rioxarray"}),
+    ],
+)
+def test_what_many_processes_import_is_light(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

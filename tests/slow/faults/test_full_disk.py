@@ -12,8 +12,8 @@ import pytest
 from digest import digest_of
 from processes import Cluster, Job, require_unfinished
 
-IN_BANDS, IN_LMDB, ENOUGH = "16m", "44m", "200m"
-"""Sizes of the disk: the cubes of the region have 26 MB, its LMDB 40."""
+IN_BANDS, IN_LMDB, ENOUGH = "5m", "14m", "100m"
+"""Sizes of the disk: the cubes of the region have 9 MB, its LMDB 10."""
 
 
 def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,10 +37,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_job_goes_on_when_there_is_room(
-    disk: Path, demo_inputs: list[object], cluster: Cluster, demo_run: Path
+    disk: Path, small_inputs: list[object], cluster: Cluster, small_digest: dict[str, str]
 ) -> None:
     out = disk / "out"
-    arguments = [*demo_inputs, "--out", out, *cluster.options]
+    arguments = [*small_inputs, "--out", out, *cluster.options]
     for more, is_late in ((IN_LMDB, False), (ENOUGH, True)):
         ended = Job(*arguments).end()
         assert ended.code == 1
@@ -51,4 +51,4 @@ def test_a_job_goes_on_when_there_is_room(
         assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0
     ended = Job(*arguments).end()
     assert ended.code == 0, ended.complained
-    assert digest_of(out) == digest_of(demo_run)
+    assert digest_of(out) == small_digest

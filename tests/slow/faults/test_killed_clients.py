@@ -31,7 +31,6 @@ class Moment(NamedTuple):
 
 
 BEFORE_SCHEDULER = [
-    Moment("planned", "^say Plan:", 1, 0),
     Moment("sorting the map", "^say Sort land cover: ", 1, 0),
     Moment("bands", "^say Bands to Zarr: 5 of", 1, 0),
     Moment("before the first tile is moved", r"/\.building/cubes\.zarr/", 1, 0),
@@ -39,7 +38,6 @@ BEFORE_SCHEDULER = [
     Moment("after two more tiles", "/state/tiles/", 3, 2),
 ]
 AFTER_SCHEDULER = [
-    Moment("metadata", r"/\.building/metadata\.parquet$", 1, 5),
     Moment("before the second environment is noted", "/state/lmdb/", 2, 5),
     Moment("before the journal", r"/publish\.json$", 1, 5),
     Moment("half published", r"/out/lmdb$", 1, 0),

@@ -17,7 +17,7 @@ from reben_dask.errors import ClusterError
 from reben_dask.job import scheduling
 from reben_dask.job.scheduling import Completed
 
-KILLS = 8
+KILLS = 5
 
 
 @dataclass(frozen=True)
