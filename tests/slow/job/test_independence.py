@@ -199,8 +199,11 @@ WAYS: Mapping[str, tuple[object, ...]] = {
 """Ways to make one dataset, and options of the job."""
 
 
-@pytest.mark.parametrize("kind", ["reben", "second_look"])
-@pytest.mark.parametrize("way", WAYS)
+MATRIX = [*(("reben", way) for way in WAYS), *(("second_look", way) for way in WAYS if "killed" not in way)]
+"""Kinds of datasets, and ways to make them; ``test_killed_clients`` kills clients during the second look."""
+
+
+@pytest.mark.parametrize(("kind", "way"), MATRIX)
 def test_a_job_gives_the_same_in_every_way(
     cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest, kind: str, way: str
 ) -> None:
