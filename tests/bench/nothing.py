@@ -34,10 +34,10 @@ def label_tile(_store: Any, layouts: Any, rule: Any, *_: Any) -> pd.DataFrame:
     return map_columns(rasterized, grid, rule)
 
 
-def write_patches(*arguments: Any) -> pd.DataFrame:
+def write_patches(*arguments: Any, **options: Any) -> pd.DataFrame:
     """Rows of the patch table, which are counted and not written."""
     with mock.patch.object(tasks, "write_part"):
-        return tasks.write_patches(*arguments)
+        return tasks.write_patches(*arguments, **options)
 
 
 @contextmanager

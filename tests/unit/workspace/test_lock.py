@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 
 from reben_dask import locks
 from reben_dask.errors import OutputError
 from reben_dask.locks import UNSUPPORTED, Lock, supports_record_locks
-from tests.processes import wait_for
 
 RACERS = 12
 
