@@ -26,8 +26,12 @@ PARAMETERS_M = {
 """Sizes in millions, without most of the classes of ImageNet: published ones, or computed by hand (S-CNN)."""
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-@pytest.mark.parametrize("model", ARCHITECTURES)
+NETWORKS = [(model, "S1+S2") for model in ARCHITECTURES]
+NETWORKS += [(model, modality) for model in ("scnn", "resnet50") for modality in MODALITIES if modality != "S1+S2"]
+"""Every architecture with all channels; only the first layer is another with fewer."""
+
+
+@pytest.mark.parametrize(("model", "modality"), NETWORKS)
 def test_two_steps(model: str, modality: str) -> None:
     torch.manual_seed(0)
     protocol = load_protocol(model=model, modality=modality)
