@@ -1,4 +1,4 @@
-"""Networks: every one learns from two patches of every modality, and gives outputs of the right shape."""
+"""Networks: every one learns from two patches, and gives outputs of the right shape."""
 
 from __future__ import annotations
 

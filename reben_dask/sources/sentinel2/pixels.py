@@ -9,11 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reben_dask.errors import InputError, ReadError
-from reben_dask.formats.bands import (
-    BANDS,
-    IMAGE_RESOLUTION_M,
-    SCENE_CLASSIFICATION,
-)
+from reben_dask.formats.bands import BANDS, IMAGE_RESOLUTION_M, SCENE_CLASSIFICATION
 from reben_dask.sources.sentinel2.tile import Header, Raster, Tile, Window
 
 T = TypeVar("T")
