@@ -211,6 +211,7 @@ def _boxes(west: float, south: float, east: float, north: float) -> st.SearchStr
     return st.tuples(corner, corner).map(lambda c: (*map(min, *c), *map(max, *c)))
 
 
+@pytest.mark.slow
 @given(_boxes(4_650_000, 3_250_000, 4_800_000, 3_380_000), st.sets(st.integers(0, 30), min_size=1))
 def test_what_is_read_are_the_polygons_whose_bounds_meet(
     sorted_map: SortedMap, poznan: gpd.GeoDataFrame, bounds: tuple[float, ...], numbers: set[int]
