@@ -99,7 +99,7 @@ def test_a_job_that_loses_its_scheduler_says_so(attempts: Attempts) -> None:
 
 
 def test_what_was_finished_is_not_done_again(attempts: Attempts) -> None:
-    said = attempts.by_moment["before the second environment is noted"].said
+    said = attempts.by_moment["before the journal"].said
     assert "5 of 5 tiles were finished by an earlier attempt, and are kept." in said
 
 
