@@ -63,6 +63,11 @@ def cube_digests(store: Path) -> dict[str, str]:
     return digests
 
 
+def contents_of_store(store: Path) -> dict[str, str]:
+    """The same by path in the store: files may differ, as threads decide the order of patches in a shard."""
+    return {name.partition("/")[2]: digest for name, digest in cube_digests(store).items()}
+
+
 def lmdb_digest(folder: Path) -> str:
     """Digest of all entries of the environments in a folder, at any depth, in the order of their keys."""
     digest = hashlib.sha256()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
-from digest import lmdb_digest
+from digest import contents_of_store, lmdb_digest
 from published_trees import MAPS, S1, S2, TILE, TREES, write_patch, write_tree
 from results import refusal
 
@@ -25,15 +24,6 @@ SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"
 
 def _convert(*arguments: object) -> Result:
     return CliRunner().invoke(convert, [*map(str, arguments), "--workers", "1"])
-
-
-def _files(store: Path) -> dict[str, str]:
-    """Digests of the files of a store: equal ones hold the same arrays."""
-    return {
-        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in store.rglob("*")
-        if path.is_file()
-    }
 
 
 def _pack(root: Path, archive: Path, *names: str) -> Path:
@@ -110,9 +100,9 @@ def test_a_zarr_store_is_that_of_the_folders(tmp_path: Path, roots: dict[str, Pa
     assert {result.exit_code for result in (folders, archives, mixed)} == {0}, archives.output + mixed.output
     note = f"Note: 3 of 6 patches have no Sentinel-1 partner, and are NaN there; such as {TILE}_90_90."
     assert all(note in result.output for result in (folders, archives, mixed))
-    expected = _files(tmp_path / "folders.zarr")
-    assert _files(tmp_path / "archives.zarr") == expected
-    assert _files(tmp_path / "mixed.zarr") == expected
+    expected = contents_of_store(tmp_path / "folders.zarr")
+    assert contents_of_store(tmp_path / "archives.zarr") == expected
+    assert contents_of_store(tmp_path / "mixed.zarr") == expected
 
 
 def test_a_restart_reads_the_archive_again_and_skips_what_is_done(
@@ -153,7 +143,7 @@ def test_a_restart_of_a_zarr_store_writes_the_other_blocks(tmp_path: Path, roots
     path.write_bytes(content)
     assert _convert("--s2", path, "--zarr", tmp_path / "c.zarr").exit_code == 0
     assert _convert("--s2", roots["s2"], "--zarr", tmp_path / "folders.zarr").exit_code == 0
-    assert _files(tmp_path / "c.zarr") == _files(tmp_path / "folders.zarr")
+    assert contents_of_store(tmp_path / "c.zarr") == contents_of_store(tmp_path / "folders.zarr")
 
 
 def test_an_archive_that_is_cut_short_keeps_what_was_read(
