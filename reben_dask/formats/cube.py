@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
 import xarray as xr
-from rasterio.crs import CRS
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M, shared_array
@@ -33,9 +31,6 @@ MAP_NODE = "reference_map"
 
 S1_NODE = "s1"
 S1_RESOLUTION_M = 10
-
-_NAN = "AAAAAAAA+H8="
-"""NaN as xarray writes it in the attributes of a Zarr array: 8 bytes, little-endian, in base64."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class CubeLayout:
 
 @dataclass(frozen=True)
 class Node:
-    """Array to be filled, as ``variable`` of a ``dataset`` that takes no memory, in the node ``name``."""
+    """Array to be filled: lazy ``dataset`` of ``variable`` in the node ``name``, and its Zarr ``encoding``."""
 
     name: str
     variable: str
@@ -161,7 +156,6 @@ def cube_arrays(layout: CubeLayout) -> Iterator[CubeArray]:
         yield CubeArray(MAP_NODE, MAP_NODE, MAP_RESOLUTION_M, UNLABELED_CODE, np.uint16, attributes, {})
     if layout.polarisations:
         attributes = {"long_name": "backscatter", "units": "dB", "band_names": [*layout.polarisations]}
-        attributes["_FillValue"] = _NAN
         axis = {"polarisation": layout.polarisations}
         yield CubeArray(S1_NODE, "db", S1_RESOLUTION_M, np.nan, np.float32, attributes, axis)
 
@@ -182,10 +176,12 @@ def shard_patches(grid: PatchGrid) -> int:
 
 
 def _node(grid: PatchGrid, array: CubeArray) -> Node:
+    import dask.array as da  # noqa: PLC0415 - takes long to import; a client that makes no cube need not
+
     lengths = [len(labels) for labels in array.axis.values()]
     patch, shard = grid.patch_px(array.resolution), shard_px(grid, array.resolution)
     shape, ones = (*lengths, *grid.shape_px_yx(array.resolution)), (1,) * len(lengths)
-    pixels = np.broadcast_to(np.array(array.fill, array.dtype), shape)
+    pixels = da.full(shape, array.fill, dtype=array.dtype, chunks=(*ones, shard, shard))
     dataset = xr.Dataset(
         {array.name: ((*array.axis, "y", "x"), pixels, dict(array.attributes))},
         coords={axis: np.array(labels, object) for axis, labels in array.axis.items()},
@@ -200,38 +196,18 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
 
 
 def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
-    """Add coordinates and georeference by the CF conventions, as ``rioxarray`` would, which takes long to import."""
+    import rioxarray  # noqa: F401, PLC0415 - registers the .rio accessor; imports dask.array, see _node
+
     left, _, _, top = grid.covered_bounds()
-    x = left + resolution * (np.arange(dataset.sizes["x"]) + 0.5)
-    y = top - resolution * (np.arange(dataset.sizes["y"]) + 0.5)
     placed = dataset.assign_coords(
-        y=("y", y, _axis_attributes("y")),
-        x=("x", x, _axis_attributes("x")),
-        spatial_ref=((), 0, _georeference(grid.epsg, left, top, resolution)),
+        y=top - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
+        x=left + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
     )
-    for variable in placed.data_vars.values():
+    located: xr.Dataset = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
+    for variable in located.data_vars.values():
         # As an attribute, not an encoding: then xarray also lists spatial_ref among the variable's coordinates, and a
         # plain xr.open_zarr finds it there.
-        variable.attrs |= {"grid_mapping": "spatial_ref", **geozarr_attributes(grid, resolution)}
-    return placed
-
-
-def _axis_attributes(name: str) -> dict[str, str]:
-    return {
-        "axis": name.upper(),
-        "long_name": f"{name} coordinate of projection",
-        "standard_name": f"projection_{name}_coordinate",
-        "units": "metre",
-    }
-
-
-def _georeference(epsg: int, left: float, top: float, resolution: int) -> dict[str, Any]:
-    """Attributes of a CF grid mapping; ``spatial_ref`` and ``GeoTransform`` are read by GDAL."""
-    wkt = CRS.from_epsg(epsg).to_wkt()
-    transform = (left, resolution, 0, top, 0, -resolution)
-    return {
-        **pyproj.CRS.from_wkt(wkt).to_cf(),
-        "crs_wkt": wkt,
-        "spatial_ref": wkt,
-        "GeoTransform": " ".join(str(float(value)) for value in transform),
-    }
+        variable.encoding.pop("grid_mapping", None)
+        variable.attrs["grid_mapping"] = "spatial_ref"
+        variable.attrs |= geozarr_attributes(grid, resolution)
+    return located

@@ -18,7 +18,6 @@ from uuid import uuid4
 
 import dask
 import numpy.typing as npt
-from dask import delayed
 from dask.system import CPU_COUNT
 from distributed import Client
 from distributed.scheduler import KilledWorker
@@ -28,7 +27,7 @@ from reben_dask.errors import ClusterError, InputError, OutputError
 from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.dataset import LMDB
 from reben_dask.formats.lmdb import DATA_FILE, encode_bands, encode_reference_map, reference_map_key, value_bytes
-from reben_dask.job.scheduling import Attempt, Window, batches, run_task
+from reben_dask.job.scheduling import Attempt, Window, batches, make_task
 from reben_dask.options import ClusterOptions
 from reben_dask.sources.published.archives import SeenPatches, decode_patch, read_archive
 from reben_dask.sources.published.trees import PublishedPatch, PublishedTree, read_patch
@@ -99,8 +98,8 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
 
     def make_tasks(task: Any, attempt: Attempt) -> dict[str, Any]:
         # As bytes: Dask pickles each argument twice, and sends each item of a list in a frame of its own.
-        call = delayed(partial(run_task, _call, dumps(partial(function, task))), pure=False)
-        return {name: call(dask_key_name=f"{name}-{uuid4().hex}-{attempt.number}")}
+        call = partial(_call, dumps(partial(function, task)))
+        return {name: make_task(f"{name}-{uuid4().hex}-{attempt.number}", call)}
 
     try:
         for outcome in Window(client, make_tasks, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import dask
-from dask import delayed
 from dask.delayed import Delayed
 from dask.utils import parse_timedelta
 from distributed import Client
@@ -31,7 +31,7 @@ from rich.console import Console
 from reben_dask.atomic import write_json
 from reben_dask.cluster import connect, describe, is_embedded
 from reben_dask.errors import ClusterError, InputError, OutputError
-from reben_dask.job.scheduling import Attempt, Window, capable_workers, explain, run_task, task_key
+from reben_dask.job.scheduling import Attempt, Window, capable_workers, explain, make_task, task_key
 from reben_dask.job.show import show_note
 from reben_dask.options import ClusterOptions, Sen2CorOptions
 from reben_dask.progress import StageProgress, cells_of_notebook, console
@@ -257,7 +257,7 @@ def _correct(  # noqa: PLR0913, PLR0917 - the parts of a command
 
     def make_tasks(product: Level1C, attempt: Attempt) -> Mapping[str, Delayed]:
         key = task_key(f"{RESOURCE}-{product.name}", workspace.job, attempt.number)
-        return {_STAGE: delayed(run_task, pure=True)(correct, product, settings, dask_key_name=key)}
+        return {_STAGE: make_task(key, partial(correct, product, settings))}
 
     with StageProgress(terminal, {_STAGE: len(products)}, *cells_of_notebook()) as progress:
 

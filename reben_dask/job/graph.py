@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from dask import delayed
 from dask.delayed import Delayed
 from distributed import Future
 
 from reben_dask.formats.bands import BAND_RESOLUTION_M
 from reben_dask.job.plan import Plan
-from reben_dask.job.scheduling import Attempt, run_task, task_key
+from reben_dask.job.scheduling import Attempt, make_task, task_key
 from reben_dask.job.sentinel1 import pair_tile
 from reben_dask.job.tasks import (
     LabelRule,
@@ -91,9 +90,7 @@ class TileGraph:
         return tasks
 
     def _task(self, name: str, attempt: Attempt, function: Callable[..., Any], *tasks: Any) -> Delayed:
-        """Task that calls a function; what holds no tasks is bound to it, or Dask would search every field for some."""
-        key = task_key(name, self.job, attempt.number)
-        return delayed(run_task, pure=True)(function, *tasks, dask_key_name=key)
+        return make_task(task_key(name, self.job, attempt.number), function, *tasks)
 
     @cached_property
     def _priorities(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import dask
 import pyarrow as pa
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from distributed import Client, Future, get_worker
 from distributed.scheduler import KilledWorker
 
@@ -132,6 +132,14 @@ def _away_from(client: Client, errors: Iterable[BaseException | None]) -> Any:
 def task_key(name: str, job: str, attempt: int = 1) -> str:
     """Key of a task; a scheduler treats tasks with the same key as one, so it ends with the job and a later attempt."""
     return f"{name}-{job}" + f"-{attempt}" * (attempt > 1)
+
+
+def make_task(key: str, function: Callable[..., Any], *tasks: Any) -> Delayed:
+    """Make a lazy task that calls a function with :func:`run_task`.
+
+    Bind what holds no tasks to the function (``partial``): Dask searches every field of every argument for some.
+    """
+    return delayed(run_task, pure=True)(function, *tasks, dask_key_name=key)
 
 
 # A window of items

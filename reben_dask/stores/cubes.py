@@ -24,16 +24,7 @@ import numpy.typing as npt
 import zarr
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M, S1_RESOLUTION_M
-from reben_dask.formats.cube import (
-    MAP_NODE,
-    S1_NODE,
-    CubeArray,
-    CubeLayout,
-    Node,
-    cube_arrays,
-    empty_nodes,
-    shard_patches,
-)
+from reben_dask.formats.cube import MAP_NODE, S1_NODE, CubeArray, CubeLayout, cube_arrays, empty_nodes, shard_patches
 from reben_dask.grid import PatchGrid, ShapeYX
 
 TILES_IN_ONE_DOCUMENT = 512
@@ -188,26 +179,12 @@ def _write_empty_cube(store: Path, layout: CubeLayout) -> None:
     create_store(store / layout.group, layout.attributes)
     for node in empty_nodes(layout):
         group = f"{layout.group}/{node.name}"
-        # As a coordinate without a variable, it would be listed in the attributes of the group.
-        coordinates = node.dataset.drop_vars(node.variable).reset_coords("spatial_ref")
-        coordinates.to_zarr(store, group=group, mode="w", consolidated=False, zarr_format=3)
-        _create_array(store / group, node)
+        encoding = {node.variable: node.encoding}
+        node.dataset.to_zarr(
+            store, group=group, mode="w", compute=False, consolidated=False, zarr_format=3, encoding=encoding
+        )
         consolidate(store, group)
     consolidate(store, layout.group)
-
-
-def _create_array(group: Path, node: Node) -> None:
-    """Create the array of a node with Zarr itself: xarray would write its pixels, or need ``dask.array``."""
-    image = node.dataset[node.variable]
-    zarr.create_array(
-        str(group),
-        name=node.variable,
-        shape=image.shape,
-        dtype=image.dtype,
-        dimension_names=[str(name) for name in image.dims],
-        attributes=image.attrs | {"coordinates": "spatial_ref"},
-        **node.encoding,
-    )
 
 
 def _require_own_shards(array: zarr.Array[Any]) -> None:

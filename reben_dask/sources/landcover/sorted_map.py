@@ -19,7 +19,7 @@ import shapely
 from reben_dask.errors import InputError
 from reben_dask.nomenclature import Nomenclature, code_order, nomenclature_path
 from reben_dask.sources.landcover.vector_map import LandcoverMap, open_landcover
-from reben_dask.sources.vector_files import split_layer
+from reben_dask.sources.vector_files import geo_metadata, split_layer
 from reben_dask.wording import counted
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class SortedMap:
         """
         import dask_geopandas  # noqa: PLC0415 - takes a second, which a job does not need to spend
 
-        frame = dask_geopandas.read_parquet(list(map(str, self.parts)), columns=list(COLUMNS), split_row_groups=False)
+        options = {"columns": list(COLUMNS), "split_row_groups": False, "gather_spatial_partitions": False}
+        frame = dask_geopandas.read_parquet(list(map(str, self.parts)), **options)
         frame.spatial_partitions = self.spatial_partitions
         return frame
 
@@ -123,8 +124,8 @@ class SortedMap:
 
 
 def _bounds_of(part: Path) -> shapely.Polygon:
-    geo = json.loads(pq.read_schema(part).metadata[b"geo"])
-    bounds = geo["columns"][geo["primary_column"]].get("bbox", [np.nan])
+    _, geometry = geo_metadata(pq.ParquetFile(part))
+    bounds = geometry.get("bbox", [np.nan])
     return shapely.Polygon() if np.isnan(bounds).any() else shapely.box(*bounds)
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dask import delayed
 from dask.delayed import Delayed
 from distributed import Client, Event, Future
 
 from reben_dask.errors import InputError, ReadError
 from reben_dask.job import scheduling
-from reben_dask.job.scheduling import ATTEMPTS, BATCHES_IN_FLIGHT, Attempt, Outcome, Window, batch_size, run_task
+from reben_dask.job.scheduling import ATTEMPTS, BATCHES_IN_FLIGHT, Attempt, Outcome, Window, batch_size, make_task
 
 WAIT_S = 60
 """Nothing waits as long unless a test fails."""
@@ -42,7 +41,7 @@ def job(tmp_path: Path) -> str:
 
 def _task(job: str, name: str, attempt: Attempt, function: Callable[..., Any], *arguments: Any) -> Delayed:
     key = f"{name}-{job}-{attempt.number}"
-    return delayed(run_task, pure=True)(function, *arguments, dask_key_name=key)
+    return make_task(key, function, *arguments)
 
 
 def _square(tile: int, *_: object) -> int:

@@ -140,9 +140,7 @@ def test_partitions_are_those_that_meet_the_tile(sorted_map: SortedMap) -> None:
 
 def test_tiles_of_several_zones_together(sorted_map: SortedMap) -> None:
     together = partitions_of_tiles(sorted_map.spatial_partitions, ALL)
-    assert together == [
-        numbers for grid in ALL for numbers in partitions_of_tiles(sorted_map.spatial_partitions, [grid])
-    ]
+    assert together == [_partitions(sorted_map, grid) for grid in ALL]
     assert [bool(numbers) for numbers in together] == [False, True, True, True, True, False]
     assert together[1] == together[4]
     assert 3 * len(together[1]) < len(together[3])
