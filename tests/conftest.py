@@ -26,7 +26,7 @@ from processes import Cluster, loopback_cluster
 from selenium import webdriver
 
 from reben_dask.cli import main
-from reben_dask.demo import DemoRegion, make_demo_region, open_demo_region
+from reben_dask.demo import DemoRegion
 from reben_dask.demo.products import build_region
 from reben_dask.demo.terrain import Layout
 
@@ -156,18 +156,6 @@ def mini_run(mini_inputs: list[object], made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_region(made_once: MadeOnce) -> DemoRegion:
-    """The small synthetic region."""
-    return open_demo_region(made_once("demo", lambda folder: make_demo_region(folder / "region")) / "region")
-
-
-@pytest.fixture(scope="session")
-def demo_folders(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Products of the synthetic region that passed their quality checks, as folders."""
-    return folders_of(demo_region.s2, tmp_path_factory.mktemp("unpacked"))
-
-
-@pytest.fixture(scope="session")
 def small_region(made_once: MadeOnce) -> DemoRegion:
     """The demo region on tiles of 4 x 4 patches: the same products and cases, with a quarter of the pixels."""
 
@@ -203,18 +191,6 @@ def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
         (folder / "said.txt").write_text(done.stdout, encoding="utf-8")
 
     return made_once("small-run", make) / "out"
-
-
-@pytest.fixture(scope="session")
-def demo_inputs(demo_region: DemoRegion) -> list[object]:
-    """Arguments for the job on the synthetic region."""
-    return ["--s2", demo_region.s2, "--landcover", demo_region.landcover, "--countries", demo_region.countries]
-
-
-@pytest.fixture(scope="session")
-def demo_run(demo_inputs: list[object], made_once: MadeOnce) -> Path:
-    """Output of a finished job on the synthetic region, on an embedded cluster."""
-    return made_once("demo-run", finished_job(*demo_inputs)) / "out"
 
 
 def _inputs(region: DemoRegion, *products: str) -> list[object]:

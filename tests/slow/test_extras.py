@@ -65,12 +65,12 @@ def _reben(variables: dict[str, str], *arguments: object) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def finished(
-    demo_region: DemoRegion, without_extras: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    small_region: DemoRegion, without_extras: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
     """Dataset of one tile, and what the job printed."""
     out = tmp_path_factory.mktemp("run") / "out"
-    (product,) = demo_region.s2.glob("*20180725*UVP*")
-    inputs = ("--s2", product, "--landcover", demo_region.landcover)
+    (product,) = small_region.s2.glob("*20180725*UVP*")
+    inputs = ("--s2", product, "--landcover", small_region.landcover)
     done = run_job(*inputs, "--out", out, "--report", *ANY_PORT, **without_extras)
     assert done.returncode == 0, done.stderr
     return out, " ".join(done.stdout.split())

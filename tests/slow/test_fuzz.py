@@ -52,10 +52,10 @@ def test_every_reader_gets_its_share() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def whole_files(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file of each kind that is in order."""
-    folder, safe = tmp_path_factory.mktemp("whole"), min(demo_region.s2.glob("*.SAFE"))
-    patches = min(demo_region.s1.rglob("*_VV.tif"))
+    folder, safe = tmp_path_factory.mktemp("whole"), min(small_region.s2.glob("*.SAFE"))
+    patches = min(small_region.s1.rglob("*_VV.tif"))
     contents = {
         "patch-name": b"S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
         "names": b"S2A_MSIL2A_20170613T101031_26_57\nS2B_MSIL2A_20170613T101031_26_58,x\n",
@@ -75,14 +75,14 @@ def whole_files(demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactor
         "granule-xml": next(safe.rglob("MTD_TL.xml")),
         "manifest": safe / "manifest.safe",
         "jp2": next(safe.rglob("*_B01_60m.jp2")),
-        "zip": next(demo_region.s2.glob("*.zip")),
+        "zip": next(small_region.s2.glob("*.zip")),
         "store": store / ".zmetadata",
         "item": item,
-        "pairs": demo_region.s1_pairs,
+        "pairs": small_region.s1_pairs,
         "tiff": patches,
         "scene": patches,
-        "map": demo_region.landcover,
-        "countries": demo_region.countries,
+        "map": small_region.landcover,
+        "countries": small_region.countries,
     }
 
 

@@ -81,13 +81,13 @@ def test_maps_with_the_thresholds_of_seasonet(small_run: Path, tmp_path: Path) -
     assert pd.read_csv(run / "history.csv")["validation_miou"].between(0, 1).all()
 
 
-def test_a_small_network_learns(demo_run: Path, tmp_path: Path) -> None:
+def test_a_small_network_learns(small_run: Path, tmp_path: Path) -> None:
     """Macro AP on the validation split, beside that of a prediction by class frequency."""
     run = tmp_path / "run"
     schedule = {"max_warmup_share": 0.1}
     keys = {"epochs": 10, "batch_size": 16, "device": "cpu", "flips": True, "schedule": schedule}
-    record = train(demo_run, run, model="scnn", modality="S2", report=lambda _: None, **keys)
-    samples, probabilities = load_run(run, "cpu").predict(demo_run, "validation")
+    record = train(small_run, run, model="scnn", modality="S2", report=lambda _: None, **keys)
+    samples, probabilities = load_run(run, "cpu").predict(small_run, "validation")
     labels = samples.table.labels
     by_frequency = labels.mean(0)[labels.any(0)].mean()
     assert record.best_score > by_frequency + 0.1

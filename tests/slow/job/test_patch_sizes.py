@@ -24,8 +24,8 @@ from reben_dask.recipes import Recipe, load_recipe
 
 BANDS = ("B02", "B05", "B01")
 SHARDS = 2
-PATCHES = {600: 17**2, 2400: 4**2}
-NAMES = {600: ("_00_16", "_16_00"), 2400: ("_0_3", "_3_0")}
+PATCHES = {420: 12**2, 1680: 3**2}
+NAMES = {420: ("_00_11", "_11_00"), 1680: ("_0_2", "_2_0")}
 
 
 def _recipe(patch_size_m: int) -> Recipe:
@@ -40,8 +40,8 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def product(demo_folders: list[Path]) -> Path:
-    return next(path for path in demo_folders if "20190116" in path.name and "T33UVP" in path.name)
+def product(small_folders: list[Path]) -> Path:
+    return next(path for path in small_folders if "20190116" in path.name and "T33UVP" in path.name)
 
 
 @pytest.fixture(scope="module", params=sorted(PATCHES))
@@ -54,19 +54,19 @@ def side_m(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def dataset(
-    client: Client, side_m: int, product: Path, demo_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory
+    client: Client, side_m: int, product: Path, small_region: DemoRegion, tmp_path_factory: pytest.TempPathFactory
 ) -> Dataset:
     plan = make_plan(
         s2=[str(product)],
-        landcover=str(demo_region.landcover),
-        countries=str(demo_region.countries),
+        landcover=str(small_region.landcover),
+        countries=str(small_region.countries),
         recipe=_recipe(side_m),
         lmdb_shards=SHARDS,
         exports=["geotiff"],
     )
     out = build(client, plan, tmp_path_factory.mktemp(f"patches-{side_m}") / "out")
     protocol = replace(oracle.REBEN, bands=BANDS)
-    patches = oracle.patches_of(product, demo_region.landcover, demo_region.countries, protocol)
+    patches = oracle.patches_of(product, small_region.landcover, small_region.countries, protocol)
     return Dataset(out, "", {patch.patch_id: patch for patch in patches})
 
 
@@ -110,10 +110,10 @@ def test_the_dataset_is_verified(dataset: Dataset) -> None:
     assert f"{len(dataset.kept)} patches: complete and consistent." in done.output
 
 
-def test_a_patch_that_is_larger_than_its_tile(product: Path, demo_region: DemoRegion) -> None:
-    inputs = {"s2": [str(product)], "landcover": str(demo_region.landcover)}
-    assert make_plan(**inputs, recipe=_recipe(10_200)).candidates == 1
+def test_a_patch_that_is_larger_than_its_tile(product: Path, small_region: DemoRegion) -> None:
+    inputs = {"s2": [str(product)], "landcover": str(small_region.landcover)}
+    assert make_plan(**inputs, recipe=_recipe(5_040)).candidates == 1
     with pytest.raises(InputError) as caught:
-        make_plan(**inputs, recipe=_recipe(10_260))
+        make_plan(**inputs, recipe=_recipe(5_100))
     tile = product.name.rsplit("_", 1)[0]
-    assert str(caught.value) == f"The tile {tile} is smaller than one patch of 10260 m."
+    assert str(caught.value) == f"The tile {tile} is smaller than one patch of 5100 m."
