@@ -200,6 +200,13 @@ def _inputs(region: DemoRegion, *products: str) -> list[object]:
 
 
 @pytest.fixture(scope="session")
+def tile_inputs(small_region: DemoRegion) -> list[object]:
+    """Arguments for the job on one product: for what runs a job to see that it runs."""
+    (product,) = small_region.s2.glob("*20180725*UVP*")
+    return ["--s2", product, "--landcover", small_region.landcover, "--countries", small_region.countries]
+
+
+@pytest.fixture(scope="session")
 def tile_run(small_region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on one tile with Sentinel-1: reBEN in all its forms, the LMDB in two shards."""
     pairs = ("--s1", small_region.s1, "--s1-pairs", small_region.s1_pairs, "--lmdb-shards", 2)

@@ -178,20 +178,14 @@ def test_the_health_check_of_the_scheduler(image: Image, services: Cluster) -> N
     run(on_loopback(command, {"127.0.0.1:8787": services.dashboard}), image.data, image.variables)
 
 
-def test_the_demo_of_the_client(image: Image, client: dict[str, str]) -> None:
-    (entry,) = compose()["services"]["run"]["entrypoint"]
-    *_, command = run([entry, "demo", "region"], image.data, client).replace("\\\n", "").strip().splitlines()
-    said = run([*command.split(), "--dry-run"], image.data, client)
-    assert f"those of the scheduler at {client['DASK_SCHEDULER_ADDRESS']}" in said
-
-
-def test_a_job_of_the_client(image: Image, client: dict[str, str], mini_inputs: list[object]) -> None:
+def test_a_job_of_the_client(image: Image, client: dict[str, str], tile_inputs: list[object]) -> None:
     (entry,) = compose()["services"]["run"]["entrypoint"]
     names = {"--s2": "tiles", "--landcover": "map.gpkg", "--countries": "countries.gpkg"}
-    for option, path in zip(mini_inputs[::2], mini_inputs[1::2], strict=True):
+    for option, path in zip(tile_inputs[::2], tile_inputs[1::2], strict=True):
         (image.data / names[str(option)]).symlink_to(str(path))
     words = [word for option in names.items() for word in option]
-    run([entry, *words, "--out", "dataset"], image.data, client)
+    said = run([entry, *words, "--out", "dataset"], image.data, client)
+    assert f"those of the scheduler at {client['DASK_SCHEDULER_ADDRESS']}" in said
     assert status_of(image.data / "dataset")["is_settled"]
     assert run([entry, "status", "dataset"], image.data, client)
 

@@ -17,7 +17,7 @@ def _command(pod: dict[str, Any], replaced: dict[str, str], part: str = "contain
     return on_loopback([*container["command"], *container["args"]], replaced)
 
 
-def test_a_job_on_its_cluster(mini_inputs: list[object], tmp_path: Path) -> None:
+def test_a_job_on_its_cluster(tile_inputs: list[object], tmp_path: Path) -> None:
     manifest = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "job.yaml").read_text(encoding="utf-8"))
     name, spec = manifest["metadata"]["name"], manifest["spec"]
     worker, scheduler = (spec["cluster"]["spec"][role] for role in ("worker", "scheduler"))
@@ -26,7 +26,7 @@ def test_a_job_on_its_cluster(mini_inputs: list[object], tmp_path: Path) -> None
     scratch.mkdir()
     job = spec["job"]["spec"]
     options = dict(word.split("=", 1) for word in job["containers"][0]["args"])
-    given = dict(zip(mini_inputs[::2], mini_inputs[1::2], strict=True))
+    given = dict(zip(tile_inputs[::2], tile_inputs[1::2], strict=True))
     for option, path in given.items():
         (data / Path(options[str(option)]).name).symlink_to(str(path))
     variables = {entry["name"]: entry["value"] for entry in worker["spec"]["containers"][0]["env"]}

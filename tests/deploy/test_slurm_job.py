@@ -136,12 +136,12 @@ def test_memory_has_to_be_given_for_each_thread(node: dict[str, str]) -> None:
 
 
 def test_a_job_that_meets_its_limit_goes_on_when_it_is_queued_again(
-    node: dict[str, str], mini_inputs: list[object], tmp_path: Path
+    node: dict[str, str], tile_inputs: list[object], tmp_path: Path
 ) -> None:
     folder = Path(node["SLURM_SUBMIT_DIR"])
     log, reached, release = folder / "job.log", tmp_path / "reached", tmp_path / "release"
     (tmp_path / "hold.py").write_text(HOLD.format(reached=str(reached), release=str(release)))
-    arguments = [*mini_inputs, "--out", tmp_path / "out"]
+    arguments = [*tile_inputs, "--out", tmp_path / "out"]
     held = node | {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "hold.py"), "REBEN_REQUEUES": "1"}
     with submitted(arguments, held) as job:
         wait_until(lambda: reached.exists() or job.poll() is not None, "the last stage began")
@@ -167,7 +167,7 @@ def test_a_job_that_meets_its_limit_goes_on_when_it_is_queued_again(
     assert sorted(path.name for path in folder.iterdir()) == ["job.log", "scontrol.txt", "srun.txt"]
 
 
-def test_the_page_on_dask_jobqueue(node: dict[str, str], mini_inputs: list[object], tmp_path: Path) -> None:
+def test_the_page_on_dask_jobqueue(node: dict[str, str], tile_inputs: list[object], tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (SLURM / "jobqueue.md").read_text(encoding="utf-8"), re.DOTALL)
     activate = "source /path/to/environment/bin/activate"
     for word, other in (('"ib0"', '"lo"'), (f'"{activate}"', '"cd ."'), ("WORKERS = 32", "WORKERS = 2")):
@@ -175,7 +175,7 @@ def test_the_page_on_dask_jobqueue(node: dict[str, str], mini_inputs: list[objec
         program = program.replace(word, other)
     (tmp_path / "jobqueue.py").write_text(program)
     folder = Path(node["SLURM_SUBMIT_DIR"])
-    arguments = [*map(str, mini_inputs), "--out", str(tmp_path / "out")]
+    arguments = [*map(str, tile_inputs), "--out", str(tmp_path / "out")]
     quiet = {"DASK_DISTRIBUTED__DASHBOARD__LINK": "", "DASK_TEMPORARY_DIRECTORY": str(tmp_path / "scratch")}
     run([sys.executable, str(tmp_path / "jobqueue.py"), *arguments], folder, node | quiet)
     assert status_of(tmp_path / "out")["is_settled"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,17 +52,37 @@ def find_lines(reader: str) -> str:
     return lines
 
 
-def read_samples(reader: str, lines: str, dataset: Path, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
-    """Run lines in a folder in which ``dataset`` is the dataset, and return the samples of each split."""
-    script = str(Path(__file__).with_name("save_samples.py"))
-    run_lines(reader, [script, lines, str(folder), *splits], dataset, folder)
-    return {split: dict(np.load(folder / f"{split}.npz")) for split in splits}
+class Reading(NamedTuple):
+    """Lines that open a dataset, which they call ``dataset``, and the splits to read with them."""
+
+    lines: str
+    dataset: Path
+    splits: Sequence[str]
+
+
+def read_samples(reader: str, readings: Mapping[str, Reading], folder: Path) -> dict[str, dict[str, Samples]]:
+    """Read samples, by the name of a reading and its split, in one process: libraries take seconds to import."""
+    told = {name: (reading.lines, list(reading.splits)) for name, reading in readings.items()}
+    (folder / "readings.json").write_text(json.dumps(told), encoding="utf-8")
+    for name, reading in readings.items():
+        (folder / name).mkdir()
+        (folder / name / "dataset").symlink_to(reading.dataset)
+    _run(reader, [str(Path(__file__).with_name("save_samples.py")), "readings.json"], folder)
+    return {
+        name: {split: dict(np.load(folder / name / f"{split}.npz")) for split in reading.splits}
+        for name, reading in readings.items()
+    }
 
 
 def run_lines(reader: str, arguments: Sequence[str], dataset: Path, folder: Path) -> None:
-    """Run the interpreter of a reader, offline, in a folder in which ``dataset`` is the dataset."""
-    python = _make_environment(reader)
+    """Run the interpreter of a reader in a folder in which ``dataset`` is the dataset."""
     (folder / "dataset").symlink_to(dataset)
+    _run(reader, arguments, folder)
+
+
+def _run(reader: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run the interpreter of a reader, offline, in a folder."""
+    python = _make_environment(reader)
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
     command = [str(python), "-I", *arguments]
     done = subprocess.run(command, cwd=folder, env=offline, capture_output=True, text=True, check=False, timeout=600)

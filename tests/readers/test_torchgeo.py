@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from conftest import MadeOnce
 from oracle import CLASS_OF_CODE
-from other_readers import METADATA, Samples, find_lines, make_dataset, read_metadata, read_samples
+from other_readers import METADATA, Reading, Samples, find_lines, make_dataset, read_metadata, read_samples
 from rasterio.enums import Resampling
 
 from reben_dask.demo import DemoRegion
@@ -27,10 +27,6 @@ CLASSES = tuple(dict.fromkeys(CLASS_OF_CODE[code] for code in sorted(CLASS_OF_CO
 NUMBERS = np.arange(1_000)
 """Numbers of classes by code; codes without a class stay."""
 NUMBERS[list(CLASS_OF_CODE)] = [CLASSES.index(name) for name in CLASS_OF_CODE.values()]
-
-
-def _open(dataset: Path, lines: str, folder: Path, splits: Sequence[str]) -> dict[str, Samples]:
-    return read_samples("torchgeo", find_lines(lines), dataset, folder, splits)
 
 
 def _stack(folder: Path, files: Iterable[str]) -> np.ndarray:
@@ -51,35 +47,63 @@ def _expect_labels(found: np.ndarray, labels: Iterable[Iterable[str]]) -> None:
     np.testing.assert_array_equal(found, [[name in names for name in CLASSES] for names in labels])
 
 
-def test_trees_of_reben(small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
-    root = make_dataset(small_region, made_once)
-    for split, samples in _open(root, "torchgeo", tmp_path, ["train", "val", "test"]).items():
-        rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
+@pytest.fixture(scope="module")
+def dataset(small_region: DemoRegion, made_once: MadeOnce) -> Path:
+    return make_dataset(small_region, made_once)
+
+
+def _seasonet_rows(dataset: Path) -> dict[str, list[int]]:
+    """Numbers of the patches of each split that has any."""
+    texts = {path.stem: path.read_text().split() for path in (dataset / "splits").glob("*.csv")}
+    rows = {split: [int(line) for line in lines if line != "Index"] for split, lines in texts.items()}
+    return {split: numbers for split, numbers in rows.items() if numbers}
+
+
+@pytest.fixture(scope="module")
+def found(
+    dataset: Path, v1_run: Path, grids_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Samples]]:
+    """Samples of each layout; of reBEN's also without Sentinel-1."""
+    folder = tmp_path_factory.mktemp("found")
+    (folder / "alone").mkdir()
+    for name in ("BigEarthNet-S2", "Reference_Maps", METADATA):
+        (folder / "alone" / name).symlink_to(dataset / name)
+    splits = ("train", "val", "test")
+    datasets = {
+        "torchgeo": (dataset, splits),
+        "torchgeo-s2": (folder / "alone", splits),
+        "torchgeo-v1": (v1_run, splits),
+        "torchgeo-seasonet": (grids_run, tuple(_seasonet_rows(grids_run))),
+    }
+    readings = {name: Reading(find_lines(name), *given) for name, given in datasets.items()}
+    return read_samples("torchgeo", readings, folder)
+
+
+def test_trees_of_reben(dataset: Path, found: dict[str, dict[str, Samples]]) -> None:
+    for split, samples in found["torchgeo"].items():
+        rows = read_metadata(dataset / METADATA, {"val": "validation"}.get(split, split))
         places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
         scenes = [Path(name.rsplit("_", 3)[0], name) for name in rows["s1_name"]]
-        _expect_images(samples["image_s2"], [root / "BigEarthNet-S2" / place for place in places], S2_BANDS)
+        _expect_images(samples["image_s2"], [dataset / "BigEarthNet-S2" / place for place in places], S2_BANDS)
         # TorchGeo reads decibels as whole numbers.
-        _expect_images(samples["image_s1"], [root / "BigEarthNet-S1" / place for place in scenes], S1_BANDS, atol=0.5)
+        _expect_images(
+            samples["image_s1"], [dataset / "BigEarthNet-S1" / place for place in scenes], S1_BANDS, atol=0.5
+        )
         _expect_labels(samples["label"], rows["labels"])
-        maps = np.stack([_stack(root / "Reference_Maps" / place, ["reference_map"]) for place in places])
+        maps = np.stack([_stack(dataset / "Reference_Maps" / place, ["reference_map"]) for place in places])
         np.testing.assert_array_equal(samples["mask"], NUMBERS[maps])
 
 
-def test_trees_of_reben_without_sentinel1(small_region: DemoRegion, made_once: MadeOnce, tmp_path: Path) -> None:
-    root, alone = make_dataset(small_region, made_once), tmp_path / "alone"
-    alone.mkdir()
-    for name in ("BigEarthNet-S2", "Reference_Maps", METADATA):
-        (alone / name).symlink_to(root / name)
-    (tmp_path / "samples").mkdir()
-    for split, samples in _open(alone, "torchgeo-s2", tmp_path / "samples", ["train", "val", "test"]).items():
-        rows = read_metadata(root / METADATA, {"val": "validation"}.get(split, split))
+def test_trees_of_reben_without_sentinel1(dataset: Path, found: dict[str, dict[str, Samples]]) -> None:
+    for split, samples in found["torchgeo-s2"].items():
+        rows = read_metadata(dataset / METADATA, {"val": "validation"}.get(split, split))
         places = [Path(name.rsplit("_", 2)[0], name) for name in rows["patch_id"]]
-        _expect_images(samples["image"], [root / "BigEarthNet-S2" / place for place in places], S2_BANDS)
+        _expect_images(samples["image"], [dataset / "BigEarthNet-S2" / place for place in places], S2_BANDS)
         _expect_labels(samples["label"], rows["labels"])
 
 
-def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
-    for split, samples in _open(v1_run, "torchgeo-v1", tmp_path, ["train", "val", "test"]).items():
+def test_trees_of_bigearthnet_v1(v1_run: Path, found: dict[str, dict[str, Samples]]) -> None:
+    for split, samples in found["torchgeo-v1"].items():
         pairs = pd.read_csv(v1_run / f"bigearthnet-{split}.csv", header=None)
         _expect_images(samples["image"][:, 2:], [v1_run / "BigEarthNet-v1.0" / name for name in pairs[0]], S2_BANDS)
         scenes = [v1_run / "BigEarthNet-S1-v1.0" / name for name in pairs[1]]
@@ -88,13 +112,10 @@ def test_trees_of_bigearthnet_v1(v1_run: Path, tmp_path: Path) -> None:
         _expect_labels(samples["label"], [{CLASS_OF_CODE.get(code) for code in np.unique(codes)} for codes in maps])
 
 
-def test_trees_of_seasonet(grids_run: Path, tmp_path: Path) -> None:
-    meta = pd.read_csv(grids_run / "meta.csv", index_col="Index")
-    texts = {path.stem: path.read_text().split() for path in (grids_run / "splits").glob("*.csv")}
-    rows = {split: [int(line) for line in lines if line != "Index"] for split, lines in texts.items()}
-    filled = [split for split, numbers in rows.items() if numbers]
-    assert "train" in filled
-    for split, samples in _open(grids_run, "torchgeo-seasonet", tmp_path, filled).items():
+def test_trees_of_seasonet(grids_run: Path, found: dict[str, dict[str, Samples]]) -> None:
+    meta, rows = pd.read_csv(grids_run / "meta.csv", index_col="Index"), _seasonet_rows(grids_run)
+    assert "train" in rows
+    for split, samples in found["torchgeo-seasonet"].items():
         folders = [grids_run / path for path in meta.loc[rows[split], "Path"]]
         _expect_images(samples["image"], folders, SEASONET_FILES)
         labels = np.concatenate([_stack(folder, ["labels"]) for folder in folders])

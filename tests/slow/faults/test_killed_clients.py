@@ -1,6 +1,6 @@
 """The client is killed at one moment after the other, and its scheduler in between; the same command goes on.
 
-All attempts work on one dataset, on two clusters that outlive them: tasks of an attempt that was killed may still run
+All attempts work on one dataset, on a cluster that outlives them: tasks of an attempt that was killed may still run
 when the next one begins.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, run_here
 from digest import digest_of
 from processes import Cluster, Ended, Job, loopback_cluster, require_unfinished, status_of
 
@@ -30,15 +30,12 @@ class Moment(NamedTuple):
     """Tiles that are noted as done when it is over, at the least."""
 
 
-BEFORE_SCHEDULER = [
+WHILE_TILES_ARE_BUILT = [
     Moment("sorting the map", "^say Sort land cover: ", 1, 0),
-    Moment("bands", "^say Bands to Zarr: 5 of", 1, 0),
-    Moment("before the first tile is moved", r"/\.building/cubes\.zarr/", 1, 0),
     Moment("before the first tile is noted", "/state/tiles/", 1, 0),
     Moment("after two more tiles", "/state/tiles/", 3, 2),
 ]
-AFTER_SCHEDULER = [
-    Moment("before the second environment is noted", "/state/lmdb/", 2, 5),
+AFTERWARDS = [
     Moment("before the journal", r"/publish\.json$", 1, 5),
     Moment("half published", r"/out/lmdb$", 1, 0),
 ]
@@ -60,12 +57,12 @@ def attempts(small_inputs: list[object], cluster: Cluster, tmp_path_factory: pyt
     out = folder / "out"
     inputs = [*small_inputs, "--out", out, *SHARDS]
     ended = {}
-    with loopback_cluster(folder / "cluster") as first:
-        for moment in BEFORE_SCHEDULER:
-            ended[moment.name] = _killed([*inputs, *first.options], out, moment)
-        without_scheduler = _without_scheduler([*inputs, *first.options], first)
-        require_unfinished(out)
-    for moment in AFTER_SCHEDULER:
+    for moment in WHILE_TILES_ARE_BUILT:
+        ended[moment.name] = _killed([*inputs, *cluster.options], out, moment)
+    with loopback_cluster(folder / "cluster") as other:
+        without_scheduler = _without_scheduler([*inputs, *other.options], other)
+    require_unfinished(out)
+    for moment in AFTERWARDS:
         ended[moment.name] = _killed([*inputs, *cluster.options], out, moment)
     last = Job(*inputs, *cluster.options).end()
     return Attempts(out, ended, without_scheduler, last)
@@ -86,7 +83,7 @@ def _without_scheduler(arguments: list[object], cluster: Cluster) -> Ended:
     return job.end()
 
 
-@pytest.mark.parametrize("moment", [*BEFORE_SCHEDULER, *AFTER_SCHEDULER], ids=lambda moment: moment.name)
+@pytest.mark.parametrize("moment", [*WHILE_TILES_ARE_BUILT, *AFTERWARDS], ids=lambda moment: moment.name)
 def test_each_attempt_was_killed_at_its_moment(attempts: Attempts, moment: Moment) -> None:
     ended = attempts.by_moment[moment.name]
     assert ended.code == -signal.SIGKILL, ended
@@ -99,7 +96,7 @@ def test_a_job_that_loses_its_scheduler_says_so(attempts: Attempts) -> None:
 
 
 def test_what_was_finished_is_not_done_again(attempts: Attempts) -> None:
-    said = attempts.by_moment["before the journal"].said
+    said = attempts.by_moment["half published"].said
     assert "5 of 5 tiles were finished by an earlier attempt, and are kept." in said
 
 
@@ -124,8 +121,8 @@ def looks_again(
     recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text(encoding="utf-8"))
     (folder / "mine.yaml").write_text(yaml.safe_dump({**recipe, "name": "mine", "bands": ["B01", "B05"]}))
     arguments = [*small_inputs, "--recipe", folder / "mine.yaml", *cluster.options]
-    done = Job(*arguments, "--out", folder / "out").end()
-    assert done.code == 0, done.complained
+    done = run_here(*arguments, "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
     return folder / "out", arguments
 
 
@@ -137,6 +134,6 @@ def test_steps_of_all_tiles_start_over(looks_again: tuple[Path, list[object]], t
         ended = Job(*arguments, dying=(at, 1)).end()
         assert ended.code == -signal.SIGKILL, ended
         require_unfinished(out)
-    done = Job(*arguments).end()
-    assert done.code == 0, done.complained
+    done = run_here(*arguments)
+    assert done.returncode == 0, done.stderr
     assert digest_of(out) == digest_of(undisturbed)

@@ -199,7 +199,7 @@ WAYS: Mapping[str, tuple[object, ...]] = {
 """Ways to make one dataset, and options of the job."""
 
 
-MATRIX = [*(("reben", way) for way in WAYS), *(("second_look", way) for way in WAYS if "killed" not in way)]
+MATRIX = [*(("reben", way) for way in WAYS), ("second_look", next(iter(WAYS)))]
 """Kinds of datasets, and ways to make them; ``test_killed_clients`` kills clients during the second look."""
 
 
@@ -290,7 +290,7 @@ def _assert_same_tiles(found: _Made, expected: _Made) -> None:
     assert found == _Made(tiles, expected.counts)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_tasks_may_run_in_any_order_and_more_than_once(
     plan: Plan, sorted_map: SortedMap, made: _Made, seed: int
@@ -371,7 +371,7 @@ SIZES = st.builds(
 )
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(sizes=SIZES)
 @example(sizes=_Sizes(1, 25, 1, 10, 10, 4, 1, 1, 3))
 @example(sizes=_Sizes(8, 10_000, 10_000, 10_000, 10_000, 10_000, 10, 1, None))

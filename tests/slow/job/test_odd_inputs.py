@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 import rasterio
-from conftest import JOB_TIMEOUT_S, ONE_WORKER, run_here
+from click.testing import CliRunner
+from conftest import run_here
 from digest import digest_of
 from processes import Cluster
 
+from reben_dask.cli import main
 from reben_dask.demo import DemoRegion
 
 ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
@@ -34,25 +33,22 @@ def _odd_inputs(small_inputs: list[object], folder: Path) -> list[str]:
 
 
 def test_odd_names_and_relative_paths_make_no_difference(
-    small_inputs: list[object], small_run: Path, tmp_path: Path
+    small_inputs: list[object],
+    small_digest: dict[str, str],
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / ODD
     folder.mkdir()
     inputs = _odd_inputs(small_inputs, folder)
     for path in folder.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.chdir(folder)
     out = f"out {ODD}"
-    done = subprocess.run(
-        [sys.executable, "-m", "reben_dask.run", *inputs, "--out", out, *map(str, ONE_WORKER), "--no-report"],
-        capture_output=True,
-        text=True,
-        timeout=JOB_TIMEOUT_S,
-        cwd=folder,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_here(*inputs, "--out", out, *cluster.options)
     assert done.returncode == 0, done.stderr
-    assert digest_of(folder / out) == digest_of(small_run)
+    assert digest_of(folder / out) == small_digest
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +75,6 @@ def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608
     assert reasons == [("rejected", "nodata")]
     assert json.loads((out / "run" / "record.json").read_text())["counts"]["status"] == {"rejected": 16}
-    verified = subprocess.run(
-        [sys.executable, "-m", "reben_dask", "verify", str(out)], capture_output=True, text=True, check=False
-    )
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    page = subprocess.run(
-        [sys.executable, "-m", "reben_dask", "report", str(out)], capture_output=True, text=True, check=False
-    )
-    assert page.returncode == 0, page.stderr
+    for command in ("verify", "report"):
+        done = CliRunner().invoke(main, [command, str(out)])
+        assert done.exit_code == 0, done.output

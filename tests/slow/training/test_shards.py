@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MadeOnce, finished_job
+from conftest import run_here
+from processes import Cluster
 
 from reben_dask.formats.lmdb import ShardIndex
 from reben_dask.training import close_environments, lmdb_samples
@@ -23,8 +24,11 @@ def closed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def sharded_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
-    return made_once("small-shards", finished_job(*small_inputs, "--lmdb-shards", 3)) / "out"
+def sharded_run(small_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shards") / "out"
+    done = run_here(*small_inputs, "--lmdb-shards", 3, "--out", out, *cluster.options)
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 def test_every_patch_of_every_shard_is_that_of_the_single_environment(sharded_run: Path, small_run: Path) -> None:
