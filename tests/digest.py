@@ -63,9 +63,34 @@ def cube_digests(store: Path) -> dict[str, str]:
     return digests
 
 
-def contents_of_store(store: Path) -> dict[str, str]:
-    """The same by path in the store: files may differ, as threads decide the order of patches in a shard."""
-    return {name.partition("/")[2]: digest for name, digest in cube_digests(store).items()}
+def contents_of_store(store: Path) -> dict[str, object]:
+    """Digest of each group, and of each stored piece of an array, by path: what is not stored is not read.
+
+    Files may differ, as threads decide the order of patches in a shard.
+    """
+    found: dict[str, object] = {}
+    for folder in _nodes(store):
+        name = folder.relative_to(store).as_posix()
+        node = zarr.open(folder, mode="r", use_consolidated=False)
+        if isinstance(node, zarr.Group):
+            found[name] = _group_digest(node, folder)
+        else:
+            found |= {
+                name: _description(node),
+                **{f"{name}/{piece}": digest for piece, digest in _pieces(node, folder)},
+            }
+    return found
+
+
+def _pieces(array: zarr.Array[Any], folder: Path) -> Iterator[tuple[str, str]]:
+    """Index and digest of each shard or chunk that is stored."""
+    sides = array.shards or array.chunks
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"):
+        index = file.relative_to(folder / "c").parts
+        window = tuple(slice(side * int(i), side * (int(i) + 1)) for i, side in zip(index, sides, strict=True))
+        piece = np.asarray(array[window])
+        content = _json(piece.tolist()) if piece.dtype.kind in "OTU" else piece.tobytes()
+        yield "/".join(index), hashlib.sha256(content).hexdigest()
 
 
 def lmdb_digest(folder: Path) -> str:

@@ -190,16 +190,24 @@ def _pixels(path: str, patch: int, value: Any, image: tuple[int, ...] = (1,), *,
     return damage
 
 
-def _flip(path: str, image: int, position: int | None, bits: int) -> Damage:
-    """Flip bits of a shard; without a position, in its middle."""
+def _index_bits(data: Dataset) -> None:
+    """Flip a bit of the index of a shard, which is before its checksum."""
+    shard = data.shard("r20m/dn", 2)
+    content = bytearray(shard.read_bytes())
+    content[-9] ^= 1
+    shard.write_bytes(content)
 
-    def damage(data: Dataset) -> None:
-        shard = data.shard(path, image)
-        content = bytearray(shard.read_bytes())
-        content[len(content) // 2 if position is None else position] ^= bits
-        shard.write_bytes(content)
 
-    return damage
+def _pixel_bits(data: Dataset) -> None:
+    """Flip a bit of a kept patch; threads decide where in the shard it is, and the index tells."""
+    shard, array = data.shard("r10m/dn", 3), data.array("r10m/dn")
+    content = bytearray(shard.read_bytes())
+    rows, columns = (shards // chunks for shards, chunks in zip(array.shards[1:], array.chunks[1:], strict=True))
+    index = np.frombuffer(content[-4 - 16 * rows * columns : -4], "<u8").reshape(rows, columns, 2)
+    x, y = (int(number) for number in data.kept[7].split("_")[-2:])
+    offset, size = index[y, x].tolist()
+    content[offset + size // 2] ^= 0x10
+    shard.write_bytes(content)
 
 
 def _statistics(change: Callable[[dict[str, Any]], object]) -> Damage:
@@ -463,7 +471,7 @@ DAMAGES = [
     _case("copy of a document", _edit_document, {CUBES: "{data.tile}/r20m/dn/zarr.json differs from its copy in "}),
     _case(
         "index of a shard",
-        _flip("r20m/dn", 2, -9, 1),
+        _index_bits,
         {PIXELS: "{data.tile}, column 0, cannot be read from r20m (RuntimeError: the checksum"},
     ),
     _case(
@@ -475,7 +483,7 @@ DAMAGES = [
         },
     ),
     # Chunks have no checksum: other pixels are seen by comparing them.
-    _case("bits that decode", _flip("r10m/dn", 3, None, 0x10), {EQUAL: "differs in B08"}),
+    _case("bits that decode", _pixel_bits, {EQUAL: "{data.kept[7]} differs in B08"}),
     _case("pixel", _pixels("r10m/dn", 7, None), {EQUAL: "{data.kept[7]} differs in B03"}),
     _case("pixel of radar", _pixels("s1/db", 7, None), {EQUAL: "{data.kept[7]} differs in VH"}),
     _case("nodata", _nodata_everywhere, {PIXELS: "{data.kept[7]} has NODATA in B02", NODATA: "{data.kept[7]} in B02"}),
