@@ -96,6 +96,7 @@ def test_options_come_before_settings(home: Path, small_inputs: list[object], tm
     assert "embedded: 1 worker of 2 threads, 6.00 GiB each" in done.stdout
 
 
+@pytest.mark.slow
 def test_settings_of_an_embedded_cluster_are_not_in_the_way_of_another(
     home: Path, small_inputs: list[object], tmp_path: Path
 ) -> None:

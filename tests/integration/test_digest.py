@@ -149,6 +149,7 @@ def test_an_entry_in_two_environments_is_seen(tmp_path: Path) -> None:
     assert lmdb_digest(tmp_path / "one") != lmdb_digest(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_digests_on_the_command_line(copy: Path, dataset: Path) -> None:
     same = _digest(dataset, copy)
     assert same.returncode == 0, same.stderr

@@ -92,6 +92,7 @@ print(dataset.patch(samples.patch_ids[0])["r20m"]["dn"].dims)
 """
 
 
+@pytest.mark.slow
 def test_reading_verifying_and_training_work_without(small_run: Path) -> None:
     done = subprocess.run([sys.executable, "-c", READ, small_run], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -101,6 +102,7 @@ def test_reading_verifying_and_training_work_without(small_run: Path) -> None:
 # Dask
 
 
+@pytest.mark.slow
 def test_query_planning_that_is_switched_off(tmp_path: Path) -> None:
     (tmp_path / "dask.yaml").write_text("dataframe:\n  query-planning: false\n")
     variable = "DASK_DATAFRAME__QUERY_PLANNING"
@@ -158,6 +160,7 @@ def test_this_installation_reads_everything() -> None:
     assert library_problem(jpeg2000=True) is None
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_left_out(tmp_path: Path, small_inputs: list[object]) -> None:
     words = ("run", *small_inputs, "--out", tmp_path / "out")
     assert _reben(*words, GDAL_SKIP="JP2OpenJPEG") == (

@@ -79,6 +79,7 @@ def _latex(text: str, name: str = "class") -> Counts:
 READERS: dict[str, Callable[..., Counts]] = {"markdown": _markdown, "csv": _csv, "latex": _latex}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", list(READERS))
 @pytest.mark.parametrize("clear", [False, True])
 def test_every_cell_of_the_published_table(data_dir: Path, style: str, *, clear: bool) -> None:
@@ -89,6 +90,7 @@ def test_every_cell_of_the_published_table(data_dir: Path, style: str, *, clear:
     assert len(found) == 19
 
 
+@pytest.mark.slow
 def test_markdown_is_what_one_gets_and_has_thousands(data_dir: Path) -> None:
     folder = data_dir / "bigearthnet"
     printed = _printed(folder)
@@ -97,6 +99,7 @@ def test_markdown_is_what_one_gets_and_has_thousands(data_dir: Path) -> None:
     assert printed.endswith(" |\n")
 
 
+@pytest.mark.slow
 def test_files_one_by_one_are_the_folder(data_dir: Path) -> None:
     folder = data_dir / "bigearthnet"
     assert _printed(*(folder / name for name in FILES)) == _printed(folder)
@@ -163,6 +166,7 @@ NAMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", list(NAMED))
 def test_days_and_seasons_of_published_metadata_are_those_of_the_names(data_dir: Path, by: str) -> None:
     sums = ", ".join(f"count(*) FILTER (split = '{split}')" for split in SPLITS)

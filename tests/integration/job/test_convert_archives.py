@@ -92,6 +92,7 @@ def test_folders_and_archives_together(tmp_path: Path, roots: dict[str, Path]) -
     assert lmdb_digest(tmp_path / "mixed") == lmdb_digest(tmp_path / "folders")
 
 
+@pytest.mark.slow
 def test_a_zarr_store_is_that_of_the_folders(tmp_path: Path, roots: dict[str, Path]) -> None:
     given, pairs = _archives(roots, split=True), ("--pairs", tmp_path / "pairs.csv", "--zarr")
     folders = _convert(*_words({name: [root] for name, root in roots.items()}), *pairs, tmp_path / "folders.zarr")
@@ -131,6 +132,7 @@ def test_a_restart_reads_the_archive_again_and_skips_what_is_done(
     assert lmdb_digest(tmp_path / "lmdb") == lmdb_digest(tmp_path / "folders")
 
 
+@pytest.mark.slow
 def test_a_restart_of_a_zarr_store_writes_the_other_blocks(tmp_path: Path, roots: dict[str, Path]) -> None:
     (path,) = _archives(roots, split=False)["s2"]
     content = path.read_bytes()

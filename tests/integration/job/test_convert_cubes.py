@@ -153,6 +153,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
     tree = _maps(tmp_path / "maps", [(0, 0), (14, 0), (14, 12), (0, 13), (90, 90)])
     _convert([tree], tmp_path / "whole.zarr")

@@ -129,6 +129,7 @@ def test_pairs_of_version_1(data_dir: Path, tmp_path: Path) -> None:
 # Invented files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [False, True])
 def test_all_trees_in_one_environment(tmp_path: Path, request: pytest.FixtureRequest, *, cluster: bool) -> None:
     if cluster:
@@ -183,6 +184,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 4, 10])
 def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path, maps: PublishedTree, stop: int) -> None:
     destination, script = tmp_path / "lmdb", tmp_path / "killed.py"

@@ -154,6 +154,7 @@ def _files(folder: Path) -> list[Path]:
 # Contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_each_kept_patch_is_once_in_the_files_of_its_group(out: Path, kept: pd.DataFrame, form: str) -> None:
     found = defaultdict(list)
@@ -175,6 +176,7 @@ def test_tar_files_have_an_index(out: Path, plan: Plan) -> None:
     assert index["shards"] == {path.name: len(_samples(path)) for path in _files(out / "webdataset")}
 
 
+@pytest.mark.slow
 def test_samples_of_tar_files_are_those_of_the_cubes_and_the_table(out: Path, kept: pd.DataFrame) -> None:
     samples = {name: members for path in _files(out / "webdataset") for name, members in _samples(path).items()}
     for row in kept.itertuples():
@@ -421,6 +423,7 @@ def _add_problems(found: _Found, folder: Path) -> None:
             found.problems.setdefault(check.title, []).extend(check.examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", IN_TAR)
 def test_damage_to_a_member_of_a_tar_file_is_found(in_tar: _Found, kind: str) -> None:
     _, _, title, text = IN_TAR[kind]

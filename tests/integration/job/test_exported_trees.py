@@ -121,6 +121,7 @@ def _bytes(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path.parent)): file.read_bytes() for file in files if file.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "trees"), [("v1", (V1_S2, V1_S1, V1_MAPS)), ("seasonet", SEASONS)])
 def test_archives_hold_the_same_bytes(request: pytest.FixtureRequest, name: str, trees: Sequence[str]) -> None:
     made = request.getfixturevalue(name)

@@ -73,6 +73,7 @@ def test_labels_and_decisions_are_those_of_a_job(
     }
 
 
+@pytest.mark.slow
 def test_some_patches_with_a_column_of_ones_own(
     small_region: DemoRegion, landcover: rb.Dataset, written: pd.DataFrame
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_patch_that_does_not_exist(small_run: Path) -> None:
         dataset.patch(f"x{name}")
 
 
+@pytest.mark.slow
 def test_an_open_client_computes(small_region: DemoRegion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No further cluster is started, and the client stays open."""
     clusters: list[object] = []

@@ -153,6 +153,7 @@ def strips(copies) -> tuple[Path, Path]:
     return north, south
 
 
+@pytest.mark.slow
 def test_a_patch_of_two_strips_is_kept_once(strips: tuple[Path, Path], landcover: str) -> None:
     """By hand: a patch has 20 rows of 60 m; rows 0-3 are whole in the north, rows 3-7 in the south."""
     plan = _plan(landcover, *strips)

@@ -169,6 +169,7 @@ def test_real_pixels_and_countries(mini_run: Path, tmp_path: Path) -> None:
     assert len(page.all("article")) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_is_drawn")
 def test_nothing_secret_is_told(small_run: Path, tmp_path: Path) -> None:
     out = linked(small_run, tmp_path / "out")
@@ -219,6 +220,7 @@ def test_what_is_missing_is_left_out(small_run: Path, tmp_path: Path) -> None:
     assert table(page, "Patches with each class")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_is_drawn")
 def test_a_damaged_record_is_named(small_run: Path, tmp_path: Path) -> None:
     out = linked(small_run, tmp_path / "out")

@@ -72,6 +72,7 @@ def test_nothing_missing_is_printed(page: Tag) -> None:
     assert not [row for table in tables(page).values() for row in table[1:] if set(row[1:]) == {"0"}]
 
 
+@pytest.mark.slow
 def test_figures_are_images(small_run: Path) -> None:
     figures = sorted((small_run / "report" / "figures").iterdir())
     for path in figures:

@@ -340,6 +340,7 @@ def provider_file(tmp_path: Path) -> ProviderFile:
     return write
 
 
+@pytest.mark.slow
 def test_items_of_the_planetary_computer(tmp_path: Path, provider_file: ProviderFile) -> None:
     keys = [*(f"B{number:02d}" for number in range(1, 13) if number != 10), "B8A", "SCL", "product-metadata"]
     files = {f"/data/{key}.tif": key.encode() * 1000 for key in [*keys, "visual"]}

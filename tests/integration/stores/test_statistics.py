@@ -20,7 +20,7 @@ from reben_dask.analysis.statistics import find_statistics
 from reben_dask.cli import main
 from reben_dask.demo import DemoRegion
 
-RUNS = ("small_run", "tile_run", "grids_run")
+RUNS = ("small_run", "tile_run", pytest.param("grids_run", marks=pytest.mark.slow))
 """Runs with an LMDB filled tile by tile, with Sentinel-1 and shards, and with two grids and splits over all tiles."""
 
 
@@ -132,6 +132,7 @@ def test_errors(tile_run: Path, tmp_path: Path) -> None:
         assert text in done.output
 
 
+@pytest.mark.slow
 def test_full_verification_compares_with_all_pixels(tile_run: Path, tmp_path: Path) -> None:
     trees = [path.name for path in tile_run.iterdir() if path.name.startswith(("BigEarthNet", "Reference"))]
     out = with_copies(tile_run, tmp_path / "out", ["statistics.json"], left_out=trees)
@@ -148,6 +149,7 @@ def test_full_verification_compares_with_all_pixels(tile_run: Path, tmp_path: Pa
     assert_found(out, {"Statistics": "VV all has a minimum, mean, percentiles and maximum that are not in order ("})
 
 
+@pytest.mark.slow
 def test_many_sums_are_joined_in_groups(
     small_region: DemoRegion, tile_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_the_files_of_a_run(small_run: Path, undisturbed: Path) -> None:
     assert not any(path.read_bytes()[:2] == b"\x80\x04" for path in undisturbed.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_resumed_run_equals_the_undisturbed_one(
     torch: ModuleType, small_run: Path, undisturbed: Path, tmp_path: Path, epoch: int

@@ -77,6 +77,7 @@ def store(sound: Path, tmp_path: Path) -> Path:
 # Sound stores
 
 
+@pytest.mark.slow
 def test_a_converted_store(tmp_path: Path) -> None:
     s2 = write_tree(tmp_path / "s2", S2, [(0, 0), (1, 5), (90, 90)])
     maps = write_tree(tmp_path / "maps", MAPS, [(0, 0), (90, 90)])

@@ -202,6 +202,7 @@ def test_damage_to_an_image_is_found(exported: Exported, tmp_path: Path, name: s
     assert (title or tree) in problems_of(out, full=True)
 
 
+@pytest.mark.slow
 def test_damage_to_documents_and_tables_is_found(exported: Exported, tmp_path: Path) -> None:
     for number, name in enumerate(exported.layout.table_files):
         out = tmp_path / str(number)

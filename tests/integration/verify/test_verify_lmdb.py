@@ -336,6 +336,7 @@ def _damage_tree(data: Path) -> tuple[int, list[tuple[int, int]]]:
     return len(places), silent
 
 
+@pytest.mark.slow
 def test_a_damaged_tree_does_not_end_the_process(folder: Path, sample: Entries) -> None:
     """LMDB follows its pages blindly."""
     data = _write(folder / "lmdb", sample) / "data.mdb"

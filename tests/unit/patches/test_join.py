@@ -128,6 +128,7 @@ def test_partitions_are_found_without_computing(sorted_map: SortedMap) -> None:
     assert all(type(number) is int for numbers in found for number in numbers)
 
 
+@pytest.mark.slow
 def test_partitions_are_those_that_meet_the_tile(sorted_map: SortedMap) -> None:
     """Asked of the bounds of what each part holds: none is missing, and none lies beyond the margin."""
     parts = shapely.box(*np.array([gpd.read_parquet(part).total_bounds for part in sorted_map.parts]).T)
@@ -186,6 +187,7 @@ def test_every_polygon_that_meets_a_tile_is_found(
     assert opened <= most_parts
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([(32633, 598, 680), (32634, 187, 268)]), st.data(), st.integers(57_600, 58_700), st.integers(1, 9)
 )

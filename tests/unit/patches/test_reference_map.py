@@ -115,6 +115,7 @@ def test_every_pixel_is_the_one_that_gdal_burns_polygon_by_polygon(data: st.Data
     assert reference_map(_map(polygons, codes), SMALL).tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "polygons"), [(2, 30_000), (30, 100), (1_000, 1_000), (32_768, 32_768)])
 def test_many_polygons_of_many_classes_on_one_another(classes: int, polygons: int) -> None:
     """The sums by which they are told apart outgrow 16 bits."""

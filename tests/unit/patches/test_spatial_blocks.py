@@ -221,6 +221,7 @@ def blocks_of_many_patches() -> np.ndarray:
     return patch_blocks(footprints(PatchGrid(32633, 200_000, 5_800_020, ShapeYX(600_000, 600_000))), 6_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [(0.1, 0.2), (0.25, 0.25), (0.02, 0.9)])
 def test_patches_that_remain_have_the_shares_wanted(
     blocks_of_many_patches: np.ndarray, wanted: tuple[float, float]

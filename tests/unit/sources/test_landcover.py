@@ -258,6 +258,7 @@ def test_the_frame_is_lazy(sorted_map: SortedMap) -> None:
     assert frame.npartitions == len(frame.spatial_partitions) == 31
 
 
+@pytest.mark.slow
 def test_a_partition_is_a_part_and_covers_its_polygons(sorted_map: SortedMap) -> None:
     frame = sorted_map.frame
     areas = frame.spatial_partitions

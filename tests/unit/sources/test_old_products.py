@@ -104,6 +104,7 @@ def to_geotiff(product: Path, *, crs: bool) -> None:
         jp2.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", [True, False])
 def test_images_that_a_mirror_made_to_geotiffs(mini: Path, product: Path, crs: bool) -> None:  # noqa: FBT001
     """The metadata still say JPEG2000; some GeoTIFFs have no coordinate system."""

@@ -557,6 +557,7 @@ def _with_offsets(product: Path) -> Tile:
     return read_tile(product)
 
 
+@pytest.mark.slow
 def test_a_harmonized_cube(product: Path, mini: Path) -> None:
     tile = _with_offsets(product)
     assert tile.offsets == {band: -1000 for band, _ in BANDS}

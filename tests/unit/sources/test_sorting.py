@@ -148,6 +148,7 @@ def _maps(draw: st.DrawFn) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame({"Code_18": [code for code, _ in rows]}, geometry=[shape for _, shape in rows], crs=3035)
 
 
+@pytest.mark.slow
 @given(_maps(), st.tuples(st.integers(1, 31), st.integers(1, 31), st.integers(1, 31)))
 def test_any_small_map(table: gpd.GeoDataFrame, cut: Cut) -> None:
     with tempfile.TemporaryDirectory() as scratch:

@@ -155,6 +155,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes_read_the_lmdb_that_this_one_has_open(tiny: Path, tmp_path: Path, method: str) -> None:
     script = tmp_path / "read_there.py"

@@ -159,6 +159,7 @@ def test_an_owner_that_has_not_said_who_it_is(lock: Lock, path: Path, text: str)
             _hold(lock)
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_is_the_owner(lock: Lock, path: Path) -> None:
     _written(path, socket.gethostname(), 1, "of an earlier job")
     racers = [_start(RACE, path) for _ in range(RACERS)]
