@@ -16,6 +16,8 @@ import pytest
 import zarr
 from digest import digest_of, lmdb_digest
 
+pytestmark = pytest.mark.slow
+
 TILE = "S2A_MSIL2A_20180725T100031_N0500_R122_T33UVP"
 
 
@@ -149,7 +151,6 @@ def test_an_entry_in_two_environments_is_seen(tmp_path: Path) -> None:
     assert lmdb_digest(tmp_path / "one") != lmdb_digest(tmp_path / "two")
 
 
-@pytest.mark.slow
 def test_digests_on_the_command_line(copy: Path, dataset: Path) -> None:
     same = _digest(dataset, copy)
     assert same.returncode == 0, same.stderr

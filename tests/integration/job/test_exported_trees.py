@@ -130,6 +130,7 @@ def test_archives_hold_the_same_bytes(request: pytest.FixtureRequest, name: str,
         assert _members(made.root / f"{tree}.tar.zst") == _bytes(made.root / tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "seasonet"])
 def test_tasks_may_be_repeated_in_any_order(
     request: pytest.FixtureRequest, client: Client, tmp_path: Path, name: str

@@ -27,6 +27,8 @@ from reben_dask.recipes import Recipe, load_recipe
 from reben_dask.verify.dataset import Dataset
 from reben_dask.verify.expected import published
 
+pytestmark = pytest.mark.slow
+
 TITLE = "Overlaps of tiles"
 WEST, EAST = "33UVP", "33UWP"
 
@@ -99,7 +101,6 @@ def test_conflicts_are_counted_and_told(small_run: Path) -> None:
     assert "Set overlaps: drop in the recipe" in told[0]
 
 
-@pytest.mark.slow
 def test_dropped_patches(built: dict[str, Path], small_run: Path) -> None:
     before, after = _rows_of_summer(small_run), _rows(built["drop"])
     at_seam = (before["mgrs"] == WEST) & (before["x"] == 3) & (before["y"] > 0) & (before["status"] == "kept")
@@ -163,7 +164,6 @@ def test_a_rule_that_is_not_kept_is_a_fault(built: dict[str, Path], rule: str, t
     assert f"{other} is rejected for the reason '{reason}', which does not apply (overlaps: {rule})" in problem
 
 
-@pytest.mark.slow
 def test_a_wrong_count_is_a_fault(small_run: Path, tmp_path: Path) -> None:
     out = with_copies(small_run, tmp_path / "out", ["run"])
     path = out / "run" / "record.json"
