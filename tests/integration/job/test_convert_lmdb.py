@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import dask
 import lmdb
 import numpy as np
 import psutil
@@ -376,7 +377,11 @@ def test_a_worker_that_is_killed_again_and_again(
     tmp_path: Path, maps: PublishedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "_write_values", _end)
-    with pytest.raises(ClusterError, match="run the same command again to resume, with fewer --workers"):
+    # Else the scheduler tries four workers.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        pytest.raises(ClusterError, match="run the same command again to resume, with fewer --workers"),
+    ):
         _write([maps], tmp_path / "lmdb")
 
 

@@ -28,7 +28,7 @@ import xarray as xr
 import yaml
 import zarr
 from acquisitions import acquire_again, sky
-from conftest import ANY_PORT, ROOT, MadeOnce, finished_job
+from conftest import ANY_PORT, ROOT, run_here
 from dask._task_spec import Alias, convert_legacy_graph
 from digest import cube_digests, digest_of, table_digests
 from distributed import Client
@@ -167,25 +167,25 @@ def reben(small_region: DemoRegion, small_run: Path) -> _Given:
 
 
 @pytest.fixture(scope="module")
-def second_look(small_region: DemoRegion, small_folders: list[Path], made_once: MadeOnce) -> _Given:
+def second_look(
+    small_region: DemoRegion, small_folders: list[Path], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> _Given:
     """A job that chooses between two images of a tile, and splits it together with another."""
     west, east = sorted(path for path in small_folders if "20180725" in path.name)
     recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text(encoding="utf-8"))
     recipe |= {"name": "mine", "bands": ["B01", "B05"], "attributes": {}}
     recipe["split"] |= {"block_m": 4800, "validation": 0.2}
-
-    def make(folder: Path) -> None:
-        shutil.copytree(east, folder / east.name)
-        for day in (5, 15):
-            hazy = sky(252, day, snow=(0,), cloud=(0, 45, 90), shadow=(0, 45))
-            acquire_again(west, folder, datetime(2018, 7, day, 10, 0, 31, tzinfo=UTC), scl=hazy)
-        (folder / "mine.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-        options = ("--landcover", small_region.landcover, "--recipe", folder / "mine.yaml")
-        finished_job("--s2", *sorted(folder.glob("*.SAFE")), *options)(folder)
-
-    folder = made_once("second-look", make)
-    more = ["--recipe", folder / "mine.yaml"]
-    return _Given(sorted(folder.glob("*.SAFE")), small_region.landcover, more, folder / "out")
+    folder = tmp_path_factory.mktemp("second-look")
+    shutil.copytree(east, folder / east.name)
+    for day in (5, 15):
+        hazy = sky(252, day, snow=(0,), cloud=(0, 45, 90), shadow=(0, 45))
+        acquire_again(west, folder, datetime(2018, 7, day, 10, 0, 31, tzinfo=UTC), scl=hazy)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    products, more = sorted(folder.glob("*.SAFE")), ["--recipe", folder / "mine.yaml"]
+    inputs = ("--s2", *products, "--landcover", small_region.landcover, *more)
+    done = run_here(*inputs, "--out", folder / "out", *cluster.options)
+    assert done.returncode == 0, done.stderr
+    return _Given(products, small_region.landcover, more, folder / "out")
 
 
 WAYS: Mapping[str, tuple[object, ...]] = {

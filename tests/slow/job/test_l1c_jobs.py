@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from conftest import ONE_WORKER, run_here
 from digest import digest_of
 from distributed import Client, LocalCluster
-from processes import status_of
+from processes import Cluster, status_of
 from stand_in import StandIn, install, l1c_names, tile_of, write_l1c
 
 from reben_dask.cli import main
@@ -122,7 +122,7 @@ def test_the_command(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.Monk
     assert "2, 2 of them corrected already" in _reben(*command).output
 
 
-def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, tmp_path: Path) -> None:
+def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, cluster: Cluster, tmp_path: Path) -> None:
     good, bad = NAMES[:2]
     for name in (good, bad):
         write_l1c(tmp_path / "l1c", name)
@@ -148,7 +148,8 @@ def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, tm
     mended = run_here(*command)
     assert mended.returncode == 0, mended.stderr
     assert [run["name"] for run in stand_in.noted()] == [good, bad, bad, bad]
-    whole = run_here("--s2", tmp_path / "out-l2a", *inputs, "--out", tmp_path / "whole")
+    maps = inputs[: -len(ONE_WORKER)]
+    whole = run_here("--s2", tmp_path / "out-l2a", *maps, "--out", tmp_path / "whole", *cluster.options)
     assert whole.returncode == 0, whole.stderr
     assert digest_of(tmp_path / "out") == digest_of(tmp_path / "whole")
 
