@@ -30,13 +30,13 @@ demo: $(WITH)-report ## Make a small synthetic region and build a dataset from i
 	$(BIN)/reben run --s2 $(DATA)/sentinel2 --landcover $(DATA)/landcover.gpkg --countries $(DATA)/countries.gpkg \
 		--s1 $(DATA)/sentinel1 --s1-pairs $(DATA)/s1_pairs.csv --out $(OUT) --overwrite
 
-test: $(DEV) $(WITH)-train ## Run unit and integration tests; installs PyTorch (7 min on 2 cores)
+test: $(DEV) $(WITH)-train ## Run unit and integration tests; installs PyTorch (5 min on 2 cores)
 	$(PYTEST) -m "not slow" tests/unit tests/integration
 
-test-train: $(DEV) $(WITH)-lightning ## Test the training of networks; installs PyTorch (4 min on 2 cores)
+test-train: $(DEV) $(WITH)-lightning ## Test the training of networks; installs PyTorch (3 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
-test-all: test-train ## Run all tests (25 to 45 min on 2 cores)
+test-all: test-train ## Run all tests (20 to 30 min on 2 cores)
 	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported

@@ -19,6 +19,7 @@ import dask
 import pyarrow as pa
 from dask.delayed import Delayed, delayed
 from distributed import Client, Future, get_worker
+from distributed.protocol.pickle import dumps, loads
 from distributed.scheduler import KilledWorker
 
 from reben_dask.cluster import WORKERS_TIMEOUT_S, lost_scheduler
@@ -139,7 +140,18 @@ def make_task(key: str, function: Callable[..., Any], *tasks: Any) -> Delayed:
 
     Bind what holds no tasks to the function (``partial``): Dask searches every field of every argument for some.
     """
-    return delayed(run_task, pure=True)(function, *tasks, dask_key_name=key)
+    return delayed(run_task, pure=True)(Packed(dumps(function)), *tasks, dask_key_name=key)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A function with what is bound to it, pickled once: a scheduler would unpickle and pickle it for each task."""
+
+    content: bytes
+
+    def __call__(self, *tasks: Any) -> Any:
+        """Unpickle the function, and call it with the results of tasks."""
+        return loads(self.content)(*tasks)
 
 
 # A window of items
