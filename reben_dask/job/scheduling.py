@@ -140,17 +140,16 @@ def make_task(key: str, function: Callable[..., Any], *tasks: Any) -> Delayed:
 
     Bind what holds no tasks to the function (``partial``): Dask searches every field of every argument for some.
     """
-    return delayed(run_task, pure=True)(Packed(dumps(function)), *tasks, dask_key_name=key)
+    return delayed(run_task, pure=True)(_Packed(dumps(function)), *tasks, dask_key_name=key)
 
 
 @dataclass(frozen=True)
-class Packed:
+class _Packed:
     """A function with what is bound to it, pickled once: a scheduler would unpickle and pickle it for each task."""
 
     content: bytes
 
     def __call__(self, *tasks: Any) -> Any:
-        """Unpickle the function, and call it with the results of tasks."""
         return loads(self.content)(*tasks)
 
 
