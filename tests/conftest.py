@@ -195,7 +195,7 @@ def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
 
 
 def _inputs(region: DemoRegion, *products: str) -> list[object]:
-    """Arguments for the job on some products of the synthetic region, with Sentinel-1 and countries."""
+    """Arguments for the job on some products of the synthetic region, with countries."""
     chosen = [word for pattern in products for product in region.s2.glob(pattern) for word in ("--s2", product)]
     return [*chosen, "--landcover", region.landcover, "--countries", region.countries]
 
@@ -203,16 +203,15 @@ def _inputs(region: DemoRegion, *products: str) -> list[object]:
 @pytest.fixture(scope="session")
 def tile_inputs(small_region: DemoRegion) -> list[object]:
     """Arguments for the job on one product: for what runs a job to see that it runs."""
-    (product,) = small_region.s2.glob("*20180725*UVP*")
-    return ["--s2", product, "--landcover", small_region.landcover, "--countries", small_region.countries]
+    return _inputs(small_region, "*20180725*UVP*")
 
 
 @pytest.fixture(scope="session")
-def tile_run(small_region: DemoRegion, made_once: MadeOnce) -> Path:
+def tile_run(small_region: DemoRegion, tile_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on one tile with Sentinel-1: reBEN in all its forms, the LMDB in two shards."""
     pairs = ("--s1", small_region.s1, "--s1-pairs", small_region.s1_pairs, "--lmdb-shards", 2)
     formats = ("--export", "geotiff", "--export", "geotiff-archives")
-    return made_once("tile-run", finished_job(*_inputs(small_region, "*20180725*UVP*"), *pairs, *formats)) / "out"
+    return made_once("tile-run", finished_job(*tile_inputs, *pairs, *formats)) / "out"
 
 
 @pytest.fixture(scope="session")

@@ -56,29 +56,24 @@ def cube_digests(store: Path) -> dict[str, str]:
     it sees below, which its consolidated metadata decides.
     """
     digests = {}
-    for folder in _nodes(store):
+    for folder, node in _nodes(store):
         name = "/".join((store.name, *folder.relative_to(store).parts))
-        node = zarr.open(folder, mode="r", use_consolidated=False)
         digests[name] = _array_digest(node) if isinstance(node, zarr.Array) else _group_digest(node, folder)
     return digests
 
 
 def contents_of_store(store: Path) -> dict[str, object]:
-    """Digest of each group, and of each stored piece of an array, by path: what is not stored is not read.
+    """Digest of each group, and description and digests of stored pieces of each array: what is not stored is not read.
 
     Files may differ, as threads decide the order of patches in a shard.
     """
     found: dict[str, object] = {}
-    for folder in _nodes(store):
+    for folder, node in _nodes(store):
         name = folder.relative_to(store).as_posix()
-        node = zarr.open(folder, mode="r", use_consolidated=False)
         if isinstance(node, zarr.Group):
             found[name] = _group_digest(node, folder)
         else:
-            found |= {
-                name: _description(node),
-                **{f"{name}/{piece}": digest for piece, digest in _pieces(node, folder)},
-            }
+            found[name] = _description(node), dict(_pieces(node, folder))
     return found
 
 
@@ -88,9 +83,7 @@ def _pieces(array: zarr.Array[Any], folder: Path) -> Iterator[tuple[str, str]]:
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"):
         index = file.relative_to(folder / "c").parts
         window = tuple(slice(side * int(i), side * (int(i) + 1)) for i, side in zip(index, sides, strict=True))
-        piece = np.asarray(array[window])
-        content = _json(piece.tolist()) if piece.dtype.kind in "OTU" else piece.tobytes()
-        yield "/".join(index), hashlib.sha256(content).hexdigest()
+        yield "/".join(index), hashlib.sha256(_content(np.asarray(array[window]))).hexdigest()
 
 
 def lmdb_digest(folder: Path) -> str:
@@ -115,9 +108,9 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _nodes(folder: Path) -> Iterator[Path]:
+def _nodes(folder: Path) -> Iterator[tuple[Path, zarr.Group | zarr.Array[Any]]]:
     """Groups and arrays as they lie on disk: what consolidated metadata says of them may be another thing."""
-    yield folder
+    yield folder, zarr.open(folder, mode="r", use_consolidated=False)
     for below in sorted(folder.iterdir()):
         if (below / "zarr.json").is_file():
             yield from _nodes(below)
@@ -132,9 +125,13 @@ def _group_digest(group: zarr.Group, folder: Path) -> str:
 def _array_digest(array: zarr.Array[Any]) -> str:
     digest = hashlib.sha256(_json(_description(array)))
     for slab in _slabs(array):
-        # Strings have no bytes of their own.
-        digest.update(_json(slab.tolist()) if slab.dtype.kind in "OTU" else slab.tobytes())
+        digest.update(_content(slab))
     return digest.hexdigest()
+
+
+def _content(values: np.ndarray) -> bytes:
+    """Bytes of an array; strings have none of their own."""
+    return _json(values.tolist()) if values.dtype.kind in "OTU" else values.tobytes()
 
 
 def _description(node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:

@@ -97,9 +97,7 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
     name = getattr(function, "func", function).__name__.strip("_")
 
     def make_tasks(task: Any, attempt: Attempt) -> dict[str, Any]:
-        # As bytes: Dask pickles each argument twice, and sends each item of a list in a frame of its own.
-        call = partial(_call, dumps(partial(function, task)))
-        return {name: make_task(f"{name}-{uuid4().hex}-{attempt.number}", call)}
+        return {name: make_task(f"{name}-{uuid4().hex}-{attempt.number}", partial(_call, function, task))}
 
     try:
         for outcome in Window(client, make_tasks, TASKS_PER_WORKER * len(client.nthreads())).run(tasks):
@@ -114,8 +112,9 @@ def _run_on(client: Client, function: Callable[[Any], Any], tasks: Sequence[Any]
         ) from None
 
 
-def _call(function: bytes) -> bytes:
-    return dumps(loads(function)())  # noqa: S301 - bytes of the client
+def _call(function: Callable[[Any], Any], task: Any) -> bytes:
+    """Return the result as bytes: Dask sends each item of a list in a frame of its own."""
+    return dumps(function(task))
 
 
 def inputs_of(trees: Sequence[PublishedTree], made: str, archives: Sequence[PublishedArchive] = ()) -> dict[str, Any]:

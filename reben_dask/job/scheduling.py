@@ -145,7 +145,7 @@ def make_task(key: str, function: Callable[..., Any], *tasks: Any) -> Delayed:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A function with what is bound to it, pickled once: a scheduler would unpickle and pickle it for each task."""
+    """A function with what is bound to it, as bytes: a scheduler would unpickle and pickle it for each task."""
 
     content: bytes
 

@@ -127,8 +127,8 @@ def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, cl
     for name in (good, bad):
         write_l1c(tmp_path / "l1c", name)
     stand_in.tell({bad: ["fails"]})
-    inputs = ["--landcover", small_region.landcover, "--countries", small_region.countries, *ONE_WORKER]
-    command = ["--l1c", tmp_path / "l1c", *inputs, "--sen2cor", stand_in.root, "--out", tmp_path / "out"]
+    maps = ["--landcover", small_region.landcover, "--countries", small_region.countries]
+    command = ["--l1c", tmp_path / "l1c", *maps, *ONE_WORKER, "--sen2cor", stand_in.root, "--out", tmp_path / "out"]
 
     planned = run_here(*command, "--dry-run")
     assert (planned.returncode, stand_in.noted()) == (0, [])
@@ -148,7 +148,6 @@ def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, cl
     mended = run_here(*command)
     assert mended.returncode == 0, mended.stderr
     assert [run["name"] for run in stand_in.noted()] == [good, bad, bad, bad]
-    maps = inputs[: -len(ONE_WORKER)]
     whole = run_here("--s2", tmp_path / "out-l2a", *maps, "--out", tmp_path / "whole", *cluster.options)
     assert whole.returncode == 0, whole.stderr
     assert digest_of(tmp_path / "out") == digest_of(tmp_path / "whole")
