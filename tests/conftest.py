@@ -207,6 +207,29 @@ def tile_inputs(small_region: DemoRegion) -> list[object]:
 
 
 @pytest.fixture(scope="session")
+def three_inputs(small_region: DemoRegion) -> list[object]:
+    """Arguments for the job on three products: folders of a failed tile and of one with offsets, and a ZIP file."""
+    return _inputs(small_region, "*20180416*UVP*", "*20180725*UVP*", "*20190116*UWP*.zip")
+
+
+@pytest.fixture(scope="session")
+def three_run(three_inputs: list[object], cluster: Cluster, made_once: MadeOnce) -> Path:
+    """Output of an undisturbed job on these."""
+
+    def make(folder: Path) -> None:
+        done = run_here(*three_inputs, "--out", folder / "out", *cluster.options)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("three-run", make) / "out"
+
+
+@pytest.fixture(scope="session")
+def three_digest(three_run: Path) -> dict[str, str]:
+    """Digests of what every job makes of these products, whatever disturbs it."""
+    return digest_of(three_run)
+
+
+@pytest.fixture(scope="session")
 def tile_run(small_region: DemoRegion, tile_inputs: list[object], made_once: MadeOnce) -> Path:
     """Output of a finished job on one tile with Sentinel-1: reBEN in all its forms, the LMDB in two shards."""
     pairs = ("--s1", small_region.s1, "--s1-pairs", small_region.s1_pairs, "--lmdb-shards", 2)
@@ -275,12 +298,6 @@ def compared_runs(
 def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of reports are not saved, which takes most of the time of a report."""
     monkeypatch.setattr("reben_dask.report.page.image_bytes", lambda *_: b"<svg ></svg>")
-
-
-@pytest.fixture(scope="session")
-def small_digest(small_run: Path) -> dict[str, str]:
-    """Digests of what every undisturbed job makes of the small region."""
-    return digest_of(small_run)
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ class Ended:
 
 
 class Job:
-    """The job in a process group of its own; its lines are read as they come."""
+    """The job, without a report, in a process group of its own; its lines are read as they come."""
 
     def __init__(self, *arguments: object, dying: tuple[str, int] | None = None, **environment: str) -> None:
         command = [sys.executable, "-m", "reben_dask.run"]
@@ -92,7 +92,7 @@ class Job:
         self._errors = Path(self._folder.name, "errors")
         with self._errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*command, *map(str, arguments)],
+                [*command, *map(str, arguments), "--no-report"],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

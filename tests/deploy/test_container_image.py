@@ -184,7 +184,7 @@ def test_a_job_of_the_client(image: Image, client: dict[str, str], tile_inputs: 
     for option, path in zip(tile_inputs[::2], tile_inputs[1::2], strict=True):
         (image.data / names[str(option)]).symlink_to(str(path))
     words = [word for option in names.items() for word in option]
-    said = run([entry, *words, "--out", "dataset"], image.data, client)
+    said = run([entry, *words, "--no-report", "--out", "dataset"], image.data, client)
     assert f"those of the scheduler at {client['DASK_SCHEDULER_ADDRESS']}" in said
     assert status_of(image.data / "dataset")["is_settled"]
     assert run([entry, "status", "dataset"], image.data, client)

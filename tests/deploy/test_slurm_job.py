@@ -141,7 +141,7 @@ def test_a_job_that_meets_its_limit_goes_on_when_it_is_queued_again(
     folder = Path(node["SLURM_SUBMIT_DIR"])
     log, reached, release = folder / "job.log", tmp_path / "reached", tmp_path / "release"
     (tmp_path / "hold.py").write_text(HOLD.format(reached=str(reached), release=str(release)))
-    arguments = [*tile_inputs, "--out", tmp_path / "out"]
+    arguments = [*tile_inputs, "--no-report", "--out", tmp_path / "out"]
     held = node | {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "hold.py"), "REBEN_REQUEUES": "1"}
     with submitted(arguments, held) as job:
         wait_until(lambda: reached.exists() or job.poll() is not None, "the last stage began")
@@ -175,7 +175,7 @@ def test_the_page_on_dask_jobqueue(node: dict[str, str], tile_inputs: list[objec
         program = program.replace(word, other)
     (tmp_path / "jobqueue.py").write_text(program)
     folder = Path(node["SLURM_SUBMIT_DIR"])
-    arguments = [*map(str, tile_inputs), "--out", str(tmp_path / "out")]
+    arguments = [*map(str, tile_inputs), "--no-report", "--out", str(tmp_path / "out")]
     quiet = {"DASK_DISTRIBUTED__DASHBOARD__LINK": "", "DASK_TEMPORARY_DIRECTORY": str(tmp_path / "scratch")}
     run([sys.executable, str(tmp_path / "jobqueue.py"), *arguments], folder, node | quiet)
     assert status_of(tmp_path / "out")["is_settled"]

@@ -12,8 +12,8 @@ import pytest
 from digest import digest_of
 from processes import Cluster, Job, require_unfinished
 
-IN_BANDS, IN_LMDB, ENOUGH = "5m", "14m", "100m"
-"""Sizes of the disk: the cubes of the region have 9 MB, its LMDB 10."""
+IN_BANDS, IN_LMDB, ENOUGH = "2500k", "7m", "100m"
+"""Sizes of the disk: the cubes of the tiles have 5 MB, their LMDB 5."""
 
 
 def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,18 +37,18 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_job_goes_on_when_there_is_room(
-    disk: Path, small_inputs: list[object], cluster: Cluster, small_digest: dict[str, str]
+    disk: Path, three_inputs: list[object], cluster: Cluster, three_digest: dict[str, str]
 ) -> None:
     out = disk / "out"
-    arguments = [*small_inputs, "--out", out, *cluster.options]
+    arguments = [*three_inputs, "--out", out, *cluster.options]
     for more, is_late in ((IN_LMDB, False), (ENOUGH, True)):
         ended = Job(*arguments).end()
         assert ended.code == 1
         assert ended.sentence.startswith(f"No space left on the disk of {out}")
         require_unfinished(out)
         # The LMDB is filled while tiles are built: the first of them may be finished when their bands fill the disk.
-        assert not is_late or re.search(r"[1-5] of 5 tiles done", ended.said)
+        assert not is_late or re.search(r"[1-3] of 3 tiles done", ended.said)
         assert _mount("-o", f"remount,size={more}", "tmpfs", disk).returncode == 0
     ended = Job(*arguments).end()
     assert ended.code == 0, ended.complained
-    assert digest_of(out) == small_digest
+    assert digest_of(out) == three_digest

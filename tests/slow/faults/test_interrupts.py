@@ -35,9 +35,9 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(small_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+def interrupted(three_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     out = tmp_path_factory.mktemp("interrupted") / "out"
-    inputs = [*small_inputs, "--out", out]
+    inputs = [*three_inputs, "--out", out]
     job = Job(*inputs, *EMBEDDED)
     job.until("Bands to Zarr: 5 of")
     # A worker that was started later than the others is to be as deaf as they are.
@@ -88,22 +88,19 @@ def test_another_recipe_is_refused(interrupted: Interrupted) -> None:
 def test_more_tiles_and_changed_ones_are_refused(
     interrupted: Interrupted, small_region: DemoRegion, tmp_path: Path
 ) -> None:
-    products = tmp_path / "sentinel2"
-    shutil.copytree(small_region.s2, products)
-    inputs = [products if argument == small_region.s2 else argument for argument in interrupted.inputs]
     done = [name for name, state in status_of(interrupted.out)["unfinished"].items() if state == "done"]
-    (product,) = products.glob(f"{done[0]}_*")
-    image = next(product.rglob("*_B02_10m.jp2")) if product.is_dir() else product
-    intact = image.read_bytes()
-    image.write_bytes(intact + b"\0")
+    (product,) = small_region.s2.glob(f"{done[0]}_*")
+    changed = tmp_path / product.name
+    shutil.copytree(product, changed) if product.is_dir() else shutil.copy(product, changed)
+    with (next(changed.rglob("*_B02_10m.jp2")) if changed.is_dir() else changed).open("ab") as file:
+        file.write(b"\0")
+    inputs = [changed if argument == product else argument for argument in interrupted.inputs]
     assert f"other tiles: 1 changed ({done[0]})" in _refusal(*inputs)
-    image.write_bytes(intact)
-    (other,) = products.glob("*20180725*T33UVP*")
-    another = products / other.name.replace(ORBIT, ANOTHER_ORBIT)
-    shutil.copytree(other, another)
+    (other,) = small_region.s2.glob("*20180725*T33UVP*")
+    another = shutil.copytree(other, tmp_path / other.name.replace(ORBIT, ANOTHER_ORBIT))
     for document in another.rglob("*.xml"):
         document.write_text(document.read_text().replace(ORBIT, ANOTHER_ORBIT))
-    said = _refusal(*inputs)
+    said = _refusal(*interrupted.inputs, "--s2", another)
     assert f"other tiles: 1 more (S2A_MSIL2A_20180725T100031_N0500{ANOTHER_ORBIT}T33UVP)" in said
     assert "--restart" in said
 
@@ -125,16 +122,16 @@ def test_a_restart_begins_anew_and_leaves_no_worker_behind(interrupted: Interrup
     assert set(status_of(interrupted.out)["unfinished"].values()) == {"waiting"}
 
 
-def test_the_same_command_finishes_it(interrupted: Interrupted, cluster: Cluster, small_digest: dict[str, str]) -> None:
+def test_the_same_command_finishes_it(interrupted: Interrupted, cluster: Cluster, three_digest: dict[str, str]) -> None:
     ended = Job(*interrupted.inputs, *cluster.options).end()
     assert ended.code == 0, ended.complained
-    assert digest_of(interrupted.out) == small_digest
+    assert digest_of(interrupted.out) == three_digest
     assert status_of(interrupted.out)["is_settled"]
 
 
-def test_a_job_that_is_finished_writes_nothing(small_run: Path, small_inputs: list[object]) -> None:
-    before = contents(small_run.parent)
-    done = run_job(*small_inputs, "--out", small_run)
+def test_a_job_that_is_finished_writes_nothing(three_run: Path, three_inputs: list[object]) -> None:
+    before = contents(three_run.parent)
+    done = run_job(*three_inputs, "--out", three_run)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{small_run} is complete and was built from the same inputs; nothing to do."
-    assert contents(small_run.parent) == before
+    assert done.stdout.strip() == f"{three_run} is complete and was built from the same inputs; nothing to do."
+    assert contents(three_run.parent) == before

@@ -33,10 +33,10 @@ class Moment(NamedTuple):
 WHILE_TILES_ARE_BUILT = [
     Moment("sorting the map", "^say Sort land cover: ", 1, 0),
     Moment("before the first tile is noted", "/state/tiles/", 1, 0),
-    Moment("after two more tiles", "/state/tiles/", 3, 2),
+    Moment("after one more tile", "/state/tiles/", 2, 1),
 ]
 AFTERWARDS = [
-    Moment("before the journal", r"/publish\.json$", 1, 5),
+    Moment("before the journal", r"/publish\.json$", 1, 3),
     Moment("half published", r"/out/lmdb$", 1, 0),
 ]
 
@@ -52,10 +52,10 @@ class Attempts:
 
 
 @pytest.fixture(scope="module")
-def attempts(small_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Attempts:
+def attempts(three_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Attempts:
     folder = tmp_path_factory.mktemp("killed-clients")
     out = folder / "out"
-    inputs = [*small_inputs, "--out", out, *SHARDS]
+    inputs = [*three_inputs, "--out", out, *SHARDS]
     ended = {}
     for moment in WHILE_TILES_ARE_BUILT:
         ended[moment.name] = _killed([*inputs, *cluster.options], out, moment)
@@ -97,14 +97,14 @@ def test_a_job_that_loses_its_scheduler_says_so(attempts: Attempts) -> None:
 
 def test_what_was_finished_is_not_done_again(attempts: Attempts) -> None:
     said = attempts.by_moment["half published"].said
-    assert "5 of 5 tiles were finished by an earlier attempt, and are kept." in said
+    assert "3 of 3 tiles were finished by an earlier attempt, and are kept." in said
 
 
-def test_the_last_attempt_finishes_what_was_being_published(attempts: Attempts, small_digest: dict[str, str]) -> None:
+def test_the_last_attempt_finishes_what_was_being_published(attempts: Attempts, three_digest: dict[str, str]) -> None:
     assert attempts.last.code == 0, attempts.last.complained
     assert "by an earlier job is now complete" in attempts.last.said
     assert "nothing to do" in attempts.last.said
-    assert digest_of(attempts.out) == small_digest
+    assert digest_of(attempts.out) == three_digest
     assert status_of(attempts.out)["is_settled"]
     assert not (attempts.out / ".building").exists()
 
@@ -114,13 +114,13 @@ def test_the_last_attempt_finishes_what_was_being_published(attempts: Attempts, 
 
 @pytest.fixture(scope="module")
 def looks_again(
-    small_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    three_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[object]]:
     """An undisturbed dataset of bands that decode quickly, and the arguments for another."""
     folder = tmp_path_factory.mktemp("looks-again")
     recipe = yaml.safe_load((ROOT / "reben_dask" / "recipes" / "seasonet.yaml").read_text(encoding="utf-8"))
     (folder / "mine.yaml").write_text(yaml.safe_dump({**recipe, "name": "mine", "bands": ["B01", "B05"]}))
-    arguments = [*small_inputs, "--recipe", folder / "mine.yaml", *cluster.options]
+    arguments = [*three_inputs, "--recipe", folder / "mine.yaml", *cluster.options]
     done = run_here(*arguments, "--out", folder / "out")
     assert done.returncode == 0, done.stderr
     return folder / "out", arguments

@@ -30,12 +30,12 @@ class Survived:
 
 
 @pytest.fixture(scope="module")
-def survived(small_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Survived:
+def survived(three_inputs: list[object], tmp_path_factory: pytest.TempPathFactory) -> Survived:
     """Whenever files have come or gone, one of the workers of that moment is killed; its nanny starts another."""
     folder = tmp_path_factory.mktemp("killed-workers")
     out, random, kills = folder / "out", Random(20180725), 0  # noqa: S311
     with loopback_cluster(folder / "cluster") as cluster, Client(scheduler_file=str(cluster.file)) as client:
-        arguments = [*small_inputs, "--out", out, *cluster.options]
+        arguments = [*three_inputs, "--out", out, *cluster.options]
         job, files = Job(*arguments), 0
         while kills < KILLS:
             wait_for(lambda job=job, before=files: _files(out) != before or job.process.poll() is not None)
@@ -68,10 +68,10 @@ def _kill(client: Client, random: Random) -> None:
     wait_for(lambda: address not in client.nthreads())
 
 
-def test_the_dataset_is_the_same(survived: Survived, small_digest: dict[str, str]) -> None:
+def test_the_dataset_is_the_same(survived: Survived, three_digest: dict[str, str]) -> None:
     assert survived.ended.code == 0, survived.ended.complained
     assert survived.kills == KILLS
-    assert digest_of(survived.out) == small_digest
+    assert digest_of(survived.out) == three_digest
 
 
 def test_nobody_has_to_know(survived: Survived) -> None:

@@ -28,7 +28,7 @@ tasks.append_to_lmdb = greedy
 
 
 def test_the_user_is_told_which_setting_to_change(
-    small_inputs: list[object], cluster: Cluster, small_digest: dict[str, str], tmp_path: Path
+    three_inputs: list[object], cluster: Cluster, three_digest: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "greedy.py").write_text(GREEDY)
     out = tmp_path / "out"
@@ -38,7 +38,7 @@ def test_the_user_is_told_which_setting_to_change(
         # Else the scheduler tries four workers each time.
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
     }
-    ended = Job(*small_inputs, "--out", out, *embedded, **environment).end()
+    ended = Job(*three_inputs, "--out", out, *embedded, **environment).end()
     assert ended.code == 1
     assert ended.sentence.startswith("The task lmdb-")
     assert (
@@ -46,9 +46,9 @@ def test_the_user_is_told_which_setting_to_change(
         in ended.sentence
     )
     require_unfinished(out)
-    again = Job(*small_inputs, "--out", out, *cluster.options).end()
+    again = Job(*three_inputs, "--out", out, *cluster.options).end()
     assert again.code == 0, again.complained
     assert re.search(
-        r"^Note: [1-5] of 5 tiles were finished by an earlier attempt, and are kept\.", again.said, re.MULTILINE
+        r"^Note: [1-3] of 3 tiles were finished by an earlier attempt, and are kept\.", again.said, re.MULTILINE
     )
-    assert digest_of(out) == small_digest
+    assert digest_of(out) == three_digest

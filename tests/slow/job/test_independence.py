@@ -212,7 +212,7 @@ def test_a_job_gives_the_same_in_every_way(
     if "another order" in way:
         products = products[::-1]
         landcover = sort_landcover(open_landcover(str(landcover)), tmp_path / "sorted.parquet").path
-    inputs = ["--s2", *products, "--landcover", landcover, *given.more, "--out", out, *WAYS[way], "--no-report"]
+    inputs = ["--s2", *products, "--landcover", landcover, *given.more, "--out", out, *WAYS[way]]
     inputs += cluster.options if "cluster" in way else []
     if "killed once" in way:
         assert Job(*inputs, dying=("/state/tiles/", 2)).end().code == -signal.SIGKILL

@@ -21,10 +21,10 @@ from reben_dask.demo import DemoRegion
 ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
 
 
-def _odd_inputs(small_inputs: list[object], folder: Path) -> list[str]:
+def _odd_inputs(three_inputs: list[object], folder: Path) -> list[str]:
     """Inputs at odd places, as they are called there."""
     odd = []
-    for option, path in zip(small_inputs[::2], small_inputs[1::2], strict=True):
+    for option, path in zip(three_inputs[::2], three_inputs[1::2], strict=True):
         source = Path(str(path))
         copied = folder / f"{ODD} {source.name}"
         shutil.copytree(source, copied) if source.is_dir() else shutil.copy(source, copied)
@@ -33,22 +33,22 @@ def _odd_inputs(small_inputs: list[object], folder: Path) -> list[str]:
 
 
 def test_odd_names_and_relative_paths_make_no_difference(
-    small_inputs: list[object],
-    small_digest: dict[str, str],
+    three_inputs: list[object],
+    three_digest: dict[str, str],
     cluster: Cluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / ODD
     folder.mkdir()
-    inputs = _odd_inputs(small_inputs, folder)
+    inputs = _odd_inputs(three_inputs, folder)
     for path in folder.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     monkeypatch.chdir(folder)
     out = f"out {ODD}"
     done = run_here(*inputs, "--out", out, *cluster.options)
     assert done.returncode == 0, done.stderr
-    assert digest_of(folder / out) == small_digest
+    assert digest_of(folder / out) == three_digest
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,10 @@ def empty_product(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
-    empty_product: Path, small_inputs: list[object], cluster: Cluster, tmp_path: Path
+    empty_product: Path, three_inputs: list[object], cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run_here("--s2", empty_product, *small_inputs[2:], "--out", out, *cluster.options)
+    done = run_here("--s2", empty_product, *three_inputs[-4:], "--out", out, *cluster.options)
     assert done.returncode == 3, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608

@@ -115,32 +115,32 @@ def _worker(cluster: Cluster, folder: Path, *, before: tuple[str, ...] = (), pat
     )
 
 
-def test_a_job_over_encrypted_connections(encrypted: Cluster, small_inputs: list[object], tmp_path: Path) -> None:
+def test_a_job_over_encrypted_connections(encrypted: Cluster, tile_inputs: list[object], tmp_path: Path) -> None:
     with _worker(encrypted, tmp_path):
         out = tmp_path / "out"
-        done = run_job(*small_inputs, "--out", out, "--scheduler", encrypted.address, **encrypted.environment)
+        done = run_job(*tile_inputs, "--out", out, "--scheduler", encrypted.address, **encrypted.environment)
     assert done.returncode == 0, done.stderr
     assert status_of(out)["is_settled"]
     said = done.stdout + (out / "run" / "record.json").read_text()
     assert "key.pem" not in said
 
 
-def test_a_client_without_a_certificate(encrypted: Cluster, small_inputs: list[object], tmp_path: Path) -> None:
-    done = run_job(*small_inputs, "--out", tmp_path / "out", "--scheduler", encrypted.address)
+def test_a_client_without_a_certificate(encrypted: Cluster, tile_inputs: list[object], tmp_path: Path) -> None:
+    done = run_job(*tile_inputs, "--out", tmp_path / "out", "--scheduler", encrypted.address)
     assert done.returncode == 1
     assert encrypted.address in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_worker_with_another_version(encrypted: Cluster, small_inputs: list[object], tmp_path: Path) -> None:
+def test_a_worker_with_another_version(encrypted: Cluster, tile_inputs: list[object], tmp_path: Path) -> None:
     package = tmp_path / "older" / "reben_dask"
     shutil.copytree(Path(reben_dask.__file__).parent, package)
     initial = package / "__init__.py"
     initial.write_text(initial.read_text().replace(f'"{reben_dask.__version__}"', '"0.0.1"'))
     with _worker(encrypted, tmp_path, path=package.parent):
         out = tmp_path / "out"
-        done = run_job(*small_inputs, "--out", out, "--scheduler", encrypted.address, **encrypted.environment)
+        done = run_job(*tile_inputs, "--out", out, "--scheduler", encrypted.address, **encrypted.environment)
     assert done.returncode == 1
     assert "has reben_dask 0.0.1, and this process" in done.stderr
     assert not (out / "run").exists()
@@ -148,14 +148,14 @@ def test_a_worker_with_another_version(encrypted: Cluster, small_inputs: list[ob
 
 @pytest.mark.parametrize("hidden", ["input", "output"])
 def test_a_worker_that_does_not_see_the_files(
-    encrypted: Cluster, small_inputs: list[object], tmp_path: Path, hidden: str
+    encrypted: Cluster, tile_inputs: list[object], tmp_path: Path, hidden: str
 ) -> None:
     folder = tmp_path / "hidden"
     folder.mkdir()
     hide = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{folder}" && exec "$@"', "sh")
     if subprocess.run([*hide, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let a process have mounts of its own")
-    inputs, out = list(small_inputs), tmp_path / "out"
+    inputs, out = list(tile_inputs), tmp_path / "out"
     if hidden == "input":
         place = inputs.index("--landcover") + 1
         inputs[place] = shutil.copy(str(inputs[place]), folder)

@@ -24,15 +24,15 @@ def closed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def sharded_run(small_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sharded_run(three_inputs: list[object], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "out"
-    done = run_here(*small_inputs, "--lmdb-shards", 3, "--out", out, *cluster.options)
+    done = run_here(*three_inputs, "--lmdb-shards", 3, "--out", out, *cluster.options)
     assert done.returncode == 0, done.stderr
     return out
 
 
-def test_every_patch_of_every_shard_is_that_of_the_single_environment(sharded_run: Path, small_run: Path) -> None:
-    sharded, single = lmdb_samples(sharded_run, bands=BANDS), lmdb_samples(small_run, bands=BANDS)
+def test_every_patch_of_every_shard_is_that_of_the_single_environment(sharded_run: Path, three_run: Path) -> None:
+    sharded, single = lmdb_samples(sharded_run, bands=BANDS), lmdb_samples(three_run, bands=BANDS)
     assert sharded.patch_ids == single.patch_ids
     for number in range(len(single)):
         np.testing.assert_equal(sharded[number], single[number])
