@@ -18,6 +18,8 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope
 
 # The tests start hundreds of processes, which share the bytecode compiled by the first.
 unexport PYTHONDONTWRITEBYTECODE
+# They run side by side: threads of PyTorch in each would wait for one another.
+test test-train test-all: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-train test-all test-pythons fuzz readers lint docs pre-commit bench bench-scale bench-codecs \
 	bench-split bench-read clean
@@ -36,8 +38,8 @@ test: $(DEV) $(WITH)-train ## Run unit and integration tests; installs PyTorch (
 test-train: $(DEV) $(WITH)-lightning ## Test the training of networks; installs PyTorch (3 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
-test-all: test-train ## Run all tests (20 to 30 min on 2 cores)
-	$(PYTEST) tests/unit tests/integration tests/slow tests/deploy tests/readers
+test-all: $(DEV) $(WITH)-lightning ## Run all tests (20 to 30 min on 2 cores)
+	$(PYTEST) tests/unit tests/integration tests/train tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported
 	@for version in $(PYTHONS); do \

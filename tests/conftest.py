@@ -49,7 +49,7 @@ SMALL = Layout(5_040, {"33UVP": 490_680, "33UWP": 494_820}, {10: 256, 20: 256, 6
 
 
 LONGEST_FIRST = (
-    *("slow/test_bench", "slow/notebooks", "readers/test_configilm", "slow/job/test_independence"),
+    *("slow/test_bench", "train", "slow/notebooks", "readers/test_configilm", "slow/job/test_independence"),
     *("slow/test_seasonet", "deploy", "slow/faults", "slow/test_added", "readers", "slow"),
     *("integration/verify", "integration/report", "integration/job"),
     *("integration", "unit/sources", "unit/stores", "unit/patches"),

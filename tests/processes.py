@@ -62,6 +62,26 @@ if __name__ == "__main__":
 """The job, which kills itself when it says something, or is about to rename something to a name."""
 
 
+COMMANDS = """
+import json, sys
+from click.testing import CliRunner
+from reben_dask.cli import main
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(main, words, prog_name="reben")
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+"""
+
+
+def run_commands(
+    *commands: Sequence[object], cwd: Path | None = None, **environment: str
+) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of commands of ``reben``, which run in one process of their own."""
+    line = [sys.executable, "-c", COMMANDS, json.dumps([[str(word) for word in words] for words in commands])]
+    variables = {**os.environ, "COLUMNS": "200", **environment}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=variables, check=True)
+    return [tuple(json.loads(said)) for said in done.stdout.splitlines()]
+
+
 @dataclass(frozen=True)
 class Ended:
     """Outcome of a process."""

@@ -19,6 +19,7 @@ import rasterio
 import xarray as xr
 import yaml
 from conftest import ROOT, SMALL, MadeOnce
+from processes import run_commands
 from rasterio.windows import Window
 from safetensors.numpy import load
 
@@ -62,22 +63,24 @@ class Trial:
     def out(self) -> Path:
         return self.folder / "out"
 
-    def reben(self, *arguments: object) -> str:
-        """Run a command of the changed package."""
-        return self.python("-m", "reben_dask", *arguments)
+    def reben(self, *commands: Sequence[object]) -> list[str]:
+        """Outputs of commands of the changed package, in one process."""
+        found = run_commands(*commands, cwd=self.folder, PYTHONPATH=str(self.folder))
+        for code, said, complained in found:
+            assert code == 0, said + complained
+        return [said for _, said, _ in found]
 
-    def python(self, *arguments: object) -> str:
+    def python(self, *arguments: object) -> None:
         """Run Python with the changed package."""
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200"},
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def image(self, band: str) -> Path:
         """The band in the product."""
@@ -108,7 +111,7 @@ def _make(folder: Path) -> None:
     trial.python("-c", SMALL_DEMO)
     inputs = ("--s2", f"demo/sentinel2/{PRODUCT}.SAFE", "--landcover", "demo/landcover.gpkg", "--recipe", "mine.yaml")
     cluster = ("--workers", 1, "--dashboard-address", ":0")
-    trial.reben("run", *inputs, "--out", "out", "--export", "geotiff", "--no-report", *cluster)
+    trial.python("-m", "reben_dask.run", *inputs, "--out", "out", "--export", "geotiff", "--no-report", *cluster)
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +119,26 @@ def trial(made_once: MadeOnce) -> Trial:
     return Trial(made_once("added_definitions", _make))
 
 
-@pytest.fixture
-def lost_record(trial: Trial, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def lost_record(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset by artefacts, each in a folder of its own, without the run record."""
-    files = sorted(trial.out.glob("metadata*.parquet"))
+    folder, files = tmp_path_factory.mktemp("lost-record"), sorted(trial.out.glob("metadata*.parquet"))
     for name, content in {"lmdb": ["lmdb"], "trees": ["BigEarthNet-S2", "Reference_Maps"]}.items():
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir()
         for path in [*(trial.out / part for part in content), *files]:
-            (tmp_path / name / path.name).symlink_to(path)
-    (tmp_path / "cubes.zarr").symlink_to(trial.out / "cubes.zarr")
-    return tmp_path
+            (folder / name / path.name).symlink_to(path)
+    (folder / "cubes.zarr").symlink_to(trial.out / "cubes.zarr")
+    return folder
 
 
-def test_the_dataset_is_complete(trial: Trial) -> None:
-    assert trial.reben("verify", "out").endswith(" patches: complete and consistent.\n")
-
-
-@pytest.mark.parametrize("part", ["lmdb/lmdb", "trees", "cubes.zarr"])
-def test_bands_need_no_run_record(trial: Trial, lost_record: Path, part: str) -> None:
+def test_the_dataset_is_complete_and_needs_no_run_record(trial: Trial, lost_record: Path) -> None:
     """Bands and columns of the formats are allowed for any recipe."""
-    assert "patches: complete and consistent" in trial.reben("verify", lost_record / part)
+    whole, *parts = trial.reben(
+        *(["verify", place] for place in ("out", *(lost_record / part for part in ("lmdb/lmdb", "trees", "cubes.zarr"))))
+    )
+    assert whole.endswith(" patches: complete and consistent.\n")
+    for said in parts:
+        assert "patches: complete and consistent" in said
 
 
 def _kept(trial: Trial) -> Sequence[tuple[str, int]]:
@@ -186,22 +189,25 @@ def test_bands_are_in_the_cubes(trial: Trial) -> None:
 
 
 def test_the_exported_tree_is_converted_with_its_bands(trial: Trial, tmp_path: Path) -> None:
-    trees = ("--s2", "out/BigEarthNet-S2", "--maps", "out/Reference_Maps")
-    trial.reben("convert", *trees, tmp_path / "lmdb")
-    _assert_lmdb(trial, tmp_path / "lmdb")
-    trial.reben("convert", *trees, "--zarr", tmp_path / "cubes.zarr")
-    _assert_cubes(trial, tmp_path / "cubes.zarr")
-    for made in ("lmdb", "cubes.zarr"):
-        assert "patches: complete and consistent" in trial.reben("verify", tmp_path / made)
+    convert = ("convert", "--s2", "out/BigEarthNet-S2", "--maps", "out/Reference_Maps")
+    lmdb, cubes = tmp_path / "lmdb", tmp_path / "cubes.zarr"
+    *_, of_lmdb, of_cubes = trial.reben(
+        [*convert, lmdb], [*convert, "--zarr", cubes], ["verify", lmdb], ["verify", cubes]
+    )
+    _assert_lmdb(trial, lmdb)
+    _assert_cubes(trial, cubes)
+    assert "patches: complete and consistent" in of_lmdb
+    assert "patches: complete and consistent" in of_cubes
 
 
-def test_the_published_tree_is_converted_without_them(trial: Trial, data_dir: Path, tmp_path: Path) -> None:
-    published = ("--s2", data_dir / "bigearthnet" / "BigEarthNet-S2")
-    for made in (("lmdb",), ("--zarr", "cubes.zarr")):
-        trial.reben("convert", *published, *made[:-1], tmp_path / made[-1])
-        assert ": 1 patch: complete and consistent, without " in trial.reben("verify", tmp_path / made[-1])
-
-
-def test_published_datasets_need_have_neither(trial: Trial, data_dir: Path) -> None:
-    found = trial.reben("verify", data_dir / "bigearthnet" / "configilm_24_patches" / "BigEarthNet-V2-LMDB")
-    assert found.endswith(": 24 patches: complete and consistent, without reference maps.\n")
+def test_published_datasets_need_have_neither(trial: Trial, data_dir: Path, tmp_path: Path) -> None:
+    folder, lmdb, cubes = data_dir / "bigearthnet", tmp_path / "lmdb", tmp_path / "cubes.zarr"
+    convert = ("convert", "--s2", folder / "BigEarthNet-S2")
+    *_, of_lmdb, of_cubes, published = trial.reben(
+        [*convert, lmdb],
+        [*convert, "--zarr", cubes],
+        *(["verify", made] for made in (lmdb, cubes, folder / "configilm_24_patches" / "BigEarthNet-V2-LMDB")),
+    )
+    assert ": 1 patch: complete and consistent, without " in of_lmdb
+    assert ": 1 patch: complete and consistent, without " in of_cubes
+    assert published.endswith(": 24 patches: complete and consistent, without reference maps.\n")

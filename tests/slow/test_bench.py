@@ -52,13 +52,6 @@ def test_the_number_of_workers_does_not_matter(tile: dict[str, Any]) -> None:
     assert tile["same_digest_with_1_and_2_workers"] is True
 
 
-def test_forms_make_the_same_dataset(small_region: DemoRegion, tmp_path: Path) -> None:
-    _run("bench_forms.py", "--region", small_region.s2.parent, "--forms", "COG", "--out", tmp_path)
-    found = json.loads((tmp_path / "forms.json").read_text())
-    assert found["same_content"] is True
-    assert found["jobs"].keys() == {"JPEG 2000", "COG"}
-
-
 def test_a_job_larger_than_the_window(tmp_path: Path) -> None:
     tiles = BATCH * BATCHES_IN_FLIGHT + 6
     _run("bench_scale.py", tiles, "--batch", BATCH, "--polygons", 1_000, "--out", tmp_path)

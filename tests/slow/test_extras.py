@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ANY_PORT, ROOT, run_job
+from processes import run_commands
 
 from reben_dask.cli import SUBCOMMANDS
 from reben_dask.cli.base import EXTRAS
@@ -59,22 +58,6 @@ def without_extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
-PROGRAM = """
-import json, sys
-from click.testing import CliRunner
-from reben_dask.cli import main
-done = (CliRunner().invoke(main, command.split(), prog_name="reben") for command in sys.argv[1:])
-print(json.dumps([(each.exit_code, each.stdout, each.stderr) for each in done]))
-"""
-
-
-def _reben(variables: dict[str, str], *commands: str) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of each command; all run in one process, where none finds an extra."""
-    line = [sys.executable, "-c", PROGRAM, *commands]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, env=os.environ | variables)
-    return [(code, said, complained) for code, said, complained in json.loads(done.stdout)]
-
-
 @pytest.fixture(scope="module")
 def finished(
     small_region: DemoRegion, without_extras: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -89,7 +72,7 @@ def finished(
 
 
 def test_help(without_extras: dict[str, str]) -> None:
-    helps = _reben(without_extras, "--help", *(f"{command} --help" for command in SUBCOMMANDS))
+    helps = run_commands(["--help"], *([command, "--help"] for command in SUBCOMMANDS), **without_extras)
     assert all(code == 0 and said.startswith("Usage:") for code, said, _ in helps)
 
 
@@ -111,8 +94,9 @@ NEED_ONE = {
 
 def test_commands(finished: tuple[Path, str], without_extras: dict[str, str]) -> None:
     """Those that need an extra name it."""
-    commands = (command.replace("{}", str(finished[0])) for command in (*NEED_NONE, *NEED_ONE))
-    found = dict(zip((*NEED_NONE, *NEED_ONE), _reben(without_extras, *commands), strict=True))
+    told = (*NEED_NONE, *NEED_ONE)
+    commands = (command.replace("{}", str(finished[0])).split() for command in told)
+    found = dict(zip(told, run_commands(*commands, **without_extras), strict=True))
     for command in NEED_NONE:
         assert found[command][0] == 0, found[command]
     for command, library in NEED_ONE.items():
