@@ -101,7 +101,7 @@ $(WITH)-%: $(VENV)/.created
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
-$(READERS)/%/.made: tests/readers/%.txt
-	$(READERS_PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
+$(READERS)/%/.made: tests/readers/%.txt | $(VENV)/.created
+	$(READERS_PYTHON) -m venv --clear --without-pip $(@D)
+	$(BIN)/python -m pip --python $(@D) install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	@touch $@

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,5 +95,6 @@ def _make_environment(reader: str) -> Path:
     environment = Path(".venv-readers", reader)
     if not shutil.which(PYTHON) or subprocess.run([PYTHON, "-c", ""], check=False).returncode:
         pytest.skip(f"{reader} needs {PYTHON}, which is not on this machine; READERS_PYTHON names another")
-    subprocess.run(["make", "--silent", f"{environment}/.made", f"READERS_PYTHON={PYTHON}"], cwd=ROOT, check=True)  # noqa: S607
+    settings = [f"READERS_PYTHON={PYTHON}", f"VENV={sys.prefix}"]
+    subprocess.run(["make", "--silent", f"{environment}/.made", *settings], cwd=ROOT, check=True)  # noqa: S607
     return ROOT / environment / "bin" / "python"

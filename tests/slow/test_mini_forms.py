@@ -60,7 +60,7 @@ def _same(out: Path, expected: Path) -> None:
     pd.testing.assert_frame_equal(left, right)
 
 
-@pytest.mark.parametrize("form", ["eopf", "eopf-zip", "cogs", "offset-eopf", "offset-cogs"])
+@pytest.mark.parametrize("form", ["eopf-zip", "offset-eopf", "offset-cogs"])
 def test_the_dataset_is_that_of_the_folder(forms: Path, job: Job, mini_run: Path, form: str) -> None:
     """Offsets that are not applied change no pixel."""
     _same(job("--s2", forms / form), mini_run)
