@@ -50,7 +50,7 @@ test-pythons: ## Run `make test-all` with each installed Python that is supporte
 fuzz: $(DEV) ## Run every reader on a million damaged files, with a new seed each time (hours)
 	REBEN_FUZZ_TIMES=70 REBEN_FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP tests/slow/test_fuzz.py
 
-readers: $(patsubst tests/readers/%.txt,$(READERS)/%/.made,$(wildcard tests/readers/*.txt)) ## Create the environments of other readers
+readers: $(VENV)/.created $(patsubst tests/readers/%.txt,$(READERS)/%/.made,$(wildcard tests/readers/*.txt)) ## Create the environments of other readers
 
 lint: $(DEV) ## Check style, types, and that code and documents agree
 	$(BIN)/ruff check .
@@ -101,7 +101,7 @@ $(WITH)-%: $(VENV)/.created
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
-$(READERS)/%/.made: tests/readers/%.txt | $(VENV)/.created
+$(READERS)/%/.made: tests/readers/%.txt
 	$(READERS_PYTHON) -m venv --clear --without-pip $(@D)
 	$(BIN)/python -m pip --python $(@D) install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	@touch $@

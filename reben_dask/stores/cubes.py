@@ -40,6 +40,9 @@ if hasattr(os, "register_at_fork"):
     # A forked process has no threads of zarrs, and would wait for them; Zarr's own codecs start new ones.
     os.register_at_fork(after_in_child=_PIPELINE.clear)
 
+# Not by warnings.catch_warnings: the first of several threads to leave it lets through what the others hold back.
+warnings.filterwarnings("ignore", "Consolidated metadata", zarr.errors.ZarrUserWarning)
+
 Pixels = Mapping[str, npt.NDArray[Any]]
 """Images of a patch, shape ``(y, x)``, by band or polarisation; its reference map is under ``reference_map``."""
 
@@ -160,9 +163,7 @@ def create_store(store: Path, attributes: Mapping[str, Any]) -> None:
 
 def consolidate(store: Path, group: str = "") -> None:
     """Consolidate the metadata below a group, so that opening it reads one file."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Consolidated metadata", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(str(store), path=group or None)
+    zarr.consolidate_metadata(str(store), path=group or None)
 
 
 def consolidate_store(store: Path, tiles: int) -> None:

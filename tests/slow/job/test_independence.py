@@ -302,7 +302,7 @@ def test_tasks_may_run_in_any_order_and_more_than_once(
 
 
 # What libraries hold back with warnings.catch_warnings may come out where there are several threads.
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning", "ignore:Consolidated metadata")
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_tasks_may_run_at_the_same_time(plan: Plan, sorted_map: SortedMap, made: _Made, tmp_path: Path) -> None:
     _assert_same_tiles(_run(plan, sorted_map, tmp_path, "threads", num_workers=8), made)
 
