@@ -41,7 +41,6 @@ from reben_dask.patches.spatial_blocks import (
     patch_blocks,
     splits_of_patches,
 )
-from reben_dask.patches.stratified import stratified_split
 from reben_dask.progress import StageProgress
 from reben_dask.recipes.model import Images, StratifiedSplit
 from reben_dask.stores.patch_table import part_files, read_footprints, read_rows, rewrite_part
@@ -125,6 +124,8 @@ def add_blocks(counts: Sequence[BlockCounts]) -> BlockCounts:
 
 def assign_blocks(counts: BlockCounts, rule: StratifiedSplit) -> dict[int, str]:
     """Assign each block to a split, so that the patches have the fractions of the rule."""
+    from reben_dask.patches.stratified import stratified_split  # noqa: PLC0415 - SciPy takes long to import
+
     table = counts.patches.pivot_table(index=BLOCK, columns="labels", values="patches", aggfunc="sum", fill_value=0)
     # A block without patches would add nothing to its split, and another split would get its share.
     filled = table[table[ALL] > 0] if len(table) else table

@@ -62,11 +62,11 @@ def test_a_killed_run_can_be_resumed(tiny: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*histories)
 
 
-def test_maps_with_the_thresholds_of_seasonet(small_run: Path, tmp_path: Path) -> None:
+def test_maps_with_the_thresholds_of_seasonet(tile_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    keys = {"epochs": 1, "batch_size": 16, "bands": ("B04", "B08"), "device": "cpu", "flips": True, "min_region_px": 20}
-    train(small_run, run, config="seasonet-maps", report=lambda _: None, **keys)
-    metrics = evaluate(run, small_run, device="cpu")
+    keys = {"epochs": 1, "batch_size": 4, "bands": ("B04", "B08"), "device": "cpu", "flips": True, "min_region_px": 20}
+    train(tile_run, run, config="seasonet-maps", report=lambda _: None, **keys)
+    metrics = evaluate(run, tile_run, device="cpu")
     assert metrics["ap_macro"] is None
     assert set(metrics["regions"]) == {"hard", "medium", "easy", "below_300_px", "below_100_px"}
     pixels = {
@@ -76,7 +76,7 @@ def test_maps_with_the_thresholds_of_seasonet(small_run: Path, tmp_path: Path) -
     assert pixels["hard"] > pixels["medium"] > pixels["easy"]
     assert pixels["hard"] == pixels["easy"] + pixels["below_300_px"] == pixels["medium"] + pixels["below_100_px"]
     assert metrics["regions"]["hard"] == {name: metrics[name] for name in metrics["regions"]["hard"]}
-    samples, maps = load_run(run, "cpu").predict(small_run)
+    samples, maps = load_run(run, "cpu").predict(tile_run)
     assert maps.shape == (len(samples), 120, 120)
     assert pd.read_csv(run / "history.csv")["validation_miou"].between(0, 1).all()
 
