@@ -133,9 +133,8 @@ def lost_record(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_dataset_is_complete_and_needs_no_run_record(trial: Trial, lost_record: Path) -> None:
     """Bands and columns of the formats are allowed for any recipe."""
-    whole, *parts = trial.reben(
-        *(["verify", place] for place in ("out", *(lost_record / part for part in ("lmdb/lmdb", "trees", "cubes.zarr"))))
-    )
+    places = ["out", *(lost_record / part for part in ("lmdb/lmdb", "trees", "cubes.zarr"))]
+    whole, *parts = trial.reben(*(["verify", place] for place in places))
     assert whole.endswith(" patches: complete and consistent.\n")
     for said in parts:
         assert "patches: complete and consistent" in said

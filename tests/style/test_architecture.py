@@ -109,7 +109,7 @@ def test_modules_are_documented() -> None:
     [
         ("reben_dask.cli", {"dask", "numpy", "pandas", "rich"}),  # the entry point of `dask`
         ("reben_dask.job.tasks", {"dask.array", "dask.dataframe", "matplotlib", "rioxarray", "scipy"}),  # every worker
-        ("reben_dask.job.run", {"dask.array", "dask.dataframe", "matplotlib", "rioxarray"}),
+        ("reben_dask.job.run", {"dask.array", "dask.dataframe", "matplotlib", "rioxarray", "scipy"}),
     ],
 )
 def test_what_many_processes_import_is_light(module: str, heavy: set[str]) -> None:

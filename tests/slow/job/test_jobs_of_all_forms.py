@@ -53,9 +53,7 @@ def test_labels_pixels_and_metadata_are_the_same(mixed: Made, small_run: Path) -
     found, expected = digest_of(mixed.out), digest_of(small_run)
     kinds = ("metadata", "lmdb", "cubes.zarr/")
     same = {name for name in expected if name.startswith(kinds) and not name.startswith("cubes.zarr/S2")}
-    same |= {
-        name for name in expected if name.endswith(("/dn", "/band", "/x", "/y", "/reference_map", "/spatial_ref"))
-    }
+    same |= {name for name in expected if name.endswith(("/dn", "/band", "/x", "/y", "/reference_map", "/spatial_ref"))}
     assert {name: found[name] for name in same} == {name: expected[name] for name in same}
     assert sum(name.endswith("/dn") for name in same) == 12
     assert found.keys() == expected.keys()
