@@ -27,6 +27,11 @@ def dataset(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("digest") / "dataset"))
 
 
+@pytest.fixture(scope="module")
+def before(dataset: Path) -> dict[str, str]:
+    return digest_of(dataset)
+
+
 @pytest.fixture
 def copy(dataset: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(dataset, tmp_path / "copy"))
@@ -96,19 +101,19 @@ CHANGES: Mapping[str, tuple[str, Callable[[Path, str], None]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_seen_where_it_is(copy: Path, dataset: Path, change: str) -> None:
+def test_a_change_is_seen_where_it_is(copy: Path, before: dict[str, str], change: str) -> None:
     place, apply = CHANGES[change]
     place = place.format(tile=TILE)
     apply(copy, place)
-    before, after = digest_of(dataset), digest_of(copy)
+    after = digest_of(copy)
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {place}
 
 
-def test_a_change_of_consolidated_metadata_is_seen(copy: Path, dataset: Path) -> None:
+def test_a_change_of_consolidated_metadata_is_seen(copy: Path, before: dict[str, str]) -> None:
     group = f"cubes.zarr/{TILE}"
     _change_consolidated(copy, group)
-    assert digest_of(copy)[group] != digest_of(dataset)[group]
+    assert digest_of(copy)[group] != before[group]
 
 
 @pytest.mark.parametrize("name", ["metadata.parquet", "patches.parquet", "cubes.zarr", "lmdb"])
@@ -118,18 +123,17 @@ def test_a_missing_artefact_is_no_dataset(copy: Path, name: str) -> None:
         digest_of(copy)
 
 
-def test_a_missing_tile_is_seen(copy: Path, dataset: Path) -> None:
+def test_a_missing_tile_is_seen(copy: Path, before: dict[str, str]) -> None:
     tile = TILE
     shutil.rmtree(copy / "cubes.zarr" / tile)
     (copy / "patches.parquet" / f"{tile}.parquet").unlink()
-    gone = digest_of(dataset).keys() - digest_of(copy).keys()
+    gone = before.keys() - digest_of(copy).keys()
     assert {f"cubes.zarr/{tile}", f"cubes.zarr/{tile}/r20m/dn", f"patches.parquet/{tile}.parquet"} < gone
 
 
-def test_the_size_of_slabs_is_not_seen(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = digest_of(dataset)
+def test_the_size_of_slabs_is_not_seen(dataset: Path, before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest, "SLAB_BYTES", 50_000)
-    assert digest_of(dataset) == whole
+    assert digest_of(dataset) == before
 
 
 def test_an_image_is_read_in_slabs(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from tiny import write_tiny
 
+from reben_dask.cli import main
 from reben_dask.training import close_environments
 from reben_dask.training.evaluation import evaluate, load_run
 from reben_dask.training.fit import train
@@ -40,20 +42,24 @@ def _tensors(run: Path) -> dict[str, bytes]:
 def test_a_killed_run_can_be_resumed(tiny: Path, tmp_path: Path) -> None:
     options = ("--model", "scnn", "--modality", "S2", "--epochs", 12, "--batch-size", 2, "--device", "cpu")
 
-    def command(run: str, *more: str) -> list[str]:
-        words = ("train", tiny, "--out", tmp_path / run, *options, *more)
-        return [sys.executable, "-m", "reben_dask", *map(str, words)]
+    def words(run: str, *more: str) -> list[str]:
+        return ["train", *map(str, (tiny, "--out", tmp_path / run, *options, *more))]
 
-    subprocess.run(command("whole"), check=True, capture_output=True)
-    with subprocess.Popen(command("killed"), stdout=subprocess.PIPE, text=True) as process:
+    def run_here(*words: str) -> None:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+
+    run_here(*words("whole"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "reben_dask", *words("killed")], stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
             if line.startswith("Epoch 2 "):
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     assert 2 <= json.loads((tmp_path / "killed" / "run.json").read_text())["epochs"] < 12
-    done = subprocess.run(command("killed", "--resume"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_here(*words("killed", "--resume"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert _tensors(killed) == _tensors(whole)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

@@ -379,7 +379,7 @@ def test_a_worker_that_is_killed_again_and_again(
     monkeypatch.setattr(conversion, "_write_values", _end)
     # Else the scheduler tries four workers.
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         pytest.raises(ClusterError, match="run the same command again to resume, with fewer --workers"),
     ):
         _write([maps], tmp_path / "lmdb")

@@ -59,12 +59,12 @@ def _read(name: str) -> Any:
 
 
 def _execute(name: str, folder: Path) -> Any:
-    """Execute a notebook; networks are trained for three epochs."""
+    """Execute a notebook; networks are trained for two epochs."""
     from nbclient import NotebookClient  # noqa: PLC0415 - as nbformat
 
     notebook = _read(name)
     for cell in notebook.cells:
-        cell.source = re.sub('"epochs": [0-9]+', '"epochs": 3', cell.source)
+        cell.source = re.sub('"epochs": [0-9]+', '"epochs": 2', cell.source)
     settings = {**os.environ, "IPYTHONDIR": str(folder / ".ipython"), "DASK_CONFIG": str(folder / "no-settings")}
     client = NotebookClient(
         notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
