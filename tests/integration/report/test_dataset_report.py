@@ -160,6 +160,7 @@ def test_the_same_dataset_gives_the_same_bytes(small_run: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_is_drawn")
 def test_real_pixels_and_countries(mini_run: Path, tmp_path: Path) -> None:
     out = linked(mini_run, tmp_path / "out")
     _report(out)

@@ -17,6 +17,7 @@ from reben_dask.workspace import Origin, Output
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_is_drawn")
 def test_a_report_that_was_interrupted_is_made_by_the_same_command(
     small_run: Path, small_inputs: list[object], tmp_path: Path
 ) -> None:
