@@ -36,10 +36,11 @@ class Measured:
 
 
 def measure(function: Callable[..., Any], *arguments: Any) -> Measured:
-    """Call a function in a process of its own, which has the libraries before the clock starts."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["reben_dask.job.tasks"])
-    with context.Pool(1) as pool:
+    """Call a function in a process of its own; libraries are imported before the clock starts.
+
+    Not a forked one: it would use the codecs of Zarr instead of those of ``zarrs``.
+    """
+    with get_context("spawn").Pool(1) as pool:
         return pool.apply(_timed, (function, arguments))
 
 
