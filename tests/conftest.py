@@ -173,10 +173,15 @@ def small_folders(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFac
     return folders_of(small_region.s2, tmp_path_factory.mktemp("unpacked"))
 
 
+def maps_of(region: DemoRegion) -> list[object]:
+    """Arguments for the job that name the maps of a synthetic region."""
+    return ["--landcover", region.landcover, "--countries", region.countries]
+
+
 @pytest.fixture(scope="session")
 def small_inputs(small_region: DemoRegion) -> list[object]:
     """Arguments for the job on that region."""
-    return ["--s2", small_region.s2, "--landcover", small_region.landcover, "--countries", small_region.countries]
+    return ["--s2", small_region.s2, *maps_of(small_region)]
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +202,7 @@ def small_run(small_inputs: list[object], made_once: MadeOnce) -> Path:
 def _inputs(region: DemoRegion, *products: str) -> list[object]:
     """Arguments for the job on some products of the synthetic region, with countries."""
     chosen = [word for pattern in products for product in region.s2.glob(pattern) for word in ("--s2", product)]
-    return [*chosen, "--landcover", region.landcover, "--countries", region.countries]
+    return [*chosen, *maps_of(region)]
 
 
 @pytest.fixture(scope="session")

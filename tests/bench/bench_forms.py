@@ -39,7 +39,7 @@ def main() -> None:
     product = options.product or heaviest_product(options.region)
     print(f"{product.name}\n\n{'':<40}{'CPU s':>9}{'wall s':>9}{'peak MiB':>10}")
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        results = _measure(product, options.region, Path(folder), ["JPEG 2000", *options.forms])
+        results = _measure(product, options.region, Path(folder))
     results = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **results}
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "forms.json"
@@ -47,8 +47,8 @@ def main() -> None:
     print(f"\nSaved as {file}")
 
 
-def _measure(product: Path, region: Path, folder: Path, forms: list[str]) -> dict[str, Any]:
-    products = {form: FORMS[form](product, folder / form) for form in forms}
+def _measure(product: Path, region: Path, folder: Path) -> dict[str, Any]:
+    products = {form: write(product, folder / form) for form, write in FORMS.items()}
     alone = {form: measure(stages.decode, path) for form, path in products.items()}
     for form, measured in alone.items():
         _show(f"decoding the bands alone, {form}", measured)
@@ -61,7 +61,7 @@ def _measure(product: Path, region: Path, folder: Path, forms: list[str]) -> dic
     for form, ratio in ratios.items():
         limit = f", at most {LIMITS[form]}" if form in LIMITS else ""
         print(f"CPU of the job from {form} / CPU of decoding JPEG 2000: {ratio:.2f}{limit}")
-    same = {form: _content(folder / form) == _content(folder / "JPEG 2000") for form in forms}
+    same = {form: _content(folder / form) == _content(folder / "JPEG 2000") for form in FORMS}
     print(f"all jobs write the same metadata and LMDB: {'yes' if all(same.values()) else 'NO'}")
     return {
         "product": product.name,
@@ -94,13 +94,6 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--region", type=Path, default=Path("bench-data"), help="what `reben demo --full-size` makes")
     parser.add_argument("--product", type=Path, help="the product to measure; by default the heaviest of the region")
-    parser.add_argument(
-        "--forms",
-        nargs="+",
-        choices=LIMITS,
-        default=list(LIMITS),
-        help="forms to measure beside JPEG 2000; by default all",
-    )
     parser.add_argument("--scratch", type=Path, help="folder for outputs (10 GB), deleted afterwards")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for the figures")
     return parser.parse_args()

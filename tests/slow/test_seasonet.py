@@ -36,7 +36,7 @@ import shapely.affinity
 import yaml
 from acquisitions import acquire_again, sky
 from click.testing import CliRunner
-from conftest import run_here
+from conftest import maps_of, run_here
 from datasets import Dataset
 from oracle import Patch, Product, Protocol
 from processes import Cluster
@@ -249,7 +249,7 @@ def mine(
     out = tmp_path_factory.mktemp("small-mine") / "out"
     folders = [folder for folder in every_folder if not ("20180725" in folder.name and "T33UVP" in folder.name)]
     recipe = _own_recipe(out.parent)
-    maps = ["--landcover", small_region.landcover, "--countries", small_region.countries]
+    maps = maps_of(small_region)
     given = ("--recipe", recipe, "--join", f"urbanisation={my_layer}", *cluster.options)
     printed = _run("--s2", *folders, *maps, *given, out=out)
     expected = _expected(folders, small_region.landcover, small_region.countries, MINE, MY_CHOICE)

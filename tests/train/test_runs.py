@@ -42,24 +42,23 @@ def _tensors(run: Path) -> dict[str, bytes]:
 def test_a_killed_run_can_be_resumed(tiny: Path, tmp_path: Path) -> None:
     options = ("--model", "scnn", "--modality", "S2", "--epochs", 12, "--batch-size", 2, "--device", "cpu")
 
-    def words(run: str, *more: str) -> list[str]:
-        return ["train", *map(str, (tiny, "--out", tmp_path / run, *options, *more))]
+    def words(run: str) -> list[str]:
+        return ["train", *map(str, (tiny, "--out", tmp_path / run, *options))]
 
-    def run_here(*words: str) -> None:
+    def complete(words: list[str]) -> None:
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
 
-    run_here(*words("whole"))
-    with subprocess.Popen(
-        [sys.executable, "-m", "reben_dask", *words("killed")], stdout=subprocess.PIPE, text=True
-    ) as process:
+    complete(words("whole"))
+    command = [sys.executable, "-m", "reben_dask", *words("killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith("Epoch 2 "):
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     assert 2 <= json.loads((tmp_path / "killed" / "run.json").read_text())["epochs"] < 12
-    run_here(*words("killed", "--resume"))
+    complete([*words("killed"), "--resume"])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert _tensors(killed) == _tensors(whole)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

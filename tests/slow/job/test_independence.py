@@ -7,7 +7,7 @@ import io
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,7 +150,7 @@ def made(dataset: Path, plan: Plan, sorted_map: SortedMap, tmp_path_factory: pyt
 class _Given(NamedTuple):
     """Inputs of a job, and the dataset that it makes undisturbed."""
 
-    products: list[Path]
+    products: Sequence[object]
     landcover: Path
     more: list[object]
     expected: Path
@@ -158,8 +158,7 @@ class _Given(NamedTuple):
 
 @pytest.fixture(scope="module")
 def reben(products: list[str], small_region: DemoRegion, three_run: Path) -> _Given:
-    more = ["--countries", small_region.countries]
-    return _Given([Path(product) for product in products], small_region.landcover, more, three_run)
+    return _Given(products, small_region.landcover, ["--countries", small_region.countries], three_run)
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +194,7 @@ WAYS: Mapping[str, tuple[object, ...]] = {
 """Ways to make one dataset, and options of the job; what it is compared with was made on a cluster from the shell."""
 
 
-FIRST, KILLED, LAST = WAYS
-MATRIX = [("reben", FIRST), ("reben", KILLED), ("second_look", LAST)]
+MATRIX = list(zip(("reben", "reben", "second_look"), WAYS, strict=True))
 """Kinds of datasets, and ways to make them; ``test_killed_clients`` kills clients during the second look."""
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import run_here
+from conftest import maps_of, run_here
 from digest import digest_of
 from forms import write_cogs, write_eopf, zip_folder
 from processes import Cluster
@@ -42,8 +42,7 @@ def mixed(
     with serving(folder / "remote") as served:
         addresses = [f"{served.address}/{path.name}" for path in (store, items[0])]
         inputs = ["--s2", addresses[0], packed, failed, "--s2-stac", addresses[1], "--s2-stac", items[1].parent]
-        inputs += ["--landcover", small_region.landcover, "--countries", small_region.countries]
-        done = run_here(*inputs, "--out", folder / "out", *cluster.options)
+        done = run_here(*inputs, *maps_of(small_region), "--out", folder / "out", *cluster.options)
         assert done.returncode == 0, done.stderr
         yield Made(folder / "out", done.stdout, [*addresses, str(packed), str(items[1]), str(failed)])
 

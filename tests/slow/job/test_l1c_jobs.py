@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import ONE_WORKER, run_here
+from conftest import ONE_WORKER, maps_of, run_here
 from digest import digest_of
 from distributed import Client, LocalCluster
 from processes import Cluster, status_of
@@ -127,7 +127,7 @@ def test_a_job_from_l1c_products(stand_in: StandIn, small_region: DemoRegion, cl
     for name in (good, bad):
         write_l1c(tmp_path / "l1c", name)
     stand_in.tell({bad: ["fails"]})
-    maps = ["--landcover", small_region.landcover, "--countries", small_region.countries]
+    maps = maps_of(small_region)
     command = ["--l1c", tmp_path / "l1c", *maps, *ONE_WORKER, "--sen2cor", stand_in.root, "--out", tmp_path / "out"]
 
     planned = run_here(*command, "--dry-run")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
-from conftest import run_here
+from conftest import maps_of, run_here
 from digest import digest_of
 from processes import Cluster
 
@@ -21,10 +21,10 @@ from reben_dask.demo import DemoRegion
 ODD = "Ünï côdé 東京 {0} 'a' \"b\" %s (1), &"
 
 
-def _odd_inputs(three_inputs: list[object], folder: Path) -> list[str]:
+def _odd_inputs(inputs: list[object], folder: Path) -> list[str]:
     """Inputs at odd places, as they are called there."""
     odd = []
-    for option, path in zip(three_inputs[::2], three_inputs[1::2], strict=True):
+    for option, path in zip(inputs[::2], inputs[1::2], strict=True):
         source = Path(str(path))
         copied = folder / f"{ODD} {source.name}"
         shutil.copytree(source, copied) if source.is_dir() else shutil.copy(source, copied)
@@ -66,10 +66,10 @@ def empty_product(small_region: DemoRegion, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_tile_without_pixels_is_a_tile_whose_patches_are_rejected(
-    empty_product: Path, three_inputs: list[object], cluster: Cluster, tmp_path: Path
+    empty_product: Path, small_region: DemoRegion, cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run_here("--s2", empty_product, *three_inputs[-4:], "--out", out, *cluster.options)
+    done = run_here("--s2", empty_product, *maps_of(small_region), "--out", out, *cluster.options)
     assert done.returncode == 3, done.stderr
     assert "No patch was kept" in done.stdout
     reasons = duckdb.sql(f"SELECT DISTINCT status, reason FROM '{out}/patches.parquet/*.parquet'").fetchall()  # noqa: S608
