@@ -26,6 +26,8 @@ from reben_dask.formats.bands import BANDS, PUBLISHED_BANDS, REFERENCE_MAP, S1_B
 from reben_dask.grid import PATCH_SIDE_M
 
 DATA_FILE = "data.mdb"
+LOCK_FILE, LOCK_BYTES = "lock.mdb", 8_192
+"""Lock of an environment that is written; its size is that for LMDB's default of 126 readers."""
 INDEX_FILE = "index.json"
 MAP_SUFFIX = "_reference_map"
 MAP_TENSOR = "Data"

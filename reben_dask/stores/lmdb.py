@@ -27,13 +27,15 @@ from reben_dask.formats.bands import ImageKind
 from reben_dask.formats.lmdb import (
     DATA_FILE,
     INDEX_FILE,
+    LOCK_BYTES,
+    LOCK_FILE,
     Shard,
     ShardIndex,
     encode_bands,
     encode_reference_map,
     keys_of,
 )
-from reben_dask.locks import is_unsupported, owner_file
+from reben_dask.locks import UNSUPPORTED, is_unsupported, owner_file
 from reben_dask.stores.lmdb_pages import require_sound_pages
 from reben_dask.workspace import require_new
 
@@ -125,11 +127,13 @@ def open_environment(folder: Path) -> Iterator[lmdb.Environment]:
 @contextmanager
 def _open_to_write(folder: Path, **options: Any) -> Iterator[lmdb.Environment]:
     """Open an environment under its own lock, or under that of an owner file where the disk has no locks."""
+    _allocate_lock(folder)
     with ExitStack() as stack:
         try:
             environment = lmdb.open(str(folder), readahead=False, **options)
         except lmdb.Error as error:
             if not is_unsupported(error):
+                _require_room(folder, 2 * PAGE_BYTES, error)
                 raise
             stack.enter_context(owner_file(folder))
             environment = lmdb.open(str(folder), readahead=False, lock=False, **options)
@@ -197,6 +201,20 @@ def _require_complete(environment: lmdb.Environment, folder: Path) -> None:
             f"The LMDB environment {folder} is cut short: {used_bytes(environment):,} bytes are in use, but its file "
             f"has {size:,}; copy it again."
         )
+
+
+def _allocate_lock(folder: Path) -> None:
+    """Give the lock its place on the disk: LMDB writes it through a map, and a full disk would end the process."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        os.posix_fallocate(descriptor, 0, LOCK_BYTES)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _require_room(folder: Path, needed: int, error: lmdb.Error) -> None:

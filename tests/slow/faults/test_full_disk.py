@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,29 @@ from processes import Cluster, Job, require_unfinished
 
 IN_BANDS, IN_LMDB, ENOUGH = "2500k", "7m", "100m"
 """Sizes of the disk: the cubes of the tiles have 5 MB, their LMDB 5."""
+
+WRITE = """
+import errno, shutil, sys
+from pathlib import Path
+from reben_dask.stores.lmdb import put, shared_environment
+
+disk = Path(sys.argv[1])
+for pages in range(12):
+    with (disk / "rest").open("wb", buffering=0) as rest:
+        try:
+            while True:
+                rest.write(bytes(4_096))
+        except OSError:
+            rest.truncate(rest.tell() - pages * 4_096)
+    try:
+        with shared_environment(disk / "lmdb", 2**20) as environment:
+            put(environment, [(b"patch", bytes(10_000))])
+        print("written", flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+    shutil.rmtree(disk / "lmdb")
+"""
+"""Write an environment on a disk that has no page left, one, two and more."""
 
 
 def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -52,3 +76,13 @@ def test_a_job_goes_on_when_there_is_room(
     ended = Job(*arguments).end()
     assert ended.code == 0, ended.complained
     assert digest_of(out) == three_digest
+
+
+def test_an_environment_on_a_disk_with_few_pages_left(disk: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WRITE, disk], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split()
+    written = said.index("written")
+    assert set(said[:written]) == {"ENOSPC"}
+    assert set(said[written:]) == {"written"}
+    assert len(said) == 12
