@@ -135,7 +135,8 @@ def read_polygons(parts: Sequence[Path], *boxes: tuple[float, float, float, floa
     ``parts`` holds at least one part. Columns: ``code`` (uint16 or text), ``order`` (int64) and ``geometry``. Other row
     groups are not decoded.
     """
-    near = [gpd.read_parquet(part, columns=list(COLUMNS), bbox=box) for part in parts for box in boxes]
+    # GeoPandas takes several files at once, and then makes the reference system, which takes 30 ms, only once.
+    near = [gpd.read_parquet(list(parts), columns=list(COLUMNS), bbox=box) for box in boxes]
     found = pd.concat(near, ignore_index=True).drop_duplicates("order", ignore_index=True)
     pa.default_memory_pool().release_unused()  # 50 MB for a full tile
     return found
