@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -70,6 +71,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, start in starts if paths[item].startswith(start)), len(LONGEST_FIRST))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what lives as long as the tests: libraries and thousands of tests."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries clean up at the end."""
+    gc.unfreeze()
 
 
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -30,11 +30,7 @@ Tasks = dict[str, Delayed | Future]
 def client() -> Iterator[Client]:
     """More threads than a test has tasks in flight: none waits behind another."""
     with Client(processes=False, n_workers=2, threads_per_worker=4, dashboard_address=None) as client:
-        # Tests collect garbage of their own; all that the libraries hold would be looked through each time.
-        gc.collect()
-        gc.freeze()
         yield client
-        gc.unfreeze()
 
 
 @pytest.fixture
