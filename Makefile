@@ -12,6 +12,7 @@ READERS := .venv-readers
 BIN := $(VENV)/bin
 WITH := $(VENV)/.with
 DEV := $(WITH)-dev
+QUIETLY := --quiet --disable-pip-version-check -c constraints.txt
 # One process more than processors, as some tests wait for others.
 PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))')
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -42,7 +43,7 @@ test: $(DEV) $(WITH)-train ## Run unit and integration tests; installs PyTorch (
 test-train: $(DEV) $(WITH)-lightning ## Test the training of networks; installs PyTorch (3 min on 2 cores)
 	$(BIN)/python -m pytest tests/train
 
-test-all: $(DEV) $(WITH)-lightning ## Run all tests (20 to 30 min on 2 cores)
+test-all: $(DEV) $(WITH)-lightning ## Run all tests (15 min on 2 cores)
 	$(PYTEST) tests/unit tests/integration tests/train tests/slow tests/deploy tests/readers
 
 test-pythons: ## Run `make test-all` with each installed Python that is supported
@@ -97,12 +98,13 @@ $(VENV)/.created: pyproject.toml constraints.txt
 		{ echo "$(PYTHON) is older than 3.11; select another: make PYTHON=python3.13"; exit 1; }
 	@echo "Creating the environment $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install $(QUIETLY) pip  # that of Python may be years old, and takes thrice as long
 	@touch $@
 
-# One file for each extra that is installed: .with-report, .with-docs, .with-dev
+# One file for each extra that is installed: .with-report, .with-docs, .with-dev. Python compiles what it imports.
 $(WITH)-%: $(VENV)/.created
 	@echo "Installing reben_dask[$*] in $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(BIN)/python -m pip install $(QUIETLY) --no-compile -e '.[$*]'
 	@touch $@
 
 $(READERS)/%/.made: tests/readers/%.txt
