@@ -41,7 +41,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would be loaded from the net
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["timm", "torch"]  # of the extra train, which documentation does not need
+autodoc_mock_imports = ["lightning", "timm", "torch", "torchvision"]  # not needed to document the extra train
 python_maximum_signature_line_length = 100
 
 html_theme = "furo"
