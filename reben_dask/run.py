@@ -73,7 +73,7 @@ def expand_values(args: list[str]) -> list[str]:
     "with_report",
     default=True,
     show_default=True,
-    help="Make a report on the complete dataset (OUT/report/index.html).",
+    help="Make reports on the dataset (OUT/report/index.html) and, by Dask, on the job (OUT/run/performance.html).",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is computed or written.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in OUT, once the new one is complete.")
@@ -108,7 +108,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     # These imports take seconds; --help should not wait for them.
     from reben_dask.job.run import run_job  # noqa: PLC0415
 
-    result = run_job(job, cluster, correction, **how, quiet=not debug)
+    result = run_job(job, cluster, correction, **how, with_performance=with_report, quiet=not debug)
     if with_report and result.needs_report:
         from reben_dask.cli.report import report_on  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import gc
 import os
@@ -22,6 +23,7 @@ from browsing import opened_browser
 from click.testing import CliRunner
 from datasets import folders_of
 from digest import digest_of
+from distributed.utils import get_mp_context
 from hypothesis import settings
 from processes import Cluster, loopback_cluster
 from selenium import webdriver
@@ -39,6 +41,11 @@ settings.load_profile("few")
 # What a shell starts in the background does not hear Ctrl-C, and neither would processes that tests start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Workers of clusters in these processes are copies of one that has imported all; those of jobs that tests start as
+# users do are new processes.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context().set_forkserver_preload(["distributed", "geopandas", "rasterio", "reben_dask.run", "zarr"])
 
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
@@ -76,18 +83,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what lives as long as the tests: libraries and thousands of tests."""
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Libraries clean up at the end."""
-    gc.unfreeze()
+    atexit.register(gc.unfreeze)
 
 
 def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the job as a user does, in a process of its own; without a report, which takes seconds, unless asked for."""
-    report = [] if "--report" in arguments else ["--no-report"]
+    """Run the job as a user does, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "reben_dask.run", *map(str, arguments), *report],
+        [sys.executable, "-m", "reben_dask.run", *_words(arguments)],
         capture_output=True,
         text=True,
         timeout=JOB_TIMEOUT_S,
@@ -98,18 +100,23 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
 
 def run_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the job in this process, which saves its start: for jobs that end early, or compute on a running cluster."""
-    words = ["run", *map(str, arguments), "--no-report"]
+    words = ["run", *_words(arguments)]
     done = CliRunner(env={"COLUMNS": "120", **environment}).invoke(main, words, prog_name="reben")
     assert done.exception is None or isinstance(done.exception, SystemExit) or "--debug" in words, done.exc_info
     errors = done.stderr if isinstance(done.exception, SystemExit | None) else "".join(format_exception(done.exception))
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, errors)
 
 
+def _words(arguments: tuple[object, ...]) -> list[str]:
+    """Arguments of a job, without a report, which takes seconds, unless it is asked for."""
+    return [*map(str, arguments), *([] if "--report" in arguments else ["--no-report"])]
+
+
 def finished_job(*arguments: object) -> Callable[[Path], subprocess.CompletedProcess[str]]:
     """Function that fills a folder with ``out``, the output of a finished job."""
 
     def make(folder: Path) -> subprocess.CompletedProcess[str]:
-        done = run_job(*arguments, "--out", folder / "out", *ONE_WORKER)
+        done = run_here(*arguments, "--out", folder / "out", *ONE_WORKER)
         assert done.returncode == 0, done.stderr
         return done
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from affine import Affine
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M, shared_array
@@ -181,7 +183,8 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
     lengths = [len(labels) for labels in array.axis.values()]
     patch, shard = grid.patch_px(array.resolution), shard_px(grid, array.resolution)
     shape, ones = (*lengths, *grid.shape_px_yx(array.resolution)), (1,) * len(lengths)
-    pixels = da.full(shape, array.fill, dtype=array.dtype, chunks=(*ones, shard, shard))
+    # Nobody computes it: one chunk, as a graph of all shards takes long, and a name, as Dask pickles to make one.
+    pixels = da.full(shape, array.fill, dtype=array.dtype, chunks=shape, name=f"unwritten-{array.node}")
     dataset = xr.Dataset(
         {array.name: ((*array.axis, "y", "x"), pixels, dict(array.attributes))},
         coords={axis: np.array(labels, object) for axis, labels in array.axis.items()},
@@ -196,14 +199,13 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
 
 
 def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
-    import rioxarray  # noqa: F401, PLC0415 - registers the .rio accessor; imports dask.array, see _node
-
     left, _, _, top = grid.covered_bounds()
-    placed = dataset.assign_coords(
-        y=top - resolution * (np.arange(dataset.sizes["y"]) + 0.5),
-        x=left + resolution * (np.arange(dataset.sizes["x"]) + 0.5),
-    )
-    located: xr.Dataset = placed.rio.write_crs(grid.epsg).rio.write_coordinate_system().rio.write_transform()
+    crs = _describe_crs(grid.epsg)
+    located: xr.Dataset = dataset.assign_coords(
+        y=("y", top - resolution * (np.arange(dataset.sizes["y"]) + 0.5), crs["y"].attrs),
+        x=("x", left + resolution * (np.arange(dataset.sizes["x"]) + 0.5), crs["x"].attrs),
+        spatial_ref=crs["spatial_ref"],
+    ).rio.write_transform(Affine(resolution, 0, left, 0, -resolution, top))
     for variable in located.data_vars.values():
         # As an attribute, not an encoding: then xarray also lists spatial_ref among the variable's coordinates, and a
         # plain xr.open_zarr finds it there.
@@ -211,3 +213,13 @@ def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
         variable.attrs["grid_mapping"] = "spatial_ref"
         variable.attrs |= geozarr_attributes(grid, resolution)
     return located
+
+
+@cache
+def _describe_crs(epsg: int) -> xr.Dataset:
+    """Describe a CRS as CF does, by the attributes of ``spatial_ref``, ``y`` and ``x`` of one pixel."""
+    import rioxarray  # noqa: F401, PLC0415 - registers the .rio accessor; imports dask.array, see _node
+
+    pixel = xr.Dataset(coords={"y": [0.0], "x": [0.0]})
+    described: xr.Dataset = pixel.rio.write_crs(epsg).rio.write_coordinate_system()
+    return described

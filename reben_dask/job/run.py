@@ -106,6 +106,7 @@ def run_job(  # noqa: PLR0913 - the options of a command
     dry_run: bool = False,
     overwrite: bool = False,
     restart: bool = False,
+    with_performance: bool = True,
     quiet: bool = True,
 ) -> JobResult:
     """Run a job, and print its plan, progress and result.
@@ -120,6 +121,8 @@ def run_job(  # noqa: PLR0913 - the options of a command
         Program and settings for the L1C products of ``options``, which are corrected first.
     dry_run, overwrite, restart : bool
         Stop after the plan; replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
+    with_performance : bool
+        Write Dask's performance report, which takes half a second, or longer after a large job.
     quiet : bool
         Keep Dask's own log lines out of the terminal.
 
@@ -171,13 +174,14 @@ def run_job(  # noqa: PLR0913 - the options of a command
             paths |= {product.name: without_secrets(product.location) for product in plan.damaged}
             output.start(origin, paths, restart=restart)
             _show_notes(terminal, lock_note, *require_workers(client, plan, output.work))
-            facts = {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
             with (
                 _noting_finished_tiles(terminal, plan, output),
-                DashboardReporter(client, output.job, facts) as reporter,
+                DashboardReporter(client, output.job, _facts(plan, output)) as reporter,
             ):
-                built = _build_with_progress(client, plan, output, terminal, reporter, start)
-                record = describe_dataset(output, plan, origin, built.counts, built.seconds, workers)
+                report = performance_report(output.run / PERFORMANCE_FILE) if with_performance else None
+                seconds = {"start": perf_counter() - start}
+                built = _build_with_progress(client, plan, output, terminal, reporter, report)
+                record = describe_dataset(output, plan, origin, built.counts, seconds | built.seconds, workers)
                 _show_notes(terminal, output.publish())
     show_result(terminal, plan, output, built.counts, sum(record.seconds.values()))
     if built.differences is not None:
@@ -216,20 +220,29 @@ def _recover(output: Output, terminal: Console) -> None:
             show_note(terminal, f"The interrupted publication of {output.root} by an earlier job is now complete.")
 
 
+def _facts(plan: Plan, output: Output) -> dict[str, str | int]:
+    """Describe a job for the page of tiles."""
+    return {"recipe": plan.recipe.title, "out": str(output.root), "tiles": len(plan.tiles)}
+
+
 def _build_with_progress(
-    client: Client, plan: Plan, output: Output, terminal: Console, reporter: DashboardReporter, start: float
+    client: Client,
+    plan: Plan,
+    output: Output,
+    terminal: Console,
+    reporter: DashboardReporter,
+    report: performance_report | None,
 ) -> Built:
-    """Build a dataset; its ``seconds`` also have the time since ``start``, and that of Dask's report."""
+    """Build a dataset; its ``seconds`` also have that of Dask's report, if there is one."""
     with StageProgress(terminal, stage_totals(plan), reporter, *cells_of_notebook()) as progress:
-        report = performance_report(output.run / PERFORMANCE_FILE)
+        if report is None:
+            return build_dataset(client, plan, output, progress)
         report.__enter__()
-        begin = perf_counter()
         built = build_dataset(client, plan, output, progress)
         end = perf_counter()
         # Not after an error, when there may be no scheduler to ask.
         report.__exit__(None, None, None)
-    seconds = {"start": begin - start, **built.seconds, "report": perf_counter() - end}
-    return replace(built, seconds=seconds)
+    return replace(built, seconds={**built.seconds, "report": perf_counter() - end})
 
 
 def disk_shortage(plan: Plan, output: Output) -> str | None:

@@ -21,6 +21,7 @@ from reben_dask.formats.dataset import (
     FLAGGED_METADATA_FILE,
     LMDB,
     METADATA_FILE,
+    PERFORMANCE_FILE,
     RUN,
     STATISTICS,
     TABLE,
@@ -56,7 +57,7 @@ _MADE = {
     STATISTICS: "statistics of each band and split, and frequency of classes",
     CARD: "contents, provenance and terms of the dataset",
     CROISSANT: "the same for search engines and loaders",
-    RUN: "record of this run, with Dask's performance report",
+    RUN: "record of this run: recipe, inputs, versions, counts and times",
 }
 
 
@@ -142,6 +143,8 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
     exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
     exports |= dict.fromkeys(plan.layout.tables if plan.tree_exports else (), f"table of the tree {plan.recipe.tree}")
     exports |= {form.name: form.description for form in plan.shard_forms}
+    if (output.root / RUN / PERFORMANCE_FILE).exists():
+        exports[f"{RUN}/{PERFORMANCE_FILE}"] = "Dask's performance report, for a browser"
     for made, what in {**_MADE, **exports}.items():
         name = output.card if made == CARD else made
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)

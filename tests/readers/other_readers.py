@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ONE_WORKER, ROOT, MadeOnce, run_job
+from conftest import ROOT, MadeOnce, finished_job
 
 from reben_dask.demo import DemoRegion
 
@@ -29,15 +29,10 @@ Samples = dict[str, np.ndarray]
 
 def make_dataset(region: DemoRegion, made_once: MadeOnce) -> Path:
     """Output of a finished job on a winter tile: Sentinel-1, flagged patches, one LMDB, loose trees and samples."""
-
-    def make(folder: Path) -> None:
-        (product,) = region.s2.glob("*20190116*UVP*")
-        inputs = ("--s2", product, "--landcover", region.landcover, "--s1", region.s1, "--s1-pairs", region.s1_pairs)
-        formats = [word for name in ("geotiff", "webdataset", "parquet") for word in ("--export", name)]
-        done = run_job(*inputs, *formats, "--out", folder / "out", *ONE_WORKER)
-        assert done.returncode == 0, done.stderr
-
-    return made_once("reader-run", make) / "out"
+    (product,) = region.s2.glob("*20190116*UVP*")
+    inputs = ("--s2", product, "--landcover", region.landcover, "--s1", region.s1, "--s1-pairs", region.s1_pairs)
+    formats = [word for name in ("geotiff", "webdataset", "parquet") for word in ("--export", name)]
+    return made_once("reader-run", finished_job(*inputs, *formats)) / "out"
 
 
 def read_metadata(file: Path, split: str) -> pd.DataFrame:

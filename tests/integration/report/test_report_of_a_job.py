@@ -40,6 +40,14 @@ def test_times_of_the_summary_and_of_the_report_agree(small_run: Path) -> None:
     assert value == f"{sum(seconds.values()):,.1f}"
 
 
+def test_dask_reports_on_the_job_unless_no_report_is_asked_for(small_run: Path, tile_run: Path) -> None:
+    said = (small_run.parent / "said.txt").read_text()
+    assert "run/performance.html" in said
+    assert "Dask Performance Report" in (small_run / "run" / "performance.html").read_text()
+    assert not (tile_run / "run" / "performance.html").exists()
+    assert "report" not in RunRecord.read(tile_run).seconds
+
+
 def test_a_report_that_fails_is_a_note(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import dask
 import pytest
 from click.testing import CliRunner, Result
 from conftest import ONE_WORKER, maps_of, run_here
@@ -101,6 +102,14 @@ def _reben(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "120"}).invoke(main, list(map(str, arguments)))
 
 
+@pytest.fixture
+def new_workers() -> Iterator[None]:
+    """Workers are new processes, as those of users, and have the environment of the moment."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
+        yield
+
+
+@pytest.mark.usefixtures("new_workers")
 def test_the_command(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On an embedded cluster, with sen2cor on PATH."""
     monkeypatch.setenv("PATH", f"{stand_in.program.parent}:{os.environ['PATH']}")
