@@ -45,7 +45,7 @@ if threading.current_thread() is threading.main_thread():
 # Workers of clusters in these processes are copies of one that has imported all; those of jobs that tests start as
 # users do are new processes.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-get_mp_context().set_forkserver_preload(["distributed", "geopandas", "rasterio", "reben_dask.run", "zarr"])
+get_mp_context().set_forkserver_preload(["distributed", "geopandas", "reben_dask.job.run", "rioxarray"])
 
 ROOT = Path(__file__).parent.parent
 JOB_TIMEOUT_S = 300
