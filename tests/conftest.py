@@ -42,8 +42,8 @@ settings.load_profile("few")
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Workers of clusters in these processes are copies of one that has imported all; those of jobs that tests start as
-# users do are new processes.
+# Workers of clusters in these processes are copies of one that imported all, with its environment; those of jobs that
+# tests start as users do are new processes.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context().set_forkserver_preload(["distributed", "geopandas", "reben_dask.job.run", "rioxarray"])
 
