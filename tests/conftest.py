@@ -99,7 +99,7 @@ def run_job(*arguments: object, **environment: str) -> subprocess.CompletedProce
 
 
 def run_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the job in this process, which saves its start: for jobs that end early, or compute on a running cluster."""
+    """Run the job in this process, which saves its start."""
     words = ["run", *_words(arguments)]
     done = CliRunner(env={"COLUMNS": "120", **environment}).invoke(main, words, prog_name="reben")
     assert done.exception is None or isinstance(done.exception, SystemExit) or "--debug" in words, done.exc_info

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from affine import Affine
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from reben_dask.formats.bands import MAP_RESOLUTION_M, shared_array
@@ -183,7 +182,7 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
     lengths = [len(labels) for labels in array.axis.values()]
     patch, shard = grid.patch_px(array.resolution), shard_px(grid, array.resolution)
     shape, ones = (*lengths, *grid.shape_px_yx(array.resolution)), (1,) * len(lengths)
-    # Nobody computes it: one chunk, as a graph of all shards takes long, and a name, as Dask pickles to make one.
+    # Never computed: a single chunk avoids a graph of all shards, and a given name avoids Dask's pickling for one.
     pixels = da.full(shape, array.fill, dtype=array.dtype, chunks=shape, name=f"unwritten-{array.node}")
     dataset = xr.Dataset(
         {array.name: ((*array.axis, "y", "x"), pixels, dict(array.attributes))},
@@ -199,13 +198,15 @@ def _node(grid: PatchGrid, array: CubeArray) -> Node:
 
 
 def _place(dataset: xr.Dataset, grid: PatchGrid, resolution: int) -> xr.Dataset:
+    from rasterio.transform import from_origin  # noqa: PLC0415 - see _node
+
     left, _, _, top = grid.covered_bounds()
     crs = _describe_crs(grid.epsg)
     located: xr.Dataset = dataset.assign_coords(
         y=("y", top - resolution * (np.arange(dataset.sizes["y"]) + 0.5), crs["y"].attrs),
         x=("x", left + resolution * (np.arange(dataset.sizes["x"]) + 0.5), crs["x"].attrs),
         spatial_ref=crs["spatial_ref"],
-    ).rio.write_transform(Affine(resolution, 0, left, 0, -resolution, top))
+    ).rio.write_transform(from_origin(left, top, resolution, resolution))
     for variable in located.data_vars.values():
         # As an attribute, not an encoding: then xarray also lists spatial_ref among the variable's coordinates, and a
         # plain xr.open_zarr finds it there.

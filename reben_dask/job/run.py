@@ -122,7 +122,7 @@ def run_job(  # noqa: PLR0913 - the options of a command
     dry_run, overwrite, restart : bool
         Stop after the plan; replace the dataset in ``out`` once the new one is complete; discard an unfinished job.
     with_performance : bool
-        Write Dask's performance report, which takes half a second, or longer after a large job.
+        Write Dask's performance report, which takes half a second or more.
     quiet : bool
         Keep Dask's own log lines out of the terminal.
 

@@ -140,12 +140,12 @@ def show_result(console: Console, plan: Plan, output: Output, counts: pd.DataFra
     if output.card == CARD_BESIDE:
         show_note(console, f"{CARD} was not written by reben_dask and is unchanged; the card is {CARD_BESIDE}.")
     console.print(f"Done in {seconds:,.0f} s. Written to {output.root}:", highlight=False, soft_wrap=True)
-    exports = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
-    exports |= dict.fromkeys(plan.layout.tables if plan.tree_exports else (), f"table of the tree {plan.recipe.tree}")
-    exports |= {form.name: form.description for form in plan.shard_forms}
+    others = dict.fromkeys(output.exports, f"GeoTIFFs of the tree {plan.recipe.tree}")
+    others |= dict.fromkeys(plan.layout.tables if plan.tree_exports else (), f"table of the tree {plan.recipe.tree}")
+    others |= {form.name: form.description for form in plan.shard_forms}
     if (output.root / RUN / PERFORMANCE_FILE).exists():
-        exports[f"{RUN}/{PERFORMANCE_FILE}"] = "Dask's performance report, for a browser"
-    for made, what in {**_MADE, **exports}.items():
+        others[f"{RUN}/{PERFORMANCE_FILE}"] = "Dask's performance report, for a browser"
+    for made, what in {**_MADE, **others}.items():
         name = output.card if made == CARD else made
         console.print(f"  {name:<{max(map(len, _MADE))}}  {what}", highlight=False, soft_wrap=True)
 
